@@ -1,0 +1,1 @@
+"""Text embedding, classification and reranking from verified ONNX bundles, without torch."""

@@ -1,0 +1,122 @@
+"""Every exception that embedge raises on purpose.
+
+    EmbedgeError
+    ├── ParamsError (ValueError)             a pooling parameter is of the wrong type, out of range or not valid here
+    ├── ShapeError (ValueError)              arrays whose shapes do not fit together
+    ├── TaskNotSupportedError (ValueError)   the bundle has no such task
+    ├── PromptError (ValueError)             a prompt that cannot be tokenised or does not fit
+    ├── BundleError                          a folder that is not a usable bundle
+    │   ├── ManifestError                    manifest.json cannot be read or is of another schema
+    │   └── IntegrityError                   a file is missing, truncated or altered
+    ├── SessionError                         onnxruntime refused to load or run a graph
+    │   ├── ProviderUnavailableError         the device asked for is not usable
+    │   └── NumericalError                   a graph returned NaN or infinity
+    ├── PluginError                          a registered pooling is missing, raised or returned something else
+    ├── ExportError                          a checkpoint that cannot be exported
+    │   └── VerificationError                the exported numbers are not the checkpoint's
+    └── MissingExtraError (ImportError)      an optional dependency is not installed
+
+A message says what was wrong, what was expected and what to do. What a handler needs is an attribute.
+"""
+
+from __future__ import annotations
+
+
+class EmbedgeError(Exception):
+    """Base class of all exceptions that embedge raises on purpose."""
+
+
+class ParamsError(EmbedgeError, ValueError):
+    """A pooling parameter has the wrong type or range, or is not valid for the task or bundle."""
+
+
+class ShapeError(EmbedgeError, ValueError):
+    """Arrays whose shapes do not fit together."""
+
+
+class TaskNotSupportedError(EmbedgeError, ValueError):
+    """The bundle cannot do the task asked for.
+
+    Attributes:
+        task: the task that was asked for.
+        tasks: the tasks that the bundle has.
+    """
+
+    def __init__(self, message: str, *, task: str, tasks: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.task = task
+        self.tasks = tasks
+
+
+class PromptError(EmbedgeError, ValueError):
+    """A prompt that cannot be tokenised, or that does not fit the model.
+
+    Attributes:
+        index: position of the prompt in the call, or None where the call as a whole is wrong.
+    """
+
+    def __init__(self, message: str, *, index: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class BundleError(EmbedgeError):
+    """A folder that is not a usable bundle."""
+
+
+class ManifestError(BundleError):
+    """manifest.json cannot be read, or states a schema that this version does not know."""
+
+
+class IntegrityError(BundleError):
+    """A file of the bundle is missing, truncated or altered.
+
+    Attributes:
+        file: path of the file inside the bundle.
+        expected_sha256: what the manifest states.
+        actual_sha256: what the file has, or None where it is missing or its size already differs.
+    """
+
+    def __init__(
+        self, message: str, *, file: str, expected_sha256: str, actual_sha256: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.file = file
+        self.expected_sha256 = expected_sha256
+        self.actual_sha256 = actual_sha256
+
+
+class SessionError(EmbedgeError):
+    """onnxruntime refused to load or to run a graph."""
+
+
+class ProviderUnavailableError(SessionError):
+    """The device that was asked for cannot be used on this machine."""
+
+
+class NumericalError(SessionError):
+    """A graph returned NaN or infinity for a prompt; nothing is returned in its place.
+
+    Attributes:
+        index: position of the prompt in the call.
+    """
+
+    def __init__(self, message: str, *, index: int) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class PluginError(EmbedgeError):
+    """A registered pooling is missing, raised, or returned something that is not one array per prompt."""
+
+
+class ExportError(EmbedgeError):
+    """A checkpoint that cannot be exported."""
+
+
+class VerificationError(ExportError):
+    """The numbers of an exported graph are not the checkpoint's; nothing was written."""
+
+
+class MissingExtraError(EmbedgeError, ImportError):
+    """An optional dependency is not installed; the message names the extra to install."""

@@ -1,0 +1,380 @@
+"""The bundle's manifest: everything about a model that the SDK needs, decided at export and written down.
+
+`export/embedge_export` writes these structs, the SDK reads them; both are adapters to this file. Structs
+are frozen and refuse unknown fields. A change of meaning or a new field raises SCHEMA_VERSION.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+from embedge._types import Activation, PoolingMode, Side, Task
+from embedge.errors import ManifestError
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+PROBES_FILE = "probes.json"
+TOKENIZER_FILE = "tokenizer.json"
+
+Dtype: TypeAlias = Literal["float32", "float16", "bfloat16", "int8", "int4"]
+Target: TypeAlias = Literal["cpu", "cuda"]
+Similarity: TypeAlias = Literal["cosine", "dot", "euclidean", "manhattan"]
+ProblemType: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
+Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+PositiveInt: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+TokenId: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of the manifest's structs."""
+
+
+class FileRecord(_Part, frozen=True, kw_only=True):
+    """Size and hash of one file of the bundle."""
+
+    size_bytes: Annotated[int, msgspec.Meta(ge=0)]
+    sha256: Sha256
+
+
+class TokenizerSpec(_Part, frozen=True, kw_only=True):
+    """How text becomes token ids; tokenizer.json itself carries neither truncation nor padding.
+
+    Attributes:
+        pad_token_id: id that fills the places where attention_mask is 0.
+        padding_side: where those places are.
+        truncation_side: which end `truncate_prompt_tokens=-1` drops ("right" drops the end).
+        prefix_ids, suffix_ids: special tokens put before and after every single text, e.g. CLS and SEP.
+        lowercase: lower-case the text first (sentence_bert_config.json's do_lower_case).
+    """
+
+    pad_token_id: TokenId
+    padding_side: Side = "right"
+    truncation_side: Side = "right"
+    prefix_ids: tuple[TokenId, ...] = ()
+    suffix_ids: tuple[TokenId, ...] = ()
+    lowercase: bool = False
+
+
+class PoolingSpec(_Part, frozen=True, kw_only=True):
+    """How token rows become one row.
+
+    Attributes:
+        modes: one mode, or several whose results are concatenated in this order.
+        include_prompt: False leaves a stored prompt's tokens out of the pooling.
+        step_tag_id, returned_token_ids: defaults of STEP pooling.
+    """
+
+    modes: Annotated[tuple[PoolingMode, ...], msgspec.Meta(min_length=1)]
+    include_prompt: bool = True
+    step_tag_id: TokenId | None = None
+    returned_token_ids: tuple[TokenId, ...] | None = None
+
+
+class DenseSpec(_Part, frozen=True, kw_only=True):
+    """A Dense module after pooling; the graph's pooled output has it applied already.
+
+    Attributes:
+        file: .npz in the bundle with `weight`, float32 (out_features, in_features), and perhaps `bias`
+            (out_features,), for poolings that the graph does not have.
+        activation: class name in torch.nn.modules.activation or linear, e.g. "Tanh", "Identity".
+    """
+
+    file: str
+    in_features: PositiveInt
+    out_features: PositiveInt
+    activation: str = "Identity"
+
+
+class HeadSpec(_Part, frozen=True, kw_only=True):
+    """What the logits of a classifier, token classifier, cross-encoder or reward model mean.
+
+    Attributes:
+        labels: one name per logit, by index.
+        problem_type: as in the Hugging Face config, if it states one.
+        activation: for classify and token_classify.
+        score_activation: for score; the checkpoint's own activation_fn where it has one.
+        logit_bias: subtracted from the logits before the activation.
+    """
+
+    labels: tuple[str, ...]
+    activation: Activation
+    score_activation: Activation
+    problem_type: ProblemType | None = None
+    logit_bias: float | None = None
+
+
+class TemplateSpec(_Part, frozen=True, kw_only=True):
+    """Prompt template of an LLM reranker; only the body is ever truncated.
+
+    Attributes:
+        prefix, suffix: fixed text, tokenised without special tokens.
+        body: text with the fields {instruction}, {query} and {document}.
+        instruction: used where the caller gives none.
+    """
+
+    body: str
+    prefix: str = ""
+    suffix: str = ""
+    instruction: str = ""
+
+
+class LateInteractionSpec(_Part, frozen=True, kw_only=True):
+    """ColBERT's treatment of queries and documents.
+
+    Attributes:
+        query_marker_id, document_marker_id: token put after the first special token.
+        query_len, document_len: limits in tokens, specials and marker included.
+        expand_query: fill queries up to query_len with expansion_token_id.
+        attend_to_expansion: whether those tokens are attended to.
+        skip_token_ids: document tokens (punctuation) left out of MaxSim.
+    """
+
+    query_len: PositiveInt
+    document_len: PositiveInt
+    query_marker_id: TokenId | None = None
+    document_marker_id: TokenId | None = None
+    expand_query: bool = False
+    expansion_token_id: TokenId | None = None
+    attend_to_expansion: bool = False
+    skip_token_ids: tuple[TokenId, ...] = ()
+
+
+class GraphSpec(_Part, frozen=True, kw_only=True):
+    """Names of a graph's inputs and outputs, the same in every variant.
+
+    Attributes:
+        inputs: of input_ids, attention_mask, token_type_ids, position_ids; all int64 (batch, seq_len).
+        hidden: (batch, seq_len, hidden_size), the encoder's last hidden states.
+        pooled: (batch, size): pooled, Dense modules applied, neither cut nor normalised; or (batch, num_labels)
+            logits.
+        token: (batch, seq_len, size): what token_embed cuts and normalises, or token logits.
+    """
+
+    inputs: tuple[str, ...]
+    hidden: str | None = None
+    pooled: str | None = None
+    token: str | None = None
+
+
+class Fidelity(_Part, frozen=True, kw_only=True):
+    """How close a variant came to the float32 torch reference at export, through the SDK.
+
+    Attributes:
+        num_texts: how many texts or pairs were compared.
+        max_abs_diff: largest absolute difference of any component, not normalised.
+        cosine_min, cosine_mean: over the texts; absent for logits.
+        max_batch_diff: largest absolute difference between a text alone and the same text in a batch.
+    """
+
+    num_texts: int
+    max_abs_diff: float
+    max_batch_diff: float
+    cosine_min: float | None = None
+    cosine_mean: float | None = None
+
+
+class Variant(_Part, frozen=True, kw_only=True):
+    """One graph of the bundle.
+
+    Attributes:
+        file: the .onnx file.
+        data_files: files that hold its weights, in the same folder.
+        dtype: precision of the weights.
+        target: execution provider whose operators the graph uses.
+        fidelity: measured at export.
+        disabled_optimizers: onnxruntime fusions that must not run on this graph.
+        needs: CPU features without which it must not be chosen.
+    """
+
+    file: str
+    dtype: Dtype
+    fidelity: Fidelity
+    data_files: tuple[str, ...] = ()
+    target: Target = "cpu"
+    disabled_optimizers: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+
+
+class SourceSpec(_Part, frozen=True, kw_only=True):
+    """Where the checkpoint came from.
+
+    Attributes:
+        name: hub id, or the folder's name.
+        revision: commit of the repository, where known.
+        licence: as the model card states it.
+        weights_sha256: hash of every weight file by its path in the checkpoint.
+    """
+
+    name: str
+    weights_sha256: dict[str, Sha256]
+    revision: str | None = None
+    licence: str | None = None
+
+
+class Manifest(_Part, frozen=True, kw_only=True):
+    """manifest.json.
+
+    Attributes:
+        schema_version: SCHEMA_VERSION of the writer.
+        name: what messages call the model.
+        architecture: class named in the checkpoint's config, e.g. "BertModel".
+        tasks: what the bundle can do; the first is used when a call names none.
+        hidden_size: size of the encoder's hidden states.
+        embedding_size: components of a full embedding; None without an embedding task.
+        vocab_size: token ids are below this.
+        max_seq_len: limit in tokens, specials included.
+        tokenizer, pooling, modules, head, template, late_interaction, graph: see their structs.
+        normalize: default of PoolingParams.normalize.
+        sparse: the pooled output is (batch, vocab_size) term weights.
+        prompts: stored prompts by name.
+        default_prompt_name: prompt applied when a call names none.
+        matryoshka: True for every size, a tuple for these sizes only, False for none.
+        similarity: what the checkpoint compares embeddings with.
+        plugin: name of the registered pooling that task "plugin" needs.
+        variants: graphs by name ("fp32", "fp16", "int8" …).
+        files: every file of the bundle except manifest.json, by path with forward slashes.
+        source, exporter: where the bundle came from; exporter maps package names to versions.
+        fingerprint: `fingerprint(manifest)`.
+    """
+
+    schema_version: int
+    name: str
+    architecture: str
+    tasks: Annotated[tuple[Task, ...], msgspec.Meta(min_length=1)]
+    hidden_size: PositiveInt
+    vocab_size: PositiveInt
+    max_seq_len: PositiveInt
+    tokenizer: TokenizerSpec
+    graph: GraphSpec
+    variants: dict[str, Variant]
+    files: dict[str, FileRecord]
+    source: SourceSpec
+    exporter: dict[str, str]
+    fingerprint: Sha256
+    embedding_size: PositiveInt | None = None
+    pooling: PoolingSpec | None = None
+    modules: tuple[DenseSpec, ...] = ()
+    head: HeadSpec | None = None
+    template: TemplateSpec | None = None
+    late_interaction: LateInteractionSpec | None = None
+    normalize: bool = False
+    sparse: bool = False
+    prompts: dict[str, str] = msgspec.field(default_factory=dict)
+    default_prompt_name: str | None = None
+    matryoshka: bool | tuple[PositiveInt, ...] = False
+    similarity: Similarity = "cosine"
+    plugin: str | None = None
+
+
+class Probe(_Part, frozen=True, kw_only=True):
+    """An input and what the float32 reference answers to it.
+
+    Attributes:
+        task: task to run.
+        prompt: text, or the query of a pair.
+        document: second side of a pair.
+        expected: the answer as a flat list: an embedding before cut and normalisation (normalize=False),
+            logits (use_activation=False), or the rows of a token task one after the other.
+        prompt_name: stored prompt to apply; None applies none.
+    """
+
+    task: Task
+    prompt: str
+    expected: tuple[float, ...]
+    document: str | None = None
+    prompt_name: str | None = None
+
+
+class Probes(_Part, frozen=True, kw_only=True):
+    """probes.json: what `embedge verify` replays.
+
+    Attributes:
+        tolerances: largest absolute difference allowed, by variant.
+        probes: inputs and expected outputs.
+    """
+
+    tolerances: dict[str, float]
+    probes: tuple[Probe, ...]
+
+
+class _SchemaVersion(msgspec.Struct):
+    schema_version: int
+
+
+def dump_manifest(manifest: Manifest) -> bytes:
+    """Encode a manifest as indented JSON, with a stable order of keys."""
+    return msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2) + b"\n"
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read and validate manifest.json of a bundle folder.
+
+    Raises:
+        ManifestError: not JSON, another schema version, an unknown, missing or wrong field.
+    """
+    path = folder / MANIFEST_FILE
+    data = path.read_bytes()
+    try:
+        version = msgspec.json.decode(data, type=_SchemaVersion).schema_version
+        if version != SCHEMA_VERSION:
+            raise ManifestError(_schema_message(path, version))
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise ManifestError(
+            f"{path} is not a valid manifest: {error}. "
+            "Export the model again, or install the embedge version that wrote it."
+        ) from error
+    if manifest.fingerprint != fingerprint(manifest):
+        raise ManifestError(
+            f"{path} was changed after export: its content does not match its fingerprint "
+            f"{manifest.fingerprint[:12]}…. Restore the file, or export the model again."
+        )
+    return manifest
+
+
+def load_probes(folder: Path) -> Probes:
+    """Read probes.json of a bundle folder.
+
+    Raises:
+        ManifestError: not JSON, an unknown, missing or wrong field.
+    """
+    path = folder / PROBES_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Probes)
+    except msgspec.DecodeError as error:
+        raise ManifestError(f"{path} is not valid: {error}. Export the model again.") from error
+
+
+def fingerprint(manifest: Manifest) -> str:
+    """Hash what a bundle computes: facts, graphs and tokenizer, not when, where or with what it was made.
+
+    Exporter versions, measured fidelity and the probes' last digits may differ between two machines that
+    export the same thing, so they are left out.
+    """
+    facts = msgspec.to_builtins(manifest)
+    for field in ("fingerprint", "exporter"):
+        facts.pop(field, None)
+    for variant in facts["variants"].values():
+        variant.pop("fidelity", None)
+    facts["files"] = {
+        name: record
+        for name, record in facts["files"].items()
+        if name == TOKENIZER_FILE or name.startswith(("onnx/", "modules/"))
+    }
+    return hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()
+
+
+def _schema_message(path: Path, version: int) -> str:
+    if version > SCHEMA_VERSION:
+        return (
+            f"{path} has schema_version {version}; this embedge reads {SCHEMA_VERSION}. "
+            "Install a newer embedge (pip install -U embedge), or export the model again with this one."
+        )
+    return (
+        f"{path} has schema_version {version}; this embedge reads {SCHEMA_VERSION}. "
+        "Export the model again with this version."
+    )
