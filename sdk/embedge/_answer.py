@@ -1,0 +1,220 @@
+"""Encoded prompts to the rows of each task: which graph output, then pooling and heads in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from embedge._forward import Forward, Positions
+from embedge._heads import activate, cut_and_normalize, dense
+from embedge._pooling import POOLERS, pool, step_rows
+from embedge._tokenize import Encoded
+from embedge._types import FloatArray, IntArray, PoolingMode
+from embedge.bundle import Bundle
+from embedge.errors import NumericalError, ParamsError, ShapeError
+from embedge.manifest import Manifest
+from embedge.params import PoolerConfig, ResolvedParams
+
+OnDone = Callable[[int], None]
+
+
+class Answerer:
+    """Computes rows for a loaded bundle.
+
+    Args:
+        bundle: the bundle.
+        forward: its graph.
+        pooler_config: overrides the manifest's pooling.
+
+    Raises:
+        ParamsError: the override does not fit the bundle.
+    """
+
+    def __init__(self, bundle: Bundle, forward: Forward, pooler_config: PoolerConfig | None) -> None:
+        manifest = bundle.manifest
+        self._forward = forward
+        self._graph = manifest.graph
+        self._stored_modes = manifest.pooling.modes if manifest.pooling else ()
+        self._modes = pooling_modes(manifest, pooler_config)
+        self._include_prompt = manifest.pooling.include_prompt if manifest.pooling else True
+        self._head = manifest.head
+        self._logit_bias = pooler_config.logit_bias if pooler_config else None
+        if self._logit_bias is None and manifest.head:
+            self._logit_bias = manifest.head.logit_bias
+        self._modules = [(_load_dense(bundle, m.file), m.activation) for m in manifest.modules]
+
+    def embeddings(
+        self, encoded: Sequence[Encoded], params: Sequence[ResolvedParams], on_done: OnDone
+    ) -> FloatArray | list[FloatArray]:
+        """One embedding per prompt: pooled, Dense applied, cut, normalised.
+
+        Returns:
+            float32 (num_prompts, dim) where all prompts ask for the same size, else a list of rows.
+        """
+        return _assemble(self._pooled_rows(encoded), params, _finish_embedding, on_done)
+
+    def logits(self, encoded: Sequence[Encoded], on_done: OnDone) -> FloatArray:
+        """Logits as the graph gives them, float32 (num_prompts, num_labels)."""
+        rows = _Rows(len(encoded))
+        for positions, batch in self._forward.pooled(_required(self._graph.pooled), encoded):
+            rows.put(positions, batch)
+            on_done(len(positions))
+        return rows.array()
+
+    def probabilities(
+        self, logits: FloatArray, params: Sequence[ResolvedParams], *, for_score: bool
+    ) -> FloatArray:
+        """Activate the logits of the prompts that ask for it, float32 of the same shape."""
+        head = self._head
+        if head is None:
+            raise ShapeError("the bundle has logits but no head in its manifest; export the model again")
+        activation = head.score_activation if for_score else head.activation
+        active = np.array([p.use_activation for p in params], dtype=bool)
+        probabilities = activate(logits, activation, self._logit_bias).astype(np.float32)
+        unbiased = logits - np.float32(self._logit_bias or 0.0)
+        return np.where(active[:, None], probabilities, unbiased) if len(params) else logits
+
+    def token_embeddings(
+        self, encoded: Sequence[Encoded], params: Sequence[ResolvedParams], on_done: OnDone
+    ) -> tuple[list[FloatArray], list[IntArray]]:
+        """Rows of every real token, cut and normalised, and the tokens' positions."""
+        return self._token_rows(
+            encoded, params, lambda rows, p: cut_and_normalize(rows, p.dimensions, p.normalize), on_done
+        )
+
+    def token_probabilities(
+        self, encoded: Sequence[Encoded], params: Sequence[ResolvedParams], on_done: OnDone
+    ) -> tuple[list[FloatArray], list[IntArray]]:
+        """Rows of every real token's labels, and the tokens' positions."""
+        activation = self._head.activation if self._head else "softmax"
+
+        def finish(rows: FloatArray, p: ResolvedParams) -> FloatArray:
+            if not p.use_activation:
+                return rows - np.float32(self._logit_bias or 0.0)
+            return activate(rows, activation, self._logit_bias).astype(np.float32)
+
+        return self._token_rows(encoded, params, finish, on_done)
+
+    def hidden_states(self, encoded: Sequence[Encoded], on_done: OnDone) -> list[FloatArray]:
+        """The encoder's last hidden states of every real token, one (num_tokens, hidden_size) per prompt."""
+        hidden: list[FloatArray] = [_EMPTY] * len(encoded)
+        for positions, batch in self._forward.tokens(_required(self._graph.hidden), encoded):
+            for position, rows in zip(positions, batch, strict=True):
+                hidden[position] = rows
+            on_done(len(positions))
+        return hidden
+
+    def _token_rows(
+        self,
+        encoded: Sequence[Encoded],
+        params: Sequence[ResolvedParams],
+        finish: Callable[[FloatArray, ResolvedParams], FloatArray],
+        on_done: OnDone,
+    ) -> tuple[list[FloatArray], list[IntArray]]:
+        kept_rows: list[FloatArray] = [_EMPTY] * len(encoded)
+        kept_positions: list[IntArray] = [np.zeros(0, dtype=np.int64)] * len(encoded)
+        for positions, batch in self._forward.tokens(_required(self._graph.token), encoded):
+            for position, rows in zip(positions, batch, strict=True):
+                p = params[position]
+                token_ids = np.asarray(encoded[position].token_ids)
+                try:
+                    rows, kept_positions[position] = step_rows(
+                        rows, token_ids, step_tag_id=p.step_tag_id, returned_token_ids=p.returned_token_ids
+                    )
+                except ShapeError as error:
+                    raise ParamsError(f"prompt {position}: {error}") from error
+                kept_rows[position] = finish(rows, p)
+            on_done(len(positions))
+        return kept_rows, kept_positions
+
+    def _pooled_rows(self, encoded: Sequence[Encoded]) -> Iterator[tuple[Positions, FloatArray]]:
+        leaves_prompt_out = not self._include_prompt and any(e.num_prompt_tokens for e in encoded)
+        if self._graph.pooled and self._modes == self._stored_modes and not leaves_prompt_out:
+            yield from self._forward.pooled(self._graph.pooled, encoded)
+            return
+        unknown = [mode for mode in self._modes if mode not in POOLERS]
+        if unknown:
+            raise ParamsError(
+                f"pooling {unknown[0]} gives one row per token, not one embedding; "
+                "use encode(pooling_task='token_embed'), or another pooling_type"
+            )
+        for positions, hidden, mask in self._forward.batches(_required(self._graph.hidden), encoded):
+            if not self._include_prompt:
+                mask = _without_prompts(mask, [encoded[i].num_prompt_tokens for i in positions])
+            rows = pool(np.where(mask[:, :, None] > 0, hidden, 0), mask, self._modes)
+            for (weight, bias), activation in self._modules:
+                rows = dense(rows, weight, bias, activation)
+            finite = np.isfinite(rows).all(axis=1)
+            if not finite.all():
+                index = int(positions[~finite].min())
+                raise NumericalError(f"pooling gave NaN or infinity for prompt {index}", index=index)
+            yield positions, rows
+
+
+_EMPTY: FloatArray = np.zeros((0, 0), dtype=np.float32)
+
+
+class _Rows:
+    """Rows of equal size, gathered batch by batch into one array."""
+
+    def __init__(self, num_rows: int) -> None:
+        self._num_rows = num_rows
+        self._array: FloatArray | None = None
+
+    def put(self, positions: Positions, rows: FloatArray) -> None:
+        if self._array is None:
+            self._array = np.empty((self._num_rows, rows.shape[1]), dtype=np.float32)
+        self._array[positions] = rows
+
+    def array(self) -> FloatArray:
+        return np.zeros((0, 0), dtype=np.float32) if self._array is None else self._array
+
+
+def pooling_modes(manifest: Manifest, pooler_config: PoolerConfig | None) -> tuple[PoolingMode, ...]:
+    """The modes in force: the override's, else the bundle's."""
+    if pooler_config is not None and pooler_config.pooling_type is not None:
+        return (pooler_config.pooling_type,)
+    return manifest.pooling.modes if manifest.pooling else ()
+
+
+def _finish_embedding(rows: FloatArray, p: ResolvedParams) -> FloatArray:
+    return cut_and_normalize(rows, p.dimensions, p.normalize)
+
+
+def _assemble(
+    batches: Iterator[tuple[Positions, FloatArray]],
+    params: Sequence[ResolvedParams],
+    finish: Callable[[FloatArray, ResolvedParams], FloatArray],
+    on_done: OnDone,
+) -> FloatArray | list[FloatArray]:
+    same_finish = len({(p.dimensions, p.normalize) for p in params}) <= 1
+    gathered = _Rows(len(params))
+    ragged: list[FloatArray] = [_EMPTY] * len(params)
+    for positions, rows in batches:
+        if same_finish:
+            gathered.put(positions, finish(rows, params[0]))
+        else:
+            for position, row in zip(positions, rows, strict=True):
+                ragged[position] = finish(row, params[position])
+        on_done(len(positions))
+    return gathered.array() if same_finish else ragged
+
+
+def _without_prompts(mask: IntArray, num_prompt_tokens: Sequence[int]) -> IntArray:
+    ranks = np.cumsum(mask, axis=1) * mask
+    kept = (ranks > np.asarray(num_prompt_tokens)[:, None]).astype(np.int64)
+    # a text cut down to its prompt has nothing else to pool
+    kept_any = kept.any(axis=1, keepdims=True)
+    return np.where(kept_any, kept, mask)
+
+
+def _load_dense(bundle: Bundle, file: str) -> tuple[FloatArray, FloatArray | None]:
+    with np.load(bundle.file(file), allow_pickle=False) as arrays:
+        return arrays["weight"], arrays.get("bias")
+
+
+def _required(output: str | None) -> str:
+    if output is None:
+        raise ParamsError("the bundle's graph lacks the output that this task needs; export the model again")
+    return output

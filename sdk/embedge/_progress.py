@@ -1,0 +1,65 @@
+"""A progress line on stderr, without a dependency."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+_WIDTH = 24
+_REDRAW_S = 0.1
+
+
+class Progress:
+    """Counts prompts; draws a bar on a terminal and one closing line elsewhere.
+
+    Args:
+        total: number of prompts.
+        use_tqdm: False draws nothing; True draws on stderr; a callable is called like `tqdm.tqdm` with total
+            and desc and must have update and close.
+        description: first word of the line.
+    """
+
+    def __init__(self, total: int, use_tqdm: bool | Callable[..., Any], description: str) -> None:
+        self._total = total
+        self._done = 0
+        self._description = description
+        self._started = self._drawn = time.perf_counter()
+        self._bar = use_tqdm(total=total, desc=description) if callable(use_tqdm) else None
+        self._shown = use_tqdm is True
+        self._live = self._shown and sys.stderr.isatty()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def update(self, count: int) -> None:
+        """Add finished prompts."""
+        self._done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        now = time.perf_counter()
+        if self._live and now - self._drawn >= _REDRAW_S:
+            self._drawn = now
+            sys.stderr.write("\r" + self._line(now))
+            sys.stderr.flush()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        if self._shown:
+            sys.stderr.write(("\r" if self._live else "") + self._line(time.perf_counter()) + "\n")
+            sys.stderr.flush()
+
+    def _line(self, now: float) -> str:
+        share = self._done / self._total if self._total else 1.0
+        filled = round(share * _WIDTH)
+        elapsed = max(now - self._started, 1e-9)
+        bar = "█" * filled + "░" * (_WIDTH - filled)
+        return (
+            f"{self._description} {bar} {share:4.0%} {self._done:,}/{self._total:,} "
+            f"in {elapsed:.1f} s, {self._done / elapsed:,.0f}/s"
+        )

@@ -1,0 +1,158 @@
+"""The only importer of onnxruntime: devices, options, running, and its errors in our words."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from embedge.errors import ParamsError, ProviderUnavailableError, SessionError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """A device that onnxruntime was found to offer.
+
+    Attributes:
+        kind: "cpu" or "cuda".
+        index: which GPU; 0 for the CPU.
+        reason: why this one.
+    """
+
+    kind: str
+    index: int = 0
+    reason: str = "asked for"
+
+    @property
+    def execution_provider(self) -> str:
+        """Name that onnxruntime has for it."""
+        return _CUDA if self.kind == "cuda" else _CPU
+
+    @property
+    def name(self) -> str:
+        """The user's word for it."""
+        return f"cuda:{self.index}" if self.kind == "cuda" else "cpu"
+
+
+def import_onnxruntime() -> Any:
+    """Import onnxruntime with its telemetry off, unless the user's environment already decides that.
+
+    Raises:
+        SessionError: it is not installed, or cannot be loaded.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise SessionError(
+            f"onnxruntime cannot be imported ({error}); expected onnxruntime or onnxruntime-gpu. "
+            "Install one: pip install onnxruntime"
+        ) from error
+    return onnxruntime
+
+
+def find_device(device: str) -> Device:
+    """Turn the user's word into a device that exists here.
+
+    Args:
+        device: "cpu", "cuda", "cuda:N" or "auto".
+
+    Raises:
+        ParamsError: another word.
+        ProviderUnavailableError: onnxruntime does not offer it here.
+    """
+    matched = re.fullmatch(r"(cpu|auto|cuda)(?::(\d+))?", str(device))
+    if matched is None or (matched[2] and matched[1] != "cuda"):
+        raise ParamsError(f'device={device!r} is not known; expected "cpu", "cuda", "cuda:N" or "auto"')
+    if matched[1] == "cpu":
+        return Device(kind="cpu")
+    ort = import_onnxruntime()
+    offered = ort.get_available_providers()
+    if matched[1] == "auto":
+        if _CUDA in offered:
+            return Device(kind="cuda", reason="auto: onnxruntime offers CUDA")
+        return Device(kind="cpu", reason="auto: this onnxruntime offers no CUDA")
+    if _CUDA not in offered:
+        raise ProviderUnavailableError(
+            f"device={device!r} cannot be used: onnxruntime {ort.__version__} here offers {', '.join(offered)}, "
+            f"not {_CUDA}. Install onnxruntime-gpu in place of onnxruntime, or use device='cpu'."
+        )
+    return Device(kind="cuda", index=int(matched[2] or 0))
+
+
+def available_threads() -> int:
+    """Processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Session:
+    """One loaded graph; `run` may be called from several threads.
+
+    Args:
+        graph: the .onnx file.
+        device: where to run.
+        threads: threads inside one run.
+        disabled_optimizers: onnxruntime's fusions that must not run.
+
+    Raises:
+        SessionError: onnxruntime refuses the graph.
+        ProviderUnavailableError: it would not run on the device.
+    """
+
+    def __init__(
+        self, graph: Path, *, device: Device, threads: int, disabled_optimizers: Sequence[str] = ()
+    ) -> None:
+        ort = import_onnxruntime()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
+        providers: list[Any] = [_CPU]
+        if device.kind == "cuda":
+            providers.insert(0, (_CUDA, {"device_id": str(device.index)}))
+        try:
+            self._session: onnxruntime.InferenceSession = ort.InferenceSession(
+                str(graph), options, providers=providers, disabled_optimizers=list(disabled_optimizers)
+            )
+        except Exception as error:  # onnxruntime raises many unrelated classes
+            raise SessionError(
+                f"onnxruntime {ort.__version__} cannot load {graph.name}: {_first_line(error)}. "
+                "Install a newer onnxruntime, or export the model again."
+            ) from error
+        actual = self._session.get_providers()
+        if device.execution_provider not in actual:
+            raise ProviderUnavailableError(
+                f"device={device.name!r} cannot be used: onnxruntime fell back to {', '.join(actual)}. "
+                "Check the CUDA and cuDNN libraries that this onnxruntime-gpu needs, or use device='cpu'."
+            )
+
+    def run(self, output: str, feeds: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+        """Compute one output.
+
+        Raises:
+            SessionError: onnxruntime failed.
+        """
+        try:
+            return np.asarray(self._session.run([output], dict(feeds))[0])
+        except Exception as error:  # onnxruntime raises many unrelated classes
+            shapes = {name: array.shape for name, array in feeds.items()}
+            raise SessionError(
+                f"onnxruntime failed on inputs {shapes}: {_first_line(error)}. "
+                "If memory ran out, pass a smaller max_batch_tokens."
+            ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

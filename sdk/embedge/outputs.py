@@ -1,0 +1,234 @@
+"""What the verbs return: one request output per prompt, in a sequence that also gives plain arrays.
+
+Source: vLLM v0.13 `vllm/outputs.py` for class and attribute names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar, cast, overload
+
+import msgspec
+import numpy as np
+
+from embedge._types import FloatArray, IntArray
+from embedge.errors import ShapeError
+
+Offsets = list[tuple[int, int]]
+
+
+class PoolingOutput(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Result of any pooling.
+
+    Attributes:
+        data: float32, (dim,) for one row per prompt, (num_rows, dim) for token tasks.
+        offsets: token tasks on text: start and end character of each row's token in the prompt.
+        labels: name of each column, where the bundle has labels.
+    """
+
+    data: FloatArray
+    offsets: Offsets | None = None
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def row_labels(self) -> list[str]:
+        """Name of the largest column of each row.
+
+        Raises:
+            ShapeError: the columns have no names.
+        """
+        if self.labels is None:
+            raise ShapeError("these rows have no labels; labels come with token_classify")
+        names = self.labels
+        return [names[i] for i in np.atleast_2d(self.data).argmax(axis=1)]
+
+
+class EmbeddingOutput(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """One embedding.
+
+    Attributes:
+        data: float32 (dim,).
+    """
+
+    data: FloatArray
+
+    @property
+    def embedding(self) -> list[float]:
+        """The components as Python floats."""
+        return cast("list[float]", self.data.tolist())
+
+    @property
+    def hidden_size(self) -> int:
+        """Number of components."""
+        return len(self.data)
+
+
+class SparseEmbeddingOutput(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """One sparse embedding: the vocabulary's terms with a weight above zero, by descending weight.
+
+    Attributes:
+        token_ids: int64 (num_terms,).
+        weights: float32 (num_terms,).
+        vocab_size: size of the dense row.
+    """
+
+    token_ids: IntArray
+    weights: FloatArray
+    vocab_size: int
+
+    @property
+    def data(self) -> FloatArray:
+        """The dense row, float32 (vocab_size,)."""
+        row = np.zeros(self.vocab_size, dtype=np.float32)
+        row[self.token_ids] = self.weights
+        return row
+
+
+class ClassificationOutput(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Probabilities of one text, or logits where use_activation is False.
+
+    Attributes:
+        data: float32 (num_labels,).
+        labels: name of each label.
+    """
+
+    data: FloatArray
+    labels: tuple[str, ...]
+
+    @property
+    def probs(self) -> list[float]:
+        """One value per label."""
+        return cast("list[float]", self.data.tolist())
+
+    @property
+    def num_classes(self) -> int:
+        """Number of labels."""
+        return len(self.data)
+
+    @property
+    def label(self) -> str:
+        """Name of the label with the largest value."""
+        return self.labels[int(self.data.argmax())]
+
+
+class ScoringOutput(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Score of one pair.
+
+    Attributes:
+        data: float32 (1,).
+    """
+
+    data: FloatArray
+
+    @property
+    def score(self) -> float:
+        """The score as a Python float."""
+        return float(self.data[0])
+
+
+OutputT = TypeVar("OutputT")
+RequestT = TypeVar("RequestT", bound="PoolingRequestOutput[Any]")
+
+
+class PoolingRequestOutput(msgspec.Struct, Generic[OutputT], frozen=True, kw_only=True, eq=False):
+    """Answer to one prompt.
+
+    Attributes:
+        request_id: counts the prompts that the model has answered.
+        outputs: the result.
+        prompt_token_ids: tokens that were used, specials included.
+        num_truncated_tokens: tokens that were dropped.
+        finished: True.
+        num_cached_tokens: 0; there is no prefix cache.
+    """
+
+    request_id: str
+    outputs: OutputT
+    prompt_token_ids: list[int]
+    num_truncated_tokens: int = 0
+    finished: bool = True
+    num_cached_tokens: int = 0
+
+
+class EmbeddingRequestOutput(PoolingRequestOutput[EmbeddingOutput], frozen=True, kw_only=True, eq=False):
+    """Answer of `embed`."""
+
+
+class SparseEmbeddingRequestOutput(
+    PoolingRequestOutput[SparseEmbeddingOutput], frozen=True, kw_only=True, eq=False
+):
+    """Answer of `embed_sparse`."""
+
+
+class ClassificationRequestOutput(
+    PoolingRequestOutput[ClassificationOutput], frozen=True, kw_only=True, eq=False
+):
+    """Answer of `classify`."""
+
+
+class ScoringRequestOutput(PoolingRequestOutput[ScoringOutput], frozen=True, kw_only=True, eq=False):
+    """Answer of `score`."""
+
+
+class RequestOutputs(Sequence[RequestT]):
+    """One request output per prompt, in the order of the prompts; made when they are looked at.
+
+    `numpy()` gives the plain arrays.
+    """
+
+    def __init__(self, rows: FloatArray | Sequence[Any], make: Callable[[int], RequestT]) -> None:
+        self._rows = rows
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> RequestT: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[RequestT]: ...
+    def __getitem__(self, index: int | slice) -> RequestT | list[RequestT]:
+        if isinstance(index, slice):
+            return [self._make(i) for i in range(*index.indices(len(self)))]
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
+            raise IndexError(f"there are {len(self)} outputs; {index} is not one of them")
+        return self._make(position)
+
+    def __iter__(self) -> Iterator[RequestT]:
+        return map(self._make, range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self)}>"
+
+    def numpy(self) -> FloatArray | list[FloatArray]:
+        """The rows as float32: one array for one row per prompt, a list of arrays for token tasks."""
+        raise NotImplementedError
+
+
+class ArrayOutputs(RequestOutputs[RequestT]):
+    """Outputs that are one row per prompt."""
+
+    def numpy(self) -> FloatArray:
+        """All rows as one float32 array (num_prompts, dim), without copying.
+
+        Raises:
+            ShapeError: the rows have different sizes, because the prompts asked for different dimensions.
+        """
+        if isinstance(self._rows, np.ndarray):
+            return self._rows
+        sizes = {len(row) for row in self._rows}
+        if len(sizes) > 1:
+            raise ShapeError(
+                f"the rows have different sizes {sorted(sizes)}, so they form no array; "
+                "ask for one value of dimensions, or read .outputs.data of each item"
+            )
+        return np.stack(self._rows) if self._rows else np.zeros((0, 0), dtype=np.float32)
+
+
+class RaggedOutputs(RequestOutputs[RequestT]):
+    """Outputs that are one array per prompt."""
+
+    def numpy(self) -> list[FloatArray]:
+        """One float32 array (num_rows, dim) per prompt, without copying."""
+        return list(self._rows)
