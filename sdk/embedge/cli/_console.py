@@ -1,0 +1,67 @@
+"""Terminal layout shared by the commands."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+
+def print_json(value: object) -> None:
+    """Write one JSON document and a newline to stdout."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def width() -> int:
+    """Columns to lay text out in."""
+    return max(60, min(100, shutil.get_terminal_size((100, 24)).columns))
+
+
+def bold(text: str) -> str:
+    """Bold on a terminal that shows it, plain elsewhere."""
+    return _style(text, "1")
+
+
+def dim(text: str) -> str:
+    """Dim on a terminal that shows it, plain elsewhere."""
+    return _style(text, "2")
+
+
+def accent(text: str) -> str:
+    """Coloured on a terminal that shows it, plain elsewhere."""
+    return _style(text, "36")
+
+
+def _style(text: str, code: str) -> str:
+    plain = not sys.stdout.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    return text if plain else f"\033[{code}m{text}\033[0m"
+
+
+def print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Write names and values in two columns; long values wrap under themselves."""
+    rows = list(facts)
+    column = max(len(name) for name, _ in rows) + 2
+    for name, value in rows:
+        lines = textwrap.wrap(value, width() - column, break_on_hyphens=False) or [""]
+        print(dim(name.ljust(column)) + lines[0])
+        for line in lines[1:]:
+            print(" " * column + line)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write rows under a header; columns as wide as they need."""
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+    print(bold("  ".join(cell.ljust(w) for cell, w in zip(header, widths, strict=True)).rstrip()))
+    for row in rows:
+        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+
+
+def size(size_bytes: int) -> str:
+    """A number of bytes in words."""
+    if size_bytes < 1_000_000:
+        return f"{size_bytes / 1e3:.1f} kB"
+    return f"{size_bytes / 1e6:.1f} MB"

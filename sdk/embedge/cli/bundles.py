@@ -1,0 +1,168 @@
+"""`embedge inspect | verify | list`: what a bundle is, whether it is sound here, which there are."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import msgspec
+
+from embedge import store
+from embedge.bundle import open_bundle
+from embedge.cli._console import bold, print_facts, print_json, print_table, size
+from embedge.errors import BundleError
+from embedge.manifest import Manifest, load_manifest
+from embedge.verify import verify
+
+
+def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `inspect`, `verify` and `list`."""
+    inspect = commands.add_parser("inspect", help="show what a bundle holds")
+    inspect.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or its name in the store")
+    inspect.add_argument("--json", action="store_true", help="the manifest as JSON")
+    inspect.set_defaults(run=run_inspect)
+
+    check = commands.add_parser(
+        "verify",
+        help="check a bundle's hashes and probes",
+        description="Check every hash, then replay the probes here.",
+    )
+    check.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or its name in the store")
+    check.add_argument("--device", default="auto", help='"cpu", "cuda", "cuda:N" or "auto" (default)')
+    check.add_argument("--variant", action="append", default=[], help="only this variant; may be repeated")
+    check.add_argument("--json", action="store_true", help="the reports as JSON")
+    check.set_defaults(run=run_verify)
+
+    listing = commands.add_parser("list", help="list the bundles in the store")
+    listing.add_argument("--json", action="store_true", help="the list as JSON")
+    listing.set_defaults(run=run_list)
+
+
+def run_inspect(args: argparse.Namespace) -> int:
+    """Show the manifest."""
+    bundle = open_bundle(args.bundle)
+    manifest = bundle.manifest
+    if args.json:
+        print_json(manifest)
+        return 0
+    print(bold(manifest.name))
+    print_facts(_facts(bundle.folder, manifest))
+    print()
+    print_table(
+        ("variant", "file", "dtype", "size", "max |diff|", "min cosine", "texts"),
+        [
+            (
+                name,
+                spec.file,
+                spec.dtype,
+                size(sum(manifest.files[file].size_bytes for file in (spec.file, *spec.data_files))),
+                f"{spec.fidelity.max_abs_diff:.1e}",
+                "–" if spec.fidelity.cosine_min is None else f"{spec.fidelity.cosine_min:.7f}",
+                str(spec.fidelity.num_texts),
+            )
+            for name, spec in manifest.variants.items()
+        ],
+    )
+    return 0
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    """Check hashes and probes; fails where a probe is off."""
+    reports = verify(args.bundle, device=args.device, variants=tuple(args.variant))
+    num_files = len(open_bundle(args.bundle).manifest.files)
+    if args.json:
+        print_json([{**msgspec.to_builtins(report), "passed": report.passed} for report in reports])
+    else:
+        print(f"{num_files} files have the size and sha256 of the manifest")
+        for report in reports:
+            verdict = "passed" if report.passed else "FAILED"
+            print(
+                f"{report.variant}: {report.num_probes} probes {verdict}, "
+                f"max |diff| {report.max_abs_diff:.1e} (allowed {report.tolerance:.0e})"
+            )
+    failed = [report.variant for report in reports if not report.passed]
+    if failed:
+        print(
+            f"embedge: variant {', '.join(failed)} does not compute here what it computed at export. "
+            "Use another variant, or another onnxruntime version.",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """List the store."""
+    found = [(folder, _manifest_or_error(folder)) for folder in store.list_bundles()]
+    if args.json:
+        print_json(
+            [
+                {"name": folder.name, "path": str(folder)}
+                | ({"error": m} if isinstance(m, str) else {"tasks": m.tasks, "fingerprint": m.fingerprint})
+                for folder, m in found
+            ]
+        )
+        return 0
+    if not found:
+        print(f"no bundles in {store.home()}. Make one with: embedge export MODEL", file=sys.stderr)
+        return 0
+    print_table(
+        ("name", "tasks", "variants", "size", "fingerprint"),
+        [
+            (folder.name, "not readable", "", "", "")
+            if isinstance(m, str)
+            else (
+                folder.name,
+                ", ".join(m.tasks),
+                ", ".join(m.variants),
+                size(sum(record.size_bytes for record in m.files.values())),
+                m.fingerprint[:12],
+            )
+            for folder, m in found
+        ],
+    )
+    return 0
+
+
+def _manifest_or_error(folder: Path) -> Manifest | str:
+    try:
+        return load_manifest(folder)
+    except BundleError as error:
+        return str(error)
+
+
+def _facts(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
+    pooling = "+".join(manifest.pooling.modes) if manifest.pooling else "none"
+    dense = "".join(f" → Dense {m.in_features}→{m.out_features} {m.activation}" for m in manifest.modules)
+    facts = [
+        ("folder", str(folder)),
+        ("architecture", manifest.architecture),
+        ("tasks", ", ".join(manifest.tasks)),
+        ("pooling", f"{pooling}{dense}{' → normalised' if manifest.normalize else ''}"),
+    ]
+    if manifest.embedding_size is not None:
+        facts.append(
+            ("embedding", f"{manifest.embedding_size} components, compared by {manifest.similarity}")
+        )
+    if manifest.matryoshka:
+        listed = manifest.matryoshka if isinstance(manifest.matryoshka, tuple) else ()
+        sizes = ", ".join(map(str, listed)) or "any size"
+        facts.append(("matryoshka", sizes))
+    if manifest.head is not None:
+        facts.append(("labels", f"{', '.join(manifest.head.labels)} ({manifest.head.activation})"))
+    if manifest.prompts:
+        default = manifest.default_prompt_name
+        names = (f"{n} (default)" if n == default else n for n in manifest.prompts)
+        facts.append(("prompts", ", ".join(names)))
+    facts += [
+        ("limit", f"{manifest.max_seq_len} tokens, special tokens included"),
+        ("vocabulary", f"{manifest.vocab_size:,} token ids"),
+        (
+            "source",
+            manifest.source.name + (f" at {manifest.source.revision}" if manifest.source.revision else ""),
+        ),
+        ("licence", manifest.source.licence or "not stated"),
+        ("exported with", ", ".join(f"{name} {version}" for name, version in manifest.exporter.items())),
+        ("fingerprint", manifest.fingerprint),
+    ]
+    return facts

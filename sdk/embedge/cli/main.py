@@ -1,0 +1,80 @@
+"""Entry point of `embedge`: the parser, exit codes, and errors as one sentence on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from embedge._version import __version__
+from embedge.cli import bundles, run, search
+from embedge.errors import EmbedgeError, MissingExtraError
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments without the program's name; None takes them from the process.
+
+    Returns:
+        0, 1 where the command failed, 130 after Ctrl-C. Bad usage exits with 2 through argparse.
+    """
+    try:
+        args = build_parser().parse_args(argv)
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except EmbedgeError as error:
+        print(f"embedge: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("embedge: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # the reader has gone (… | head); nothing may be written at interpreter exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except OSError as error:
+        print(f"embedge: {error.strerror or error}: {error.filename or 'no file named'}", file=sys.stderr)
+        return EXIT_FAILED
+    return status
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of every command."""
+    parser = argparse.ArgumentParser(
+        prog="embedge",
+        description="Text embedding, classification and reranking from verified ONNX bundles.",
+    )
+    parser.add_argument("--version", action="version", version=f"embedge {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_export(commands)
+    run.add_parsers(commands)
+    search.add_parser(commands)
+    bundles.add_parsers(commands)
+    return parser
+
+
+def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    try:
+        from embedge_export import cli
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("embedge_export"):
+            raise
+        parser = commands.add_parser("export", help="convert a checkpoint (needs the extra embedge[export])")
+        parser.add_argument("arguments", nargs=argparse.REMAINDER)
+        parser.set_defaults(run=_refuse_export)
+        return
+    cli.add_parser(commands)
+
+
+def _refuse_export(_: argparse.Namespace) -> int:
+    raise MissingExtraError("the exporter is not installed. Install it with: pip install 'embedge[export]'")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

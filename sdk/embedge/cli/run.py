@@ -1,0 +1,133 @@
+"""`embedge encode`: texts to vectors or rows."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedge.cli._console import bold, dim, print_json, width
+from embedge.errors import PromptError
+from embedge.model import EdgeModel
+from embedge.params import PoolingParams
+
+_SHOWN_COMPONENTS = 4
+
+
+def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `encode`."""
+    encode = commands.add_parser(
+        "encode", help="embed texts", description="Embed texts, or the lines of stdin."
+    )
+    add_model_arguments(encode)
+    encode.add_argument("texts", metavar="TEXT", nargs="+", help="texts, or - for one text per line of stdin")
+    encode.add_argument("--task", choices=("embed", "token_embed"), default="embed")
+    encode.add_argument("--dimensions", type=int, help="keep the leading components (Matryoshka models)")
+    encode.add_argument(
+        "--normalize", action=argparse.BooleanOptionalAction, help="unit length; default: the model's"
+    )
+    encode.add_argument("--prompt-name", help="stored prompt to put before each text")
+    encode.add_argument(
+        "--truncate",
+        type=int,
+        default=-1,
+        metavar="K",
+        help="truncate_prompt_tokens; -1 (default) cuts to the limit",
+    )
+    output = encode.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="one JSON object per text on stdout")
+    output.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.npy", help="write float32 (num_texts, dim)"
+    )
+    encode.set_defaults(run=run_encode)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that choose a bundle, a graph and a device."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or its name in the store")
+    parser.add_argument("--device", default="auto", help='"cpu", "cuda", "cuda:N" or "auto" (default)')
+    parser.add_argument("--variant", default="auto", help='graph to run, as "embedge inspect" lists them')
+
+
+def run_encode(args: argparse.Namespace) -> int:
+    """Embed and write."""
+    texts = read_texts(args.texts)
+    params = PoolingParams(
+        dimensions=args.dimensions, normalize=args.normalize, truncate_prompt_tokens=args.truncate
+    )
+    with EdgeModel(args.bundle, device=args.device, variant=args.variant) as model:
+        outputs: Any = model.encode(
+            texts,
+            params,
+            pooling_task=args.task,
+            prompt_name=args.prompt_name,
+            use_tqdm=sys.stderr.isatty() and len(texts) > 1,
+        )
+    report_truncated(outputs)
+    if args.json:
+        for index, (text, output) in enumerate(zip(texts, outputs, strict=True)):
+            print_json(
+                {
+                    "index": index,
+                    "text": text,
+                    "embedding": output.outputs.data.tolist(),
+                    "num_tokens": len(output.prompt_token_ids),
+                    "num_truncated_tokens": output.num_truncated_tokens,
+                }
+            )
+    elif args.output is not None:
+        _save(args.output, outputs.numpy(), args.task)
+    else:
+        for text, output in zip(texts, outputs, strict=True):
+            _show(text, output)
+    return 0
+
+
+def read_texts(arguments: list[str]) -> list[str]:
+    """Texts of the command line, or the lines of stdin for "-".
+
+    Raises:
+        PromptError: stdin is not UTF-8, or holds no line.
+    """
+    if arguments != ["-"]:
+        return arguments
+    try:
+        lines = sys.stdin.buffer.read().decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise PromptError(
+            f"stdin is not UTF-8: {error.reason} at byte {error.start}. Convert it first, e.g. with iconv."
+        ) from error
+    if not lines:
+        raise PromptError("stdin holds no line; expected one text per line")
+    return lines
+
+
+def report_truncated(outputs: Any) -> None:
+    """Say on stderr how many texts were cut."""
+    cut = sum(output.num_truncated_tokens > 0 for output in outputs)
+    if cut:
+        print(
+            f"embedge: {cut} of {len(outputs)} texts were longer than the limit and were cut", file=sys.stderr
+        )
+
+
+def _save(file: Path, arrays: Any, task: str) -> None:
+    if task == "token_embed":
+        raise PromptError("token_embed gives one array per text, which no .npy file holds; use --json")
+    with file.open("wb") as stream:
+        np.save(stream, arrays, allow_pickle=False)
+    print(f"wrote float32 {arrays.shape} to {file}", file=sys.stderr)
+
+
+def _show(text: str, output: Any) -> None:
+    data = output.outputs.data
+    shown = text if len(text) <= width() else text[: width() - 1] + "…"
+    rows = data[None] if data.ndim == 1 else data
+    print(bold(shown))
+    print(dim(f"{len(output.prompt_token_ids)} tokens, {' x '.join(map(str, data.shape))} components"))
+    for row in rows:
+        components = " ".join(f"{value: .4f}" for value in row[:_SHOWN_COMPONENTS])
+        print(f"  [{components} …]  norm {np.linalg.norm(row):.4f}")

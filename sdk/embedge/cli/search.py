@@ -1,0 +1,163 @@
+"""`embedge search`: rank the paragraphs of text files by meaning."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from embedge.cli._console import accent, bold, dim, print_json, width
+from embedge.cli.run import add_model_arguments, report_truncated
+from embedge.errors import PromptError
+from embedge.model import EdgeModel
+
+_BAR_WIDTH = 10
+_SHORTEST_PARAGRAPH = 40
+_SHOWN_LINES = 3
+
+
+class Paragraph(msgspec.Struct, frozen=True, kw_only=True):
+    """A paragraph of a file.
+
+    Attributes:
+        file: where it stands.
+        line: its first line, counted from 1.
+        text: white space folded.
+    """
+
+    file: str
+    line: int
+    text: str
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `search`."""
+    parser = commands.add_parser(
+        "search",
+        help="rank the paragraphs of files for questions",
+        description="Embed the paragraphs of text files and rank them for each question.",
+    )
+    add_model_arguments(parser)
+    parser.add_argument("questions", metavar="QUESTION", nargs="+")
+    parser.add_argument(
+        "--in",
+        dest="files",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="text or Markdown files",
+    )
+    parser.add_argument("--top", type=int, default=3, help="paragraphs per question (default 3)")
+    parser.add_argument("--json", action="store_true", help="one JSON object per question on stdout")
+    parser.set_defaults(run=run_search)
+
+
+def run_search(args: argparse.Namespace) -> int:
+    """Embed, rank and show."""
+    if args.top < 1:
+        raise PromptError(f"--top {args.top} shows nothing; expected at least 1")
+    paragraphs = [paragraph for file in args.files for paragraph in read_paragraphs(file)]
+    if not paragraphs:
+        raise PromptError(
+            f"no paragraph of {_SHORTEST_PARAGRAPH} characters or more in {', '.join(map(str, args.files))}"
+        )
+    started = time.perf_counter()
+    with EdgeModel(args.bundle, device=args.device, variant=args.variant, truncate_prompt_tokens=-1) as model:
+        loaded = time.perf_counter()
+        documents = model.embed([p.text for p in paragraphs], use_tqdm=sys.stderr.isatty())
+        embedded = time.perf_counter()
+        report_truncated(documents)
+        if not args.json:
+            _show_corpus(model, args.files, documents, loaded - started, embedded - loaded)
+        for question in args.questions:
+            asked = time.perf_counter()
+            scores = _cosines(documents.numpy(), model.embed(question).numpy()[0])
+            best = np.argsort(-scores, kind="stable")[: args.top]
+            latency_ms = (time.perf_counter() - asked) * 1e3
+            ranked = [(float(scores[i]), paragraphs[i]) for i in best]
+            if args.json:
+                print_json(
+                    {
+                        "question": question,
+                        "latency_ms": round(latency_ms, 2),
+                        "paragraphs": [{"score": s, **msgspec.to_builtins(p)} for s, p in ranked],
+                    }
+                )
+            else:
+                _show_answer(question, ranked, latency_ms)
+    return 0
+
+
+def read_paragraphs(file: Path) -> list[Paragraph]:
+    """Cut a file at blank lines; headings, fences and fragments are left out.
+
+    Raises:
+        PromptError: the file is not UTF-8 text.
+        OSError: it cannot be read.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    paragraphs = []
+    block: list[str] = []
+    in_fence = False
+    for number, line in enumerate([*lines, ""], 1):
+        if line.lstrip().startswith("```"):
+            in_fence = not in_fence
+            continue
+        if in_fence:
+            continue
+        starts_item = bool(re.match(r"\s*([-*|]|\d+\.)\s*", line))
+        if block and (not line.strip() or starts_item or line.startswith("#")):
+            text = _plain(" ".join(block))
+            if len(text) >= _SHORTEST_PARAGRAPH:
+                paragraphs.append(Paragraph(file=str(file), line=number - len(block), text=text))
+            block = []
+        if line.strip() and not line.startswith(("#", "|", "<", "![")):
+            block.append(line)
+    return paragraphs
+
+
+def _plain(markdown: str) -> str:
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", markdown)
+    text = re.sub(r"^\s*([-*]|\d+\.)\s+", "", text)
+    return re.sub(r"\s+", " ", text.replace("**", "").replace("`", "")).strip()
+
+
+def _cosines(documents: np.ndarray, query: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(documents, axis=1) * np.linalg.norm(query)
+    return (documents @ query) / np.maximum(lengths, 1e-12)
+
+
+def _show_corpus(
+    model: EdgeModel, files: list[Path], documents: object, load_s: float, embed_s: float
+) -> None:
+    outputs = list(documents)  # type: ignore[call-overload]
+    num_tokens = sum(len(output.prompt_token_ids) for output in outputs)
+    print(
+        bold(model.info.name)
+        + dim(f"  {model.info.variant} on {model.info.device}, loaded in {load_s:.2f} s")
+    )
+    print(
+        f"{len(outputs)} paragraphs of {len(files)} files, {num_tokens:,} tokens, embedded in {embed_s:.2f} s "
+        + dim(f"({len(outputs) / embed_s:,.0f} paragraphs/s, {num_tokens / embed_s:,.0f} tokens/s)")
+    )
+
+
+def _show_answer(question: str, ranked: list[tuple[float, Paragraph]], latency_ms: float) -> None:
+    print()
+    print(accent("? ") + bold(question) + dim(f"   {latency_ms:.1f} ms"))
+    for score, paragraph in ranked:
+        filled = round(max(0.0, min(1.0, score)) * _BAR_WIDTH)
+        bar = accent("█" * filled) + dim("░" * (_BAR_WIDTH - filled))
+        print(f"  {score:5.3f} {bar} {dim(f'{paragraph.file}:{paragraph.line}')}")
+        for line in textwrap.wrap(paragraph.text, width() - 8, max_lines=_SHOWN_LINES, placeholder=" …"):
+            print("        " + line)
