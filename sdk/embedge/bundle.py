@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import msgspec
@@ -108,6 +107,8 @@ def check_files(bundle: Bundle, names: list[str] | None = None) -> None:
 
 def sha256_file(path: Path) -> str:
     """Hash a file in pieces; other threads run meanwhile."""
+    import hashlib  # costs more at import than the rest of this module
+
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):

@@ -6,7 +6,6 @@ are frozen and refuse unknown fields. A change of meaning or a new field raises 
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -355,6 +354,8 @@ def fingerprint(manifest: Manifest) -> str:
     Exporter versions, measured fidelity and the probes' last digits may differ between two machines that
     export the same thing, so they are left out.
     """
+    import hashlib
+
     facts = msgspec.to_builtins(manifest)
     for field in ("fingerprint", "exporter"):
         facts.pop(field, None)

@@ -16,6 +16,9 @@ from embedge.cli._console import accent, bold, dim, print_json, width
 from embedge.cli.run import add_model_arguments, report_truncated
 from embedge.errors import PromptError
 from embedge.model import EdgeModel
+from embedge.outputs import ArrayOutputs, EmbeddingRequestOutput
+
+Outputs = ArrayOutputs[EmbeddingRequestOutput]
 
 _BAR_WIDTH = 10
 _SHORTEST_PARAGRAPH = 40
@@ -138,9 +141,8 @@ def _cosines(documents: np.ndarray, query: np.ndarray) -> np.ndarray:
 
 
 def _show_corpus(
-    model: EdgeModel, files: list[Path], documents: object, load_s: float, embed_s: float
+    model: EdgeModel, files: list[Path], outputs: Outputs, load_s: float, embed_s: float
 ) -> None:
-    outputs = list(documents)  # type: ignore[call-overload]
     num_tokens = sum(len(output.prompt_token_ids) for output in outputs)
     print(
         bold(model.info.name)
