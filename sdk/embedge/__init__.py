@@ -18,22 +18,25 @@ from embedge.errors import (
     TaskNotSupportedError,
     VerificationError,
 )
-from embedge.model import LLM, EdgeModel, ModelInfo
+from embedge.model import LLM, EdgeModel
 from embedge.outputs import (
     ArrayOutputs,
     ClassificationOutput,
     ClassificationRequestOutput,
     EmbeddingOutput,
     EmbeddingRequestOutput,
+    ModelInfo,
     PoolingOutput,
     PoolingRequestOutput,
     RaggedOutputs,
+    RerankResult,
     ScoringOutput,
     ScoringRequestOutput,
     SparseEmbeddingOutput,
     SparseEmbeddingRequestOutput,
 )
 from embedge.params import ModelConfig, PoolerConfig, PoolingParams, RequestOutputKind
+from embedge.plugins import PluginPrompt, register_pooling
 
 __all__ = [
     "LLM",
@@ -54,6 +57,7 @@ __all__ = [
     "NumericalError",
     "ParamsError",
     "PluginError",
+    "PluginPrompt",
     "PoolerConfig",
     "PoolingOutput",
     "PoolingParams",
@@ -62,6 +66,7 @@ __all__ = [
     "ProviderUnavailableError",
     "RaggedOutputs",
     "RequestOutputKind",
+    "RerankResult",
     "ScoringOutput",
     "ScoringRequestOutput",
     "SessionError",
@@ -71,4 +76,5 @@ __all__ = [
     "TaskNotSupportedError",
     "VerificationError",
     "__version__",
+    "register_pooling",
 ]

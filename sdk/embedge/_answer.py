@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +13,10 @@ from embedge._pooling import POOLERS, pool, step_rows
 from embedge._tokenize import Encoded
 from embedge._types import FloatArray, IntArray, PoolingMode
 from embedge.bundle import Bundle
-from embedge.errors import NumericalError, ParamsError, ShapeError
+from embedge.errors import NumericalError, ParamsError, PluginError, ShapeError
 from embedge.manifest import Manifest
 from embedge.params import PoolerConfig, ResolvedParams
+from embedge.plugins import PluginPrompt, PoolingPlugin
 
 OnDone = Callable[[int], None]
 
@@ -26,13 +28,19 @@ class Answerer:
         bundle: the bundle.
         forward: its graph.
         pooler_config: overrides the manifest's pooling.
-
-    Raises:
-        ParamsError: the override does not fit the bundle.
+        plugin: callable of the task "plugin".
     """
 
-    def __init__(self, bundle: Bundle, forward: Forward, pooler_config: PoolerConfig | None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        forward: Forward,
+        pooler_config: PoolerConfig | None,
+        plugin: PoolingPlugin | None = None,
+    ) -> None:
         manifest = bundle.manifest
+        self._name = manifest.name
+        self._plugin = plugin
         self._forward = forward
         self._graph = manifest.graph
         self._stored_modes = manifest.pooling.modes if manifest.pooling else ()
@@ -96,14 +104,67 @@ class Answerer:
 
         return self._token_rows(encoded, params, finish, on_done)
 
-    def hidden_states(self, encoded: Sequence[Encoded], on_done: OnDone) -> list[FloatArray]:
-        """The encoder's last hidden states of every real token, one (num_tokens, hidden_size) per prompt."""
-        hidden: list[FloatArray] = [_EMPTY] * len(encoded)
-        for positions, batch in self._forward.tokens(_required(self._graph.hidden), encoded):
-            for position, rows in zip(positions, batch, strict=True):
-                hidden[position] = rows
+    def unit_tokens(self, encoded: Sequence[Encoded], on_done: OnDone) -> list[FloatArray]:
+        """Token embeddings of unit length for late interaction, expansion tokens included."""
+        every = [ResolvedParams(task="token_embed", normalize=True)] * len(encoded)
+        return self.token_embeddings(encoded, every, on_done)[0]
+
+    def window_embeddings(
+        self, windows: Sequence[Sequence[Encoded]], params: Sequence[ResolvedParams], on_done: OnDone
+    ) -> FloatArray | list[FloatArray]:
+        """One embedding per prompt from its windows, averaged by their tokens of text before cut and normalisation."""
+        flat = [window for parts in windows for window in parts]
+        rows = _Rows(len(flat))
+        for positions, batch in self._pooled_rows(flat):
+            rows.put(positions, batch)
+        ends = np.cumsum([len(parts) for parts in windows])
+        means = [
+            np.average(rows.array()[end - len(parts) : end], axis=0, weights=[_text_tokens(w) for w in parts])
+            for end, parts in zip(ends, windows, strict=True)
+        ]
+        stacked = np.array(means, dtype=np.float32)
+        return _assemble(
+            iter([(np.arange(len(means)), stacked)] if means else []), params, _finish_embedding, on_done
+        )
+
+    def sparse(self, encoded: Sequence[Encoded], on_done: OnDone) -> list[tuple[IntArray, FloatArray]]:
+        """Vocabulary terms with a weight above zero and their weights, heaviest first."""
+        terms: list[tuple[IntArray, FloatArray]] = [(np.zeros(0, dtype=np.int64), _EMPTY)] * len(encoded)
+        for positions, batch in self._forward.pooled(_required(self._graph.pooled), encoded):
+            for position, row in zip(positions, batch, strict=True):
+                token_ids = np.flatnonzero(row > 0)
+                order = token_ids[np.argsort(-row[token_ids], kind="stable")]
+                terms[position] = order.astype(np.int64), row[order]
             on_done(len(positions))
-        return hidden
+        return terms
+
+    def plugin_rows(
+        self, encoded: Sequence[Encoded], params: Sequence[ResolvedParams], on_done: OnDone
+    ) -> list[FloatArray]:
+        """What the plugin makes of each prompt.
+
+        Raises:
+            PluginError: there is none, it raised, or it did not return one numeric array per prompt.
+        """
+        plugin = self._plugin
+        if plugin is None:
+            raise PluginError(
+                f"bundle {self._name!r} names no pooling plugin; load it with EdgeModel(..., pooling_plugin=NAME)"
+            )
+        answers: list[FloatArray] = [_EMPTY] * len(encoded)
+        for positions, batch in self._forward.tokens(_required(self._graph.hidden), encoded):
+            prompts = [
+                PluginPrompt(
+                    token_ids=np.asarray(encoded[position].token_ids, dtype=np.int64),
+                    hidden_states=rows,
+                    extra_kwargs=params[position].extra_kwargs or {},
+                )
+                for position, rows in zip(positions, batch, strict=True)
+            ]
+            for position, array in zip(positions, _call_plugin(plugin, prompts), strict=True):
+                answers[position] = array
+            on_done(len(positions))
+        return answers
 
     def _token_rows(
         self,
@@ -150,6 +211,33 @@ class Answerer:
                 index = int(positions[~finite].min())
                 raise NumericalError(f"pooling gave NaN or infinity for prompt {index}", index=index)
             yield positions, rows
+
+
+def _call_plugin(plugin: PoolingPlugin, prompts: Sequence[PluginPrompt]) -> list[FloatArray]:
+    name = getattr(plugin, "__name__", repr(plugin))
+    try:
+        returned: Any = plugin(prompts)
+    except Exception as error:  # foreign code may raise anything
+        raise PluginError(f"pooling plugin {name} raised {type(error).__name__}: {error}") from error
+    if not hasattr(returned, "__len__") or len(returned) != len(prompts):
+        count = len(returned) if hasattr(returned, "__len__") else type(returned).__name__
+        raise PluginError(
+            f"pooling plugin {name} returned {count} for {len(prompts)} prompts; expected one array each"
+        )
+    arrays = []
+    for array in returned:
+        if not isinstance(array, np.ndarray) or array.ndim == 0 or array.dtype.kind not in "fiu":
+            shown = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise PluginError(
+                f"pooling plugin {name} returned {shown}; expected a numeric numpy array of one dimension or more"
+            )
+        arrays.append(array.astype(np.float32, copy=False))
+    return arrays
+
+
+def _text_tokens(window: Encoded) -> int:
+    # never 0: a window of special tokens alone still stands for its empty text
+    return max(1, len(window.token_ids) - window.num_prompt_tokens)
 
 
 _EMPTY: FloatArray = np.zeros((0, 0), dtype=np.float32)

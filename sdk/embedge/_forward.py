@@ -66,18 +66,23 @@ class Forward:
         Raises:
             NumericalError: a row of a real token holds NaN or infinity.
         """
-        for positions, array, mask in self.batches(output, encoded):
-            rows = [array[i][mask[i] > 0] for i in range(len(array))]
+        for positions, array, _ in self.batches(output, encoded):
+            rows = [self._real(array[i], len(encoded[k].token_ids)) for i, k in enumerate(positions)]
             for i, row in enumerate(rows):
                 check_finite(row[None], positions[i : i + 1])
             yield positions, rows
+
+    def _real(self, rows: FloatArray, num_tokens: int) -> FloatArray:
+        return (
+            rows[:num_tokens] if self._tokenizer.padding_side == "right" else rows[len(rows) - num_tokens :]
+        )
 
     def feeds(self, batch: Sequence[Encoded]) -> dict[str, IntArray]:
         """Padded inputs of one run, each int64 (batch, seq_len)."""
         side = self._tokenizer.padding_side
         feeds = {
             "input_ids": pad_rows([e.token_ids for e in batch], self._tokenizer.pad_token_id, side),
-            "attention_mask": pad_rows([[1] * len(e.token_ids) for e in batch], 0, side),
+            "attention_mask": pad_rows([_attention(e) for e in batch], 0, side),
         }
         if "token_type_ids" in self._inputs:
             feeds["token_type_ids"] = (
@@ -88,6 +93,12 @@ class Forward:
         if "position_ids" in self._inputs:
             feeds["position_ids"] = np.maximum(np.cumsum(feeds["attention_mask"], axis=1) - 1, 0)
         return feeds
+
+
+def _attention(encoded: Encoded) -> list[int]:
+    count = len(encoded.token_ids)
+    attended = count if encoded.num_attended is None else encoded.num_attended
+    return [1] * attended + [0] * (count - attended)
 
 
 def check_finite(rows: FloatArray, positions: Positions) -> None:

@@ -1,24 +1,22 @@
-"""Prompts to token ids: parsing, special tokens, truncation, pairs. The only importer of tokenizers."""
+"""Prompts to token ids: special tokens, truncation, pairs. The only importer of tokenizers."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from embedge._types import PromptInput, Side
+from embedge._prompts import check_text
+from embedge._types import Side
 from embedge.errors import BundleError, ParamsError, PromptError
 from embedge.manifest import TokenizerSpec
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-_PROMPT_FORMS = 'expected text, {"prompt": text}, {"prompt_token_ids": ids} or a list of token ids'
 _TEXTS_PER_CALL = 1024
-_FIT_ADVICE = "Pass truncate_prompt_tokens=-1 to cut it to the limit, or shorten the text"
 
 
 class Encoded(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
@@ -30,6 +28,8 @@ class Encoded(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
         type_ids: segment of each token of a pair; None where all are 0.
         offsets: start and end character of each token, (0, 0) for specials; only where asked for.
         num_prompt_tokens: leading tokens that belong to the first special tokens and a stored prompt.
+        num_attended: leading tokens that are attended to, for late interaction's query expansion; None means all.
+        num_truncated_query: of num_truncated, those of a pair's first side.
     """
 
     token_ids: list[int]
@@ -37,83 +37,8 @@ class Encoded(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
     type_ids: list[int] | None = None
     offsets: list[tuple[int, int]] | None = None
     num_prompt_tokens: int = 0
-
-
-def parse_prompts(prompts: PromptInput | Iterable[PromptInput]) -> list[str | list[int]]:
-    """Bring every accepted form of prompts to a list of texts and token-id lists.
-
-    Raises:
-        PromptError: a prompt of another form; the message and `.index` name it.
-    """
-    if isinstance(prompts, (str, Mapping)) or _is_token_ids(prompts):
-        return [_parse_prompt(prompts, 0)]
-    if isinstance(prompts, (bytes, bytearray, set, frozenset)) or not (
-        hasattr(prompts, "__len__") and hasattr(prompts, "__iter__")
-    ):
-        raise PromptError(f"prompts is {_describe(prompts)}; {_PROMPT_FORMS}, or a sequence of these")
-    return [
-        prompt if type(prompt) is str else _parse_prompt(prompt, index)
-        for index, prompt in enumerate(cast("Iterable[PromptInput]", prompts))
-    ]
-
-
-def _parse_prompt(prompt: Any, index: int) -> str | list[int]:
-    if isinstance(prompt, str):
-        return str(prompt)
-    if isinstance(prompt, Mapping):
-        if "multi_modal_data" in prompt:
-            raise PromptError(
-                f"prompt {index} has multi_modal_data; embedge runs text encoders only. Pass the text alone.",
-                index=index,
-            )
-        known = {"prompt", "prompt_token_ids"} & set(prompt)
-        if len(known) != 1 or len(prompt) != 1:
-            raise PromptError(
-                f"prompt {index} is a dict with keys {sorted(map(str, prompt))}; {_PROMPT_FORMS}", index=index
-            )
-        inner = prompt[known.pop()]
-        if isinstance(inner, str) != ("prompt" in prompt):
-            raise PromptError(f"prompt {index} holds {_describe(inner)}; {_PROMPT_FORMS}", index=index)
-        return _parse_prompt(inner, index)
-    if (
-        isinstance(prompt, (bytes, bytearray))
-        or not hasattr(prompt, "__len__")
-        or not hasattr(prompt, "__iter__")
-    ):
-        raise PromptError(f"prompt {index} is {_describe(prompt)}; {_PROMPT_FORMS}", index=index)
-    if len(prompt) == 0:
-        raise PromptError(f"prompt {index} is an empty list of token ids; expected at least one", index=index)
-    token_ids = []
-    for token_id in prompt:
-        if isinstance(token_id, bool) or not hasattr(token_id, "__index__"):
-            raise PromptError(
-                f"prompt {index} is a list that holds {_describe(token_id)}; {_PROMPT_FORMS}", index=index
-            )
-        token_ids.append(operator.index(token_id))
-    return token_ids
-
-
-def _is_token_ids(prompts: Any) -> bool:
-    if (
-        isinstance(prompts, (str, bytes, Mapping))
-        or not hasattr(prompts, "__len__")
-        or not hasattr(prompts, "__iter__")
-    ):
-        return False
-    first = next(iter(prompts), None)
-    return (
-        first is not None
-        and not isinstance(first, bool)
-        and hasattr(first, "__index__")
-        and not hasattr(first, "__len__")
-    )
-
-
-def _describe(value: Any) -> str:
-    if value is None:
-        return "None"
-    shown = repr(value)
-    return f"{type(value).__name__} {shown if len(shown) <= 40 else shown[:37] + '...'}"
+    num_attended: int | None = None
+    num_truncated_query: int = 0
 
 
 class PromptTokenizer:
@@ -183,48 +108,115 @@ class PromptTokenizer:
         """
         for limit in set(limits):
             self.check_limit(limit)
-        num_prompt_tokens = len(self._content_prefix(stored_prompt)) if stored_prompt else 0
+        whole = self._encode(prompts, stored_prompt, with_offsets)
+        return [
+            self.fit(e, limit, truncation_side, i)
+            for i, (e, limit) in enumerate(zip(whole, limits, strict=True))
+        ]
+
+    def _encode(
+        self, prompts: Sequence[str | list[int]], stored_prompt: str, with_offsets: bool
+    ) -> list[Encoded]:
+        leading = len(self._content_prefix(stored_prompt)) if stored_prompt else 0
         encoded: list[Encoded] = []
         for start in range(0, len(prompts), _TEXTS_PER_CALL):
             chunk = prompts[start : start + _TEXTS_PER_CALL]
-            texts = [(stored_prompt + p if stored_prompt else p) for p in chunk if isinstance(p, str)]
-            encodings = iter(self._encode_texts(texts, chunk, start, with_offsets))
             for index, prompt in enumerate(chunk, start):
-                if isinstance(prompt, str):
-                    encoding = next(encodings)
-                    token_ids = encoding.ids
-                    offsets = self._offsets(encoding, len(stored_prompt)) if with_offsets else None
-                    leading = num_prompt_tokens
-                else:
+                if isinstance(prompt, list):
                     self._check_token_ids(prompt, index)
-                    token_ids, offsets, leading = prompt, None, 0
-                if not token_ids:
+            texts = [stored_prompt + prompt for prompt in chunk if isinstance(prompt, str)]
+            try:
+                encodings = iter(self.encode_texts(texts, with_offsets=with_offsets))
+            except PromptError:
+                for index, prompt in enumerate(chunk, start):
+                    if isinstance(prompt, str):
+                        check_text(prompt, index)
+                raise
+            for index, prompt in enumerate(chunk, start):
+                if isinstance(prompt, list):
+                    encoded.append(Encoded(token_ids=prompt))
+                    continue
+                encoding = next(encodings)
+                if not encoding.ids:
                     raise PromptError(
                         f"prompt {index} is empty: this tokenizer adds no special tokens, so nothing would be left "
                         "to pool. Pass a text with at least one token.",
                         index=index,
                     )
-                encoded.append(self._fit(token_ids, offsets, leading, limits[index], truncation_side, index))
+                offsets = self._offsets(encoding, len(stored_prompt)) if with_offsets else None
+                encoded.append(Encoded(token_ids=encoding.ids, offsets=offsets, num_prompt_tokens=leading))
         return encoded
 
-    def _encode_texts(
-        self, texts: list[str], chunk: Sequence[str | list[int]], start: int, with_offsets: bool
+    def encode_texts(
+        self, texts: Sequence[str | tuple[str, str]], *, with_offsets: bool = False
     ) -> list[Encoding]:
+        """Texts or pairs as the tokenizer gives them: with special tokens, never cut.
+
+        Raises:
+            PromptError: a text is not valid Unicode.
+        """
         if self.spec.lowercase:
-            texts = [text.lower() for text in texts]
+            texts = [t.lower() if isinstance(t, str) else (t[0].lower(), t[1].lower()) for t in texts]
         encode = self._tokenizer.encode_batch if with_offsets else self._tokenizer.encode_batch_fast
         try:
             return cast("list[Encoding]", encode(texts))
         except TypeError:
-            for index, prompt in enumerate(chunk, start):
-                if isinstance(prompt, str):
-                    check_text(prompt, index)
+            for index, text in enumerate(texts):
+                for side in [text] if isinstance(text, str) else text:
+                    check_text(side, index)
             raise
 
+    def ids_without_specials(self, text: str) -> list[int]:
+        """Token ids of a fixed text, e.g. a template's prefix."""
+        return cast("list[int]", self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def windows(self, prompts: Sequence[str | list[int]], stored_prompt: str = "") -> list[list[Encoded]]:
+        """Cut each prompt into windows of at most max_seq_len tokens, each with special tokens and stored prompt.
+
+        Raises:
+            PromptError: as `encode`; or the stored prompt leaves no room.
+        """
+        whole = self._encode(prompts, stored_prompt, with_offsets=False)
+        return [self._windows(encoded, index) for index, encoded in enumerate(whole)]
+
+    def join(self, windows: Sequence[Encoded]) -> Encoded:
+        """The prompt that was cut into these windows."""
+        first = windows[0]
+        if len(windows) == 1:
+            return first
+        lead = max(self._special_lens(first.token_ids)[0], first.num_prompt_tokens)
+        suffix = self._special_lens(first.token_ids)[1]
+        text = [t for window in windows for t in window.token_ids[lead : len(window.token_ids) - suffix]]
+        end = first.token_ids[len(first.token_ids) - suffix :]
+        return Encoded(
+            token_ids=[*first.token_ids[:lead], *text, *end], num_prompt_tokens=first.num_prompt_tokens
+        )
+
+    def _windows(self, whole: Encoded, index: int) -> list[Encoded]:
+        token_ids = whole.token_ids
+        if len(token_ids) <= self.max_seq_len:
+            return [whole]
+        prefix, suffix = self._special_lens(token_ids)
+        lead = max(prefix, whole.num_prompt_tokens)
+        room = self.max_seq_len - lead - suffix
+        if room < 1:
+            raise PromptError(
+                f"prompt {index}: the stored prompt and special tokens take {lead + suffix} of "
+                f"{self.max_seq_len} tokens, which leaves no room for text. Use a shorter prompt.",
+                index=index,
+            )
+        end = len(token_ids) - suffix
+        return [
+            Encoded(
+                token_ids=token_ids[:lead] + token_ids[start : min(start + room, end)] + token_ids[end:],
+                num_prompt_tokens=whole.num_prompt_tokens,
+            )
+            for start in range(lead, end, room)
+        ]
+
     def _content_prefix(self, stored_prompt: str) -> list[int]:
-        encoding = self._encode_texts([stored_prompt], [stored_prompt], 0, False)[0]
-        suffix = len(self._suffix)
-        return cast("list[int]", encoding.ids[: len(encoding.ids) - suffix])
+        encoding = self.encode_texts([stored_prompt])[0]
+        return cast("list[int]", encoding.ids[: len(encoding.ids) - len(self._suffix)])
 
     def _offsets(self, encoding: Encoding, stored_prompt_len: int) -> list[tuple[int, int]]:
         if not stored_prompt_len:
@@ -242,49 +234,41 @@ class PromptTokenizer:
                 index=index,
             )
 
-    def _fit(
-        self,
-        token_ids: list[int],
-        offsets: list[tuple[int, int]] | None,
-        num_prompt_tokens: int,
-        limit: int | None,
-        side: Side | None,
-        index: int,
-    ) -> Encoded:
+    def _special_lens(self, token_ids: list[int]) -> tuple[int, int]:
+        prefix = len(self._prefix) if token_ids[: len(self._prefix)] == self._prefix else 0
+        suffix = len(self._suffix) if token_ids[len(token_ids) - len(self._suffix) :] == self._suffix else 0
+        return prefix, suffix
+
+    def fit(self, whole: Encoded, limit: int | None, side: Side | None, index: int) -> Encoded:
+        """Apply truncate_prompt_tokens to one prompt.
+
+        Raises:
+            PromptError: it is too long and limit is None.
+        """
+        token_ids, offsets, num_prompt_tokens = whole.token_ids, whole.offsets, whole.num_prompt_tokens
         count = len(token_ids)
         room = self.max_seq_len if limit is None or limit == -1 else limit
         if count <= room:
-            return Encoded(token_ids=token_ids, offsets=offsets, num_prompt_tokens=num_prompt_tokens)
+            return whole
         if limit is None:
-            raise PromptError(
-                f"prompt {index} has {count} tokens; the model's limit is {room}. {_FIT_ADVICE}.", index=index
-            )
-        prefix = len(self._prefix) if token_ids[: len(self._prefix)] == self._prefix else 0
-        suffix = len(self._suffix) if token_ids[count - len(self._suffix) :] == self._suffix else 0
+            raise too_long(f"prompt {index}", count, room, index)
+        prefix, suffix = self._special_lens(token_ids)
         keep = room - prefix - suffix
         dropped_side = side or (self.spec.truncation_side if limit == -1 else "left")
         start = count - suffix - keep if dropped_side == "left" else prefix
         positions = [*range(prefix), *range(start, start + keep), *range(count - suffix, count)]
-        kept_prompt = sum(position < num_prompt_tokens for position in positions)
         return Encoded(
             token_ids=[token_ids[i] for i in positions],
             offsets=None if offsets is None else [offsets[i] for i in positions],
             num_truncated=count - len(positions),
-            num_prompt_tokens=kept_prompt if num_prompt_tokens else 0,
+            num_prompt_tokens=sum(i < num_prompt_tokens for i in positions) if num_prompt_tokens else 0,
         )
 
 
-def check_text(text: str, index: int) -> None:
-    """Refuse text that UTF-8 cannot express.
-
-    Raises:
-        PromptError: text holds a lone surrogate.
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise PromptError(
-            f"prompt {index} is no valid text: {error.reason} at character {error.start}. "
-            "Decode the input with errors='replace' first.",
-            index=index,
-        ) from error
+def too_long(what: str, num_tokens: int, limit: int, index: int) -> PromptError:
+    """The error for a prompt or pair that is longer than the model takes."""
+    return PromptError(
+        f"{what} has {num_tokens} tokens; the model's limit is {limit}. "
+        "Pass truncate_prompt_tokens=-1 to cut it to the limit, or shorten the text.",
+        index=index,
+    )

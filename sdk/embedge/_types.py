@@ -17,7 +17,8 @@ Task: TypeAlias = Literal["embed", "classify", "score", "token_embed", "token_cl
 Side: TypeAlias = Literal["left", "right"]
 Activation: TypeAlias = Literal["identity", "sigmoid", "softmax"]
 PoolingMode: TypeAlias = Literal["CLS", "LAST", "MEAN", "ALL", "STEP", "MAX", "MEAN_SQRT_LEN", "WEIGHTEDMEAN"]
-PoolingType: TypeAlias = PoolingMode
+PairTruncation: TypeAlias = Literal["longest_first", "document"]
+LongText: TypeAlias = Literal["error", "truncate", "mean"]
 Compat: TypeAlias = Literal["0.13", "0.21"]
 
 PromptInput: TypeAlias = str | Sequence[int] | Mapping[str, Any]

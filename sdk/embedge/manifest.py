@@ -356,7 +356,8 @@ def fingerprint(manifest: Manifest) -> str:
     """
     import hashlib
 
-    facts = msgspec.to_builtins(manifest)
+    # decoded afresh, as omit_defaults leaves out a default string only where it is the very same object
+    facts = msgspec.to_builtins(msgspec.json.decode(msgspec.json.encode(manifest), type=Manifest))
     for field in ("fingerprint", "exporter"):
         facts.pop(field, None)
     for variant in facts["variants"].values():

@@ -5,64 +5,53 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+import numpy as np
 
-from embedge._answer import Answerer, pooling_modes
-from embedge._forward import Forward
 from embedge._progress import Progress
-from embedge._session import Session, available_threads, find_device
-from embedge._tokenize import Encoded, PromptTokenizer, parse_prompts
-from embedge._types import Compat, FloatArray, PathLike, PromptInput, Side, Task
-from embedge.bundle import Bundle, check_files, choose_variant, open_bundle
-from embedge.errors import BundleError, ParamsError, SessionError, TaskNotSupportedError
-from embedge.manifest import TOKENIZER_FILE, Manifest
+from embedge._prompts import parse_prompts
+from embedge._request import (
+    Call,
+    Params,
+    check_side,
+    check_task,
+    limits_of,
+    resolve_all,
+    stated_task,
+    stored_prompt,
+)
+from embedge._types import Compat, FloatArray, LongText, PairTruncation, PathLike, PromptInput, Side, Task
+from embedge.errors import ParamsError, PromptError, SessionError, TaskNotSupportedError
 from embedge.outputs import (
     ArrayOutputs,
     ClassificationOutput,
     ClassificationRequestOutput,
     EmbeddingOutput,
     EmbeddingRequestOutput,
+    ModelInfo,
     PoolingOutput,
     PoolingRequestOutput,
     RaggedOutputs,
+    RerankResult,
+    ScoringOutput,
+    ScoringRequestOutput,
+    SparseEmbeddingOutput,
+    SparseEmbeddingRequestOutput,
 )
-from embedge.params import COMPATS, TASKS, ModelConfig, PoolerConfig, PoolingParams, ResolvedParams, resolve
+from embedge.params import COMPATS, ModelConfig, PoolerConfig, PoolingParams, ResolvedParams
+
+if TYPE_CHECKING:
+    from embedge._engine import Engine
+    from embedge.manifest import Manifest
+    from embedge.scoring import Scores
 
 _DEFAULT_BATCH_TOKENS = 2048
+_TOKEN_TASKS = ("token_embed", "token_classify")
 UseTqdm = bool | Callable[..., Any]
-Params = PoolingParams | Sequence[PoolingParams] | None
-
-
-class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a loaded model runs as.
-
-    Attributes:
-        name: the bundle's name.
-        tasks: what it can do.
-        variant: graph that runs.
-        variant_reason: why this one.
-        device: where it runs.
-        device_reason: why there.
-        execution_provider: onnxruntime's name of that.
-        threads: threads inside one run.
-        max_seq_len: limit in tokens.
-        embedding_size: components of a full embedding, or None.
-        fingerprint: of the bundle.
-    """
-
-    name: str
-    tasks: tuple[Task, ...]
-    variant: str
-    variant_reason: str
-    device: str
-    device_reason: str
-    execution_provider: str
-    threads: int
-    max_seq_len: int
-    embedding_size: int | None
-    fingerprint: str
+Prompts = PromptInput | Iterable[PromptInput]
+Outputs = PoolingRequestOutput[PoolingOutput]
 
 
 class EdgeModel:
@@ -74,6 +63,7 @@ class EdgeModel:
         device: "cpu", "cuda", "cuda:N", or "auto", which says in `info` what it chose. "cuda" never falls back.
         variant: "fp32", "int8" … as listed by `embedge inspect`, or "auto".
         pooler_config: overrides the bundle's pooling defaults.
+        pooling_plugin: registered pooling for the task "plugin"; None means the one that the bundle names.
         truncate_prompt_tokens: default for all calls; see PoolingParams.
         compat: "0.13" or "0.21": which vLLM's spelling of PoolingParams is meant.
         threads: threads inside one run; None means all processors that this process may use.
@@ -85,6 +75,7 @@ class EdgeModel:
     Raises:
         BundleError: no bundle there, a manifest that cannot be used, or an altered file.
         ParamsError: an argument is out of range.
+        PluginError: the pooling that was named is not registered.
         ProviderUnavailableError: the device cannot be used.
     """
 
@@ -96,6 +87,7 @@ class EdgeModel:
         device: str = "auto",
         variant: str = "auto",
         pooler_config: PoolerConfig | None = None,
+        pooling_plugin: str | None = None,
         truncate_prompt_tokens: int | None = None,
         compat: Compat = "0.13",
         threads: int | None = None,
@@ -110,58 +102,32 @@ class EdgeModel:
             )
         if compat not in COMPATS:
             raise ParamsError(f"compat={compat!r} is not known; expected one of {', '.join(COMPATS)}")
-        for name, value in (("threads", threads), ("max_batch_tokens", max_batch_tokens)):
-            if value is not None and (type(value) is not int or value < 1):
-                raise ParamsError(f"{name}={value!r} is out of range; expected an int >= 1")
-        self._bundle = open_bundle(model)
-        manifest = self._bundle.manifest
-        self._compat = compat
-        self._default_task = manifest.tasks[0] if task is None else self._check_task(task)
-        self._model_config = _model_config(manifest, pooler_config)
         self._truncate = PoolingParams(truncate_prompt_tokens=truncate_prompt_tokens).truncate_prompt_tokens
-        found = find_device(device)
-        choice = choose_variant(manifest, variant, found.kind)
-        num_threads = available_threads() if threads is None else threads
-        self._tokenizer = PromptTokenizer(
-            self._bundle.file(TOKENIZER_FILE),
-            manifest.tokenizer,
-            vocab_size=manifest.vocab_size,
-            max_seq_len=_max_seq_len(manifest, max_model_len),
+        self._compat: Compat = compat
+        # the engine's imports cost more than those of this module, so `import embedge` leaves them out
+        from embedge._engine import Engine
+
+        engine = Engine(
+            model,
+            device=device,
+            variant=variant,
+            pooler_config=pooler_config,
+            pooling_plugin=pooling_plugin,
+            threads=threads,
+            max_batch_tokens=max_batch_tokens,
+            max_model_len=max_model_len,
+            verify_hashes=verify_hashes,
         )
-        self._tokenizer.check_limit(self._truncate)
-        checks = _FileChecks(self._bundle, self._bundle.variant_files(choice.name) if verify_hashes else [])
-        try:
-            session = Session(
-                self._bundle.file(choice.spec.file),
-                device=found,
-                threads=num_threads,
-                disabled_optimizers=choice.spec.disabled_optimizers,
-            )
-        finally:
-            # a damaged file is reported as such, not as what onnxruntime makes of it
-            checks.join()
-        forward = Forward(session, manifest.tokenizer, manifest.graph.inputs, max_batch_tokens)
-        self._answerer: Answerer | None = Answerer(self._bundle, forward, pooler_config)
+        engine.tokenizer.check_limit(self._truncate)
+        self.info: ModelInfo = engine.info
+        self.manifest: Manifest = engine.manifest
+        self._default_task = (
+            self.manifest.tasks[0] if task is None else check_task(self.manifest, task, compat)
+        )
+        self._engine: Engine | None = engine
+        self._model_config = engine.model_config
         self._lock = threading.Lock()
         self._num_requests = 0
-        self.info = ModelInfo(
-            name=manifest.name,
-            tasks=manifest.tasks,
-            variant=choice.name,
-            variant_reason=choice.reason,
-            device=found.name,
-            device_reason=found.reason,
-            execution_provider=found.execution_provider,
-            threads=num_threads,
-            max_seq_len=self._tokenizer.max_seq_len,
-            embedding_size=manifest.embedding_size,
-            fingerprint=manifest.fingerprint,
-        )
-
-    @property
-    def manifest(self) -> Manifest:
-        """The bundle's manifest."""
-        return self._bundle.manifest
 
     @property
     def model_config(self) -> ModelConfig:
@@ -170,7 +136,7 @@ class EdgeModel:
 
     def encode(
         self,
-        prompts: PromptInput | Iterable[PromptInput],
+        prompts: Prompts,
         pooling_params: Params = None,
         *,
         pooling_task: Task | None = None,
@@ -179,9 +145,7 @@ class EdgeModel:
         truncate_prompt_tokens: int | None = None,
         truncation_side: Side | None = None,
         use_tqdm: UseTqdm = False,
-    ) -> (
-        ArrayOutputs[PoolingRequestOutput[PoolingOutput]] | RaggedOutputs[PoolingRequestOutput[PoolingOutput]]
-    ):
+    ) -> ArrayOutputs[Outputs] | RaggedOutputs[Outputs]:
         """Pool prompts for any task.
 
         Args:
@@ -195,25 +159,28 @@ class EdgeModel:
             use_tqdm: show progress on stderr; or a callable used like `tqdm.tqdm`.
 
         Returns:
-            One PoolingRequestOutput per prompt, in order; `.numpy()` gives the float32 arrays.
+            One PoolingRequestOutput per prompt, in order; `.numpy()` gives the float32 arrays: one array
+            (num_prompts, dim), or a list with one array per prompt for token tasks and plugins.
 
         Raises:
             TaskNotSupportedError: the bundle does not have the task.
             ParamsError: a parameter is wrong, or not valid for the task or this bundle.
             PromptError: a prompt cannot be used; nothing was computed.
             SessionError: onnxruntime failed.
+            PluginError: task "plugin": the plugin raised, or returned something else than one array per prompt.
         """
+        task = pooling_task or stated_task(pooling_params) or self._default_task
         call = self._prepare(
-            prompts,
-            pooling_params,
-            pooling_task,
-            prompt_name,
-            prompt,
-            truncate_prompt_tokens,
-            truncation_side,
+            prompts, pooling_params, task, prompt_name, prompt, truncate_prompt_tokens, truncation_side
         )
-        if call.task in ("token_embed", "token_classify"):
+        if call.task in _TOKEN_TASKS:
             return self._encode_tokens(call, use_tqdm)
+        if call.task == "plugin":
+            with Progress(len(call.encoded), use_tqdm, "plugin") as progress:
+                arrays = self._open().answerer.plugin_rows(call.encoded, call.params, progress.update)
+            return RaggedOutputs(
+                arrays, lambda i: PoolingRequestOutput(outputs=PoolingOutput(data=arrays[i]), **call.facts(i))
+            )
         rows = self._rows(call, use_tqdm)
         return ArrayOutputs(
             rows, lambda i: PoolingRequestOutput(outputs=PoolingOutput(data=rows[i]), **call.facts(i))
@@ -221,31 +188,102 @@ class EdgeModel:
 
     def embed(
         self,
-        prompts: PromptInput | Iterable[PromptInput],
+        prompts: Prompts,
         *,
         pooling_params: Params = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         truncate_prompt_tokens: int | None = None,
         truncation_side: Side | None = None,
+        long_text: LongText | None = None,
         use_tqdm: UseTqdm = False,
     ) -> ArrayOutputs[EmbeddingRequestOutput]:
-        """Embed prompts; arguments and errors are those of `encode`.
+        """Embed prompts; arguments not described here, and errors, are those of `encode`.
+
+        Args:
+            prompts: see `encode`.
+            pooling_params: see `encode`.
+            prompt_name: see `encode`.
+            prompt: see `encode`.
+            truncate_prompt_tokens: see `encode`.
+            truncation_side: see `encode`.
+            long_text: what becomes of prompts beyond the limit. "error" and "truncate" are truncate_prompt_tokens
+                None and -1. "mean" embeds windows of max_seq_len tokens, each with its own special tokens and
+                stored prompt, and averages their embeddings weighted by the tokens of text in each; cut and
+                normalisation come after the average. vLLM's HTTP server has another rule for long texts.
+            use_tqdm: see `encode`.
 
         Returns:
             One EmbeddingRequestOutput per prompt; `.numpy()` is float32 (num_prompts, dim).
         """
-        call = self._prepare(
-            prompts, pooling_params, "embed", prompt_name, prompt, truncate_prompt_tokens, truncation_side
-        )
-        rows = self._rows(call, use_tqdm)
+        if long_text not in (None, "error", "truncate", "mean"):
+            raise ParamsError(f"long_text={long_text!r} is not known; expected 'error', 'truncate' or 'mean'")
+        if long_text is not None and (truncate_prompt_tokens is not None or truncation_side is not None):
+            raise ParamsError("long_text and truncation are both given; expected one of them")
+        if long_text == "mean":
+            call, rows = self._embed_windows(prompts, pooling_params, prompt_name, prompt, use_tqdm)
+        else:
+            truncate = -1 if long_text == "truncate" else truncate_prompt_tokens
+            call = self._prepare(
+                prompts,
+                pooling_params,
+                "embed",
+                prompt_name,
+                prompt,
+                truncate,
+                truncation_side,
+                long_text == "error",
+            )
+            rows = self._rows(call, use_tqdm)
         return ArrayOutputs(
             rows, lambda i: EmbeddingRequestOutput(outputs=EmbeddingOutput(data=rows[i]), **call.facts(i))
         )
 
+    def embed_sparse(
+        self,
+        prompts: Prompts,
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        truncate_prompt_tokens: int | None = None,
+        truncation_side: Side | None = None,
+        use_tqdm: UseTqdm = False,
+    ) -> RaggedOutputs[SparseEmbeddingRequestOutput]:
+        """Embed prompts with a SPLADE bundle as terms and weights; `embed` gives the dense rows.
+
+        Arguments and errors are those of `encode`.
+
+        Returns:
+            One SparseEmbeddingRequestOutput per prompt; `.numpy()` is a list of weights.
+
+        Raises:
+            TaskNotSupportedError: the bundle's embeddings are dense.
+        """
+        if not self.manifest.sparse:
+            raise TaskNotSupportedError(
+                f"bundle {self.manifest.name!r} has dense embeddings; embed_sparse needs a SPLADE bundle. Use embed.",
+                task="embed",
+                tasks=self.manifest.tasks,
+            )
+        call = self._prepare(
+            prompts, None, "embed", prompt_name, prompt, truncate_prompt_tokens, truncation_side
+        )
+        with Progress(len(call.encoded), use_tqdm, "embed") as progress:
+            terms = self._open().answerer.sparse(call.encoded, progress.update)
+        vocab_size = self.manifest.vocab_size
+        return RaggedOutputs(
+            [weights for _, weights in terms],
+            lambda i: SparseEmbeddingRequestOutput(
+                outputs=SparseEmbeddingOutput(
+                    token_ids=terms[i][0], weights=terms[i][1], vocab_size=vocab_size
+                ),
+                **call.facts(i),
+            ),
+        )
+
     def classify(
         self,
-        prompts: PromptInput | Iterable[PromptInput],
+        prompts: Prompts,
         *,
         pooling_params: Params = None,
         truncate_prompt_tokens: int | None = None,
@@ -269,9 +307,118 @@ class EdgeModel:
             ),
         )
 
+    def score(
+        self,
+        data_1: Any = None,
+        data_2: Any = None,
+        *,
+        prompts: Prompts | None = None,
+        pooling_params: Params = None,
+        truncate_prompt_tokens: int | None = None,
+        truncate: PairTruncation = "longest_first",
+        instruction: str | None = None,
+        query_prompt_name: str | None = None,
+        document_prompt_name: str | None = None,
+        use_tqdm: UseTqdm = False,
+    ) -> ArrayOutputs[ScoringRequestOutput]:
+        """Score pairs of query and document.
+
+        Args:
+            data_1: one query, or one per document.
+            data_2: one document or several.
+            prompts: instead of both: texts such as "query [SEP] document", tokenised as they stand (cross-encoders).
+            pooling_params: None, one for all pairs, or one per pair.
+            truncate_prompt_tokens: None: a pair beyond the limit is an error; -1: cut to max_seq_len; k: cut to k
+                tokens; both sides, specials included.
+            truncate: "longest_first" or "document": which side of a cross-encoder's pair is cut.
+            instruction: task description for an LLM reranker's template; None takes the stored one.
+            query_prompt_name: stored prompt that a bi-encoder puts before queries.
+            document_prompt_name: stored prompt that a bi-encoder puts before documents.
+            use_tqdm: as for `encode`.
+
+        Returns:
+            One ScoringRequestOutput per pair; `.numpy()` is float32 (num_pairs, 1). Cross-encoders and LLM rerankers:
+            the activated logit; bi-encoders: cosine; late interaction: MaxSim.
+
+        Raises:
+            PromptError: a ValueError; lengths that do not fit, an empty side, a pair that is too long.
+            TaskNotSupportedError: the bundle can neither score nor embed.
+            ParamsError: as for `encode`.
+        """
+        if prompts is not None:
+            if data_1 is not None or data_2 is not None:
+                raise ParamsError("prompts and data_1, data_2 are both given; expected one or the other")
+            return self._score_prompts(prompts, pooling_params, truncate_prompt_tokens, use_tqdm)
+        scores, first_id = self._score(
+            data_1,
+            data_2,
+            pooling_params,
+            truncate_prompt_tokens,
+            truncate,
+            instruction,
+            (query_prompt_name, document_prompt_name),
+            use_tqdm,
+        )
+        return _scoring_outputs(scores, first_id)
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_n: int | None = None,
+        *,
+        pooling_params: PoolingParams | None = None,
+        truncate_prompt_tokens: int | None = None,
+        truncate: PairTruncation = "longest_first",
+        instruction: str | None = None,
+        query_prompt_name: str | None = None,
+        document_prompt_name: str | None = None,
+        use_tqdm: UseTqdm = False,
+    ) -> list[RerankResult]:
+        """Rank documents for a query; arguments not described here, and errors, are those of `score`.
+
+        Args:
+            query: the text to rank for.
+            documents: the texts to rank.
+            top_n: how many to return; None returns all.
+            pooling_params: see `score`.
+            truncate_prompt_tokens: see `score`.
+            truncate: see `score`.
+            instruction: see `score`.
+            query_prompt_name: see `score`.
+            document_prompt_name: see `score`.
+            use_tqdm: see `score`.
+
+        Returns:
+            Results with the best first, ordered by logit where there is one; equal ones keep their order.
+        """
+        if top_n is not None and (type(top_n) is not int or top_n < 1):
+            raise ParamsError(f"top_n={top_n!r} is out of range; expected an int >= 1, or None for all")
+        if not isinstance(query, str):
+            raise PromptError(f"query is a {type(query).__name__}; expected one text")
+        if isinstance(documents, str):
+            raise PromptError("documents is one text; expected a list of texts")
+        if len(documents) == 0:
+            return []
+        scores, _ = self._score(
+            query,
+            documents,
+            pooling_params,
+            truncate_prompt_tokens,
+            truncate,
+            instruction,
+            (query_prompt_name, document_prompt_name),
+            use_tqdm,
+        )
+        order = np.argsort(-scores.order_by, kind="stable")[:top_n]
+        return [
+            RerankResult(index=int(i), score=float(scores.scores[i, 0]), document=documents[int(i)])
+            for i in order
+        ]
+
     def close(self) -> None:
         """Free the graph's memory; a later call raises SessionError."""
-        self._answerer = None
+        self._engine = None
 
     def __enter__(self) -> EdgeModel:
         return self
@@ -286,52 +433,63 @@ class EdgeModel:
 
     def _prepare(
         self,
-        prompts: PromptInput | Iterable[PromptInput],
+        prompts: Prompts,
         pooling_params: Params,
-        pooling_task: Task | None,
+        task: Task,
         prompt_name: str | None,
         prompt: str | None,
         truncate_prompt_tokens: int | None,
         truncation_side: Side | None,
-    ) -> _Call:
-        """Check and tokenise everything before anything is computed."""
-        answerer = self._open()
+        never_truncate: bool = False,
+    ) -> Call:
+        engine = self._open()
+        task = check_task(self.manifest, task, self._compat)
         texts = parse_prompts(prompts)
-        task = self._task_of(pooling_task, pooling_params)
-        params = self._resolve(pooling_params, task, len(texts))
-        if truncation_side not in (None, "left", "right"):
-            raise ParamsError(
-                f"truncation_side={truncation_side!r} is not known; expected 'left', 'right' or None"
-            )
-        default = PoolingParams(truncate_prompt_tokens=truncate_prompt_tokens).truncate_prompt_tokens
-        default = self._truncate if default is None else default
-        encoded = self._tokenizer.encode(
+        params = resolve_all(pooling_params, task, len(texts), self._model_config, self._compat)
+        default = None if never_truncate else self._truncate
+        encoded = engine.tokenizer.encode(
             texts,
-            [default if p.truncate_prompt_tokens is None else p.truncate_prompt_tokens for p in params],
-            truncation_side=truncation_side,
-            stored_prompt=self._stored_prompt(prompt_name, prompt),
-            with_offsets=task in ("token_embed", "token_classify"),
+            limits_of(params, truncate_prompt_tokens, default),
+            truncation_side=check_side(truncation_side),
+            stored_prompt=stored_prompt(self.manifest, prompt_name, prompt),
+            with_offsets=task in _TOKEN_TASKS,
         )
-        return _Call(
-            task=task, answerer=answerer, encoded=encoded, params=params, first_id=self._count(len(texts))
-        )
+        return Call(task=task, encoded=encoded, params=params, first_id=self._count(len(texts)))
 
-    def _rows(self, call: _Call, use_tqdm: UseTqdm) -> FloatArray | list[FloatArray]:
+    def _rows(self, call: Call, use_tqdm: UseTqdm) -> FloatArray | list[FloatArray]:
+        answerer = self._open().answerer
         with Progress(len(call.encoded), use_tqdm, call.task) as progress:
             if call.task == "embed":
-                return call.answerer.embeddings(call.encoded, call.params, progress.update)
-            logits = call.answerer.logits(call.encoded, progress.update)
-            return call.answerer.probabilities(logits, call.params, for_score=call.task == "score")
+                return answerer.embeddings(call.encoded, call.params, progress.update)
+            logits = answerer.logits(call.encoded, progress.update)
+            return answerer.probabilities(logits, call.params, for_score=call.task == "score")
 
-    def _encode_tokens(
-        self, call: _Call, use_tqdm: UseTqdm
-    ) -> RaggedOutputs[PoolingRequestOutput[PoolingOutput]]:
+    def _embed_windows(
+        self,
+        prompts: Prompts,
+        pooling_params: Params,
+        prompt_name: str | None,
+        prompt: str | None,
+        use_tqdm: UseTqdm,
+    ) -> tuple[Call, FloatArray | list[FloatArray]]:
+        engine = self._open()
+        check_task(self.manifest, "embed", self._compat)
+        texts = parse_prompts(prompts)
+        params = resolve_all(pooling_params, "embed", len(texts), self._model_config, self._compat)
+        windows = engine.tokenizer.windows(texts, stored_prompt(self.manifest, prompt_name, prompt))
+        with Progress(len(texts), use_tqdm, "embed") as progress:
+            rows = engine.answerer.window_embeddings(windows, params, progress.update)
+        joined = [engine.tokenizer.join(parts) for parts in windows]
+        return Call(task="embed", encoded=joined, params=params, first_id=self._count(len(texts))), rows
+
+    def _encode_tokens(self, call: Call, use_tqdm: UseTqdm) -> RaggedOutputs[Outputs]:
+        answerer = self._open().answerer
         embeds = call.task == "token_embed"
-        answer = call.answerer.token_embeddings if embeds else call.answerer.token_probabilities
+        answer = answerer.token_embeddings if embeds else answerer.token_probabilities
         with Progress(len(call.encoded), use_tqdm, call.task) as progress:
             rows, positions = answer(call.encoded, call.params, progress.update)
 
-        def make(i: int) -> PoolingRequestOutput[PoolingOutput]:
+        def make(i: int) -> Outputs:
             offsets = call.encoded[i].offsets
             kept = None if offsets is None else [offsets[k] for k in positions[i]]
             labels = None if embeds else self._labels(call.params[i])
@@ -341,83 +499,80 @@ class EdgeModel:
 
         return RaggedOutputs(rows, make)
 
+    def _score(
+        self,
+        data_1: Any,
+        data_2: Any,
+        pooling_params: Params,
+        truncate_prompt_tokens: int | None,
+        truncate: PairTruncation,
+        instruction: str | None,
+        prompt_names: tuple[str | None, str | None],
+        use_tqdm: UseTqdm,
+    ) -> tuple[Scores, int]:
+        from embedge.scoring import parse_pairs, score_pairs
+
+        engine = self._open()
+        task = self._scoring_task()
+        queries, documents = parse_pairs(data_1, data_2)
+        params = resolve_all(pooling_params, task, len(documents), self._model_config, self._compat)
+        with Progress(len(documents), use_tqdm, "score") as progress:
+            scores = score_pairs(
+                engine,
+                queries,
+                documents,
+                params,
+                limits_of(params, truncate_prompt_tokens, self._truncate),
+                truncate=truncate,
+                instruction=instruction,
+                stored_prompts=(
+                    stored_prompt(self.manifest, prompt_names[0], None),
+                    stored_prompt(self.manifest, prompt_names[1], None),
+                ),
+                on_done=progress.update,
+            )
+        return scores, self._count(len(documents))
+
+    def _score_prompts(
+        self, prompts: Prompts, pooling_params: Params, truncate_prompt_tokens: int | None, use_tqdm: UseTqdm
+    ) -> ArrayOutputs[ScoringRequestOutput]:
+        from embedge.scoring import score_encoded
+
+        engine = self._open()
+        task = self._scoring_task()
+        if self.manifest.head is None or self.manifest.template is not None:
+            raise TaskNotSupportedError(
+                f"bundle {self.manifest.name!r} is no cross-encoder, so score(prompts=...) has no meaning for it; "
+                "pass queries and documents as data_1 and data_2",
+                task="score",
+                tasks=self.manifest.tasks,
+            )
+        call = self._prepare(prompts, pooling_params, task, None, None, truncate_prompt_tokens, None)
+        with Progress(len(call.encoded), use_tqdm, "score") as progress:
+            scores = score_encoded(engine, call.encoded, call.params, progress.update)
+        return _scoring_outputs(scores, call.first_id)
+
+    def _scoring_task(self) -> Task:
+        """The task whose parameters a score takes: the bundle's own way to compare two texts."""
+        tasks = self.manifest.tasks
+        if "score" in tasks:
+            return "classify" if self._compat == "0.21" and "classify" in tasks else "score"
+        if "embed" in tasks:
+            return "embed"
+        if self.manifest.late_interaction is not None:
+            return "token_embed"
+        return check_task(self.manifest, "score")
+
     def _count(self, num_prompts: int) -> int:
         with self._lock:
             first_id = self._num_requests
             self._num_requests += num_prompts
         return first_id
 
-    def _open(self) -> Answerer:
-        if self._answerer is None:
+    def _open(self) -> Engine:
+        if self._engine is None:
             raise SessionError(f"the model {self.info.name!r} is closed; load it again with EdgeModel(...)")
-        return self._answerer
-
-    def _check_task(self, task: Any) -> Task:
-        if task not in TASKS:
-            raise ParamsError(f"task={task!r} is not known; expected one of {', '.join(TASKS)}")
-        tasks = self.manifest.tasks
-        if task not in tasks:
-            raise TaskNotSupportedError(
-                f"bundle {self.manifest.name!r} cannot {task}; its tasks are {', '.join(tasks)}. "
-                "Use one of these, or a bundle exported for that task.",
-                task=task,
-                tasks=tasks,
-            )
-        known: Task = task
-        return known
-
-    def _task_of(self, pooling_task: Task | None, pooling_params: Params) -> Task:
-        if pooling_task is not None:
-            return self._check_task(pooling_task)
-        several = pooling_params if isinstance(pooling_params, Sequence) else [pooling_params]
-        stated = {p.task for p in several if isinstance(p, PoolingParams) and p.task is not None}
-        if len(stated) > 1:
-            raise ParamsError(
-                f"pooling_params state different tasks {sorted(stated)}; one call answers one task: "
-                "pass pooling_task, or make one call per task"
-            )
-        return self._check_task(stated.pop()) if stated else self._default_task
-
-    def _resolve(self, pooling_params: Params, task: Task, num_prompts: int) -> list[ResolvedParams]:
-        if pooling_params is None:
-            pooling_params = PoolingParams()
-        if isinstance(pooling_params, PoolingParams):
-            return [resolve(pooling_params, task, self._model_config, compat=self._compat)] * num_prompts
-        if not isinstance(pooling_params, Sequence):
-            raise ParamsError(
-                f"pooling_params is a {type(pooling_params).__name__}; expected PoolingParams, a list of them, or None"
-            )
-        if len(pooling_params) != num_prompts:
-            raise ParamsError(
-                f"{num_prompts} prompts and {len(pooling_params)} pooling_params; expected as many, or one for all"
-            )
-        for index, params in enumerate(pooling_params):
-            if not isinstance(params, PoolingParams):
-                raise ParamsError(
-                    f"pooling_params[{index}] is a {type(params).__name__}; expected PoolingParams"
-                )
-        return [resolve(p, task, self._model_config, compat=self._compat) for p in pooling_params]
-
-    def _stored_prompt(self, prompt_name: str | None, prompt: str | None) -> str:
-        prompts = self.manifest.prompts
-        if prompt_name is not None and prompt is not None:
-            raise ParamsError("prompt_name and prompt are both given; expected one of them")
-        if prompt is not None:
-            if not isinstance(prompt, str):
-                raise ParamsError(
-                    f"prompt is a {type(prompt).__name__}; expected text to put before each text"
-                )
-            return prompt
-        if prompt_name is None:
-            default = self.manifest.default_prompt_name
-            return prompts.get(default, "") if default else ""
-        if prompt_name not in prompts:
-            names = ", ".join(map(repr, prompts)) or "none"
-            raise ParamsError(
-                f"prompt_name={prompt_name!r} is not stored in bundle {self.manifest.name!r}; it has {names}. "
-                "Pass the text itself as prompt=..."
-            )
-        return prompts[prompt_name]
+        return self._engine
 
     def _labels(self, params: ResolvedParams | None = None) -> tuple[str, ...]:
         labels = self.manifest.head.labels if self.manifest.head else ()
@@ -426,89 +581,22 @@ class EdgeModel:
         return labels
 
 
-class _Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """One call of a verb, checked and tokenised."""
-
-    task: Task
-    answerer: Answerer
-    encoded: list[Encoded]
-    params: list[ResolvedParams]
-    first_id: int
-
-    def facts(self, i: int) -> dict[str, Any]:
-        """What every request output states of prompt i."""
-        encoded = self.encoded[i]
-        return {
-            "request_id": str(self.first_id + i),
-            "prompt_token_ids": encoded.token_ids,
-            "num_truncated_tokens": encoded.num_truncated,
-        }
-
-
-class _FileChecks:
-    """Hash checks on their own thread, while onnxruntime loads the same files."""
-
-    def __init__(self, bundle: Bundle, names: list[str]) -> None:
-        self._error: Exception | None = None
-        self._thread = threading.Thread(
-            target=self._check, args=(bundle, names), name="embedge-hash", daemon=True
-        )
-        self._thread.start()
-
-    def _check(self, bundle: Bundle, names: list[str]) -> None:
-        try:
-            check_files(bundle, names)
-        except (BundleError, OSError) as error:
-            self._error = error
-
-    def join(self) -> None:
-        """Wait, and raise what was found."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-
-def _model_config(manifest: Manifest, override: PoolerConfig | None) -> ModelConfig:
-    modes = pooling_modes(manifest, override)
-    stored = manifest.pooling
-    given = override or PoolerConfig()
-    pooler_config = PoolerConfig(
-        pooling_type=modes[0] if len(modes) == 1 else None,
-        normalize=manifest.normalize if given.normalize is None else given.normalize,
-        dimensions=given.dimensions,
-        use_activation=given.use_activation,
-        logit_bias=given.logit_bias,
-    )
-    if pooler_config.pooling_type == "STEP":
-        columns = given.returned_token_ids or (stored.returned_token_ids if stored else None)
-        pooler_config.returned_token_ids = None if columns is None else list(columns)
-        pooler_config.step_tag_id = given.step_tag_id
-        if given.step_tag_id is None and stored is not None:
-            pooler_config.step_tag_id = stored.step_tag_id
-    matryoshka = manifest.matryoshka
-    return ModelConfig(
-        pooler_config=pooler_config,
-        is_matryoshka=bool(matryoshka),
-        matryoshka_dimensions=list(matryoshka) if isinstance(matryoshka, tuple) else None,
-        served_model_name=manifest.name,
-        embedding_size=manifest.embedding_size,
-    )
-
-
-def _max_seq_len(manifest: Manifest, max_model_len: Any) -> int:
-    if max_model_len is None:
-        return manifest.max_seq_len
-    limit = manifest.max_seq_len
-    if (
-        isinstance(max_model_len, bool)
-        or not isinstance(max_model_len, int)
-        or not 1 <= max_model_len <= limit
-    ):
-        raise ParamsError(
-            f"max_model_len={max_model_len!r} is out of range; bundle {manifest.name!r} takes 1 to {limit} tokens"
-        )
-    return max_model_len
-
-
 LLM = EdgeModel
 """vLLM's name for it, so that ported programs read naturally."""
+
+
+def _scoring_outputs(scores: Scores, first_id: int) -> ArrayOutputs[ScoringRequestOutput]:
+    def make(i: int) -> ScoringRequestOutput:
+        parts = scores.pairs[i]
+        query = parts[0].num_truncated if len(parts) == 2 else parts[0].num_truncated_query
+        total = sum(part.num_truncated for part in parts)
+        return ScoringRequestOutput(
+            request_id=str(first_id + i),
+            outputs=ScoringOutput(data=scores.scores[i]),
+            prompt_token_ids=[token_id for part in parts for token_id in part.token_ids],
+            num_truncated_tokens=total,
+            num_truncated_query_tokens=query,
+            num_truncated_document_tokens=total - query,
+        )
+
+    return ArrayOutputs(scores.scores, make)

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 import msgspec
 import numpy as np
 
-from embedge._types import FloatArray, IntArray
+from embedge._types import FloatArray, IntArray, Task
 from embedge.errors import ShapeError
 
 Offsets = list[tuple[int, int]]
@@ -167,7 +167,29 @@ class ClassificationRequestOutput(
 
 
 class ScoringRequestOutput(PoolingRequestOutput[ScoringOutput], frozen=True, kw_only=True, eq=False):
-    """Answer of `score`."""
+    """Answer of `score`; prompt_token_ids holds both sides.
+
+    Attributes:
+        num_truncated_query_tokens: of num_truncated_tokens, those of the query.
+        num_truncated_document_tokens: the others.
+    """
+
+    num_truncated_query_tokens: int = 0
+    num_truncated_document_tokens: int = 0
+
+
+class RerankResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One document of `rerank`.
+
+    Attributes:
+        index: its position among the documents given.
+        score: as `score` gives it.
+        document: its text.
+    """
+
+    index: int
+    score: float
+    document: str
 
 
 class RequestOutputs(Sequence[RequestT]):
@@ -232,3 +254,33 @@ class RaggedOutputs(RequestOutputs[RequestT]):
     def numpy(self) -> list[FloatArray]:
         """One float32 array (num_rows, dim) per prompt, without copying."""
         return list(self._rows)
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a loaded model runs as.
+
+    Attributes:
+        name: the bundle's name.
+        tasks: what it can do.
+        variant: graph that runs.
+        variant_reason: why this one.
+        device: where it runs.
+        device_reason: why there.
+        execution_provider: onnxruntime's name of that.
+        threads: threads inside one run.
+        max_seq_len: limit in tokens.
+        embedding_size: components of a full embedding, or None.
+        fingerprint: of the bundle.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    variant: str
+    variant_reason: str
+    device: str
+    device_reason: str
+    execution_provider: str
+    threads: int
+    max_seq_len: int
+    embedding_size: int | None
+    fingerprint: str

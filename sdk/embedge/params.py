@@ -12,12 +12,12 @@ from typing import Annotated, Any, ClassVar, cast, get_args
 
 import msgspec
 
-from embedge._types import Compat, PoolingType, Task
+from embedge._types import Compat, PoolingMode, Task
 from embedge.errors import ParamsError
 
 TASKS: tuple[Task, ...] = get_args(Task)
 COMPATS: tuple[Compat, ...] = get_args(Compat)
-POOLING_TYPES: tuple[PoolingType, ...] = get_args(PoolingType)
+POOLING_TYPES: tuple[PoolingMode, ...] = get_args(PoolingMode)
 
 _VALID_PARAMETERS: dict[str, list[str]] = {
     "embed": ["dimensions", "normalize"],
@@ -74,7 +74,7 @@ class PoolerConfig(msgspec.Struct, omit_defaults=True, kw_only=True):
         ParamsError: a field has the wrong type or range.
     """
 
-    pooling_type: PoolingType | None = None
+    pooling_type: PoolingMode | None = None
     normalize: bool | None = None
     dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None
     use_activation: bool | None = None

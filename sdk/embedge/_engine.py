@@ -1,0 +1,145 @@
+"""What a loaded model consists of: bundle, tokenizer, session and the code that answers with them."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from embedge._answer import Answerer, pooling_modes
+from embedge._forward import Forward
+from embedge._session import Session, available_threads, find_device
+from embedge._tokenize import PromptTokenizer
+from embedge._types import PathLike
+from embedge.bundle import Bundle, check_files, choose_variant, open_bundle
+from embedge.errors import BundleError, ParamsError
+from embedge.manifest import TOKENIZER_FILE, Manifest
+from embedge.outputs import ModelInfo
+from embedge.params import ModelConfig, PoolerConfig
+from embedge.plugins import find_pooling
+
+
+class Engine:
+    """Everything that EdgeModel needs once it is loaded; arguments are EdgeModel's."""
+
+    def __init__(
+        self,
+        model: PathLike,
+        *,
+        device: str,
+        variant: str,
+        pooler_config: PoolerConfig | None,
+        pooling_plugin: str | None,
+        threads: int | None,
+        max_batch_tokens: int,
+        max_model_len: int | None,
+        verify_hashes: bool,
+    ) -> None:
+        for name, value in (("threads", threads), ("max_batch_tokens", max_batch_tokens)):
+            if value is not None and (type(value) is not int or value < 1):
+                raise ParamsError(f"{name}={value!r} is out of range; expected an int >= 1")
+        bundle = open_bundle(model)
+        self.manifest = manifest = bundle.manifest
+        self.model_config = _model_config(manifest, pooler_config)
+        plugin_name = pooling_plugin or manifest.plugin
+        plugin = find_pooling(plugin_name) if plugin_name else None
+        found = find_device(device)
+        choice = choose_variant(manifest, variant, found.kind)
+        num_threads = available_threads() if threads is None else threads
+        max_seq_len = _max_seq_len(manifest, max_model_len)
+        checks = _FileChecks(bundle, bundle.variant_files(choice.name) if verify_hashes else [])
+        try:
+            self.tokenizer = PromptTokenizer(
+                bundle.file(TOKENIZER_FILE),
+                manifest.tokenizer,
+                vocab_size=manifest.vocab_size,
+                max_seq_len=max_seq_len,
+            )
+            session = Session(
+                bundle.file(choice.spec.file),
+                device=found,
+                threads=num_threads,
+                disabled_optimizers=choice.spec.disabled_optimizers,
+            )
+        finally:
+            # a damaged file is reported as such, not as what onnxruntime or tokenizers make of it
+            checks.join()
+        forward = Forward(session, manifest.tokenizer, manifest.graph.inputs, max_batch_tokens)
+        self.answerer = Answerer(bundle, forward, pooler_config, plugin)
+        self.info = ModelInfo(
+            name=manifest.name,
+            tasks=manifest.tasks,
+            variant=choice.name,
+            variant_reason=choice.reason,
+            device=found.name,
+            device_reason=found.reason,
+            execution_provider=found.execution_provider,
+            threads=num_threads,
+            max_seq_len=max_seq_len,
+            embedding_size=manifest.embedding_size,
+            fingerprint=manifest.fingerprint,
+        )
+
+
+class _FileChecks:
+    """Hash checks on their own thread, while onnxruntime loads the same files."""
+
+    def __init__(self, bundle: Bundle, names: list[str]) -> None:
+        self._error: Exception | None = None
+        self._thread = threading.Thread(
+            target=self._check, args=(bundle, names), name="embedge-hash", daemon=True
+        )
+        self._thread.start()
+
+    def _check(self, bundle: Bundle, names: list[str]) -> None:
+        try:
+            check_files(bundle, names)
+        except (BundleError, OSError) as error:
+            self._error = error
+
+    def join(self) -> None:
+        """Wait, and raise what was found."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+
+def _model_config(manifest: Manifest, override: PoolerConfig | None) -> ModelConfig:
+    modes = pooling_modes(manifest, override)
+    stored = manifest.pooling
+    given = override or PoolerConfig()
+    pooler_config = PoolerConfig(
+        pooling_type=modes[0] if len(modes) == 1 else None,
+        normalize=manifest.normalize if given.normalize is None else given.normalize,
+        dimensions=given.dimensions,
+        use_activation=given.use_activation,
+        logit_bias=given.logit_bias,
+    )
+    if pooler_config.pooling_type == "STEP":
+        columns = given.returned_token_ids or (stored.returned_token_ids if stored else None)
+        pooler_config.returned_token_ids = None if columns is None else list(columns)
+        pooler_config.step_tag_id = given.step_tag_id
+        if given.step_tag_id is None and stored is not None:
+            pooler_config.step_tag_id = stored.step_tag_id
+    matryoshka = manifest.matryoshka
+    return ModelConfig(
+        pooler_config=pooler_config,
+        is_matryoshka=bool(matryoshka),
+        matryoshka_dimensions=list(matryoshka) if isinstance(matryoshka, tuple) else None,
+        served_model_name=manifest.name,
+        embedding_size=manifest.embedding_size,
+    )
+
+
+def _max_seq_len(manifest: Manifest, max_model_len: Any) -> int:
+    if max_model_len is None:
+        return manifest.max_seq_len
+    limit = manifest.max_seq_len
+    if (
+        isinstance(max_model_len, bool)
+        or not isinstance(max_model_len, int)
+        or not 1 <= max_model_len <= limit
+    ):
+        raise ParamsError(
+            f"max_model_len={max_model_len!r} is out of range; bundle {manifest.name!r} takes 1 to {limit} tokens"
+        )
+    return max_model_len

@@ -1,0 +1,173 @@
+"""Query and document to token ids: pairs, an LLM reranker's template, late interaction's markers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from embedge._tokenize import Encoded, PromptTokenizer, too_long
+from embedge._types import PairTruncation
+from embedge.errors import ParamsError, PromptError
+from embedge.manifest import LateInteractionSpec, TemplateSpec
+
+
+def encode_pairs(
+    tokenizer: PromptTokenizer,
+    queries: Sequence[str],
+    documents: Sequence[str],
+    limits: Sequence[int | None],
+    truncate: PairTruncation = "longest_first",
+) -> list[Encoded]:
+    """Tokenise pairs for a cross-encoder, with the tokenizer's own pair template and segment ids.
+
+    Args:
+        tokenizer: the bundle's.
+        queries: first side of each pair.
+        documents: second side of each pair.
+        limits: truncate_prompt_tokens of each pair.
+        truncate: which side is cut: the longer one, as the tokenizers package does it, or the document only.
+
+    Raises:
+        PromptError: a pair is too long and not to be cut, or its query leaves no room for the document.
+    """
+    for limit in set(limits):
+        tokenizer.check_limit(limit)
+    encodings = tokenizer.encode_texts(list(zip(queries, documents, strict=True)))
+    encoded = []
+    for index, (encoding, limit) in enumerate(zip(encodings, limits, strict=True)):
+        token_ids, type_ids, sides = encoding.ids, encoding.type_ids, encoding.sequence_ids
+        room = tokenizer.max_seq_len if limit is None or limit == -1 else limit
+        dropped = (0, 0)
+        if len(token_ids) > room:
+            counts = sides.count(0), sides.count(1)
+            specials = len(token_ids) - sum(counts)
+            if limit is None:
+                raise too_long(f"pair {index}", len(token_ids), room, index)
+            kept = _kept(counts, room - specials, truncate)
+            if min(kept) < 0 or (truncate == "document" and kept[1] == 0):
+                raise PromptError(
+                    f"pair {index}: its query alone has {counts[0]} tokens, and {specials} special tokens come on top; "
+                    f"the limit is {room}. Shorten the query, or use truncate='longest_first'.",
+                    index=index,
+                )
+            dropped = counts[0] - kept[0], counts[1] - kept[1]
+            positions = _positions(sides, kept)
+            token_ids = [token_ids[i] for i in positions]
+            type_ids = [type_ids[i] for i in positions]
+        encoded.append(
+            Encoded(
+                token_ids=token_ids,
+                type_ids=type_ids if any(type_ids) else None,
+                num_truncated=sum(dropped),
+                num_truncated_query=dropped[0],
+            )
+        )
+    return encoded
+
+
+def encode_template(
+    tokenizer: PromptTokenizer,
+    template: TemplateSpec,
+    queries: Sequence[str],
+    documents: Sequence[str],
+    limits: Sequence[int | None],
+    instruction: str | None = None,
+) -> list[Encoded]:
+    """Fill a reranker's template; when a pair is too long, the end of its body is cut, as the model cards do.
+
+    Raises:
+        PromptError: a pair is too long and not to be cut.
+        ParamsError: a limit does not hold the template's fixed text.
+    """
+    for limit in set(limits):
+        tokenizer.check_limit(limit)
+    prefix = tokenizer.ids_without_specials(template.prefix) if template.prefix else []
+    suffix = tokenizer.ids_without_specials(template.suffix) if template.suffix else []
+    fixed = len(prefix) + len(suffix)
+    stated = template.instruction if instruction is None else instruction
+    bodies = [
+        _fill(template.body, {"instruction": stated, "query": query, "document": document})
+        for query, document in zip(queries, documents, strict=True)
+    ]
+    encoded = []
+    for index, (encoding, limit) in enumerate(zip(tokenizer.encode_texts(bodies), limits, strict=True)):
+        body = [
+            t for t, special in zip(encoding.ids, encoding.special_tokens_mask, strict=True) if not special
+        ]
+        room = (tokenizer.max_seq_len if limit is None or limit == -1 else limit) - fixed
+        if room < 1:
+            raise ParamsError(
+                f"the template's fixed text takes {fixed} tokens, which leaves no room; raise the limit"
+            )
+        if len(body) > room and limit is None:
+            raise too_long(f"pair {index}", len(body) + fixed, room + fixed, index)
+        encoded.append(
+            Encoded(token_ids=[*prefix, *body[:room], *suffix], num_truncated=max(0, len(body) - room))
+        )
+    return encoded
+
+
+def encode_late(
+    tokenizer: PromptTokenizer, spec: LateInteractionSpec, texts: Sequence[str], *, is_query: bool
+) -> list[Encoded]:
+    """Tokenise one side for late interaction: cut, marker after the first special token, query expansion.
+
+    Source:
+        PyLate `ColBERT.tokenize`; the original ColBERT's query and document tokenizers.
+    """
+    marker = spec.query_marker_id if is_query else spec.document_marker_id
+    limit = spec.query_len if is_query else spec.document_len
+    room = limit - (marker is not None)
+    lead = len(tokenizer.spec.prefix_ids)
+    encoded = []
+    for index, encoding in enumerate(tokenizer.encode_texts(list(texts))):
+        cut = tokenizer.fit(
+            Encoded(token_ids=encoding.ids), room if len(encoding.ids) > room else None, "right", index
+        )
+        token_ids = [*cut.token_ids[:lead], *([] if marker is None else [marker]), *cut.token_ids[lead:]]
+        attended = len(token_ids)
+        if is_query and spec.expand_query and spec.expansion_token_id is not None:
+            token_ids += [spec.expansion_token_id] * (limit - attended)
+        encoded.append(
+            Encoded(
+                token_ids=token_ids,
+                num_truncated=cut.num_truncated,
+                num_attended=None if spec.attend_to_expansion else attended,
+            )
+        )
+    return encoded
+
+
+def _kept(counts: tuple[int, int], room: int, truncate: PairTruncation) -> tuple[int, int]:
+    query, document = counts
+    if truncate == "document":
+        return query, room - query
+    # the tokenizers package's LongestFirst: the shorter side stays whole while the longer one can give way
+    shorter, longer = min(counts), max(counts)
+    longer = max(shorter, room - shorter) if shorter <= room else shorter
+    if shorter + longer > room:
+        shorter = room // 2
+        longer = shorter + room % 2
+    return (longer, shorter) if query > document else (shorter, longer)
+
+
+def _positions(sides: Sequence[int | None], kept: tuple[int, int]) -> list[int]:
+    seen = [0, 0]
+    positions = []
+    for position, side in enumerate(sides):
+        if side is None:
+            positions.append(position)
+            continue
+        seen[side] += 1
+        if seen[side] <= kept[side]:
+            positions.append(position)
+    return positions
+
+
+def _fill(body: str, fields: dict[str, str]) -> str:
+    # str.format would trip over braces in texts that are filled in one after the other
+    parts = body.split("{")
+    filled = parts[0]
+    for part in parts[1:]:
+        name, closed, rest = part.partition("}")
+        filled += fields[name] + rest if closed and name in fields else "{" + part
+    return filled

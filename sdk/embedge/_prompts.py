@@ -1,0 +1,105 @@
+"""The accepted forms of prompts, brought to texts and token-id lists."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from embedge._types import PromptInput
+from embedge.errors import PromptError
+
+_PROMPT_FORMS = 'expected text, {"prompt": text}, {"prompt_token_ids": ids} or a list of token ids'
+
+
+def parse_prompts(prompts: PromptInput | Iterable[PromptInput]) -> list[str | list[int]]:
+    """Bring every accepted form of prompts to a list of texts and token-id lists.
+
+    Raises:
+        PromptError: a prompt of another form; the message and `.index` name it.
+    """
+    if isinstance(prompts, (str, Mapping)) or _is_token_ids(prompts):
+        return [_parse_prompt(prompts, 0)]
+    if isinstance(prompts, (bytes, bytearray, set, frozenset)) or not (
+        hasattr(prompts, "__len__") and hasattr(prompts, "__iter__")
+    ):
+        raise PromptError(f"prompts is {_describe(prompts)}; {_PROMPT_FORMS}, or a sequence of these")
+    return [
+        prompt if type(prompt) is str else _parse_prompt(prompt, index)
+        for index, prompt in enumerate(cast("Iterable[PromptInput]", prompts))
+    ]
+
+
+def _parse_prompt(prompt: Any, index: int) -> str | list[int]:
+    if isinstance(prompt, str):
+        return str(prompt)
+    if isinstance(prompt, Mapping):
+        if "multi_modal_data" in prompt:
+            raise PromptError(
+                f"prompt {index} has multi_modal_data; embedge runs text encoders only. Pass the text alone.",
+                index=index,
+            )
+        known = {"prompt", "prompt_token_ids"} & set(prompt)
+        if len(known) != 1 or len(prompt) != 1:
+            raise PromptError(
+                f"prompt {index} is a dict with keys {sorted(map(str, prompt))}; {_PROMPT_FORMS}", index=index
+            )
+        inner = prompt[known.pop()]
+        if isinstance(inner, str) != ("prompt" in prompt):
+            raise PromptError(f"prompt {index} holds {_describe(inner)}; {_PROMPT_FORMS}", index=index)
+        return _parse_prompt(inner, index)
+    if (
+        isinstance(prompt, (bytes, bytearray))
+        or not hasattr(prompt, "__len__")
+        or not hasattr(prompt, "__iter__")
+    ):
+        raise PromptError(f"prompt {index} is {_describe(prompt)}; {_PROMPT_FORMS}", index=index)
+    if len(prompt) == 0:
+        raise PromptError(f"prompt {index} is an empty list of token ids; expected at least one", index=index)
+    token_ids = []
+    for token_id in prompt:
+        if isinstance(token_id, bool) or not hasattr(token_id, "__index__"):
+            raise PromptError(
+                f"prompt {index} is a list that holds {_describe(token_id)}; {_PROMPT_FORMS}", index=index
+            )
+        token_ids.append(operator.index(token_id))
+    return token_ids
+
+
+def _is_token_ids(prompts: Any) -> bool:
+    if (
+        isinstance(prompts, (str, bytes, Mapping))
+        or not hasattr(prompts, "__len__")
+        or not hasattr(prompts, "__iter__")
+    ):
+        return False
+    first = next(iter(prompts), None)
+    return (
+        first is not None
+        and not isinstance(first, bool)
+        and hasattr(first, "__index__")
+        and not hasattr(first, "__len__")
+    )
+
+
+def _describe(value: Any) -> str:
+    if value is None:
+        return "None"
+    shown = repr(value)
+    return f"{type(value).__name__} {shown if len(shown) <= 40 else shown[:37] + '...'}"
+
+
+def check_text(text: str, index: int) -> None:
+    """Refuse text that UTF-8 cannot express.
+
+    Raises:
+        PromptError: text holds a lone surrogate.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"prompt {index} is no valid text: {error.reason} at character {error.start}. "
+            "Decode the input with errors='replace' first.",
+            index=index,
+        ) from error

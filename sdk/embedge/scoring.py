@@ -1,0 +1,191 @@
+"""Scores of query and document: cross-encoders, bi-encoders, late interaction, LLM rerankers.
+
+Source: vLLM v0.13 `LLM.score`; PyLate and ColBERT for MaxSim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from embedge._heads import cut_and_normalize
+from embedge._pairs import encode_late, encode_pairs, encode_template
+from embedge._prompts import parse_prompts
+from embedge._types import FloatArray, PairTruncation
+from embedge.errors import ParamsError, PromptError
+
+if TYPE_CHECKING:
+    from embedge._engine import Engine
+    from embedge._tokenize import Encoded
+    from embedge.params import ResolvedParams
+
+OnDone = Callable[[int], None]
+
+
+class Scores(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Scores of pairs.
+
+    Attributes:
+        scores: float32 (num_pairs, 1).
+        order_by: float64 (num_pairs,); larger is better. Logits where there are any, so that scores that round
+            to 1.0 keep their order.
+        pairs: tokens of each pair: one sequence, or query and document apart.
+    """
+
+    scores: FloatArray
+    order_by: np.ndarray[Any, np.dtype[np.float64]]
+    pairs: Sequence[tuple[Encoded, ...]]
+
+
+def parse_pairs(data_1: Any, data_2: Any) -> tuple[list[str], list[str]]:
+    """Texts of both sides, the query repeated for 1:N.
+
+    Raises:
+        ValueError: as PromptError; lengths that do not fit, a side that is no text or is empty.
+    """
+    queries, documents = _texts(data_1, "text"), _texts(data_2, "text_pair")
+    if len(queries) > 1 and len(queries) != len(documents):
+        raise PromptError("Input lengths must be either 1:1, 1:N or N:N")
+    if not queries:
+        raise PromptError("At least one text element must be given")
+    if not documents:
+        raise PromptError("At least one text_pair element must be given")
+    for name, side in (("query", queries), ("document", documents)):
+        for index, text in enumerate(side):
+            if not text.strip():
+                raise PromptError(f"{name} {index} is empty; expected text to score", index=index)
+    return queries, documents
+
+
+def score_pairs(
+    engine: Engine,
+    queries: list[str],
+    documents: list[str],
+    params: Sequence[ResolvedParams],
+    limits: Sequence[int | None],
+    *,
+    truncate: PairTruncation,
+    instruction: str | None,
+    stored_prompts: tuple[str, str],
+    on_done: OnDone,
+) -> Scores:
+    """Score pairs the way the bundle's model does it.
+
+    Args:
+        engine: the loaded model.
+        queries: one for all documents, or one per document.
+        documents: one per pair.
+        params: resolved, one per pair.
+        limits: truncate_prompt_tokens, one per pair.
+        truncate: side of a cross-encoder's pair that is cut.
+        instruction: task description for an LLM reranker's template; None takes the stored one.
+        stored_prompts: text put before queries and documents by a bi-encoder.
+        on_done: called with the number of finished pairs.
+    """
+    manifest = engine.manifest
+    if instruction is not None and manifest.template is None:
+        raise ParamsError(
+            f"bundle {manifest.name!r} has no template, so it takes no instruction; leave it out"
+        )
+    if truncate not in ("longest_first", "document"):
+        raise ParamsError(f"truncate={truncate!r} is not known; expected 'longest_first' or 'document'")
+    if manifest.late_interaction is not None:
+        return _late_scores(engine, queries, documents, on_done)
+    if manifest.embedding_size is not None:
+        return _cosine_scores(engine, queries, documents, params, limits, stored_prompts, on_done)
+    each_query = queries * len(documents) if len(queries) == 1 else queries
+    encoded = (
+        encode_pairs(engine.tokenizer, each_query, documents, limits, truncate)
+        if manifest.template is None
+        else encode_template(engine.tokenizer, manifest.template, each_query, documents, limits, instruction)
+    )
+    return score_encoded(engine, encoded, params, on_done)
+
+
+def score_encoded(
+    engine: Engine, encoded: list[Encoded], params: Sequence[ResolvedParams], on_done: OnDone
+) -> Scores:
+    """Score sequences that hold both sides already."""
+    logits = engine.answerer.logits(encoded, on_done)
+    if len(encoded) and logits.shape[1] != 1:
+        raise ParamsError(
+            f"bundle {engine.manifest.name!r} has {logits.shape[1]} labels; a score needs one. Use classify instead."
+        )
+    return Scores(
+        scores=engine.answerer.probabilities(logits, params, for_score=True),
+        order_by=logits[:, 0].astype(np.float64),
+        pairs=[(e,) for e in encoded],
+    )
+
+
+def max_sim(query_rows: FloatArray, document_rows: FloatArray) -> float:
+    """Sum over query tokens of the largest dot product over document tokens.
+
+    Args:
+        query_rows: float32 (num_query_tokens, dim).
+        document_rows: float32 (num_document_tokens, dim).
+    """
+    return float((query_rows @ document_rows.T).max(axis=1).sum(dtype=np.float64))
+
+
+def _cosine_scores(
+    engine: Engine,
+    queries: list[str],
+    documents: list[str],
+    params: Sequence[ResolvedParams],
+    limits: Sequence[int | None],
+    stored_prompts: tuple[str, str],
+    on_done: OnDone,
+) -> Scores:
+    first = engine.tokenizer.encode(queries, limits[: len(queries)], stored_prompt=stored_prompts[0])
+    second = engine.tokenizer.encode(documents, limits, stored_prompt=stored_prompts[1])
+    # cosine needs unit vectors of one size, whatever normalize says
+    unit = [msgspec.structs.replace(p, normalize=True) for p in params]
+    query_rows = engine.answerer.embeddings(first, unit[: len(first)], lambda _: None)
+    document_rows = engine.answerer.embeddings(second, unit, on_done)
+    repeated = [0] * len(second) if len(first) == 1 else list(range(len(second)))
+    cosines = np.array(
+        [_cosine(query_rows[i], document_rows[k], unit[k].dimensions) for k, i in enumerate(repeated)],
+        dtype=np.float64,
+    )
+    return Scores(
+        scores=cosines.astype(np.float32)[:, None],
+        order_by=cosines,
+        pairs=[(first[i], second[k]) for k, i in enumerate(repeated)],
+    )
+
+
+def _cosine(query: FloatArray, document: FloatArray, dimensions: int | None) -> float:
+    if len(query) != len(document):
+        query = cut_and_normalize(query, dimensions, normalize=True)
+    return float(np.dot(query.astype(np.float64), document.astype(np.float64)))
+
+
+def _late_scores(engine: Engine, queries: list[str], documents: list[str], on_done: OnDone) -> Scores:
+    spec = engine.manifest.late_interaction
+    assert spec is not None
+    first = encode_late(engine.tokenizer, spec, queries, is_query=True)
+    second = encode_late(engine.tokenizer, spec, documents, is_query=False)
+    query_rows = engine.answerer.unit_tokens(first, lambda _: None)
+    document_rows = engine.answerer.unit_tokens(second, on_done)
+    skipped = np.asarray(spec.skip_token_ids)
+    sims = []
+    for k, rows in enumerate(document_rows):
+        kept = rows[~np.isin(second[k].token_ids, skipped)]
+        sims.append(max_sim(query_rows[0 if len(first) == 1 else k], kept))
+    values = np.asarray(sims, dtype=np.float64)
+    pairs = [(first[0 if len(first) == 1 else k], e) for k, e in enumerate(second)]
+    return Scores(scores=values.astype(np.float32)[:, None], order_by=values, pairs=pairs)
+
+
+def _texts(data: Any, name: str) -> list[str]:
+    if hasattr(data, "__len__") and not isinstance(data, (str, dict)) and len(data) == 0:
+        return []
+    texts = parse_prompts(data)
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise PromptError(f"{name} {index} is a list of token ids; score takes texts", index=index)
+    return [text for text in texts if isinstance(text, str)]
