@@ -1,0 +1,160 @@
+"""`embedge export`: flags to an ExportSpec, stages to lines on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from embedge._types import PoolingMode, Task
+from embedge_export.spec import DEFAULT_OPSET, ExportSpec
+
+_TASKS: tuple[Task, ...] = ("embed", "token_embed", "classify", "token_classify", "score")
+_POOLINGS: tuple[PoolingMode, ...] = (
+    "CLS",
+    "LAST",
+    "MEAN",
+    "MAX",
+    "MEAN_SQRT_LEN",
+    "WEIGHTEDMEAN",
+    "ALL",
+    "STEP",
+)
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command `export`."""
+    parser = subparsers.add_parser(
+        "export",
+        help="convert a checkpoint to a verified bundle",
+        description="Convert a Hugging Face or sentence-transformers checkpoint to a bundle, and verify it.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder of a checkpoint, or a hub id such as org/name")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="folder to write (default: the bundle store)"
+    )
+    parser.add_argument("--name", help="what to call the model (default: as its files say)")
+    parser.add_argument("--task", choices=_TASKS, help="main task (default: what the checkpoint is for)")
+    parser.add_argument(
+        "--pooling",
+        type=_pooling,
+        metavar="MODE[,MODE]",
+        help=f"against the checkpoint's own: {', '.join(_POOLINGS)}",
+    )
+    normalize = parser.add_mutually_exclusive_group()
+    normalize.add_argument("--normalize", dest="normalize", action="store_true", default=None)
+    normalize.add_argument("--no-normalize", dest="normalize", action="store_false")
+    parser.add_argument(
+        "--matryoshka",
+        type=_matryoshka,
+        metavar="SIZES",
+        help="sizes that may be asked for, as 64,128, or 'any'",
+    )
+    parser.add_argument(
+        "--prompt",
+        action="append",
+        type=_prompt,
+        default=[],
+        metavar="NAME=TEXT",
+        help="store a prompt; repeatable",
+    )
+    parser.add_argument("--default-prompt", metavar="NAME", help="prompt applied when a call names none")
+    parser.add_argument(
+        "--labels", type=_labels, default=(), metavar="A,B", help="names of a classifier's labels"
+    )
+    parser.add_argument("--max-seq-len", type=int, metavar="N", help="longest text in tokens")
+    parser.add_argument("--yes-token", metavar="TEXT", help="causal reranker: the token that means relevant")
+    parser.add_argument("--no-token", metavar="TEXT", help="causal reranker: the token that means irrelevant")
+    parser.add_argument("--instruction", metavar="TEXT", help="causal reranker: instruction of the template")
+    parser.add_argument(
+        "--step-tag", metavar="TEXT", help="process reward model: token at which steps are read"
+    )
+    parser.add_argument("--revision", help="commit, branch or tag of a hub repository")
+    parser.add_argument(
+        "--opset", type=int, default=DEFAULT_OPSET, help="ONNX operator set (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run Python code that the checkpoint brings"
+    )
+    parser.add_argument("--force", action="store_true", help="replace a bundle that is already there")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, and print the bundle's folder on stdout.
+
+    Raises:
+        EmbedgeError: the export failed; nothing was written.
+    """
+    spec = ExportSpec(
+        model=args.model,
+        output=args.output,
+        name=args.name,
+        task=args.task,
+        pooling=args.pooling or (),
+        normalize=args.normalize,
+        matryoshka=args.matryoshka,
+        prompts=dict(args.prompt),
+        default_prompt_name=args.default_prompt,
+        labels=args.labels,
+        max_seq_len=args.max_seq_len,
+        yes_token=args.yes_token,
+        no_token=args.no_token,
+        instruction=args.instruction,
+        step_tag=args.step_tag,
+        revision=args.revision,
+        opset=args.opset,
+        trust_remote_code=args.trust_remote_code,
+        force=args.force,
+    )
+    if args.trust_remote_code:
+        _say("warning   the checkpoint's own Python code will run on this machine (--trust-remote-code)")
+    from embedge_export.pipeline import export
+
+    target = export(spec, None if args.quiet else _report)
+    sys.stdout.write(f"{target}\n")
+    return 0
+
+
+def _report(stage: str, elapsed_s: float, detail: str) -> None:
+    _say(f"{stage:<8}{elapsed_s:7.1f} s  {detail}")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def _pooling(text: str) -> tuple[PoolingMode, ...]:
+    modes = text.upper().split(",")
+    return tuple(_choice(mode, _POOLINGS) for mode in modes)
+
+
+def _choice(value: str, choices: tuple[Any, ...]) -> Any:
+    if value not in choices:
+        raise argparse.ArgumentTypeError(f"{value!r} is not known; expected one of {', '.join(choices)}")
+    return value
+
+
+def _matryoshka(text: str) -> bool | tuple[int, ...]:
+    if text == "any":
+        return True
+    try:
+        return tuple(int(size) for size in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no list of sizes; expected as 64,128,256, or 'any'"
+        ) from None
+
+
+def _prompt(text: str) -> tuple[str, str]:
+    name, separator, prompt = text.partition("=")
+    if not separator or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is no prompt; expected NAME=TEXT, as in query='query: '")
+    return name, prompt
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))

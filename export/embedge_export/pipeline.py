@@ -1,0 +1,237 @@
+"""The export, from a checkpoint to a verified bundle: a straight line."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from embedge import store
+from embedge._version import __version__
+from embedge.errors import ExportError, MissingExtraError
+from embedge.manifest import (
+    MANIFEST_FILE,
+    PROBES_FILE,
+    SCHEMA_VERSION,
+    TOKENIZER_FILE,
+    DenseSpec,
+    Fidelity,
+    GraphSpec,
+    Manifest,
+    Probes,
+    SourceSpec,
+    Variant,
+    dump_manifest,
+    fingerprint,
+)
+from embedge_export.source import Checkpoint, hash_weights, read_checkpoint
+from embedge_export.spec import ExportSpec, Progress
+from embedge_export.texts import PROBES, TEXTS
+from embedge_export.write import check_target, commit, file_records, save_dense, save_graph, staging
+
+if TYPE_CHECKING:
+    from embedge_export.tokenizer import Tokenization
+
+_PACKAGES = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "tokenizers")
+# other CPUs add in another order: ten times what this machine may differ by
+_PROBE_TOLERANCE_FACTOR = 10
+_UNMEASURED = Fidelity(num_texts=0, max_abs_diff=0.0, max_batch_diff=0.0)
+_NO_FINGERPRINT = "0" * 64
+
+
+def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
+    """Export a checkpoint to a bundle that equals it, or leave nothing behind.
+
+    Args:
+        spec: what to export, and where to.
+        progress: told about each finished stage.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        ExportError: the checkpoint cannot be exported, or the bundle cannot be written.
+        VerificationError: the graph's numbers are not the checkpoint's.
+        MissingExtraError: the exporter's dependencies are not installed.
+    """
+    _require_extra()
+    stages = _Stages(progress)
+    if spec.output is not None:
+        check_target(_absolute(spec.output), force=spec.force)
+    with stages.stage("source"):
+        from embedge_export.tokenizer import load_tokenizer
+        from embedge_export.weights import load_dense, load_model
+
+        checkpoint = read_checkpoint(spec)
+        target = _absolute(spec.output or store.bundle_path(checkpoint.repository.name))
+        check_target(target, force=spec.force)
+        tokenization = load_tokenizer(checkpoint)
+        model = load_model(checkpoint)
+        stages.detail = (
+            f"{checkpoint.repository.name}: {checkpoint.architecture}, "
+            f"{', '.join(checkpoint.tasks)}, up to {tokenization.max_seq_len} tokens"
+        )
+    with staging(target, _needed_bytes(checkpoint)) as folder:
+        with stages.stage("trace"):
+            from embedge_export.trace import trace
+
+            scratch = folder / "scratch"
+            scratch.mkdir()
+            graph = trace(model, checkpoint, spec.opset, scratch)
+            scratch.rmdir()
+            stages.detail = f"{len(graph.graph.node)} nodes, opset {spec.opset}"
+        with stages.stage("heads"):
+            from embedge_export.outputs import attach_heads
+
+            graph_spec = attach_heads(graph, checkpoint)
+            stages.detail = f"outputs {', '.join(value.name for value in graph.graph.output)}"
+        with stages.stage("write"):
+            from embedge_export.reference import Reference
+            from embedge_export.verify import make_cases, make_probes, verify_variant
+
+            (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
+            file, data_files = save_graph(graph, folder, "model")
+            del graph
+            dense = tuple(
+                DenseSpec(
+                    file=save_dense(folder, index, *load_dense(module)),
+                    in_features=module.in_features,
+                    out_features=module.out_features,
+                    activation=module.activation,
+                )
+                for index, module in enumerate(checkpoint.dense)
+            )
+            reference = Reference(model, checkpoint, tokenization)
+            gate = checkpoint.family.max_abs_diff
+            probes = Probes(
+                tolerances={"fp32": gate * _PROBE_TOLERANCE_FACTOR},
+                probes=make_probes(
+                    make_cases(reference, [(text, None) for text in PROBES]),
+                    checkpoint.tasks,
+                    _MAX_PROBE_VALUES,
+                ),
+            )
+            encoded = msgspec.json.encode(probes, order="deterministic")
+            (folder / PROBES_FILE).write_bytes(msgspec.json.format(encoded, indent=0) + b"\n")
+            variant = Variant(file=file, data_files=data_files, dtype="float32", fidelity=_UNMEASURED)
+            manifest = _manifest(checkpoint, tokenization, graph_spec, dense, {"fp32": variant}, folder)
+            (folder / MANIFEST_FILE).write_bytes(dump_manifest(manifest))
+            size = sum(record.size_bytes for record in manifest.files.values())
+            stages.detail = f"{len(manifest.files) + 1} files, {size / 1e6:.1f} MB"
+        with stages.stage("verify"):
+            cases = make_cases(reference, [(text, None) for text in TEXTS])
+            fidelity = verify_variant(folder, "fp32", cases, gate)
+            if checkpoint.weights != hash_weights(checkpoint.repository.folder, _weight_folders(checkpoint)):
+                raise ExportError(
+                    f"the weights of {checkpoint.repository.name} changed during the export; "
+                    "expected the same files from start to end. Export again when they are complete."
+                )
+            left_out = len(TEXTS) - len(cases)
+            stages.detail = (
+                f"fp32: {fidelity.num_texts} texts, largest difference {fidelity.max_abs_diff:.1e}, "
+                f"alone or in a batch {fidelity.max_batch_diff:.1e}"
+                + (f", {left_out} without tokens left out" if left_out else "")
+            )
+        variants = {"fp32": msgspec.structs.replace(variant, fidelity=fidelity)}
+        manifest = msgspec.structs.replace(manifest, variants=variants)
+        (folder / MANIFEST_FILE).write_bytes(dump_manifest(manifest))
+        commit(folder, target)
+    stages.finish(f"{target.name}, fingerprint {manifest.fingerprint[:12]}")
+    return target
+
+
+def _manifest(
+    checkpoint: Checkpoint,
+    tokenization: Tokenization,
+    graph: GraphSpec,
+    dense: tuple[DenseSpec, ...],
+    variants: dict[str, Variant],
+    folder: Path,
+) -> Manifest:
+    repository = checkpoint.repository
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=repository.name,
+        architecture=checkpoint.architecture,
+        tasks=checkpoint.tasks,
+        hidden_size=checkpoint.hidden_size,
+        embedding_size=checkpoint.embedding_size,
+        vocab_size=checkpoint.vocab_size,
+        max_seq_len=tokenization.max_seq_len,
+        tokenizer=tokenization.spec,
+        pooling=checkpoint.pooling,
+        modules=dense,
+        head=checkpoint.head,
+        template=checkpoint.template,
+        late_interaction=checkpoint.late_interaction,
+        graph=graph,
+        normalize=checkpoint.normalize,
+        sparse=checkpoint.sparse,
+        prompts=checkpoint.prompts,
+        default_prompt_name=checkpoint.default_prompt_name,
+        matryoshka=checkpoint.matryoshka,
+        similarity=checkpoint.similarity,
+        variants=variants,
+        files=file_records(folder),
+        source=SourceSpec(
+            name=repository.name,
+            weights_sha256=checkpoint.weights,
+            revision=repository.revision,
+            licence=repository.licence,
+        ),
+        exporter={"embedge": __version__, **{package: metadata.version(package) for package in _PACKAGES}},
+        fingerprint=_NO_FINGERPRINT,
+    )
+    return msgspec.structs.replace(manifest, fingerprint=fingerprint(manifest))
+
+
+class _Stages:
+    """Times the stages and reports each when it is done."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._start_s = time.perf_counter()
+        self.detail = ""
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Report the stage with its time and `detail`, if it succeeds."""
+        start_s = time.perf_counter()
+        self.detail = ""
+        yield
+        if self._progress is not None:
+            self._progress(name, time.perf_counter() - start_s, self.detail)
+
+    def finish(self, detail: str) -> None:
+        """Report the end, with the time of the whole export."""
+        if self._progress is not None:
+            self._progress("done", time.perf_counter() - self._start_s, detail)
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _weight_folders(checkpoint: Checkpoint) -> list[Path]:
+    return [checkpoint.transformer, *(module.folder for module in checkpoint.dense)]
+
+
+def _needed_bytes(checkpoint: Checkpoint) -> int:
+    # the traced file is read and deleted before the graph is written
+    folder = checkpoint.repository.folder
+    return sum((folder / name).stat().st_size for name in checkpoint.weights) * 21 // 20 + 5_000_000
+
+
+def _require_extra() -> None:
+    installed = {distribution.name.lower() for distribution in metadata.distributions() if distribution.name}
+    missing = [package for package in _PACKAGES if package not in installed]
+    if missing:
+        raise MissingExtraError(
+            f"exporting needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed. "
+            "Install the exporter with: pip install 'embedge[export]'"
+        )

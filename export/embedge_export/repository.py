@@ -1,0 +1,190 @@
+"""Find a checkpoint's files, and refuse those that are unsafe or unusable before anything reads them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from embedge.errors import ExportError, MissingExtraError
+from embedge_export.spec import ExportSpec
+
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_GENERIC_NAMES = re.compile(
+    r"(model|models|checkpoint|output|outputs|out|final|best|tmp|export)?([-_]?\d+)?", re.IGNORECASE
+)
+_FILES_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.metadata", "README.md"]
+
+
+class Repository(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint's folder and what its surroundings say about it.
+
+    Attributes:
+        folder: the checkpoint.
+        name: hub id, or the best name that its files state.
+        revision: commit, where known.
+        licence: as the model card states it.
+    """
+
+    folder: Path
+    name: str
+    revision: str | None = None
+    licence: str | None = None
+
+
+def open_repository(spec: ExportSpec) -> Repository:
+    """Find the checkpoint and check that it stays within its folder.
+
+    Raises:
+        ExportError: no such checkpoint, or a link or path that leads outside of it.
+        MissingExtraError: a hub id, and huggingface_hub is not installed.
+    """
+    folder = Path(spec.model).expanduser()
+    if folder.is_dir():
+        folder = folder.resolve()
+    elif folder.exists():
+        raise ExportError(
+            f"{spec.model} is a file; expected the folder of a checkpoint, which holds config.json"
+        )
+    elif _HUB_ID.fullmatch(spec.model):
+        folder = _download(spec)
+    else:
+        raise ExportError(
+            f"{spec.model} does not exist; expected a checkpoint's folder, or a hub id such as org/name"
+        )
+    _check_links(folder)
+    readme = folder / "README.md"
+    card = readme.read_text("utf-8", errors="replace") if readme.is_file() else ""
+    licence = re.search(r"^license:\s*[\"']?([\w.+-]+)", _front_matter(card), re.MULTILINE)
+    return Repository(
+        folder=folder,
+        name=spec.name or _name(folder, card),
+        revision=folder.name if _is_snapshot(folder) else None,
+        licence=licence[1] if licence else None,
+    )
+
+
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Read a JSON object of the checkpoint; an absent file reads as an empty one.
+
+    Raises:
+        ExportError: the file is no JSON object, or lies outside of the folder.
+    """
+    path = inside(folder, name)
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ExportError(
+            f"{name} is not valid JSON: {error}. Restore the file from the model's origin."
+        ) from error
+    if not isinstance(value, dict):
+        raise ExportError(f"{name} holds a {type(value).__name__}; expected a JSON object")
+    return value
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Join a path that a checkpoint's file states, and refuse one that leads out of the checkpoint.
+
+    Raises:
+        ExportError: it does.
+    """
+    path = folder / name
+    if Path(name).is_absolute() or not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder)):
+        raise ExportError(
+            f"the checkpoint names the path {name!r}, which lies outside of its folder; expected a path within"
+        )
+    return path
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that hold a module's weights.
+
+    Raises:
+        ExportError: there are none, the weights are pickles, or a shard is missing.
+    """
+    index = read_json(folder, "model.safetensors.index.json")
+    if index:
+        shards = sorted({inside(folder, str(name)) for name in index.get("weight_map", {}).values()})
+        missing = [shard.name for shard in shards if not shard.is_file()]
+        if missing or not shards:
+            raise ExportError(
+                f"model.safetensors.index.json names {missing[0] if missing else 'no shard'}, which is missing; "
+                "expected every shard beside it. Copy the checkpoint again."
+            )
+        return shards
+    single = folder / "model.safetensors"
+    if single.is_file():
+        return [single]
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
+    if pickles:
+        raise ExportError(
+            f"the weights of {folder.name} are pickles only ({pickles[0]}), which can run code when read; expected "
+            "model.safetensors. Convert them where you trust the file: AutoModel.from_pretrained(MODEL)"
+            ".save_pretrained(NEW, safe_serialization=True)"
+        )
+    raise ExportError(
+        f"{folder.name} holds no weights; expected model.safetensors. Copy the checkpoint again."
+    )
+
+
+def _download(spec: ExportSpec) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{spec.model} is no folder, and huggingface_hub, which could fetch it, is not installed. "
+            "Install it with: pip install 'embedge[export]'"
+        ) from error
+    patterns = [*_FILES_WANTED, "*.py"] if spec.trust_remote_code else _FILES_WANTED
+    try:
+        return Path(snapshot_download(spec.model, revision=spec.revision, allow_patterns=patterns))
+    except (OSError, ValueError) as error:  # huggingface_hub's errors are OSError or ValueError
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        revision = f" at revision {spec.revision!r}" if spec.revision else ""
+        raise ExportError(
+            f"{spec.model!r} is neither a folder nor a repository that could be fetched{revision}: {reason}. "
+            "Check the name and the network, or pass the folder of a downloaded checkpoint."
+        ) from error
+
+
+def _is_snapshot(folder: Path) -> bool:
+    return folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--")
+
+
+def _check_links(folder: Path) -> None:
+    # the hub's cache keeps files beside the snapshots and links to them
+    root = folder.parent.parent if _is_snapshot(folder) else folder
+    for parent, names, files in os.walk(folder):
+        for name in [*names, *files]:
+            path = Path(parent, name)
+            if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+                raise ExportError(
+                    f"{path.relative_to(folder).as_posix()} is a link that leads outside of the checkpoint; "
+                    "expected plain files. Copy the checkpoint with: cp -rL"
+                )
+
+
+def _front_matter(card: str) -> str:
+    matched = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
+    return matched[1] if matched else ""
+
+
+def _name(folder: Path, card: str) -> str:
+    if _is_snapshot(folder):
+        return folder.parent.parent.name.removeprefix("models--").replace("--", "/")
+    if not _GENERIC_NAMES.fullmatch(folder.name):
+        return folder.name
+    stated = re.search(r"model-index:\s*\n-\s*name:\s*[\"']?([^\s\"']+)", _front_matter(card))
+    title = re.search(r"^#\s+(\S+)\s*$", card, re.MULTILINE)
+    own = str(read_json(folder, "config.json").get("_name_or_path") or "")
+    for candidate in (stated and stated[1], title and title[1], own):
+        if candidate and _HUB_ID.fullmatch(candidate):
+            return candidate
+    return folder.name or "model"

@@ -1,0 +1,74 @@
+"""ExportSpec: everything that the caller decides about one export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from embedge._types import PoolingMode, Task
+from embedge.errors import ExportError
+
+Progress: TypeAlias = Callable[[str, float, str], None]
+"""Called after each stage with its name, the seconds it took and one line about its outcome."""
+
+DEFAULT_OPSET = 18
+
+
+class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One export. None, and an empty collection, mean what the checkpoint itself states.
+
+    Attributes:
+        model: folder of a Hugging Face or sentence-transformers checkpoint, or a hub id.
+        output: folder to write; None writes into the bundle store.
+        name: what messages and the store call the model.
+        task: the bundle's main task.
+        pooling: pooling modes, concatenated in this order.
+        normalize: default of PoolingParams.normalize.
+        matryoshka: sizes that `dimensions` may take, or True for any.
+        prompts: stored prompts by name, added to the checkpoint's own.
+        default_prompt_name: prompt applied when a call names none.
+        labels: names of a classifier's labels, by index.
+        max_seq_len: limit in tokens, specials included.
+        yes_token, no_token: tokens whose logits a causal reranker compares.
+        instruction: instruction of a causal reranker's template.
+        step_tag: token at which a process reward model is read, as text.
+        revision: commit, branch or tag of a hub repository.
+        opset: version of the ONNX operator set.
+        trust_remote_code: run the Python code that the checkpoint brings along.
+        force: replace a bundle that `output` already holds.
+    """
+
+    model: str
+    output: Path | None = None
+    name: str | None = None
+    task: Task | None = None
+    pooling: tuple[PoolingMode, ...] = ()
+    normalize: bool | None = None
+    matryoshka: bool | tuple[int, ...] | None = None
+    prompts: dict[str, str] = msgspec.field(default_factory=dict)
+    default_prompt_name: str | None = None
+    labels: tuple[str, ...] = ()
+    max_seq_len: int | None = None
+    yes_token: str | None = None
+    no_token: str | None = None
+    instruction: str | None = None
+    step_tag: str | None = None
+    revision: str | None = None
+    opset: int = DEFAULT_OPSET
+    trust_remote_code: bool = False
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise ExportError("model is empty; expected a checkpoint's folder or a hub id")
+        if self.max_seq_len is not None and self.max_seq_len < 1:
+            raise ExportError(f"max_seq_len={self.max_seq_len} is out of range; expected at least 1")
+        if not 17 <= self.opset <= 22:
+            raise ExportError(
+                f"opset={self.opset} is out of range; expected 17 to 22. Omit it for {DEFAULT_OPSET}."
+            )
+        if self.no_token is not None and self.yes_token is None:
+            raise ExportError("no_token is given without yes_token; expected both, or yes_token alone")

@@ -1,0 +1,89 @@
+"""torch to ONNX through optimum: the general route, for every architecture that optimum describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedge.errors import ExportError
+from embedge_export.families import TRACE_TASKS
+from embedge_export.source import Checkpoint
+from embedge_export.weights import quiet
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+
+def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: Path) -> onnx.ModelProto:
+    """Trace a loaded model to a graph that holds its weights.
+
+    optimum's own validation is left out: verify.py compares through the SDK, on real texts, and fails closed.
+
+    Args:
+        model: what `load_model` returned.
+        checkpoint: its facts.
+        opset: version of the ONNX operator set.
+        scratch: folder for a temporary file of the graph's size.
+
+    Returns:
+        A graph with inputs named as in the manifest and one output, last_hidden_state or logits.
+
+    Raises:
+        ExportError: optimum has no description of the architecture, or tracing failed.
+    """
+    import onnx
+    from optimum.exporters.onnx import export
+    from optimum.exporters.tasks import TasksManager
+
+    if checkpoint.loader is None:
+        raise ExportError(f"{checkpoint.model_type} has nothing to trace")
+    task = TRACE_TASKS[checkpoint.loader]
+    try:
+        constructor = TasksManager.get_exporter_config_constructor(
+            "onnx", model_type=_optimum_type(checkpoint), task=task, library_name="transformers"
+        )
+    except (KeyError, ValueError) as error:
+        raise ExportError(
+            f"optimum cannot export {task} of model_type {checkpoint.model_type!r}; "
+            f"expected an architecture that it describes: {str(error).strip().splitlines()[0]}"
+        ) from error
+    path = scratch / "trace.onnx"
+    try:
+        with quiet():
+            export(model, constructor(_config(model)), path, opset=opset, disable_dynamic_axes_fix=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch and optimum raise many unrelated classes while they trace
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ExportError(
+            f"{checkpoint.architecture} could not be traced: {reason}. Please report this with the model's name."
+        ) from error
+    traced = onnx.load(str(path))
+    for leftover in scratch.iterdir():
+        leftover.unlink()
+    return _tidy(traced)
+
+
+def _optimum_type(checkpoint: Checkpoint) -> str:
+    model_type = checkpoint.model_type
+    if checkpoint.family.encoder_only:
+        return f"{model_type}-encoder"
+    return model_type.replace("_", "-") if model_type == "xlm_roberta" else model_type
+
+
+def _config(model: torch.nn.Module) -> Any:
+    return model.config
+
+
+def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Take out what says where or how the graph was made: the same checkpoint gives the same bytes."""
+    model.doc_string = ""
+    del model.metadata_props[:]
+    graph = model.graph
+    graph.doc_string = ""
+    graph.name = "embedge"
+    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    return model
