@@ -111,9 +111,7 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             probes = Probes(
                 tolerances={"fp32": gate * _PROBE_TOLERANCE_FACTOR},
                 probes=make_probes(
-                    make_cases(reference, [(text, None) for text in PROBES]),
-                    checkpoint.tasks,
-                    _MAX_PROBE_VALUES,
+                    make_cases(reference, [(text, None) for text in PROBES]), checkpoint.tasks
                 ),
             )
             encoded = msgspec.json.encode(probes, order="deterministic")
