@@ -32,6 +32,7 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
     """
     import torch
     import transformers
+    from safetensors import SafetensorError
 
     name = checkpoint.family.encoder_only or checkpoint.loader
     loader = getattr(transformers, str(name))
@@ -50,12 +51,12 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
                 output_loading_info=True,
                 **options,
             )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ExportError(
             f"transformers cannot load the weights: {reason}. Copy the checkpoint again."
         ) from error
-    _check_fit(model, info)
+    _check_fit(model, info, checkpoint.transformer)
     _check_finite((key, value) for key, value in model.state_dict().items() if not key.startswith(_UNUSED))
     embedding = model.get_input_embeddings().weight
     if embedding.shape[0] != checkpoint.vocab_size:
@@ -130,12 +131,25 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _check_fit(model: Any, info: dict[str, Any]) -> None:
-    mismatched = info.get("mismatched_keys") or ()
-    for key, found, expected in sorted(mismatched):
+def _stored_shape(folder: Path, key: str) -> tuple[int, ...] | None:
+    from safetensors import safe_open
+
+    for path in weight_files(folder):
+        with safe_open(path, framework="np") as weights:
+            for name in weights.keys():  # noqa: SIM118  # not a dict
+                if name == key or name.endswith(f".{key}") or key.endswith(f".{name}"):
+                    return tuple(weights.get_slice(name).get_shape())
+    return None
+
+
+def _check_fit(model: Any, info: dict[str, Any], folder: Path) -> None:
+    # names alone, or (name, shape, shape) in other versions of transformers
+    mismatched = sorted(key if isinstance(key, str) else key[0] for key in info.get("mismatched_keys") or ())
+    if mismatched:
+        key = mismatched[0]
         raise ExportError(
-            f"weight {key!r} has shape {tuple(found)}; config.json asks for {tuple(expected)}. "
-            "Restore config.json or the weights from the model's origin."
+            f"weight {key!r} has shape {_stored_shape(folder, key)}; config.json asks for "
+            f"{tuple(model.state_dict()[key].shape)}. Restore config.json or the weights from the model's origin."
         )
     missing = sorted(key for key in info["missing_keys"] if not _is_harmless(key))
     if missing:

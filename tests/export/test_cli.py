@@ -1,0 +1,43 @@
+"""`embedge export` as a user meets it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from embedge.cli.main import main
+
+
+def test_the_command_reports_stages_and_prints_the_folder(tiny_bert, tmp_path, capsys):
+    target = tmp_path / "out"
+    assert (
+        main(["export", str(tiny_bert), "-o", str(target), "--matryoshka", "8,16", "--prompt", "query=q: "])
+        == 0
+    )
+    printed = capsys.readouterr()
+    assert printed.out == f"{target}\n"
+    stages = [line.split()[0] for line in printed.err.splitlines()]
+    assert stages == ["source", "trace", "heads", "write", "verify", "done"]
+
+
+def test_a_refusal_is_one_line_and_exit_code_1(tmp_path, capsys):
+    assert main(["export", str(tmp_path), "-o", str(tmp_path / "out"), "--quiet"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("embedge: ")
+    assert "has no config.json" in printed.err
+    assert "Traceback" not in printed.err
+
+
+@pytest.mark.parametrize("flags", ["--matryoshka x", "--prompt x", "--pooling median", "--task sing"])
+def test_bad_usage_exits_with_2(flags, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["export", "model", *flags.split()])
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_parser_loads_no_heavy_library():
+    heavy = ["torch", "transformers", "optimum", "onnx", "onnxruntime"]
+    code = f"import sys, embedge_export.cli, embedge_export.spec; print(set({heavy}) & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"
