@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tiny import make_bert
+from tests.export.tiny import make_bert
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from tiny import edit_json, make_bert
+from tests.export.tiny import edit_json, make_bert
 
 from embedge import EdgeModel
 from embedge.errors import ExportError, VerificationError

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from tiny import edit_json, make_bert, write_json
+from tests.export.tiny import edit_json, make_bert, write_json
 
 from embedge.errors import ExportError
 from embedge_export.pipeline import export
