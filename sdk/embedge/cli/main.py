@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     try:
-        from embedge_export import cli
+        from embedge_export.cli import add_parser
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith("embedge_export"):
             raise
@@ -69,7 +69,7 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         parser.add_argument("arguments", nargs=argparse.REMAINDER)
         parser.set_defaults(run=_refuse_export)
         return
-    cli.add_parser(commands)
+    add_parser(commands)
 
 
 def _refuse_export(_: argparse.Namespace) -> int:
