@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, get_args
 
 from embedge._answer import Answerer, pooling_modes
-from embedge._forward import Forward
-from embedge._session import Session, available_threads, find_device
+from embedge._cpu import available_threads
+from embedge._forward import Forward, Sessions
+from embedge._session import Session, find_device
 from embedge._tokenize import PromptTokenizer
-from embedge._types import PathLike
+from embedge._types import PathLike, Profile
 from embedge.bundle import Bundle, check_files, choose_variant, open_bundle
 from embedge.errors import BundleError, ParamsError
 from embedge.manifest import TOKENIZER_FILE, Manifest
 from embedge.outputs import ModelInfo
 from embedge.params import ModelConfig, PoolerConfig
 from embedge.plugins import find_pooling
+
+_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
+"""Padded tokens per run: small enough for a core's caches, large enough to fill a GPU (benchmarks/results)."""
 
 
 class Engine:
@@ -30,13 +34,18 @@ class Engine:
         pooler_config: PoolerConfig | None,
         pooling_plugin: str | None,
         threads: int | None,
-        max_batch_tokens: int,
+        max_batch_tokens: int | None,
+        profile: Profile,
         max_model_len: int | None,
         verify_hashes: bool,
     ) -> None:
         for name, value in (("threads", threads), ("max_batch_tokens", max_batch_tokens)):
             if value is not None and (type(value) is not int or value < 1):
                 raise ParamsError(f"{name}={value!r} is out of range; expected an int >= 1")
+        if profile not in get_args(Profile):
+            raise ParamsError(
+                f"profile={profile!r} is not known; expected one of {', '.join(get_args(Profile))}"
+            )
         bundle = open_bundle(model)
         self.manifest = manifest = bundle.manifest
         self.model_config = _model_config(manifest, pooler_config)
@@ -44,7 +53,7 @@ class Engine:
         plugin = find_pooling(plugin_name) if plugin_name else None
         found = find_device(device)
         choice = choose_variant(manifest, variant, found.kind)
-        num_threads = available_threads() if threads is None else threads
+        num_threads = 1 if profile == "background" else available_threads() if threads is None else threads
         max_seq_len = _max_seq_len(manifest, max_model_len)
         checks = _FileChecks(bundle, bundle.variant_files(choice.name) if verify_hashes else [])
         try:
@@ -54,16 +63,22 @@ class Engine:
                 vocab_size=manifest.vocab_size,
                 max_seq_len=max_seq_len,
             )
-            session = Session(
-                bundle.file(choice.spec.file),
-                device=found,
+            sessions = Sessions(
+                lambda run_threads: Session(
+                    bundle.file(choice.spec.file),
+                    device=found,
+                    threads=run_threads,
+                    disabled_optimizers=choice.spec.disabled_optimizers,
+                ),
                 threads=num_threads,
-                disabled_optimizers=choice.spec.disabled_optimizers,
+                profile=profile,
+                on_device=found.kind != "cpu",
             )
         finally:
             # a damaged file is reported as such, not as what onnxruntime or tokenizers make of it
             checks.join()
-        forward = Forward(session, manifest.tokenizer, manifest.graph.inputs, max_batch_tokens)
+        batch_tokens = _BATCH_TOKENS[found.kind] if max_batch_tokens is None else max_batch_tokens
+        forward = Forward(sessions, manifest.tokenizer, manifest.graph.inputs, batch_tokens)
         self.answerer = Answerer(bundle, forward, pooler_config, plugin)
         self.info = ModelInfo(
             name=manifest.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -10,28 +11,64 @@ import numpy.typing as npt
 from embedge._batching import pad_rows, plan_batches
 from embedge._session import Session
 from embedge._tokenize import Encoded
-from embedge._types import FloatArray, IntArray
+from embedge._types import FloatArray, IntArray, Profile
+from embedge._workers import run_jobs
 from embedge.errors import NumericalError
 from embedge.manifest import TokenizerSpec
 
 Positions = npt.NDArray[np.intp]
-OnDone = Callable[[int], None]
+_LARGE_CALL_BATCHES = 8
+"""From here on a second session pays for the time and memory that it takes."""
+
+
+class Sessions:
+    """The sessions of one graph: one run on all threads for small calls, one-thread workers for large ones.
+
+    Workers of one thread each get more out of the cores than one run that is split between them, because no
+    core waits for another at the end of an operator (benchmarks/results). They need a session of their own,
+    which is opened at the first call that is large enough.
+
+    Args:
+        open_session: opens a session whose runs use that many threads.
+        threads: processors to use.
+        profile: "latency" has both, "throughput" the workers only, "background" one thread in all.
+        on_device: the graph runs on an accelerator, where one session does everything.
+    """
+
+    def __init__(
+        self, open_session: Callable[[int], Session], *, threads: int, profile: Profile, on_device: bool
+    ) -> None:
+        self._open = open_session
+        self._workers = 1 if profile == "background" or on_device else threads
+        self._lock = threading.Lock()
+        small_threads = threads if profile == "latency" or on_device else 1
+        self._small = open_session(small_threads)
+        self._large = self._small if small_threads == 1 or on_device else None
+
+    def choose(self, num_batches: int) -> tuple[Session, int]:
+        """The session for a call, and how many workers share it."""
+        if num_batches < _LARGE_CALL_BATCHES and self._large is not self._small:
+            return self._small, 1
+        with self._lock:
+            if self._large is None:
+                self._large = self._open(1)
+        return self._large, self._workers
 
 
 class Forward:
-    """A session with what is needed to feed it.
+    """A graph with what is needed to feed it.
 
     Args:
-        session: the loaded graph.
+        sessions: the loaded graph.
         tokenizer: padding facts.
         inputs: names of the graph's inputs.
         max_batch_tokens: limit on padded tokens per run.
     """
 
     def __init__(
-        self, session: Session, tokenizer: TokenizerSpec, inputs: Sequence[str], max_batch_tokens: int
+        self, sessions: Sessions, tokenizer: TokenizerSpec, inputs: Sequence[str], max_batch_tokens: int
     ) -> None:
-        self._session = session
+        self._sessions = sessions
         self._tokenizer = tokenizer
         self._inputs = inputs
         self._max_batch_tokens = max_batch_tokens
@@ -42,13 +79,18 @@ class Forward:
         """Run all prompts, longest first.
 
         Yields:
-            Positions of the batch's prompts, the output as float32, and attention_mask (batch, seq_len).
+            Positions of the batch's prompts, the output as float32, and attention_mask (batch, seq_len); batches
+            in the order in which they finish.
         """
-        for positions in plan_batches([len(e.token_ids) for e in encoded], self._max_batch_tokens):
-            batch = [encoded[i] for i in positions]
-            feeds = self.feeds(batch)
-            array = self._session.run(output, feeds).astype(np.float32, copy=False)
-            yield positions, array, feeds["attention_mask"]
+        planned = plan_batches([len(e.token_ids) for e in encoded], self._max_batch_tokens)
+        session, num_workers = self._sessions.choose(len(planned))
+
+        def compute(positions: Positions) -> tuple[Positions, FloatArray, IntArray]:
+            feeds = self.feeds([encoded[i] for i in positions])
+            array = session.run(output, feeds).astype(np.float32, copy=False)
+            return positions, array, feeds["attention_mask"]
+
+        yield from run_jobs(planned, compute, num_workers)
 
     def pooled(self, output: str, encoded: Sequence[Encoded]) -> Iterator[tuple[Positions, FloatArray]]:
         """Run an output that has one row per prompt.

@@ -90,13 +90,6 @@ def find_device(device: str) -> Device:
     return Device(kind="cuda", index=int(matched[2] or 0))
 
 
-def available_threads() -> int:
-    """Processors that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class Session:
     """One loaded graph; `run` may be called from several threads.
 
@@ -118,7 +111,8 @@ class Session:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
+        # threads wait actively between the operators of a run, and not at all between runs
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         providers: list[Any] = [_CPU]
         if device.kind == "cuda":
             providers.insert(0, (_CUDA, {"device_id": str(device.index)}))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +24,18 @@ from embedge._request import (
     stated_task,
     stored_prompt,
 )
-from embedge._types import Compat, FloatArray, LongText, PairTruncation, PathLike, PromptInput, Side, Task
+from embedge._types import (
+    Compat,
+    FloatArray,
+    LongText,
+    PairTruncation,
+    PathLike,
+    Profile,
+    PromptInput,
+    Side,
+    Task,
+)
+from embedge._workers import in_thread, start
 from embedge.errors import ParamsError, PromptError, SessionError, TaskNotSupportedError
 from embedge.outputs import (
     ArrayOutputs,
@@ -47,7 +60,6 @@ if TYPE_CHECKING:
     from embedge.manifest import Manifest
     from embedge.scoring import Scores
 
-_DEFAULT_BATCH_TOKENS = 2048
 _TOKEN_TASKS = ("token_embed", "token_classify")
 UseTqdm = bool | Callable[..., Any]
 Prompts = PromptInput | Iterable[PromptInput]
@@ -66,8 +78,10 @@ class EdgeModel:
         pooling_plugin: registered pooling for the task "plugin"; None means the one that the bundle names.
         truncate_prompt_tokens: default for all calls; see PoolingParams.
         compat: "0.13" or "0.21": which vLLM's spelling of PoolingParams is meant.
-        threads: threads inside one run; None means all processors that this process may use.
-        max_batch_tokens: padded tokens per run.
+        threads: processors to use; None means all that this process may use.
+        max_batch_tokens: padded tokens per run; None means a size measured to suit the device.
+        profile: "latency" answers a small call with all threads and a large one with one-thread workers;
+            "throughput" has the workers only, for less memory; "background" uses one thread.
         max_model_len: a lower limit in tokens than the bundle's max_seq_len.
         verify_hashes: compare the files with the manifest's hashes while loading.
         runner: "auto" or "pooling", as in vLLM; there is no other runner here.
@@ -91,7 +105,8 @@ class EdgeModel:
         truncate_prompt_tokens: int | None = None,
         compat: Compat = "0.13",
         threads: int | None = None,
-        max_batch_tokens: int = _DEFAULT_BATCH_TOKENS,
+        max_batch_tokens: int | None = None,
+        profile: Profile = "latency",
         max_model_len: int | None = None,
         verify_hashes: bool = True,
         runner: Literal["auto", "pooling"] = "auto",
@@ -115,6 +130,7 @@ class EdgeModel:
             pooling_plugin=pooling_plugin,
             threads=threads,
             max_batch_tokens=max_batch_tokens,
+            profile=profile,
             max_model_len=max_model_len,
             verify_hashes=verify_hashes,
         )
@@ -173,18 +189,75 @@ class EdgeModel:
         call = self._prepare(
             prompts, pooling_params, task, prompt_name, prompt, truncate_prompt_tokens, truncation_side
         )
-        if call.task in _TOKEN_TASKS:
-            return self._encode_tokens(call, use_tqdm)
-        if call.task == "plugin":
-            with Progress(len(call.encoded), use_tqdm, "plugin") as progress:
-                arrays = self._open().answerer.plugin_rows(call.encoded, call.params, progress.update)
-            return RaggedOutputs(
-                arrays, lambda i: PoolingRequestOutput(outputs=PoolingOutput(data=arrays[i]), **call.facts(i))
-            )
-        rows = self._rows(call, use_tqdm)
-        return ArrayOutputs(
-            rows, lambda i: PoolingRequestOutput(outputs=PoolingOutput(data=rows[i]), **call.facts(i))
+        return self._encode(call, use_tqdm)
+
+    def stream(
+        self,
+        prompts: Iterable[PromptInput],
+        pooling_params: PoolingParams | None = None,
+        *,
+        pooling_task: Task | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        truncate_prompt_tokens: int | None = None,
+        truncation_side: Side | None = None,
+        window: int = 2048,
+    ) -> Iterator[Outputs]:
+        """Pool any number of prompts in bounded memory; arguments not described here are those of `encode`.
+
+        Prompts are taken window by window, in the caller's thread; while one is computed, the next is tokenised.
+
+        Args:
+            prompts: any iterable, e.g. a generator that reads a file.
+            pooling_params: one for all prompts.
+            pooling_task: see `encode`.
+            prompt_name: see `encode`.
+            prompt: see `encode`.
+            truncate_prompt_tokens: see `encode`.
+            truncation_side: see `encode`.
+            window: prompts that are sorted by length, batched and held at a time.
+
+        Yields:
+            One PoolingRequestOutput per prompt, in order.
+
+        Raises:
+            PromptError: a prompt cannot be used; earlier windows have been answered. `.index` counts all prompts.
+        """
+        if type(window) is not int or window < 1:
+            raise ParamsError(f"window={window!r} is out of range; expected an int >= 1")
+        if not isinstance(pooling_params, PoolingParams | None):
+            raise ParamsError("stream takes one PoolingParams for all prompts, or None")
+        task = check_task(
+            self.manifest, pooling_task or stated_task(pooling_params) or self._default_task, self._compat
         )
+        iterator = iter([prompts] if isinstance(prompts, str) else prompts)
+
+        def prepare(some: list[PromptInput], first: int) -> Call:
+            try:
+                return self._prepare(
+                    some, pooling_params, task, prompt_name, prompt, truncate_prompt_tokens, truncation_side
+                )
+            except PromptError as error:
+                if error.index is None:
+                    raise
+                index = first + error.index
+                raise PromptError(
+                    f"prompt {index} of the stream, in its window {error}", index=index
+                ) from error
+
+        def answers() -> Iterator[Outputs]:
+            first = 0
+            waiting = None
+            while some := list(islice(iterator, window)):
+                following = start(partial(prepare, some, first))
+                first += len(some)
+                if waiting is not None:
+                    yield from self._encode(waiting(), False)
+                waiting = following
+            if waiting is not None:
+                yield from self._encode(waiting(), False)
+
+        return answers()
 
     def embed(
         self,
@@ -416,6 +489,13 @@ class EdgeModel:
             for i in order
         ]
 
+    aencode = in_thread(encode)
+    aembed = in_thread(embed)
+    aembed_sparse = in_thread(embed_sparse)
+    aclassify = in_thread(classify)
+    ascore = in_thread(score)
+    arerank = in_thread(rerank)
+
     def close(self) -> None:
         """Free the graph's memory; a later call raises SessionError."""
         self._engine = None
@@ -455,6 +535,20 @@ class EdgeModel:
             with_offsets=task in _TOKEN_TASKS,
         )
         return Call(task=task, encoded=encoded, params=params, first_id=self._count(len(texts)))
+
+    def _encode(self, call: Call, use_tqdm: UseTqdm) -> ArrayOutputs[Outputs] | RaggedOutputs[Outputs]:
+        if call.task in _TOKEN_TASKS:
+            return self._encode_tokens(call, use_tqdm)
+        if call.task == "plugin":
+            with Progress(len(call.encoded), use_tqdm, "plugin") as progress:
+                arrays = self._open().answerer.plugin_rows(call.encoded, call.params, progress.update)
+            return RaggedOutputs(
+                arrays, lambda i: PoolingRequestOutput(outputs=PoolingOutput(data=arrays[i]), **call.facts(i))
+            )
+        rows = self._rows(call, use_tqdm)
+        return ArrayOutputs(
+            rows, lambda i: PoolingRequestOutput(outputs=PoolingOutput(data=rows[i]), **call.facts(i))
+        )
 
     def _rows(self, call: Call, use_tqdm: UseTqdm) -> FloatArray | list[FloatArray]:
         answerer = self._open().answerer

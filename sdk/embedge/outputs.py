@@ -267,7 +267,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         device: where it runs.
         device_reason: why there.
         execution_provider: onnxruntime's name of that.
-        threads: threads inside one run.
+        threads: processors that are used.
         max_seq_len: limit in tokens.
         embedding_size: components of a full embedding, or None.
         fingerprint: of the bundle.
