@@ -19,18 +19,23 @@ def parse_prompts(prompts: PromptInput | Iterable[PromptInput]) -> list[str | li
         PromptError: a prompt of another form; the message and `.index` name it.
     """
     if isinstance(prompts, (str, Mapping)) or _is_token_ids(prompts):
-        return [_parse_prompt(prompts, 0)]
+        return [parse_prompt(prompts, 0)]
     if isinstance(prompts, (bytes, bytearray, set, frozenset)) or not (
         hasattr(prompts, "__len__") and hasattr(prompts, "__iter__")
     ):
         raise PromptError(f"prompts is {_describe(prompts)}; {_PROMPT_FORMS}, or a sequence of these")
     return [
-        prompt if type(prompt) is str else _parse_prompt(prompt, index)
+        prompt if type(prompt) is str else parse_prompt(prompt, index)
         for index, prompt in enumerate(cast("Iterable[PromptInput]", prompts))
     ]
 
 
-def _parse_prompt(prompt: Any, index: int) -> str | list[int]:
+def parse_prompt(prompt: Any, index: int) -> str | list[int]:
+    """Bring one prompt to text or token ids.
+
+    Raises:
+        PromptError: another form; `.index` is the index given.
+    """
     if isinstance(prompt, str):
         return str(prompt)
     if isinstance(prompt, Mapping):
@@ -47,7 +52,7 @@ def _parse_prompt(prompt: Any, index: int) -> str | list[int]:
         inner = prompt[known.pop()]
         if isinstance(inner, str) != ("prompt" in prompt):
             raise PromptError(f"prompt {index} holds {_describe(inner)}; {_PROMPT_FORMS}", index=index)
-        return _parse_prompt(inner, index)
+        return parse_prompt(inner, index)
     if (
         isinstance(prompt, (bytes, bytearray))
         or not hasattr(prompt, "__len__")
