@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from embedge._progress import Progress
-from embedge._prompts import parse_prompts
+from embedge._prompts import parse_prompt, parse_prompts
 from embedge._request import (
     Call,
     Params,
@@ -187,7 +187,13 @@ class EdgeModel:
         """
         task = pooling_task or stated_task(pooling_params) or self._default_task
         call = self._prepare(
-            prompts, pooling_params, task, prompt_name, prompt, truncate_prompt_tokens, truncation_side
+            parse_prompts(prompts),
+            pooling_params,
+            task,
+            prompt_name,
+            prompt,
+            truncate_prompt_tokens,
+            truncation_side,
         )
         return self._encode(call, use_tqdm)
 
@@ -232,7 +238,7 @@ class EdgeModel:
         )
         iterator = iter([prompts] if isinstance(prompts, str) else prompts)
 
-        def prepare(some: list[PromptInput], first: int) -> Call:
+        def prepare(some: list[str | list[int]], first: int) -> Call:
             try:
                 return self._prepare(
                     some, pooling_params, task, prompt_name, prompt, truncate_prompt_tokens, truncation_side
@@ -242,13 +248,13 @@ class EdgeModel:
                     raise
                 index = first + error.index
                 raise PromptError(
-                    f"prompt {index} of the stream, in its window {error}", index=index
+                    f"prompt {index} of the stream: in its window, {error}", index=index
                 ) from error
 
         def answers() -> Iterator[Outputs]:
             first = 0
             waiting = None
-            while some := list(islice(iterator, window)):
+            while some := [parse_prompt(p, first + i) for i, p in enumerate(islice(iterator, window))]:
                 following = start(partial(prepare, some, first))
                 first += len(some)
                 if waiting is not None:
@@ -298,7 +304,7 @@ class EdgeModel:
         else:
             truncate = -1 if long_text == "truncate" else truncate_prompt_tokens
             call = self._prepare(
-                prompts,
+                parse_prompts(prompts),
                 pooling_params,
                 "embed",
                 prompt_name,
@@ -339,7 +345,13 @@ class EdgeModel:
                 tasks=self.manifest.tasks,
             )
         call = self._prepare(
-            prompts, None, "embed", prompt_name, prompt, truncate_prompt_tokens, truncation_side
+            parse_prompts(prompts),
+            None,
+            "embed",
+            prompt_name,
+            prompt,
+            truncate_prompt_tokens,
+            truncation_side,
         )
         with Progress(len(call.encoded), use_tqdm, "embed") as progress:
             terms = self._open().answerer.sparse(call.encoded, progress.update)
@@ -369,7 +381,13 @@ class EdgeModel:
             One ClassificationRequestOutput per prompt; `.numpy()` is float32 (num_prompts, num_labels).
         """
         call = self._prepare(
-            prompts, pooling_params, "classify", None, None, truncate_prompt_tokens, truncation_side
+            parse_prompts(prompts),
+            pooling_params,
+            "classify",
+            None,
+            None,
+            truncate_prompt_tokens,
+            truncation_side,
         )
         rows = self._rows(call, use_tqdm)
         labels = self._labels()
@@ -513,7 +531,7 @@ class EdgeModel:
 
     def _prepare(
         self,
-        prompts: Prompts,
+        texts: list[str | list[int]],
         pooling_params: Params,
         task: Task,
         prompt_name: str | None,
@@ -524,7 +542,6 @@ class EdgeModel:
     ) -> Call:
         engine = self._open()
         task = check_task(self.manifest, task, self._compat)
-        texts = parse_prompts(prompts)
         params = resolve_all(pooling_params, task, len(texts), self._model_config, self._compat)
         default = None if never_truncate else self._truncate
         encoded = engine.tokenizer.encode(
@@ -641,7 +658,9 @@ class EdgeModel:
                 task="score",
                 tasks=self.manifest.tasks,
             )
-        call = self._prepare(prompts, pooling_params, task, None, None, truncate_prompt_tokens, None)
+        call = self._prepare(
+            parse_prompts(prompts), pooling_params, task, None, None, truncate_prompt_tokens, None
+        )
         with Progress(len(call.encoded), use_tqdm, "score") as progress:
             scores = score_encoded(engine, call.encoded, call.params, progress.update)
         return _scoring_outputs(scores, call.first_id)
