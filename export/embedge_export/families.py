@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
 from embedge._types import PoolingMode, Side
@@ -67,22 +65,8 @@ FAMILIES: dict[str, Family] = {
 }
 """Architectures that have been exported and verified in tests/export, and their close relatives."""
 
-Loader = Literal[
-    "AutoModel",
-    "AutoModelForSequenceClassification",
-    "AutoModelForTokenClassification",
-    "AutoModelForMaskedLM",
-    "AutoModelForCausalLM",
-]
-
-TRACE_TASKS: dict[Loader, str] = {
-    "AutoModel": "feature-extraction",
-    "AutoModelForSequenceClassification": "text-classification",
-    "AutoModelForTokenClassification": "token-classification",
-    "AutoModelForMaskedLM": "fill-mask",
-    "AutoModelForCausalLM": "feature-extraction",
-}
-"""optimum's word for what each class of transformers computes; of a causal model only the base is traced."""
+STATIC = Family(pooling="MEAN", padding_side="right", bounded_positions=False, default_max_seq_len=1_000_000)
+"""Static embeddings have no architecture, and no limit."""
 
 
 def family_of(model_type: str) -> Family:

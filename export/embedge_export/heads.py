@@ -121,9 +121,9 @@ class Head:
         return self.op("GatherND", hidden, position, batch_dims=1)
 
     def _mean(self, hidden: str) -> str:
-        return self.op(
-            "Div", self._weighted_sum(hidden, self.mask()), self._reduce("ReduceSum", self.mask(), 1)
-        )
+        # a row has a real token unless model2vec's unknown ones were taken out: then the mean is 0
+        count = self.op("Max", self._reduce("ReduceSum", self.mask(), 1), self.constant(1, np.float32))
+        return self.op("Div", self._weighted_sum(hidden, self.mask()), count)
 
     def _mean_sqrt_len(self, hidden: str) -> str:
         count = self._reduce("ReduceSum", self.mask(), 1)

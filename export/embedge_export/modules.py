@@ -65,6 +65,7 @@ class Modules(msgspec.Struct, frozen=True, kw_only=True):
         pooling_size: row size that the Pooling module expects.
         include_prompt: False leaves a stored prompt out of the pooling.
         dense: Dense modules in order.
+        token_dense: they apply to token rows, not to the pooled row.
         normalize: a Normalize module follows.
         splade: configuration of a SpladePooling module.
         logit_score: configuration of a LogitScore module.
@@ -77,6 +78,7 @@ class Modules(msgspec.Struct, frozen=True, kw_only=True):
     pooling_size: int | None = None
     include_prompt: bool = True
     dense: tuple[DenseModule, ...] = ()
+    token_dense: bool = False
     normalize: bool = False
     splade: dict[str, Any] | None = None
     logit_score: dict[str, Any] | None = None
@@ -113,6 +115,7 @@ def read_modules(folder: Path) -> Modules | None:
             facts |= _pooling(read_json(module, "config.json"))
         elif kind == "Dense":
             dense.append(_dense(module, module_path))
+            facts["token_dense"] = _is_token_dense(module)
         elif kind == "Normalize":
             facts["normalize"] = True
         elif kind == "SpladePooling":
@@ -189,6 +192,10 @@ def _dense(folder: Path, path: str) -> DenseModule:
         raise ExportError(
             f"{path}/config.json does not state {error}; expected the sizes of a Dense module"
         ) from error
+
+
+def _is_token_dense(folder: Path) -> bool:
+    return read_json(folder, "config.json").get("module_input_name") == "token_embeddings"
 
 
 def _check_chain(facts: dict[str, Any], dense: list[DenseModule]) -> None:

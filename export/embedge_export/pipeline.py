@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,12 +29,14 @@ from embedge.manifest import (
     dump_manifest,
     fingerprint,
 )
-from embedge_export.source import Checkpoint, hash_weights, read_checkpoint
+from embedge_export.checkpoint import Checkpoint
+from embedge_export.source import hash_weights, read_checkpoint
 from embedge_export.spec import ExportSpec, Progress
-from embedge_export.texts import PROBES, TEXTS
 from embedge_export.write import check_target, commit, file_records, save_dense, save_graph, staging
 
 if TYPE_CHECKING:
+    import onnx
+
     from embedge_export.tokenizer import Tokenization
 
 _PACKAGES = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "tokenizers")
@@ -64,72 +66,61 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
     if spec.output is not None:
         check_target(_absolute(spec.output), force=spec.force)
     with stages.stage("source"):
-        from embedge_export.tokenizer import load_tokenizer
-        from embedge_export.weights import load_dense, load_model
+        from embedge_export.rerankers import resolve_tokens
+        from embedge_export.tokenizer import describe_tokenizer, load_tokenizer
+        from embedge_export.weights import load_model
 
         checkpoint = read_checkpoint(spec)
         target = _absolute(spec.output or store.bundle_path(checkpoint.repository.name))
         check_target(target, force=spec.force)
-        tokenization = load_tokenizer(checkpoint)
-        model = load_model(checkpoint)
+        tokenizer = load_tokenizer(checkpoint)
+        checkpoint = resolve_tokens(checkpoint, tokenizer, spec)
+        tokenization = describe_tokenizer(tokenizer, checkpoint)
+        model = None if checkpoint.kind == "static" else load_model(checkpoint)
         stages.detail = (
             f"{checkpoint.repository.name}: {checkpoint.architecture}, "
             f"{', '.join(checkpoint.tasks)}, up to {tokenization.max_seq_len} tokens"
         )
     with staging(target, _needed_bytes(checkpoint)) as folder:
         with stages.stage("trace"):
-            from embedge_export.trace import trace
-
-            scratch = folder / "scratch"
-            scratch.mkdir()
-            graph = trace(model, checkpoint, spec.opset, scratch)
-            scratch.rmdir()
+            graph = _make_graph(model, checkpoint, tokenization, spec.opset, folder)
             stages.detail = f"{len(graph.graph.node)} nodes, opset {spec.opset}"
         with stages.stage("heads"):
             from embedge_export.outputs import attach_heads
 
-            graph_spec = attach_heads(graph, checkpoint)
+            graph_spec = attach_heads(graph, checkpoint, model)
             stages.detail = f"outputs {', '.join(value.name for value in graph.graph.output)}"
         with stages.stage("write"):
             from embedge_export.reference import Reference
-            from embedge_export.verify import make_cases, make_probes, verify_variant
+            from embedge_export.verify import built_in_inputs, make_cases, make_probes, verify_variant
 
             (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
             file, data_files = save_graph(graph, folder, "model")
             del graph
-            dense = tuple(
-                DenseSpec(
-                    file=save_dense(folder, index, *load_dense(module)),
-                    in_features=module.in_features,
-                    out_features=module.out_features,
-                    activation=module.activation,
-                )
-                for index, module in enumerate(checkpoint.dense)
-            )
             reference = Reference(model, checkpoint, tokenization)
+            inputs, probe_inputs = built_in_inputs(checkpoint)
             gate = checkpoint.family.max_abs_diff
             probes = Probes(
                 tolerances={"fp32": gate * _PROBE_TOLERANCE_FACTOR},
-                probes=make_probes(
-                    make_cases(reference, [(text, None) for text in PROBES]), checkpoint.tasks
-                ),
+                probes=make_probes(make_cases(reference, probe_inputs)),
             )
             encoded = msgspec.json.encode(probes, order="deterministic")
             (folder / PROBES_FILE).write_bytes(msgspec.json.format(encoded, indent=0) + b"\n")
             variant = Variant(file=file, data_files=data_files, dtype="float32", fidelity=_UNMEASURED)
+            dense = _save_modules(checkpoint, folder)
             manifest = _manifest(checkpoint, tokenization, graph_spec, dense, {"fp32": variant}, folder)
             (folder / MANIFEST_FILE).write_bytes(dump_manifest(manifest))
             size = sum(record.size_bytes for record in manifest.files.values())
             stages.detail = f"{len(manifest.files) + 1} files, {size / 1e6:.1f} MB"
         with stages.stage("verify"):
-            cases = make_cases(reference, [(text, None) for text in TEXTS])
+            cases = make_cases(reference, inputs)
             fidelity = verify_variant(folder, "fp32", cases, gate)
-            if checkpoint.weights != hash_weights(checkpoint.repository.folder, _weight_folders(checkpoint)):
+            if checkpoint.weights != hash_weights(checkpoint.repository.folder, checkpoint.weight_folders):
                 raise ExportError(
                     f"the weights of {checkpoint.repository.name} changed during the export; "
                     "expected the same files from start to end. Export again when they are complete."
                 )
-            left_out = len(TEXTS) - len(cases)
+            left_out = len(inputs) - len(cases)
             stages.detail = (
                 f"fp32: {fidelity.num_texts} texts, largest difference {fidelity.max_abs_diff:.1e}, "
                 f"alone or in a batch {fidelity.max_batch_diff:.1e}"
@@ -141,6 +132,36 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
         commit(folder, target)
     stages.finish(f"{target.name}, fingerprint {manifest.fingerprint[:12]}")
     return target
+
+
+def _make_graph(
+    model: Any, checkpoint: Checkpoint, tokenization: Tokenization, opset: int, folder: Path
+) -> onnx.ModelProto:
+    if checkpoint.kind == "static":
+        from embedge_export.static import build_graph, read_table
+
+        return build_graph(read_table(checkpoint), opset, tokenization.ignored_id)
+    from embedge_export.trace import trace
+
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    graph = trace(model, checkpoint, opset, scratch)
+    scratch.rmdir()
+    return graph
+
+
+def _save_modules(checkpoint: Checkpoint, folder: Path) -> tuple[DenseSpec, ...]:
+    from embedge_export.weights import load_dense
+
+    return tuple(
+        DenseSpec(
+            file=save_dense(folder, index, *load_dense(module)),
+            in_features=module.in_features,
+            out_features=module.out_features,
+            activation=module.activation,
+        )
+        for index, module in enumerate(checkpoint.dense)
+    )
 
 
 def _manifest(
@@ -213,10 +234,6 @@ class _Stages:
 
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
-
-
-def _weight_folders(checkpoint: Checkpoint) -> list[Path]:
-    return [checkpoint.transformer, *(module.folder for module in checkpoint.dense)]
 
 
 def _needed_bytes(checkpoint: Checkpoint) -> int:

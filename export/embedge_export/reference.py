@@ -1,21 +1,19 @@
-"""The float32 torch reference: one text at a time, no padding, straight from the checkpoint."""
+"""The float32 torch reference: one text or pair at a time, no padding, straight from the checkpoint."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from embedge._types import FloatArray, PoolingMode, Task
+from embedge_export.checkpoint import Checkpoint
 from embedge_export.outputs import has_token_modules
-from embedge_export.source import Checkpoint
+from embedge_export.static import read_table
 from embedge_export.tokenizer import Tokenization
 from embedge_export.weights import load_dense
-
-if TYPE_CHECKING:
-    import torch
 
 Answers = dict[Task, FloatArray]
 
@@ -24,12 +22,12 @@ class Reference:
     """Answers each task of a checkpoint with torch.
 
     Args:
-        model: what `load_model` returned.
+        model: what `load_model` returned; None for static embeddings.
         checkpoint: its facts.
         tokenization: its tokenizer.
     """
 
-    def __init__(self, model: torch.nn.Module, checkpoint: Checkpoint, tokenization: Tokenization) -> None:
+    def __init__(self, model: Any, checkpoint: Checkpoint, tokenization: Tokenization) -> None:
         import torch
 
         self._model = model
@@ -40,6 +38,7 @@ class Reference:
             weight, bias = load_dense(module)
             tensors = torch.from_numpy(weight), None if bias is None else torch.from_numpy(bias)
             self._dense.append((*tensors, getattr(torch.nn, module.activation)()))
+        self._table = torch.from_numpy(read_table(checkpoint)) if checkpoint.kind == "static" else None
 
     def answer(self, text: str, document: str | None = None) -> Answers | None:
         """Compute every task's answer for one text or pair.
@@ -50,12 +49,38 @@ class Reference:
         """
         import torch
 
+        if self._checkpoint.late_interaction is not None and document is not None:
+            return {"score": np.array([self._max_sim(text, document)], dtype=np.float32)}
         encoding = self._tokenization.encode(text, document)
         if not encoding["input_ids"]:
             return None
         with torch.inference_mode():
+            if self._table is not None:
+                return self._static(torch.tensor(encoding["input_ids"]))
             outputs = self._model(**{name: torch.tensor([ids]) for name, ids in encoding.items()})
-            return self._embed(outputs.last_hidden_state[0])
+            kind = self._checkpoint.kind
+            if kind == "embedding":
+                return self._embed(outputs.last_hidden_state[0])
+            if kind == "late_interaction":
+                return {"token_embed": _array(self._modules(outputs.last_hidden_state[0]))}
+            logits = outputs.logits[0]
+        if kind == "sparse":
+            return {"embed": _array(self._splade(logits))}
+        if kind == "token_classifier":
+            return {"token_classify": _array(self._unbiased(logits))}
+        if kind == "reward":
+            return {"token_classify": _array(self._unbiased(self._steps(logits, encoding["input_ids"])))}
+        if kind == "causal_reranker":
+            return {"score": _array(self._log_odds(logits[-1]))}
+        return {"classify" if document is None else "score": _array(self._unbiased(logits))}
+
+    def _static(self, token_ids: Any) -> Answers:
+        assert self._table is not None
+        rows = self._table[token_ids]
+        ignored = self._tokenization.ignored_id
+        kept = rows if ignored is None else rows[token_ids != ignored]
+        pooled = kept.mean(0) if len(kept) else rows[0] * 0
+        return {"embed": _array(pooled), "token_embed": _array(rows)}
 
     def _embed(self, hidden: Any) -> Answers:
         import torch
@@ -71,6 +96,57 @@ class Reference:
         for weight, bias, activation in self._dense:
             rows = activation(torch.nn.functional.linear(rows, weight, bias))
         return rows
+
+    def _max_sim(self, query: str, document: str) -> float:
+        import torch
+
+        spec = self._checkpoint.late_interaction
+        assert spec is not None
+        with torch.inference_mode():
+            asked, _ = self._late_rows(query, spec.query_len, spec.query_marker_id, expand=spec.expand_query)
+            rows, token_ids = self._late_rows(
+                document, spec.document_len, spec.document_marker_id, expand=False
+            )
+            kept = rows[[index for index, token in enumerate(token_ids) if token not in spec.skip_token_ids]]
+            return float((asked @ kept.T).amax(1).sum())
+
+    def _late_rows(self, text: str, limit: int, marker: int | None, *, expand: bool) -> tuple[Any, list[int]]:
+        import torch
+
+        spec = self._checkpoint.late_interaction
+        assert spec is not None
+        room = limit - (marker is not None)
+        token_ids = list(self._tokenization.tokenizer(text, truncation=True, max_length=room)["input_ids"])
+        if marker is not None:
+            token_ids.insert(len(self._tokenization.spec.prefix_ids), marker)
+        attended = [1] * len(token_ids)
+        if expand and spec.expansion_token_id is not None:
+            missing = limit - len(token_ids)
+            token_ids += [spec.expansion_token_id] * missing
+            attended += [int(spec.attend_to_expansion)] * missing
+        outputs = self._model(input_ids=torch.tensor([token_ids]), attention_mask=torch.tensor([attended]))
+        rows = self._modules(outputs.last_hidden_state[0])
+        return torch.nn.functional.normalize(rows, dim=1), token_ids
+
+    def _splade(self, logits: Any) -> Any:
+        weights = logits.relu().log1p()
+        if self._checkpoint.splade_twice:
+            weights = weights.log1p()
+        return weights.sum(0) if self._checkpoint.splade_sum else weights.amax(0)
+
+    def _steps(self, logits: Any, token_ids: list[int]) -> Any:
+        pooling = self._checkpoint.pooling
+        if pooling is None or pooling.step_tag_id is None:
+            return logits
+        return logits[[index for index, token in enumerate(token_ids) if token == pooling.step_tag_id]]
+
+    def _log_odds(self, logits: Any) -> Any:
+        yes, *others = self._checkpoint.score_ids
+        return logits[[yes]] - logits[others] if others else logits[[yes]]
+
+    def _unbiased(self, logits: Any) -> Any:
+        head = self._checkpoint.head
+        return logits - (head.logit_bias or 0.0) if head else logits
 
 
 _POOLERS: dict[PoolingMode, Callable[[Any], Any]] = {

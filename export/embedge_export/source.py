@@ -10,10 +10,13 @@ import msgspec
 
 from embedge._types import Task
 from embedge.errors import ExportError
-from embedge.manifest import HeadSpec, LateInteractionSpec, PoolingSpec, Similarity, TemplateSpec
-from embedge_export.families import Family, Loader, family_of
+from embedge.manifest import HeadSpec, PoolingSpec, Similarity
+from embedge_export.checkpoint import Checkpoint, Kind
+from embedge_export.classifiers import read_head, score_activation
+from embedge_export.families import STATIC, Family, family_of
 from embedge_export.modules import DenseModule, Modules, read_modules
 from embedge_export.repository import Repository, open_repository, read_json, weight_files
+from embedge_export.rerankers import COLBERT_METADATA, read_late_settings, read_score_tokens
 from embedge_export.spec import ExportSpec
 
 _SIMILARITIES = {
@@ -22,72 +25,19 @@ _SIMILARITIES = {
     "dot_product": "dot",
     "euclidean": "euclidean",
     "manhattan": "manhattan",
+    "MaxSim": "dot",
 }
-
-
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkpoint as embedge understands it.
-
-    Attributes:
-        repository: where it is.
-        transformer: folder of the transformer's config, weights and tokenizer.
-        loader: class of transformers that computes it; None for static embeddings.
-        family: facts about its architecture.
-        model_type, architecture: as its config states them.
-        tasks: what a bundle of it can do, the main one first.
-        hidden_size: size of the hidden states.
-        vocab_size: rows of the embedding matrix.
-        max_positions: longest sequence that the position embeddings allow; None without a limit.
-        stated_max_seq_len: limit that the caller or sentence_bert_config.json states.
-        lowercase: lower-case the text first.
-        weights: weight files by their path in the checkpoint, with their hashes.
-        dense: Dense modules in order.
-        trust_remote_code: run the checkpoint's own code.
-        pooling, normalize, sparse, head, template, late_interaction, prompts, default_prompt_name, matryoshka,
-            similarity: as in the manifest.
-    """
-
-    repository: Repository
-    transformer: Path
-    loader: Loader | None
-    family: Family
-    model_type: str
-    architecture: str
-    tasks: tuple[Task, ...]
-    hidden_size: int
-    vocab_size: int
-    weights: dict[str, str]
-    max_positions: int | None = None
-    stated_max_seq_len: int | None = None
-    lowercase: bool = False
-    pooling: PoolingSpec | None = None
-    dense: tuple[DenseModule, ...] = ()
-    normalize: bool = False
-    sparse: bool = False
-    head: HeadSpec | None = None
-    template: TemplateSpec | None = None
-    late_interaction: LateInteractionSpec | None = None
-    prompts: dict[str, str] = msgspec.field(default_factory=dict)
-    default_prompt_name: str | None = None
-    matryoshka: bool | tuple[int, ...] = False
-    similarity: Similarity = "cosine"
-    trust_remote_code: bool = False
-
-    @property
-    def unbounded_max_seq_len(self) -> int | None:
-        """Limit for architectures that have none by themselves."""
-        return self.family.default_max_seq_len
-
-    @property
-    def embedding_size(self) -> int | None:
-        """Components of a full embedding, None where the bundle embeds nothing."""
-        if "embed" not in self.tasks and "token_embed" not in self.tasks:
-            return None
-        if self.sparse:
-            return self.vocab_size
-        if self.dense:
-            return self.dense[-1].out_features
-        return self.hidden_size * (len(self.pooling.modes) if self.pooling else 1)
+_TASKS: dict[Kind, tuple[Task, ...]] = {
+    "embedding": ("embed", "token_embed"),
+    "late_interaction": ("token_embed",),
+    "sparse": ("embed",),
+    "static": ("embed", "token_embed"),
+    "classifier": ("classify",),
+    "token_classifier": ("token_classify",),
+    "reward": ("token_classify",),
+    "causal_reranker": ("score",),
+}
+_MODEL2VEC_MAX_SEQ_LEN = 512
 
 
 def read_checkpoint(spec: ExportSpec) -> Checkpoint:
@@ -98,8 +48,86 @@ def read_checkpoint(spec: ExportSpec) -> Checkpoint:
     """
     repository = open_repository(spec)
     modules = read_modules(repository.folder)
+    stated = read_json(repository.folder, "config_sentence_transformers.json")
     transformer = modules.folder if modules else repository.folder
     raw = read_json(transformer, "config.json")
+    kind = _kind(spec, modules, raw, stated, repository.folder)
+    if kind == "static":
+        checkpoint = _read_static(spec, repository, modules, raw)
+    else:
+        checkpoint = _read_transformer(spec, repository, modules, raw, stated, kind)
+    checkpoint = msgspec.structs.replace(
+        checkpoint,
+        prompts={**(stated.get("prompts") or {}), **spec.prompts},
+        default_prompt_name=spec.default_prompt_name or stated.get("default_prompt_name"),
+        similarity=_similarity(stated.get("similarity_fn_name")),
+    )
+    _check_task(spec, checkpoint)
+    _check_prompts(checkpoint)
+    size = checkpoint.embedding_size
+    if size is None:
+        return checkpoint
+    return msgspec.structs.replace(checkpoint, matryoshka=_matryoshka(spec, raw, size))
+
+
+def hash_weights(folder: Path, modules: list[Path]) -> dict[str, str]:
+    """Hash the weight files of a checkpoint, by their path in it."""
+    hashes = {}
+    for module in modules:
+        for path in weight_files(module):
+            digest = hashlib.sha256()
+            with path.open("rb") as stream:
+                while chunk := stream.read(1 << 20):
+                    digest.update(chunk)
+            hashes[path.relative_to(folder).as_posix()] = digest.hexdigest()
+    return hashes
+
+
+def _kind(
+    spec: ExportSpec, modules: Modules | None, raw: dict[str, Any], stated: dict[str, Any], folder: Path
+) -> Kind:
+    architecture = str((raw.get("architectures") or [""])[0])
+    task = str(modules.settings.get("transformer_task", "")) if modules else ""
+    if (modules and modules.first == "StaticEmbedding") or raw.get("model_type") == "model2vec":
+        return "static"
+    if modules and modules.splade is not None:
+        return "sparse"
+    if (
+        (modules and modules.logit_score is not None)
+        or spec.yes_token
+        or (spec.task == "score" and "CausalLM" in architecture)
+    ):
+        return "causal_reranker"
+    if (folder / COLBERT_METADATA).is_file() or (
+        modules and not modules.pooling and _is_late(modules, stated)
+    ):
+        return "late_interaction"
+    if spec.task in ("embed", "token_embed"):
+        return "embedding"
+    if task == "sequence-classification" or (
+        architecture.endswith("ForSequenceClassification") and not modules
+    ):
+        return "classifier"
+    if architecture.endswith("ForTokenClassification") and not modules:
+        return "reward" if spec.step_tag or spec.pooling == ("STEP",) else "token_classifier"
+    return "embedding"
+
+
+def _is_late(modules: Modules, stated: dict[str, Any]) -> bool:
+    return (
+        "query_length" in stated or stated.get("similarity_fn_name") == "MaxSim" or bool(modules.token_dense)
+    )
+
+
+def _read_transformer(
+    spec: ExportSpec,
+    repository: Repository,
+    modules: Modules | None,
+    raw: dict[str, Any],
+    stated: dict[str, Any],
+    kind: Kind,
+) -> Checkpoint:
+    transformer = modules.folder if modules else repository.folder
     if not raw:
         raise ExportError(
             f"{repository.name} has no config.json; expected a Hugging Face checkpoint. "
@@ -115,45 +143,81 @@ def read_checkpoint(spec: ExportSpec) -> Checkpoint:
     architectures = raw.get("architectures") or [type(config).__name__.replace("Config", "Model")]
     positions = getattr(config, "max_position_embeddings", None) if family.bounded_positions else None
     settings = modules.settings if modules else {}
-    stated = read_json(repository.folder, "config_sentence_transformers.json")
-    facts = _embedding_facts(spec, modules, family, int(config.hidden_size))
-    checkpoint = Checkpoint(
+    hidden_size = int(config.hidden_size)
+    facts: dict[str, Any] = {"dense": ()}
+    if kind == "embedding":
+        facts |= _embedding_facts(spec, modules, family, hidden_size)
+    elif kind == "late_interaction":
+        facts |= _late_facts(repository.folder, modules, raw, stated, hidden_size)
+    elif kind == "sparse" and modules and modules.splade is not None:
+        facts |= _splade_facts(modules.splade)
+    elif kind == "causal_reranker":
+        activation = score_activation(raw, stated) or "sigmoid"
+        facts["head"] = HeadSpec(labels=("relevance",), activation=activation, score_activation=activation)
+        facts["score_tokens"] = read_score_tokens(spec, modules)
+    else:
+        facts["head"] = read_head(spec, raw, stated)
+        if kind == "reward":
+            facts |= {"pooling": PoolingSpec(modes=("STEP",)), "step_tag": spec.step_tag}
+        elif kind == "token_classifier":
+            facts["pooling"] = PoolingSpec(modes=("ALL",))
+    tasks = _TASKS[kind]
+    if kind == "classifier" and len(facts["head"].labels) == 1:
+        tasks = ("score", "classify")
+    if spec.task in tasks:
+        tasks = (spec.task, *(task for task in tasks if task != spec.task))
+    folders = [transformer, *(module.folder for module in facts["dense"])]
+    return Checkpoint(
         repository=repository,
         transformer=transformer,
-        loader="AutoModel",
+        kind=kind,
         family=family,
         model_type=str(config.model_type),
         architecture=str(architectures[0]),
-        hidden_size=int(config.hidden_size),
+        tasks=tasks,
+        hidden_size=hidden_size,
         vocab_size=int(config.vocab_size),
         max_positions=int(positions) - family.position_offset if positions and positions > 0 else None,
         stated_max_seq_len=spec.max_seq_len or _positive(settings.get("max_seq_length")),
         lowercase=bool(settings.get("do_lower_case", False)),
-        weights=hash_weights(repository.folder, [transformer, *(module.folder for module in facts["dense"])]),
+        weights=hash_weights(repository.folder, list(dict.fromkeys(folders))),
         trust_remote_code=spec.trust_remote_code,
-        prompts={**(stated.get("prompts") or {}), **spec.prompts},
-        default_prompt_name=spec.default_prompt_name or stated.get("default_prompt_name"),
-        similarity=_similarity(stated.get("similarity_fn_name")),
         **facts,
     )
-    _check_prompts(checkpoint)
-    size = checkpoint.embedding_size
-    if size is None:
-        return checkpoint
-    return msgspec.structs.replace(checkpoint, matryoshka=_matryoshka(spec, raw, size))
 
 
-def hash_weights(folder: Path, modules: list[Path]) -> dict[str, str]:
-    """Hash the weight files of a checkpoint, by their path in it."""
-    hashes = {}
-    for module in modules:
-        for path in weight_files(module):
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256") if hasattr(hashlib, "file_digest") else None
-                hashes[path.relative_to(folder).as_posix()] = (
-                    digest.hexdigest() if digest else hashlib.sha256(stream.read()).hexdigest()
-                )
-    return hashes
+def _read_static(
+    spec: ExportSpec, repository: Repository, modules: Modules | None, raw: dict[str, Any]
+) -> Checkpoint:
+    from safetensors import safe_open
+
+    folder = modules.folder if modules else repository.folder
+    weights = hash_weights(repository.folder, [folder])
+    with safe_open(weight_files(folder)[0], framework="np") as tensors:
+        shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    table = shapes.get("embedding.weight") or shapes.get("embeddings")
+    if table is None or len(table) != 2:
+        raise ExportError(
+            f"the static embedding's weights hold {', '.join(shapes) or 'nothing'}; "
+            "expected a table named embedding.weight or embeddings"
+        )
+    vocab_size = shapes["mapping"][0] if "mapping" in shapes else table[0]
+    normalize = modules.normalize if modules else bool(raw.get("normalize", False))
+    return Checkpoint(
+        repository=repository,
+        transformer=folder,
+        kind="static",
+        family=STATIC,
+        model_type="static" if modules else "model2vec",
+        architecture="StaticEmbedding" if modules else "StaticModel",
+        tasks=_TASKS["static"],
+        hidden_size=table[1],
+        vocab_size=vocab_size,
+        stated_max_seq_len=spec.max_seq_len or (None if modules else _MODEL2VEC_MAX_SEQ_LEN),
+        weights=weights,
+        pooling=PoolingSpec(modes=("MEAN",)),
+        normalize=normalize if spec.normalize is None else spec.normalize,
+    )
 
 
 def _config(folder: Path, trust_remote_code: bool) -> Any:
@@ -174,6 +238,8 @@ def _embedding_facts(
     spec: ExportSpec, modules: Modules | None, family: Family, hidden_size: int
 ) -> dict[str, Any]:
     modes = spec.pooling or (modules.pooling if modules else ()) or (family.pooling,)
+    if {"ALL", "STEP"} & set(modes):
+        raise ExportError(f"pooling {', '.join(modes)} gives no embedding; expected modes that give one row")
     dense = modules.dense if modules else ()
     if modules and modules.pooling_size not in (None, hidden_size):
         raise ExportError(
@@ -186,17 +252,47 @@ def _embedding_facts(
             f"{hidden_size * len(modes)}; expected sizes that chain."
         )
     normalize = modules.normalize if modules else True
-    tasks: tuple[Task, ...] = ("embed", "token_embed")
-    if spec.task is not None and spec.task not in tasks:
-        raise ExportError(
-            f"task {spec.task!r} does not fit this checkpoint, which embeds; expected one of {', '.join(tasks)}"
-        )
     return {
-        "tasks": ("token_embed", "embed") if spec.task == "token_embed" else tasks,
         "pooling": PoolingSpec(modes=modes, include_prompt=modules.include_prompt if modules else True),
         "dense": dense,
         "normalize": normalize if spec.normalize is None else spec.normalize,
     }
+
+
+def _late_facts(
+    folder: Path, modules: Modules | None, raw: dict[str, Any], stated: dict[str, Any], hidden_size: int
+) -> dict[str, Any]:
+    dense = modules.dense if modules else ()
+    metadata = read_json(folder, COLBERT_METADATA)
+    if metadata and not modules:
+        size = int(metadata.get("dim", raw.get("dim", 128)))
+        dense = (
+            DenseModule(
+                folder=folder, in_features=hidden_size, out_features=size, bias=False, activation="Identity"
+            ),
+        )
+    if dense and dense[0].in_features != hidden_size:
+        raise ExportError(
+            f"{dense[0].folder.name} takes {dense[0].in_features} features, the transformer gives {hidden_size}; "
+            "expected equal sizes."
+        )
+    return {
+        "pooling": PoolingSpec(modes=("ALL",)),
+        "dense": dense,
+        "normalize": True,
+        "late": read_late_settings(folder, stated),
+    }
+
+
+def _splade_facts(config: dict[str, Any]) -> dict[str, Any]:
+    strategy = config.get("pooling_strategy", "max")
+    activation = config.get("activation_function", "relu")
+    if strategy not in ("max", "sum") or activation not in ("relu", "log1p_relu"):
+        raise ExportError(
+            f"the SpladePooling module states {strategy!r} and {activation!r}; expected pooling_strategy max or sum, "
+            "and activation_function relu or log1p_relu"
+        )
+    return {"splade_sum": strategy == "sum", "splade_twice": activation == "log1p_relu"}
 
 
 def _matryoshka(spec: ExportSpec, raw: dict[str, Any], size: int) -> bool | tuple[int, ...]:
@@ -223,6 +319,14 @@ def _similarity(stated: Any) -> Similarity:
             f"similarity_fn_name {stated!r} is not known; expected one of {', '.join(_SIMILARITIES)}"
         )
     return cast("Similarity", _SIMILARITIES[str(stated)])
+
+
+def _check_task(spec: ExportSpec, checkpoint: Checkpoint) -> None:
+    if spec.task is not None and spec.task not in checkpoint.tasks:
+        raise ExportError(
+            f"task {spec.task!r} does not fit {checkpoint.architecture}, which is for {', '.join(checkpoint.tasks)}; "
+            "expected one of these. Leave out --task."
+        )
 
 
 def _check_prompts(checkpoint: Checkpoint) -> None:

@@ -97,3 +97,35 @@ PROBES: tuple[str, ...] = (
     "the " * 40,
 )
 """Short texts whose expected answers travel with the bundle."""
+
+_QUERIES = (
+    "what is the capital of germany",
+    "how do i reset my password?",
+    "plants",
+    "interest rates",
+    "今日の天気",
+    "def add",
+    "x" * 30,
+)
+
+PAIRS: tuple[tuple[str, str], ...] = tuple(
+    (_QUERIES[index % len(_QUERIES)], document)
+    for index, document in enumerate(text for text in TEXTS if text.strip())
+)
+"""Queries and documents of mixed lengths; neither side is blank, which no reranker is asked about."""
+
+PROBE_PAIRS: tuple[tuple[str, str], ...] = tuple(
+    (query, document)
+    for query in _QUERIES[:2]
+    for document in (_SENTENCES[1], _SENTENCES[2], _SENTENCES[3], _LANGUAGES[1], _TECHNICAL[0])
+)
+"""Short pairs whose expected answers travel with the bundle."""
+
+
+def steps(tag: str) -> tuple[str, ...]:
+    """Chains of reasoning for a process reward model, with its tag after each step."""
+    chains = []
+    for start in range(len(_SENTENCES)):
+        parts = [_SENTENCES[(start + k) % len(_SENTENCES)] for k in range(1 + start % 5)]
+        chains.append(" ".join(f"{part}{tag}" for part in parts))
+    return (*(f"{text}{tag}" for text in TEXTS), *chains, _SENTENCES[0])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
 
 from embedge.errors import ExportError
-from embedge.manifest import TokenizerSpec
-from embedge_export.source import Checkpoint
+from embedge.manifest import TemplateSpec, TokenizerSpec
+from embedge_export.checkpoint import Checkpoint
 
 _UNLIMITED = 1_000_000
 _SAMPLE = "a"
@@ -19,35 +20,65 @@ class Tokenization(msgspec.Struct, frozen=True, kw_only=True):
     """How the checkpoint tokenises.
 
     Attributes:
-        tokenizer: transformers' own object, which the reference uses.
+        tokenizer: transformers' own object, which the reference uses; tokenizers' for static embeddings.
         file: content of the bundle's tokenizer.json, without truncation and padding.
         spec: the manifest's facts.
         max_seq_len: limit in tokens.
+        template: template of a causal reranker's pairs.
+        ignored_id: token that a static embedding leaves out of its mean.
     """
 
     tokenizer: Any
     file: bytes
     spec: TokenizerSpec
     max_seq_len: int
+    template: TemplateSpec | None = None
+    ignored_id: int | None = None
 
     def encode(self, text: str, document: str | None = None) -> dict[str, list[int]]:
-        """Tokenise one text or pair as transformers does, cut to the limit."""
+        """Tokenise one text or pair as the checkpoint's own library does, cut to the limit."""
+        if self.template is not None and document is not None:
+            return self._encode_template(self.template, text, document)
+        if not callable(self.tokenizer):
+            return {"input_ids": self.tokenizer.encode(text).ids[: self.max_seq_len]}
         encoding = self.tokenizer(text, document, truncation=True, max_length=self.max_seq_len)
         return {name: list(ids) for name, ids in encoding.items()}
 
+    def _encode_template(self, template: TemplateSpec, query: str, document: str) -> dict[str, list[int]]:
+        def ids(part: str) -> list[int]:
+            return list(self.tokenizer(part, add_special_tokens=False)["input_ids"])
 
-def load_tokenizer(checkpoint: Checkpoint) -> Tokenization:
-    """Load the tokenizer through transformers and describe it.
+        prefix, suffix = ids(template.prefix), ids(template.suffix)
+        fields = {"instruction": template.instruction, "query": query, "document": document}
+        body = re.sub(r"\{(instruction|query|document)\}", lambda field: fields[field[1]], template.body)
+        room = self.max_seq_len - len(prefix) - len(suffix)
+        token_ids = [*prefix, *ids(body)[:room], *suffix]
+        return {"input_ids": token_ids, "attention_mask": [1] * len(token_ids)}
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> Any:
+    """Load the tokenizer through transformers, or through tokenizers for static embeddings.
 
     Raises:
-        ExportError: it has no fast form, its special tokens have no simple form, or its ids do not fit the model.
+        ExportError: it cannot be loaded, or has no fast form.
     """
+    if checkpoint.kind == "static":
+        return _plain_tokenizer(checkpoint)
     tokenizer = _auto_tokenizer(checkpoint)
-    backend = tokenizer.backend_tokenizer
     if checkpoint.lowercase:
-        _lowercase(backend)
-    backend.no_truncation()
-    backend.no_padding()
+        _lowercase(tokenizer.backend_tokenizer)
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
+
+
+def describe_tokenizer(tokenizer: Any, checkpoint: Checkpoint) -> Tokenization:
+    """Describe what `load_tokenizer` returned, and write it as the bundle's tokenizer.json.
+
+    Raises:
+        ExportError: its special tokens have no simple form, or its ids do not fit the model.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     parsed = json.loads(backend.to_str())
     parsed["truncation"] = parsed["padding"] = None
     highest = max(tokenizer.get_vocab().values())
@@ -57,19 +88,34 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenization:
             "expected every id below that. Resize the embedding (resize_token_embeddings) and save the model again."
         )
     prefix_ids, suffix_ids = _special_ids(backend)
-    family = checkpoint.family
+    side = checkpoint.family.padding_side or tokenizer.padding_side
+    unknown = parsed["model"].get("unk_token")
     return Tokenization(
         tokenizer=tokenizer,
         file=json.dumps(parsed, ensure_ascii=False, separators=(",", ":")).encode("utf-8"),
         spec=TokenizerSpec(
             pad_token_id=_pad_token_id(tokenizer, checkpoint),
-            padding_side=family.padding_side or tokenizer.padding_side,
-            truncation_side=tokenizer.truncation_side,
+            padding_side=side,
+            truncation_side=getattr(tokenizer, "truncation_side", "right"),
             prefix_ids=prefix_ids,
             suffix_ids=suffix_ids,
         ),
         max_seq_len=_max_seq_len(tokenizer, checkpoint),
+        template=checkpoint.template,
+        ignored_id=backend.token_to_id(unknown) if checkpoint.model_type == "model2vec" and unknown else None,
     )
+
+
+def _plain_tokenizer(checkpoint: Checkpoint) -> Any:
+    from tokenizers import Tokenizer
+
+    path = checkpoint.transformer / "tokenizer.json"
+    try:
+        parsed = json.loads(path.read_bytes())
+        parsed["truncation"] = parsed["padding"] = parsed["post_processor"] = None
+        return Tokenizer.from_str(json.dumps(parsed))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ExportError(f"tokenizer.json cannot be read: {error}. Copy the checkpoint again.") from error
 
 
 def _auto_tokenizer(checkpoint: Checkpoint) -> Any:
@@ -126,6 +172,8 @@ def _special_ids(backend: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _pad_token_id(tokenizer: Any, checkpoint: Checkpoint) -> int:
+    if checkpoint.kind == "static":
+        return 0  # padding is masked: any id gives the same numbers
     if tokenizer.pad_token_id is not None:
         return int(tokenizer.pad_token_id)
     if checkpoint.family.padding_side is None and tokenizer.eos_token_id is not None:
@@ -139,10 +187,11 @@ def _pad_token_id(tokenizer: Any, checkpoint: Checkpoint) -> int:
 
 def _max_seq_len(tokenizer: Any, checkpoint: Checkpoint) -> int:
     stated = checkpoint.stated_max_seq_len
-    if stated is None and tokenizer.model_max_length < _UNLIMITED:
-        stated = int(tokenizer.model_max_length)
+    length = getattr(tokenizer, "model_max_length", _UNLIMITED)
+    if stated is None and length < _UNLIMITED:
+        stated = int(length)
     limits = [limit for limit in (stated, checkpoint.max_positions) if limit is not None]
-    limit = min(limits) if limits else checkpoint.unbounded_max_seq_len
+    limit = min(limits) if limits else checkpoint.family.default_max_seq_len
     if limit is None:
         raise ExportError(
             "neither the config nor the tokenizer states the longest sequence; expected model_max_length in "

@@ -6,13 +6,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedge.errors import ExportError
-from embedge_export.families import TRACE_TASKS
-from embedge_export.source import Checkpoint
+from embedge_export.checkpoint import Checkpoint, Kind
+from embedge_export.outputs import traces_base
 from embedge_export.weights import quiet
 
 if TYPE_CHECKING:
     import onnx
     import torch
+
+_TASKS: dict[Kind, str] = {
+    "embedding": "feature-extraction",
+    "late_interaction": "feature-extraction",
+    "sparse": "fill-mask",
+    "classifier": "text-classification",
+    "token_classifier": "token-classification",
+    "reward": "token-classification",
+    "causal_reranker": "feature-extraction",
+}
+"""optimum's words for what is traced."""
 
 
 def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: Path) -> onnx.ModelProto:
@@ -36,9 +47,9 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
     from optimum.exporters.onnx import export
     from optimum.exporters.tasks import TasksManager
 
-    if checkpoint.loader is None:
-        raise ExportError(f"{checkpoint.model_type} has nothing to trace")
-    task = TRACE_TASKS[checkpoint.loader]
+    task = _TASKS[checkpoint.kind]
+    if traces_base(checkpoint):
+        model, task = _base_model(model), "feature-extraction"
     try:
         constructor = TasksManager.get_exporter_config_constructor(
             "onnx", model_type=_optimum_type(checkpoint), task=task, library_name="transformers"
@@ -74,6 +85,11 @@ def _optimum_type(checkpoint: Checkpoint) -> str:
 
 def _config(model: torch.nn.Module) -> Any:
     return model.config
+
+
+def _base_model(model: Any) -> torch.nn.Module:
+    base: torch.nn.Module = model.base_model
+    return base
 
 
 def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:

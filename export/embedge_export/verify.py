@@ -12,7 +12,9 @@ from embedge import EdgeModel, PoolingParams
 from embedge._types import FloatArray, Task
 from embedge.errors import EmbedgeError, VerificationError
 from embedge.manifest import Fidelity, Probe
+from embedge_export.checkpoint import Checkpoint
 from embedge_export.reference import Answers, Reference
+from embedge_export.texts import PAIRS, PROBE_PAIRS, PROBES, TEXTS, steps
 
 _BATCH_TOKENS = 8192
 _DIGITS = 7
@@ -34,6 +36,23 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     document: str | None = None
 
 
+Inputs = list[tuple[str, str | None]]
+
+
+def built_in_inputs(checkpoint: Checkpoint) -> tuple[Inputs, Inputs]:
+    """Texts and pairs that suit a checkpoint: those to verify it with, and a few for its probes."""
+    texts: Inputs = [(text, None) for text in TEXTS]
+    probes: Inputs = [(text, None) for text in PROBES]
+    if checkpoint.kind == "causal_reranker":
+        return [*PAIRS], [*PROBE_PAIRS]
+    if checkpoint.kind == "reward" and checkpoint.step_tag is not None:
+        chains: Inputs = [(text, None) for text in steps(checkpoint.step_tag)]
+        return chains, chains[-5:]
+    if checkpoint.kind == "late_interaction" or "score" in checkpoint.tasks:
+        return [*texts, *PAIRS], [*probes, *PROBE_PAIRS]
+    return texts, probes
+
+
 def make_cases(reference: Reference, texts: Sequence[tuple[str, str | None]]) -> list[Case]:
     """Answer texts and pairs with the reference; those without a single token are left out."""
     cases = []
@@ -44,7 +63,7 @@ def make_cases(reference: Reference, texts: Sequence[tuple[str, str | None]]) ->
     return cases
 
 
-def make_probes(cases: Sequence[Case], tasks: Sequence[Task]) -> tuple[Probe, ...]:
+def make_probes(cases: Sequence[Case]) -> tuple[Probe, ...]:
     """Turn cases into probes, with seven significant digits.
 
     Of large answers only the smallest few are kept, so that probes.json stays small beside the graph.
@@ -56,7 +75,7 @@ def make_probes(cases: Sequence[Case], tasks: Sequence[Task]) -> tuple[Probe, ..
             document=case.document,
             expected=tuple(float(f"{value:.{_DIGITS}g}") for value in case.expected[task].ravel().tolist()),
         )
-        for task in tasks
+        for task in dict.fromkeys(task for case in cases for task in case.expected)
         for case in _few(cases, task)
     )
 
@@ -83,7 +102,7 @@ def verify_variant(folder: Path, variant: str, cases: Sequence[Case], max_abs_di
     Raises:
         VerificationError: the gate is missed, or the SDK refuses the bundle or a text.
     """
-    tasks = list(cases[0].expected) if cases else []
+    tasks = list(dict.fromkeys(task for case in cases for task in case.expected))
     if not tasks:
         raise VerificationError(
             "there is nothing to verify: the tokenizer gives no token for any built-in text"
@@ -93,19 +112,19 @@ def verify_variant(folder: Path, variant: str, cases: Sequence[Case], max_abs_di
     try:
         with EdgeModel(folder, device="cpu", variant=variant, max_batch_tokens=_BATCH_TOKENS) as model:
             for task in tasks:
-                alone = [_run(model, task, [case])[0] for case in cases]
-                batched = _run(model, task, cases)
-                for index, case in enumerate(cases):
-                    diff = max(
-                        _diff(alone[index], case.expected[task]), _diff(batched[index], case.expected[task])
-                    )
+                asked = [case for case in cases if task in case.expected]
+                alone = [_run(model, task, [case])[0] for case in asked]
+                batched = _run(model, task, asked)
+                for index, case in enumerate(asked):
+                    expected = case.expected[task]
+                    diff = max(_diff(alone[index], expected), _diff(batched[index], expected))
                     if not diff <= max_abs_diff:
                         raise VerificationError(_message(variant, task, index, case, diff, max_abs_diff))
                     worst = max(worst, diff)
                     batch_diff = max(batch_diff, _diff(alone[index], batched[index]))
                 if task == "embed":
                     cosines = [
-                        _cosine(row, case.expected[task]) for row, case in zip(batched, cases, strict=True)
+                        _cosine(row, case.expected[task]) for row, case in zip(batched, asked, strict=True)
                     ]
     except VerificationError:
         raise
@@ -124,16 +143,19 @@ def _run(model: EdgeModel, task: Task, cases: Sequence[Case]) -> Sequence[FloatA
     params = PoolingParams(truncate_prompt_tokens=-1)
     if task in ("embed", "token_embed"):
         params.normalize = False
-    else:
+    elif model.manifest.late_interaction is None:
         params.use_activation = False
-    outputs = model.encode([case.prompt for case in cases], params, pooling_task=task, prompt="")
-    return list(outputs.numpy())
+    prompts = [case.prompt for case in cases]
+    if task == "score":
+        documents = [case.document or "" for case in cases]
+        return list(model.score(prompts, documents, pooling_params=params).numpy())
+    return list(model.encode(prompts, params, pooling_task=task, prompt="").numpy())
 
 
 def _diff(actual: FloatArray, expected: FloatArray) -> float:
     if actual.shape != expected.shape:
         return float("inf")
-    return float(np.abs(actual - expected).max())
+    return float(np.abs(actual - expected).max(initial=0.0))
 
 
 def _cosine(a: FloatArray, b: FloatArray) -> float:

@@ -12,9 +12,9 @@ import numpy as np
 
 from embedge._types import FloatArray
 from embedge.errors import ExportError
+from embedge_export.checkpoint import Checkpoint, Kind
 from embedge_export.modules import DenseModule
 from embedge_export.repository import weight_files
-from embedge_export.source import Checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 _BUFFERS = ("position_ids", "token_type_ids", "inv_freq", "masked_bias", "attn.bias")
 _UNUSED = "pooler."
 _SHOWN = 3
+LOADERS: dict[Kind, str] = {
+    "embedding": "AutoModel",
+    "late_interaction": "AutoModel",
+    "sparse": "AutoModelForMaskedLM",
+    "classifier": "AutoModelForSequenceClassification",
+    "token_classifier": "AutoModelForTokenClassification",
+    "reward": "AutoModelForTokenClassification",
+    "causal_reranker": "AutoModelForCausalLM",
+}
+"""Classes of transformers; static embeddings have none."""
 
 
 def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
@@ -34,7 +44,7 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
     import transformers
     from safetensors import SafetensorError
 
-    name = checkpoint.family.encoder_only or checkpoint.loader
+    name = checkpoint.family.encoder_only or LOADERS[checkpoint.kind]
     loader = getattr(transformers, str(name))
     options: dict[str, Any] = {"trust_remote_code": True} if checkpoint.trust_remote_code else {}
     if checkpoint.model_type == "modernbert":
