@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import string
 from pathlib import Path
 from typing import Any
@@ -88,9 +87,10 @@ def resolve_tokens(checkpoint: Checkpoint, tokenizer: Any, spec: ExportSpec) -> 
     if checkpoint.score_tokens is not None:
         tokens = checkpoint.score_tokens
         words = [tokens.yes] if tokens.no is None else [tokens.yes, tokens.no]
-        template = _chat_template(tokenizer) or QWEN3_RERANKER
-        if spec.instruction is not None:
-            template = replace(template, instruction=spec.instruction)
+        stated = spec.instruction or checkpoint.prompts.get(checkpoint.default_prompt_name or "")
+        template = QWEN3_RERANKER if isinstance(tokens.yes, str) else _chat_template(tokenizer, stated)
+        if stated is not None:
+            template = replace(template, instruction=stated)
         return replace(
             checkpoint, score_ids=tuple(token_id(tokenizer, word) for word in words), template=template
         )
@@ -142,27 +142,44 @@ def _late_interaction(late: LateSettings, tokenizer: Any) -> LateInteractionSpec
     )
 
 
-def _chat_template(tokenizer: Any) -> TemplateSpec | None:
-    """Split a chat template with query and document roles around the places where texts go."""
-    template = getattr(tokenizer, "chat_template", None)
-    if not template or "document" not in json.dumps(template) or "query" not in json.dumps(template):
-        return None
-    messages = [
-        {"role": "system", "content": _INSTRUCTION},
-        {"role": "query", "content": _QUERY},
-        {"role": "document", "content": _DOCUMENT},
-    ]
+def _chat_template(tokenizer: Any, instruction: str | None) -> TemplateSpec:
+    """Split the chat template of a sentence-transformers reranker around the places where texts go.
+
+    sentence-transformers fills it with the roles query and document, and system where there is an instruction.
+    """
+    plain = _render(tokenizer, _QUERY, _DOCUMENT)
+    instructed = _render(tokenizer, _QUERY, _DOCUMENT, _INSTRUCTION)
+    before, _, after = instructed.partition(_INSTRUCTION)
+    if _INSTRUCTION in instructed and plain.startswith(before) and plain.endswith(after):
+        default = plain[len(before) : len(plain) - len(after)]
+        return msgspec.structs.replace(_split(instructed), instruction=default)
+    return _split(plain if instruction is None else instructed)
+
+
+def _render(tokenizer: Any, query: str, document: str, instruction: str | None = None) -> str:
+    if not getattr(tokenizer, "chat_template", None):
+        raise ExportError(
+            "the checkpoint has a LogitScore module but no chat template; expected one that shows a query and a "
+            "document. For Qwen3-Reranker's own template, pass --yes-token yes --no-token no."
+        )
+    messages = [{"role": "query", "content": query}, {"role": "document", "content": document}]
+    if instruction is not None:
+        messages.insert(0, {"role": "system", "content": instruction})
     try:
         text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     except Exception as error:  # jinja2 raises many classes, and templates raise their own
         raise ExportError(
-            f"the chat template cannot be filled in with a query and a document: {error}"
+            f"the chat template cannot be filled in with a query and a document: {error}. Check chat_template.jinja."
         ) from error
-    places = [text.find(mark) for mark in (_QUERY, _DOCUMENT)]
-    if min(places) < 0 or text.count(_QUERY) != 1 or text.count(_DOCUMENT) != 1:
+    if text.count(query) != 1 or text.count(document) != 1:
         raise ExportError(
-            "the chat template does not show query and document once each; expected both of them"
+            "the chat template does not show the roles query and document once each; expected both of them. "
+            "For Qwen3-Reranker's own template, pass --yes-token yes --no-token no."
         )
+    return text
+
+
+def _split(text: str) -> TemplateSpec:
     spans = [(place, place + len(mark)) for mark in _MARKS if (place := text.find(mark)) >= 0]
     start, end = min(span[0] for span in spans), max(span[1] for span in spans)
     body = text[start:end]

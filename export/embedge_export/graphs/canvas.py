@@ -1,0 +1,117 @@
+"""A graph in the making: nodes, constants, and weights that are only read when they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import onnx
+
+Array: TypeAlias = npt.NDArray[Any]
+Load: TypeAlias = Callable[[], Array]
+OPSET = 21
+CONTRIB = "com.microsoft"
+_IR_VERSION = 10
+
+
+class Canvas:
+    """Collects a graph's parts under names of their own; equal constants and weights are kept once."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: dict[str, tuple[tuple[int, ...], np.dtype[Any], Load]] = {}
+        self._constants: dict[tuple[bytes, str, tuple[int, ...]], str] = {}
+        self._counts: dict[str, int] = {}
+        self._scope = ""
+
+    def scope(self, name: str) -> None:
+        """Name what follows, e.g. "layers.3.attention"."""
+        self._scope = name
+
+    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """Append a node with one output and return the output's name."""
+        return self.ops(kind, *inputs, domain=domain, **attributes)[0]
+
+    def contrib(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node of onnxruntime's own operator set."""
+        return self.ops(kind, *inputs, domain=CONTRIB, **attributes)[0]
+
+    def ops(
+        self, kind: str, *inputs: str, domain: str = "", outputs: int = 1, **attributes: Any
+    ) -> list[str]:
+        """Append a node and return the names of its outputs."""
+        from onnx import helper
+
+        stem = f"{self._scope}/{kind}"
+        count = self._counts[stem] = self._counts.get(stem, 0) + 1
+        name = f"{stem}_{count}" if count > 1 else stem
+        results = [f"{name}:{index}" for index in range(outputs)] if outputs > 1 else [f"{name}:0"]
+        self.nodes.append(
+            helper.make_node(kind, list(inputs), results, name=name, domain=domain, **attributes)
+        )
+        return results
+
+    def rename_output(self, old: str, new: str) -> str:
+        """Call the output of the last node that gave `old` by another name."""
+        for node in reversed(self.nodes):
+            for index, name in enumerate(node.output):
+                if name == old:
+                    node.output[index] = new
+                    return new
+        raise KeyError(old)
+
+    def constant(self, value: Any, dtype: npt.DTypeLike = np.int64) -> str:
+        """A small constant."""
+        array = np.asarray(value, dtype, order="C")
+        key = (array.tobytes(), array.dtype.str, array.shape)
+        if key not in self._constants:
+            name = self._constants[key] = f"constant.{len(self._constants)}"
+            self.weights[name] = (array.shape, array.dtype, lambda: array)
+        return self._constants[key]
+
+    def weight(self, name: str, shape: Sequence[int], load: Load, dtype: npt.DTypeLike = np.float32) -> str:
+        """A weight, read by `load` when the graph is written; the same name is the same weight."""
+        if name not in self.weights:
+            self.weights[name] = (tuple(shape), np.dtype(dtype), load)
+        return name
+
+    def model(self, inputs: Sequence[str], outputs: Sequence[tuple[str, Sequence[str | int], int]]) -> Any:
+        """The graph as onnx.ModelProto, its weights still without data.
+
+        Args:
+            inputs: names, each int64 (batch, seq_len).
+            outputs: name, shape and ONNX element type.
+        """
+        from onnx import TensorProto, helper
+
+        used = {name for node in self.nodes for name in node.input}
+        tensors = []
+        for name, (shape, dtype, _) in self.weights.items():
+            if name in used:
+                tensors.append(
+                    TensorProto(name=name, dims=shape, data_type=helper.np_dtype_to_tensor_dtype(dtype))
+                )
+        axes = ["batch_size", "sequence_length"]
+        graph = helper.make_graph(
+            self.nodes,
+            "embedge",
+            [helper.make_tensor_value_info(name, TensorProto.INT64, axes) for name in inputs],
+            [helper.make_tensor_value_info(name, kind, list(shape)) for name, shape, kind in outputs],
+            tensors,
+        )
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="embedge")
+
+    def fill(self, model: Any) -> None:
+        """Read every weight into the graph."""
+        for tensor in model.graph.initializer:
+            if tensor.name in self.weights:
+                shape, dtype, load = self.weights[tensor.name]
+                array = np.ascontiguousarray(load(), dtype)
+                if array.shape != shape:
+                    raise AssertionError(f"{tensor.name}: {array.shape} for {shape}")
+                tensor.raw_data = array.tobytes()

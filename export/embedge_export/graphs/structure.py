@@ -1,0 +1,187 @@
+"""What an encoder is made of, as data: sizes, norms, positions, and the names of the weights of each part.
+
+`families.py` fills these structs from a checkpoint's configuration; `build.py` turns them into a graph and knows
+no family. Matrices are written as torch stores them, (out_features, in_features).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Activation: TypeAlias = Literal["gelu", "gelu_tanh", "silu", "relu"]
+Window: TypeAlias = tuple[int, int]
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the structure's parts."""
+
+
+class Tensor(_Part, frozen=True, kw_only=True):
+    """A stored weight, or rows of one.
+
+    Attributes:
+        name: key in the checkpoint, without the prefix of the base model.
+        shape: of the stored weight.
+        rows: first and last-but-one row that belong to this part, where several share a weight.
+        offset: added to every element (Gemma's norms store w, and multiply by 1 + w).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    rows: tuple[int, int] | None = None
+    offset: float = 0.0
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Shape of this part."""
+        return self.shape if self.rows is None else (self.rows[1] - self.rows[0], *self.shape[1:])
+
+
+class Linear(_Part, frozen=True, kw_only=True):
+    """x @ weight.T + bias."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    @property
+    def out_features(self) -> int:
+        """Components of the result."""
+        return self.weight.size[0]
+
+    @property
+    def in_features(self) -> int:
+        """Components of x."""
+        return self.weight.size[1]
+
+
+class Norm(_Part, frozen=True, kw_only=True):
+    """Layer normalisation, or root-mean-square normalisation ("rms"), over the last axis."""
+
+    kind: Literal["layer", "rms"]
+    epsilon: float
+    weight: Tensor
+    bias: Tensor | None = None
+
+
+class Rotary(_Part, frozen=True, kw_only=True):
+    """Rotary positions, first half of a head against its second half.
+
+    Attributes:
+        frequencies: radians per position, one for each pair of components; pairs beyond them stay as they are.
+        scale: factor on cosine and sine (long-context scalings).
+    """
+
+    frequencies: tuple[float, ...]
+    scale: float = 1.0
+
+
+class Attention(_Part, frozen=True, kw_only=True):
+    """Attention over the tokens of one sequence.
+
+    Attributes:
+        query, key, value, output: projections; key and value may have fewer heads.
+        num_heads, num_kv_heads, head_dim: sizes.
+        scale: factor on the products of queries and keys.
+        query_norm, key_norm: over each head's components, before the rotation.
+        rotary: rotation of queries and keys.
+        causal: a token sees no later token.
+        window: how many tokens before and after itself a token sees; None for all.
+        relative: add the encoder's relative-position bias.
+    """
+
+    query: Linear
+    key: Linear
+    value: Linear
+    output: Linear
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    scale: float
+    query_norm: Norm | None = None
+    key_norm: Norm | None = None
+    rotary: Rotary | None = None
+    causal: bool = False
+    window: Window | None = None
+    relative: bool = False
+
+
+class FeedForward(_Part, frozen=True, kw_only=True):
+    """down(activation(up(x))), or down(activation(gate(x)) * up(x)) where there is a gate."""
+
+    up: Linear
+    down: Linear
+    activation: Activation
+    gate: Linear | None = None
+
+
+class Sublayer(_Part, frozen=True, kw_only=True):
+    """Where the norms stand around attention or feed-forward: norm_after(x + norm_out(f(norm_in(x))))."""
+
+    norm_in: Norm | None = None
+    norm_out: Norm | None = None
+    norm_after: Norm | None = None
+
+
+class Layer(_Part, frozen=True, kw_only=True):
+    """One layer: attention, then feed-forward, each added to its input."""
+
+    attention: Attention
+    feed_forward: FeedForward
+    around_attention: Sublayer
+    around_feed_forward: Sublayer
+
+
+class Positions(_Part, frozen=True, kw_only=True):
+    """Learnt absolute positions.
+
+    Attributes:
+        table: (rows, size).
+        kind: "range" counts places from 0 with padding included, "tokens" counts the tokens that are not padding.
+        padding_id: what "tokens" takes for padding; positions start after it.
+    """
+
+    table: Tensor
+    kind: Literal["range", "tokens"] = "range"
+    padding_id: int = 0
+
+
+class Embedding(_Part, frozen=True, kw_only=True):
+    """Token ids to the first hidden states.
+
+    Attributes:
+        words: (vocab_size, size).
+        positions: learnt positions, if any.
+        types: (type_vocab_size, size), if any.
+        types_input: the graph takes token_type_ids; otherwise type 0 is added everywhere.
+        scale: factor on the words' rows.
+        norm: after the sum.
+        projection: from the embedding's size to the hidden size.
+    """
+
+    words: Tensor
+    positions: Positions | None = None
+    types: Tensor | None = None
+    types_input: bool = True
+    scale: float = 1.0
+    norm: Norm | None = None
+    projection: Linear | None = None
+
+
+class RelativeBias(_Part, frozen=True, kw_only=True):
+    """T5's and MPNet's relative positions, both directions: one number per bucket of distances and head."""
+
+    table: Tensor
+    max_distance: int
+
+
+class Encoder(_Part, frozen=True, kw_only=True):
+    """A whole encoder; layers may repeat (ALBERT shares one)."""
+
+    embedding: Embedding
+    layers: tuple[Layer, ...]
+    hidden_size: int
+    vocab_size: int
+    final_norm: Norm | None = None
+    relative: RelativeBias | None = None
