@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from embedge._tokenize import Encoded, PromptTokenizer, too_long
 from embedge._types import PairTruncation
-from embedge.errors import ParamsError, PromptError
+from embedge.errors import ParamsError
 from embedge.manifest import LateInteractionSpec, TemplateSpec
 
 
@@ -32,36 +32,10 @@ def encode_pairs(
     for limit in set(limits):
         tokenizer.check_limit(limit)
     encodings = tokenizer.encode_texts(list(zip(queries, documents, strict=True)))
-    encoded = []
-    for index, (encoding, limit) in enumerate(zip(encodings, limits, strict=True)):
-        token_ids, type_ids, sides = encoding.ids, encoding.type_ids, encoding.sequence_ids
-        room = tokenizer.max_seq_len if limit is None or limit == -1 else limit
-        dropped = (0, 0)
-        if len(token_ids) > room:
-            counts = sides.count(0), sides.count(1)
-            specials = len(token_ids) - sum(counts)
-            if limit is None:
-                raise too_long(f"pair {index}", len(token_ids), room, index)
-            kept = _kept(counts, room - specials, truncate)
-            if min(kept) < 0 or (truncate == "document" and kept[1] == 0):
-                raise PromptError(
-                    f"pair {index}: its query alone has {counts[0]} tokens, and {specials} special tokens come on top; "
-                    f"the limit is {room}. Shorten the query, or use truncate='longest_first'.",
-                    index=index,
-                )
-            dropped = counts[0] - kept[0], counts[1] - kept[1]
-            positions = _positions(sides, kept)
-            token_ids = [token_ids[i] for i in positions]
-            type_ids = [type_ids[i] for i in positions]
-        encoded.append(
-            Encoded(
-                token_ids=token_ids,
-                type_ids=type_ids if any(type_ids) else None,
-                num_truncated=sum(dropped),
-                num_truncated_query=dropped[0],
-            )
-        )
-    return encoded
+    return [
+        tokenizer.fit_pair(encoding, limit, truncate, f"pair {index}", index)
+        for index, (encoding, limit) in enumerate(zip(encodings, limits, strict=True))
+    ]
 
 
 def encode_template(
@@ -135,32 +109,6 @@ def encode_late(
             )
         )
     return encoded
-
-
-def _kept(counts: tuple[int, int], room: int, truncate: PairTruncation) -> tuple[int, int]:
-    query, document = counts
-    if truncate == "document":
-        return query, room - query
-    # the tokenizers package's LongestFirst: the shorter side stays whole while the longer one can give way
-    shorter, longer = min(counts), max(counts)
-    longer = max(shorter, room - shorter) if shorter <= room else shorter
-    if shorter + longer > room:
-        shorter = room // 2
-        longer = shorter + room % 2
-    return (longer, shorter) if query > document else (shorter, longer)
-
-
-def _positions(sides: Sequence[int | None], kept: tuple[int, int]) -> list[int]:
-    seen = [0, 0]
-    positions = []
-    for position, side in enumerate(sides):
-        if side is None:
-            positions.append(position)
-            continue
-        seen[side] += 1
-        if seen[side] <= kept[side]:
-            positions.append(position)
-    return positions
 
 
 def _fill(body: str, fields: dict[str, str]) -> str:

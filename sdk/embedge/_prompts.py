@@ -6,14 +6,14 @@ import operator
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from embedge._types import PromptInput
+from embedge._types import ParsedPrompt, PromptInput
 from embedge.errors import PromptError
 
 _PROMPT_FORMS = 'expected text, {"prompt": text}, {"prompt_token_ids": ids} or a list of token ids'
 
 
-def parse_prompts(prompts: PromptInput | Iterable[PromptInput]) -> list[str | list[int]]:
-    """Bring every accepted form of prompts to a list of texts and token-id lists.
+def parse_prompts(prompts: PromptInput | Iterable[PromptInput]) -> list[ParsedPrompt]:
+    """Bring every accepted form of prompts to a list of texts, token-id lists and pairs.
 
     Raises:
         PromptError: a prompt of another form; the message and `.index` name it.
@@ -30,8 +30,8 @@ def parse_prompts(prompts: PromptInput | Iterable[PromptInput]) -> list[str | li
     ]
 
 
-def parse_prompt(prompt: Any, index: int) -> str | list[int]:
-    """Bring one prompt to text or token ids.
+def parse_prompt(prompt: Any, index: int) -> ParsedPrompt:
+    """Bring one prompt to text, token ids or a pair.
 
     Raises:
         PromptError: another form; `.index` is the index given.
@@ -44,6 +44,13 @@ def parse_prompt(prompt: Any, index: int) -> str | list[int]:
                 f"prompt {index} has multi_modal_data; embedge runs text encoders only. Pass the text alone.",
                 index=index,
             )
+        if set(prompt) == {"text", "text_pair"}:
+            for side in prompt.values():
+                if not isinstance(side, str):
+                    raise PromptError(
+                        f"prompt {index} is a pair that holds {_describe(side)}; expected text", index=index
+                    )
+            return str(prompt["text"]), str(prompt["text_pair"])
         known = {"prompt", "prompt_token_ids"} & set(prompt)
         if len(known) != 1 or len(prompt) != 1:
             raise PromptError(

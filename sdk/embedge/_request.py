@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from embedge._types import Compat, Side, Task
-from embedge.errors import ParamsError, TaskNotSupportedError
+from embedge._types import Compat, ParsedPrompt, Side, Task
+from embedge.errors import ParamsError, PromptError, TaskNotSupportedError
 from embedge.params import TASKS, ModelConfig, PoolingParams, ResolvedParams, resolve
 
 if TYPE_CHECKING:
@@ -121,6 +121,22 @@ def limits_of(
     stated = PoolingParams(truncate_prompt_tokens=truncate_prompt_tokens).truncate_prompt_tokens
     default = model_default if stated is None else stated
     return [default if p.truncate_prompt_tokens is None else p.truncate_prompt_tokens for p in params]
+
+
+def refuse_pairs(prompts: Sequence[ParsedPrompt], task: Task) -> None:
+    """Refuse pairs where a task takes single texts.
+
+    Raises:
+        PromptError: a prompt is a pair, and the task neither classify nor score.
+    """
+    if task in ("classify", "score"):
+        return
+    for index, prompt in enumerate(prompts):
+        if isinstance(prompt, tuple):
+            raise PromptError(
+                f"prompt {index} is a pair of texts, which {task} does not take; expected one text per prompt",
+                index=index,
+            )
 
 
 def check_side(truncation_side: Any) -> Side | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from embedge._prompts import check_text
-from embedge._types import Side
+from embedge._types import PairTruncation, ParsedPrompt, Side
 from embedge.errors import BundleError, ParamsError, PromptError
 from embedge.manifest import TokenizerSpec
 
@@ -86,7 +86,7 @@ class PromptTokenizer:
 
     def encode(
         self,
-        prompts: Sequence[str | list[int]],
+        prompts: Sequence[ParsedPrompt],
         limits: Sequence[int | None],
         *,
         truncation_side: Side | None = None,
@@ -108,14 +108,18 @@ class PromptTokenizer:
         """
         for limit in set(limits):
             self.check_limit(limit)
-        whole = self._encode(prompts, stored_prompt, with_offsets)
+        whole = self._encode(prompts, limits, stored_prompt, with_offsets)
         return [
-            self.fit(e, limit, truncation_side, i)
-            for i, (e, limit) in enumerate(zip(whole, limits, strict=True))
+            e if isinstance(prompt, tuple) else self.fit(e, limit, truncation_side, i)
+            for i, (prompt, e, limit) in enumerate(zip(prompts, whole, limits, strict=True))
         ]
 
     def _encode(
-        self, prompts: Sequence[str | list[int]], stored_prompt: str, with_offsets: bool
+        self,
+        prompts: Sequence[ParsedPrompt],
+        limits: Sequence[int | None],
+        stored_prompt: str,
+        with_offsets: bool,
     ) -> list[Encoded]:
         leading = len(self._content_prefix(stored_prompt)) if stored_prompt else 0
         encoded: list[Encoded] = []
@@ -124,19 +128,28 @@ class PromptTokenizer:
             for index, prompt in enumerate(chunk, start):
                 if isinstance(prompt, list):
                     self._check_token_ids(prompt, index)
-            texts = [stored_prompt + prompt for prompt in chunk if isinstance(prompt, str)]
+            texts = [
+                prompt if isinstance(prompt, tuple) else stored_prompt + prompt
+                for prompt in chunk
+                if not isinstance(prompt, list)
+            ]
             try:
                 encodings = iter(self.encode_texts(texts, with_offsets=with_offsets))
             except PromptError:
                 for index, prompt in enumerate(chunk, start):
-                    if isinstance(prompt, str):
-                        check_text(prompt, index)
+                    if not isinstance(prompt, list):
+                        check_text(prompt if isinstance(prompt, str) else "".join(prompt), index)
                 raise
             for index, prompt in enumerate(chunk, start):
                 if isinstance(prompt, list):
                     encoded.append(Encoded(token_ids=prompt))
                     continue
                 encoding = next(encodings)
+                if isinstance(prompt, tuple):
+                    encoded.append(
+                        self.fit_pair(encoding, limits[index], "longest_first", f"prompt {index}", index)
+                    )
+                    continue
                 if not encoding.ids:
                     raise PromptError(
                         f"prompt {index} is empty: this tokenizer adds no special tokens, so nothing would be left "
@@ -170,13 +183,13 @@ class PromptTokenizer:
         """Token ids of a fixed text, e.g. a template's prefix."""
         return cast("list[int]", self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def windows(self, prompts: Sequence[str | list[int]], stored_prompt: str = "") -> list[list[Encoded]]:
+    def windows(self, prompts: Sequence[ParsedPrompt], stored_prompt: str = "") -> list[list[Encoded]]:
         """Cut each prompt into windows of at most max_seq_len tokens, each with special tokens and stored prompt.
 
         Raises:
             PromptError: as `encode`; or the stored prompt leaves no room.
         """
-        whole = self._encode(prompts, stored_prompt, with_offsets=False)
+        whole = self._encode(prompts, [-1] * len(prompts), stored_prompt, with_offsets=False)
         return [self._windows(encoded, index) for index, encoded in enumerate(whole)]
 
     def join(self, windows: Sequence[Encoded]) -> Encoded:
@@ -263,6 +276,66 @@ class PromptTokenizer:
             num_truncated=count - len(positions),
             num_prompt_tokens=sum(i < num_prompt_tokens for i in positions) if num_prompt_tokens else 0,
         )
+
+    def fit_pair(
+        self, encoding: Encoding, limit: int | None, truncate: PairTruncation, what: str, index: int
+    ) -> Encoded:
+        """Apply truncate_prompt_tokens to a pair.
+
+        Raises:
+            PromptError: it is too long and limit is None, or its query leaves no room for the document.
+        """
+        token_ids, type_ids, sides = encoding.ids, encoding.type_ids, encoding.sequence_ids
+        room = self.max_seq_len if limit is None or limit == -1 else limit
+        dropped = (0, 0)
+        if len(token_ids) > room:
+            if limit is None:
+                raise too_long(what, len(token_ids), room, index)
+            counts = sides.count(0), sides.count(1)
+            specials = len(token_ids) - sum(counts)
+            kept = _kept(counts, room - specials, truncate)
+            if min(kept) < 0 or (truncate == "document" and kept[1] == 0):
+                raise PromptError(
+                    f"{what}: its query alone has {counts[0]} tokens, and {specials} special tokens come on top; "
+                    f"the limit is {room}. Shorten the query, or use truncate='longest_first'.",
+                    index=index,
+                )
+            dropped = counts[0] - kept[0], counts[1] - kept[1]
+            positions = _positions(sides, kept)
+            token_ids = [token_ids[i] for i in positions]
+            type_ids = [type_ids[i] for i in positions]
+        return Encoded(
+            token_ids=token_ids,
+            type_ids=type_ids if any(type_ids) else None,
+            num_truncated=sum(dropped),
+            num_truncated_query=dropped[0],
+        )
+
+
+def _kept(counts: tuple[int, int], room: int, truncate: PairTruncation) -> tuple[int, int]:
+    query, document = counts
+    if truncate == "document":
+        return query, room - query
+    # the tokenizers package's LongestFirst: the shorter side stays whole while the longer one can give way
+    shorter, longer = min(counts), max(counts)
+    longer = max(shorter, room - shorter) if shorter <= room else shorter
+    if shorter + longer > room:
+        shorter = room // 2
+        longer = shorter + room % 2
+    return (longer, shorter) if query > document else (shorter, longer)
+
+
+def _positions(sides: Sequence[int | None], kept: tuple[int, int]) -> list[int]:
+    seen = [0, 0]
+    positions = []
+    for position, side in enumerate(sides):
+        if side is None:
+            positions.append(position)
+            continue
+        seen[side] += 1
+        if seen[side] <= kept[side]:
+            positions.append(position)
+    return positions
 
 
 def too_long(what: str, num_tokens: int, limit: int, index: int) -> PromptError:

@@ -23,4 +23,7 @@ Profile: TypeAlias = Literal["latency", "throughput", "background"]
 Compat: TypeAlias = Literal["0.13", "0.21"]
 
 PromptInput: TypeAlias = str | Sequence[int] | Mapping[str, Any]
-"""One prompt: text, token ids, {"prompt": text} or {"prompt_token_ids": ids}."""
+"""One prompt: text, token ids, {"prompt": text}, {"prompt_token_ids": ids}, or for classify and score a pair
+{"text": text, "text_pair": text}."""
+
+ParsedPrompt: TypeAlias = str | list[int] | tuple[str, str]

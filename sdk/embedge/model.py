@@ -20,6 +20,7 @@ from embedge._request import (
     check_side,
     check_task,
     limits_of,
+    refuse_pairs,
     resolve_all,
     stated_task,
     stored_prompt,
@@ -29,6 +30,7 @@ from embedge._types import (
     FloatArray,
     LongText,
     PairTruncation,
+    ParsedPrompt,
     PathLike,
     Profile,
     PromptInput,
@@ -238,7 +240,7 @@ class EdgeModel:
         )
         iterator = iter([prompts] if isinstance(prompts, str) else prompts)
 
-        def prepare(some: list[str | list[int]], first: int) -> Call:
+        def prepare(some: list[ParsedPrompt], first: int) -> Call:
             try:
                 return self._prepare(
                     some, pooling_params, task, prompt_name, prompt, truncate_prompt_tokens, truncation_side
@@ -376,6 +378,8 @@ class EdgeModel:
         use_tqdm: UseTqdm = False,
     ) -> ArrayOutputs[ClassificationRequestOutput]:
         """Classify prompts; arguments and errors are those of `encode`.
+
+        A prompt may also be a pair {"text": premise, "text_pair": hypothesis}.
 
         Returns:
             One ClassificationRequestOutput per prompt; `.numpy()` is float32 (num_prompts, num_labels).
@@ -531,7 +535,7 @@ class EdgeModel:
 
     def _prepare(
         self,
-        texts: list[str | list[int]],
+        texts: list[ParsedPrompt],
         pooling_params: Params,
         task: Task,
         prompt_name: str | None,
@@ -542,6 +546,7 @@ class EdgeModel:
     ) -> Call:
         engine = self._open()
         task = check_task(self.manifest, task, self._compat)
+        refuse_pairs(texts, task)
         params = resolve_all(pooling_params, task, len(texts), self._model_config, self._compat)
         default = None if never_truncate else self._truncate
         encoded = engine.tokenizer.encode(
@@ -586,6 +591,7 @@ class EdgeModel:
         engine = self._open()
         check_task(self.manifest, "embed", self._compat)
         texts = parse_prompts(prompts)
+        refuse_pairs(texts, "embed")
         params = resolve_all(pooling_params, "embed", len(texts), self._model_config, self._compat)
         windows = engine.tokenizer.windows(texts, stored_prompt(self.manifest, prompt_name, prompt))
         with Progress(len(texts), use_tqdm, "embed") as progress:
