@@ -111,7 +111,7 @@ class Canvas:
         for tensor in model.graph.initializer:
             if tensor.name in self.weights:
                 shape, dtype, load = self.weights[tensor.name]
-                array = np.ascontiguousarray(load(), dtype)
+                array = np.asarray(load(), dtype, order="C")
                 if array.shape != shape:
                     raise AssertionError(f"{tensor.name}: {array.shape} for {shape}")
                 tensor.raw_data = array.tobytes()

@@ -1,0 +1,1 @@
+"""Optimised graphs, built from a configuration and weights."""

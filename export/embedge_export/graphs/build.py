@@ -1,0 +1,63 @@
+"""From the description of an encoder and its weights to a graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedge_export.graphs.blocks import Blocks
+from embedge_export.graphs.canvas import Canvas
+from embedge_export.graphs.positions import Places
+from embedge_export.graphs.structure import Encoder, Layer
+from embedge_export.graphs.targets import CPU_FP32, Choices
+from embedge_export.graphs.tensors import Weights
+
+if TYPE_CHECKING:
+    import onnx
+
+HIDDEN = "last_hidden_state"
+
+
+def build(encoder: Encoder, weights: Weights, choices: Choices = CPU_FP32) -> onnx.ModelProto:
+    """Write the graph of an encoder.
+
+    Args:
+        encoder: what it is made of.
+        weights: where its weights are.
+        choices: which operators to write.
+
+    Returns:
+        A graph with inputs input_ids, attention_mask and, where the encoder has them, token_type_ids, and one
+        output, last_hidden_state, float32 (batch, seq_len, hidden_size).
+    """
+    from onnx import TensorProto
+
+    canvas = Canvas()
+    places = Places(canvas, weights, encoder.relative)
+    blocks = Blocks(canvas, weights, choices, places)
+    hidden = blocks.embed(encoder.embedding)
+    for index, layer in enumerate(encoder.layers):
+        hidden = _layer(blocks, hidden, layer, f"layers.{index}")
+    canvas.scope("final")
+    hidden = blocks.norm(hidden, encoder.final_norm)
+    canvas.rename_output(hidden, HIDDEN)
+    inputs = ["input_ids", "attention_mask"]
+    if encoder.embedding.types is not None and encoder.embedding.types_input:
+        inputs.append("token_type_ids")
+    shape: list[str | int] = ["batch_size", "sequence_length", encoder.hidden_size]
+    model: onnx.ModelProto = canvas.model(inputs, [(HIDDEN, shape, TensorProto.FLOAT)])
+    canvas.fill(model)
+    return model
+
+
+def _layer(blocks: Blocks, hidden: str, layer: Layer, name: str) -> str:
+    canvas = blocks.canvas
+    around = layer.around_attention
+    canvas.scope(f"{name}.attention")
+    mixed = blocks.attention(blocks.norm(hidden, around.norm_in), layer.attention, f"{name}.attention")
+    hidden = canvas.op("Add", hidden, blocks.norm(mixed, around.norm_out))
+    hidden = blocks.norm(hidden, around.norm_after)
+    around = layer.around_feed_forward
+    canvas.scope(f"{name}.feed_forward")
+    inner = blocks.feed_forward(blocks.norm(hidden, around.norm_in), layer.feed_forward)
+    hidden = canvas.op("Add", hidden, blocks.norm(inner, around.norm_out))
+    return blocks.norm(hidden, around.norm_after)
