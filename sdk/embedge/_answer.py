@@ -110,17 +110,21 @@ class Answerer:
         return self.token_embeddings(encoded, every, on_done)[0]
 
     def window_embeddings(
-        self, windows: Sequence[Sequence[Encoded]], params: Sequence[ResolvedParams], on_done: OnDone
+        self,
+        windows: Sequence[Sequence[Encoded]],
+        weights: Sequence[Sequence[int]],
+        params: Sequence[ResolvedParams],
+        on_done: OnDone,
     ) -> FloatArray | list[FloatArray]:
-        """One embedding per prompt from its windows, averaged by their tokens of text before cut and normalisation."""
+        """One embedding per prompt from the weighted mean of its windows; cut and normalised after that."""
         flat = [window for parts in windows for window in parts]
         rows = _Rows(len(flat))
         for positions, batch in self._pooled_rows(flat):
             rows.put(positions, batch)
         ends = np.cumsum([len(parts) for parts in windows])
         means = [
-            np.average(rows.array()[end - len(parts) : end], axis=0, weights=[_text_tokens(w) for w in parts])
-            for end, parts in zip(ends, windows, strict=True)
+            np.average(rows.array()[end - len(each) : end], axis=0, weights=each)
+            for end, each in zip(ends, weights, strict=True)
         ]
         stacked = np.array(means, dtype=np.float32)
         return _assemble(
@@ -233,11 +237,6 @@ def _call_plugin(plugin: PoolingPlugin, prompts: Sequence[PluginPrompt]) -> list
             )
         arrays.append(array.astype(np.float32, copy=False))
     return arrays
-
-
-def _text_tokens(window: Encoded) -> int:
-    # never 0: a window of special tokens alone still stands for its empty text
-    return max(1, len(window.token_ids) - window.num_prompt_tokens)
 
 
 _EMPTY: FloatArray = np.zeros((0, 0), dtype=np.float32)

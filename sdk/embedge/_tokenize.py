@@ -192,6 +192,11 @@ class PromptTokenizer:
         whole = self._encode(prompts, [-1] * len(prompts), stored_prompt, with_offsets=False)
         return [self._windows(encoded, index) for index, encoded in enumerate(whole)]
 
+    def num_text_tokens(self, window: Encoded) -> int:
+        """Tokens that are neither special nor of the stored prompt; 1 for an empty text, so that it still counts."""
+        prefix, suffix = self._special_lens(window.token_ids)
+        return max(1, len(window.token_ids) - max(prefix, window.num_prompt_tokens) - suffix)
+
     def join(self, windows: Sequence[Encoded]) -> Encoded:
         """The prompt that was cut into these windows."""
         first = windows[0]

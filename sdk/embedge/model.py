@@ -595,7 +595,8 @@ class EdgeModel:
         params = resolve_all(pooling_params, "embed", len(texts), self._model_config, self._compat)
         windows = engine.tokenizer.windows(texts, stored_prompt(self.manifest, prompt_name, prompt))
         with Progress(len(texts), use_tqdm, "embed") as progress:
-            rows = engine.answerer.window_embeddings(windows, params, progress.update)
+            weights = [[engine.tokenizer.num_text_tokens(window) for window in parts] for parts in windows]
+            rows = engine.answerer.window_embeddings(windows, weights, params, progress.update)
         joined = [engine.tokenizer.join(parts) for parts in windows]
         return Call(task="embed", encoded=joined, params=params, first_id=self._count(len(texts))), rows
 
