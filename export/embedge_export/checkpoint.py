@@ -69,13 +69,14 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         hidden_size: size of the hidden states.
         vocab_size: rows of the embedding matrix.
         weights: weight files by their path in the checkpoint, with their hashes.
-        max_positions: longest sequence that the position embeddings allow; None without a limit.
+        max_positions: longest sequence that the position embeddings were made for; None without a limit.
         stated_max_seq_len: limit that the caller or sentence_bert_config.json states.
         lowercase: lower-case the text first.
         dense: Dense modules in order.
         splade_sum, splade_twice: SpladePooling sums instead of taking the maximum; applies log1p twice.
         late: late interaction in words.
         score_tokens: what a causal reranker compares, in words; score_ids by id: yes, and no if there is one.
+        template_options: what sentence-transformers passes to the chat template besides the messages.
         step_tag: text of a process reward model's step token.
         trust_remote_code: run the checkpoint's own code.
         pooling, normalize, sparse, head, template, late_interaction, prompts, default_prompt_name, matryoshka,
@@ -101,6 +102,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     late: LateSettings | None = None
     score_tokens: ScoreTokens | None = None
     score_ids: tuple[int, ...] = ()
+    template_options: dict[str, bool | int | str] = msgspec.field(default_factory=dict)
     step_tag: str | None = None
     trust_remote_code: bool = False
     pooling: PoolingSpec | None = None

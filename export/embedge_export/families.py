@@ -15,7 +15,8 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
         pooling: mode where no sentence-transformers file names one.
         position_offset: positions of max_position_embeddings that no token can use.
         padding_side: side that suits the position embeddings; None leaves it to the tokenizer.
-        bounded_positions: max_position_embeddings is the size of a table, so that no text can be longer.
+        bounded_positions: max_position_embeddings is the size of a table, so that no text can be longer, whatever
+            the checkpoint states.
         max_abs_diff: gate between the graph and the float32 reference.
         encoder_only: class to load where the architecture is an encoder with a decoder.
         default_max_seq_len: limit where neither config nor tokenizer states one.

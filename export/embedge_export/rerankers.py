@@ -16,6 +16,7 @@ from embedge_export.repository import read_json
 from embedge_export.spec import ExportSpec
 
 COLBERT_METADATA = "artifact.metadata"
+Options = dict[str, bool | int | str]
 QWEN3_RERANKER = TemplateSpec(
     prefix=(
         "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
@@ -88,7 +89,11 @@ def resolve_tokens(checkpoint: Checkpoint, tokenizer: Any, spec: ExportSpec) -> 
         tokens = checkpoint.score_tokens
         words = [tokens.yes] if tokens.no is None else [tokens.yes, tokens.no]
         stated = spec.instruction or checkpoint.prompts.get(checkpoint.default_prompt_name or "")
-        template = QWEN3_RERANKER if isinstance(tokens.yes, str) else _chat_template(tokenizer, stated)
+        template = (
+            QWEN3_RERANKER
+            if isinstance(tokens.yes, str)
+            else _chat_template(tokenizer, checkpoint.template_options, stated)
+        )
         if stated is not None:
             template = replace(template, instruction=stated)
         return replace(
@@ -142,13 +147,15 @@ def _late_interaction(late: LateSettings, tokenizer: Any) -> LateInteractionSpec
     )
 
 
-def _chat_template(tokenizer: Any, instruction: str | None) -> TemplateSpec:
+def _chat_template(tokenizer: Any, options: Options, instruction: str | None) -> TemplateSpec:
     """Split the chat template of a sentence-transformers reranker around the places where texts go.
 
-    sentence-transformers fills it with the roles query and document, and system where there is an instruction.
+    sentence-transformers fills it with the roles query and document, and system where there is an instruction;
+    its own flag restore_suffix is no option of the template.
     """
-    plain = _render(tokenizer, _QUERY, _DOCUMENT)
-    instructed = _render(tokenizer, _QUERY, _DOCUMENT, _INSTRUCTION)
+    options = {name: value for name, value in options.items() if name != "restore_suffix"}
+    plain = _render(tokenizer, options)
+    instructed = _render(tokenizer, options, _INSTRUCTION)
     before, _, after = instructed.partition(_INSTRUCTION)
     if _INSTRUCTION in instructed and plain.startswith(before) and plain.endswith(after):
         default = plain[len(before) : len(plain) - len(after)]
@@ -156,22 +163,22 @@ def _chat_template(tokenizer: Any, instruction: str | None) -> TemplateSpec:
     return _split(plain if instruction is None else instructed)
 
 
-def _render(tokenizer: Any, query: str, document: str, instruction: str | None = None) -> str:
+def _render(tokenizer: Any, options: Options, instruction: str | None = None) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise ExportError(
             "the checkpoint has a LogitScore module but no chat template; expected one that shows a query and a "
             "document. For Qwen3-Reranker's own template, pass --yes-token yes --no-token no."
         )
-    messages = [{"role": "query", "content": query}, {"role": "document", "content": document}]
+    messages = [{"role": "query", "content": _QUERY}, {"role": "document", "content": _DOCUMENT}]
     if instruction is not None:
         messages.insert(0, {"role": "system", "content": instruction})
     try:
-        text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        text = str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
     except Exception as error:  # jinja2 raises many classes, and templates raise their own
         raise ExportError(
             f"the chat template cannot be filled in with a query and a document: {error}. Check chat_template.jinja."
         ) from error
-    if text.count(query) != 1 or text.count(document) != 1:
+    if text.count(_QUERY) != 1 or text.count(_DOCUMENT) != 1:
         raise ExportError(
             "the chat template does not show the roles query and document once each; expected both of them. "
             "For Qwen3-Reranker's own template, pass --yes-token yes --no-token no."

@@ -141,7 +141,7 @@ def _read_transformer(
     config = _config(transformer, spec.trust_remote_code)
     family = family_of(str(config.model_type))
     architectures = raw.get("architectures") or [type(config).__name__.replace("Config", "Model")]
-    positions = getattr(config, "max_position_embeddings", None) if family.bounded_positions else None
+    positions = getattr(config, "max_position_embeddings", None)
     settings = modules.settings if modules else {}
     hidden_size = int(config.hidden_size)
     facts: dict[str, Any] = {"dense": ()}
@@ -155,6 +155,7 @@ def _read_transformer(
         activation = score_activation(raw, stated) or "sigmoid"
         facts["head"] = HeadSpec(labels=("relevance",), activation=activation, score_activation=activation)
         facts["score_tokens"] = read_score_tokens(spec, modules)
+        facts["template_options"] = (settings.get("processing_kwargs") or {}).get("chat_template") or {}
     else:
         facts["head"] = read_head(spec, raw, stated)
         if kind == "reward":

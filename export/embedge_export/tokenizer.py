@@ -190,7 +190,10 @@ def _max_seq_len(tokenizer: Any, checkpoint: Checkpoint) -> int:
     length = getattr(tokenizer, "model_max_length", _UNLIMITED)
     if stated is None and length < _UNLIMITED:
         stated = int(length)
-    limits = [limit for limit in (stated, checkpoint.max_positions) if limit is not None]
+    trained = checkpoint.max_positions
+    if checkpoint.stated_max_seq_len is not None and not checkpoint.family.bounded_positions:
+        trained = None  # rotary and relative positions reach further than they were trained for
+    limits = [limit for limit in (stated, trained) if limit is not None]
     limit = min(limits) if limits else checkpoint.family.default_max_seq_len
     if limit is None:
         raise ExportError(

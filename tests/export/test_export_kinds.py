@@ -106,10 +106,7 @@ def test_qwen3_reranker(tmp_path):
 
 
 def test_a_reranker_of_sentence_transformers_with_a_chat_template(tmp_path):
-    folder = tiny_kinds.qwen3_reranker(tmp_path / "m", chat_template=tiny_kinds.CHAT)
-    tiny_kinds.modules(folder, ("1_LogitScore", "LogitScore"))
-    write_json(folder / "1_LogitScore" / "config.json", {"true_token_id": 300, "false_token_id": 301})
-    _, manifest = exported(folder)
+    _, manifest = exported(tiny_kinds.logit_score(tmp_path / "m", tiny_kinds.CHAT))
     assert manifest.template.prefix == "<|query|>"
     assert manifest.template.body == "{query}<|end|><|document|>{document}"
     assert manifest.template.suffix == "<|end|><|answer|>"
@@ -120,10 +117,7 @@ def test_a_chat_template_with_an_instruction_of_its_own(tmp_path):
         "<Instruct>: {{ messages[0].content if messages[0].role == 'system' else 'Find it' }}\n"
         "<Query>: {{ messages[-2].content }}\n<Document>: {{ messages[-1].content }}<|end|>"
     )
-    folder = tiny_kinds.qwen3_reranker(tmp_path / "m", chat_template=template)
-    tiny_kinds.modules(folder, ("1_LogitScore", "LogitScore"))
-    write_json(folder / "1_LogitScore" / "config.json", {"true_token_id": 300})
-    _, manifest = exported(folder)
+    _, manifest = exported(tiny_kinds.logit_score(tmp_path / "m", template, false_token_id=None))
     assert manifest.template.body == "{instruction}\n<Query>: {query}\n<Document>: {document}"
     assert manifest.template.instruction == "Find it"
 

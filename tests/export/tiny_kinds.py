@@ -8,6 +8,12 @@ from pathlib import Path
 from tests.export.tiny import TEXT, edit_json, word_piece, write_json
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+_PACKAGE = "sentence_transformers.models"
+_PACKAGES = {
+    "MLMTransformer": "sentence_transformers.sparse_encoder.models",
+    "SpladePooling": "sentence_transformers.sparse_encoder.models",
+    "LogitScore": "sentence_transformers.cross_encoder.modules.logit_score",
+}
 CHAT = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|answer|>{% endif %}"
@@ -96,6 +102,28 @@ def qwen3_reranker(folder: Path, chat_template: str | None = None) -> Path:
     )  # fmt: skip
 
 
+def logit_score(folder: Path, chat_template: str, **config: object) -> Path:
+    """A causal reranker as sentence-transformers saves it."""
+    qwen3_reranker(folder, chat_template)
+    modules(folder, ("1_LogitScore", "LogitScore"))
+    write_json(
+        folder / "1_LogitScore" / "config.json", {"true_token_id": 300, "false_token_id": 301} | config
+    )
+    text = {"method": "forward", "method_output_name": "logits"}
+    message = text | {"format": "flat"}
+    write_json(
+        folder / "sentence_bert_config.json",
+        {
+            "transformer_task": "text-generation",
+            "modality_config": {"text": text, "message": message},
+            "module_output_name": "causal_logits",
+            "processing_kwargs": {"chat_template": {"add_generation_prompt": True}},
+        },
+    )
+    write_json(folder / "config_sentence_transformers.json", {"model_type": "CrossEncoder"})
+    return folder
+
+
 def qwen3_classifier(folder: Path) -> Path:
     tokenizer = byte_level(padding_side="left")
     return save(
@@ -112,12 +140,12 @@ def reward_model(folder: Path) -> Path:
 
 
 def splade(folder: Path, **config: object) -> Path:
-    save(folder, "BertForMaskedLM", "BertConfig", word_piece(), max_position_embeddings=64)
+    tokenizer = word_piece()
+    save(folder, "BertForMaskedLM", "BertConfig", tokenizer, max_position_embeddings=64)
     modules(folder, ("1_SpladePooling", "SpladePooling"), first="MLMTransformer")
-    write_json(
-        folder / "1_SpladePooling" / "config.json",
-        {"pooling_strategy": "max", "activation_function": "relu"} | config,
-    )
+    facts = {"pooling_strategy": "max", "activation_function": "relu", "embedding_dimension": len(tokenizer)}
+    write_json(folder / "1_SpladePooling" / "config.json", facts | config)
+    write_json(folder / "config_sentence_transformers.json", {"model_type": "SparseEncoder"})
     return folder
 
 
@@ -219,7 +247,12 @@ def modules(folder: Path, *following: tuple[str, str], first: str = "Transformer
     write_json(
         folder / "modules.json",
         [
-            {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            {
+                "idx": index,
+                "name": str(index),
+                "path": path,
+                "type": f"{_PACKAGES.get(kind, _PACKAGE)}.{kind}",
+            }
             for index, (path, kind) in enumerate(entries)
         ],
     )
