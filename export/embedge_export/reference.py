@@ -72,7 +72,8 @@ class Reference:
             return {"token_classify": _array(self._unbiased(self._steps(logits, encoding["input_ids"])))}
         if kind == "causal_reranker":
             return {"score": _array(self._log_odds(logits[-1]))}
-        return {"classify" if document is None else "score": _array(self._unbiased(logits))}
+        scores = document is not None and "score" in self._checkpoint.tasks
+        return {"score" if scores else "classify": _array(self._unbiased(logits))}
 
     def _static(self, token_ids: Any) -> Answers:
         assert self._table is not None

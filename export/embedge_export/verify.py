@@ -48,7 +48,7 @@ def built_in_inputs(checkpoint: Checkpoint) -> tuple[Inputs, Inputs]:
     if checkpoint.kind == "reward" and checkpoint.step_tag is not None:
         chains: Inputs = [(text, None) for text in steps(checkpoint.step_tag)]
         return chains, chains[-5:]
-    if checkpoint.kind == "late_interaction" or "score" in checkpoint.tasks:
+    if checkpoint.kind in ("late_interaction", "classifier"):
         return [*texts, *PAIRS], [*probes, *PROBE_PAIRS]
     return texts, probes
 
@@ -145,10 +145,13 @@ def _run(model: EdgeModel, task: Task, cases: Sequence[Case]) -> Sequence[FloatA
         params.normalize = False
     elif model.manifest.late_interaction is None:
         params.use_activation = False
-    prompts = [case.prompt for case in cases]
     if task == "score":
         documents = [case.document or "" for case in cases]
-        return list(model.score(prompts, documents, pooling_params=params).numpy())
+        return list(model.score([case.prompt for case in cases], documents, pooling_params=params).numpy())
+    prompts = [
+        case.prompt if case.document is None else {"text": case.prompt, "text_pair": case.document}
+        for case in cases
+    ]
     return list(model.encode(prompts, params, pooling_task=task, prompt="").numpy())
 
 

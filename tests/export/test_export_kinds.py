@@ -7,6 +7,7 @@ from tests.export.tiny import edit_json, write_json
 from embedge import EdgeModel
 from embedge.errors import ExportError
 from embedge.manifest import load_manifest, load_probes
+from embedge.verify import verify
 from embedge_export.pipeline import export
 from embedge_export.spec import ExportSpec
 
@@ -18,6 +19,8 @@ def exported(folder, **options):
     assert manifest.variants["fp32"].fidelity.max_abs_diff <= gate
     assert manifest.variants["fp32"].fidelity.num_texts >= 50
     assert load_probes(bundle).probes
+    (report,) = verify(bundle, device="cpu")
+    assert report.passed
     return bundle, manifest
 
 
