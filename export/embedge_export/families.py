@@ -49,14 +49,11 @@ FAMILIES: dict[str, Family] = {
     "gemma": _DECODER,
     "gemma2": _DECODER,
     "gemma3_text": _DECODER,
-    "gte": _RELATIVE,
     "llama": _DECODER,
     "mistral": _DECODER,
     "modernbert": _RELATIVE,
     "mpnet": _OFFSET,
     "mt5": msgspec.structs.replace(_T5, encoder_only="MT5EncoderModel"),
-    "new": _RELATIVE,
-    "nomic_bert": _RELATIVE,
     "phi3": _DECODER,
     "qwen2": _DECODER,
     "qwen3": _DECODER,
@@ -64,7 +61,7 @@ FAMILIES: dict[str, Family] = {
     "t5": _T5,
     "xlm-roberta": _OFFSET,
 }
-"""Architectures that have been exported and verified in tests/export, and their close relatives."""
+"""Architectures that tests/export/test_export_architectures.py exports and verifies."""
 
 STATIC = Family(pooling="MEAN", padding_side="right", bounded_positions=False, default_max_seq_len=1_000_000)
 """Static embeddings have no architecture, and no limit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,8 @@ class Reference:
         import torch
 
         self._model = model
+        # tokenizers may give token_type_ids to models that have no use for them
+        self._takes = set(inspect.signature(model.forward).parameters) if model is not None else set()
         self._checkpoint = checkpoint
         self._tokenization = tokenization
         self._dense = []
@@ -57,7 +60,9 @@ class Reference:
         with torch.inference_mode():
             if self._table is not None:
                 return self._static(torch.tensor(encoding["input_ids"]))
-            outputs = self._model(**{name: torch.tensor([ids]) for name, ids in encoding.items()})
+            outputs = self._model(
+                **{name: torch.tensor([ids]) for name, ids in encoding.items() if name in self._takes}
+            )
             kind = self._checkpoint.kind
             if kind == "embedding":
                 return self._embed(outputs.last_hidden_state[0])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedge.errors import ExportError
 from embedge_export.checkpoint import Checkpoint, Kind
-from embedge_export.outputs import traces_base
+from embedge_export.outputs import HIDDEN, traces_base
 from embedge_export.weights import quiet
 
 if TYPE_CHECKING:
@@ -45,25 +45,19 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
     """
     import onnx
     from optimum.exporters.onnx import export
-    from optimum.exporters.tasks import TasksManager
 
     task = _TASKS[checkpoint.kind]
     if traces_base(checkpoint):
         model, task = _base_model(model), "feature-extraction"
-    try:
-        constructor = TasksManager.get_exporter_config_constructor(
-            "onnx", model_type=_optimum_type(checkpoint), task=task, library_name="transformers"
-        )
-    except (KeyError, ValueError) as error:
-        raise ExportError(
-            f"optimum cannot export {task} of model_type {checkpoint.model_type!r}; "
-            f"expected an architecture that it describes: {str(error).strip().splitlines()[0]}"
-        ) from error
     path = scratch / "trace.onnx"
     try:
         with quiet():
-            export(model, constructor(_config(model)), path, opset=opset, disable_dynamic_axes_fix=True)
-    except OSError:
+            if checkpoint.family.encoder_only:
+                _trace_plainly(model, path, opset)
+            else:
+                constructor = _describe(checkpoint, task)
+                export(model, constructor(_config(model)), path, opset=opset, disable_dynamic_axes_fix=True)
+    except (OSError, ExportError):
         raise
     except Exception as error:  # torch and optimum raise many unrelated classes while they trace
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -76,11 +70,38 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
     return _tidy(traced)
 
 
-def _optimum_type(checkpoint: Checkpoint) -> str:
-    model_type = checkpoint.model_type
-    if checkpoint.family.encoder_only:
-        return f"{model_type}-encoder"
-    return model_type.replace("_", "-") if model_type == "xlm_roberta" else model_type
+def _describe(checkpoint: Checkpoint, task: str) -> Any:
+    from optimum.exporters.tasks import TasksManager
+
+    try:
+        return TasksManager.get_exporter_config_constructor(
+            "onnx", model_type=checkpoint.model_type, task=task, library_name="transformers"
+        )
+    except (KeyError, ValueError) as error:
+        raise ExportError(
+            f"optimum cannot export {task} of model_type {checkpoint.model_type!r}; "
+            "expected an architecture that it describes. Open an issue with the model's name."
+        ) from error
+
+
+def _trace_plainly(model: torch.nn.Module, path: Path, opset: int) -> None:
+    """Trace the encoder half of an encoder-decoder, which optimum describes only together with its decoder."""
+    import torch
+
+    example = torch.ones((2, 16), dtype=torch.int64)
+    axes = {0: "batch_size", 1: "sequence_length"}
+    names = ["input_ids", "attention_mask"]
+    with torch.no_grad():
+        torch.onnx.export(
+            model,
+            (example, example),
+            str(path),
+            input_names=names,
+            output_names=[HIDDEN],
+            dynamic_axes=dict.fromkeys([*names, HIDDEN], axes),
+            opset_version=opset,
+            dynamo=False,
+        )
 
 
 def _config(model: torch.nn.Module) -> Any:

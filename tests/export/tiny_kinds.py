@@ -20,7 +20,9 @@ CHAT = (
 )
 
 
-def save(folder: Path, model_class: str, config_class: str, tokenizer, **config: object) -> Path:
+def save(
+    folder: Path, model_class: str, config_class: str, tokenizer, scale: float = 0.2, **config: object
+) -> Path:
     """Save a model of transformers with random weights that are large enough to matter."""
     import torch
     import transformers
@@ -31,7 +33,7 @@ def save(folder: Path, model_class: str, config_class: str, tokenizer, **config:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 2 and "embed" not in name:
-                parameter.normal_(0, 0.2)
+                parameter.normal_(0, scale)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
