@@ -29,3 +29,39 @@ def minilm_bundle(minilm_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
 
     target = tmp_path_factory.mktemp("bundles") / "all-MiniLM-L6-v2"
     return export(ExportSpec(model=str(minilm_checkpoint), output=target, matryoshka=(64, 128, 256, 384)))
+
+
+def _export_tiny(make, folder: Path, **spec) -> Path:
+    from embedge_export.pipeline import export
+    from embedge_export.spec import ExportSpec
+
+    make(folder / "checkpoint")
+    return export(ExportSpec(model=str(folder / "checkpoint"), output=folder / "bundle", **spec))
+
+
+@pytest.fixture(scope="session")
+def tiny_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A seeded BERT embedder: 48 tokens, 32 components, mean pooling, normalised, a prompt named query."""
+    from tests.export.tiny import make_bert
+
+    return _export_tiny(
+        make_bert, tmp_path_factory.mktemp("embedder"), prompts={"query": "how do "}, name="tiny"
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A seeded BERT cross-encoder with one label."""
+    from tests.export.tiny_kinds import bert_classifier
+
+    return _export_tiny(
+        lambda folder: bert_classifier(folder, "LABEL_0"), tmp_path_factory.mktemp("cross"), name="tiny-cross"
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_token_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A seeded BERT token classifier with labels O, PER, LOC."""
+    from tests.export.tiny_kinds import token_classifier
+
+    return _export_tiny(token_classifier, tmp_path_factory.mktemp("tokens"), name="tiny-tokens")

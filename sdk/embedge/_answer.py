@@ -47,6 +47,7 @@ class Answerer:
         self._modes = pooling_modes(manifest, pooler_config)
         self._include_prompt = manifest.pooling.include_prompt if manifest.pooling else True
         self._head = manifest.head
+        self._row_size = manifest.embedding_size or (len(manifest.head.labels) if manifest.head else 0)
         self._logit_bias = pooler_config.logit_bias if pooler_config else None
         if self._logit_bias is None and manifest.head:
             self._logit_bias = manifest.head.logit_bias
@@ -60,11 +61,11 @@ class Answerer:
         Returns:
             float32 (num_prompts, dim) where all prompts ask for the same size, else a list of rows.
         """
-        return _assemble(self._pooled_rows(encoded), params, _finish_embedding, on_done)
+        return _assemble(self._pooled_rows(encoded), params, self._row_size, on_done)
 
     def logits(self, encoded: Sequence[Encoded], on_done: OnDone) -> FloatArray:
         """Logits as the graph gives them, float32 (num_prompts, num_labels)."""
-        rows = _Rows(len(encoded))
+        rows = _Rows(len(encoded), self._row_size)
         for positions, batch in self._forward.pooled(_required(self._graph.pooled), encoded):
             rows.put(positions, batch)
             on_done(len(positions))
@@ -118,7 +119,7 @@ class Answerer:
     ) -> FloatArray | list[FloatArray]:
         """One embedding per prompt from the weighted mean of its windows; cut and normalised after that."""
         flat = [window for parts in windows for window in parts]
-        rows = _Rows(len(flat))
+        rows = _Rows(len(flat), self._row_size)
         for positions, batch in self._pooled_rows(flat):
             rows.put(positions, batch)
         ends = np.cumsum([len(parts) for parts in windows])
@@ -128,7 +129,7 @@ class Answerer:
         ]
         stacked = np.array(means, dtype=np.float32)
         return _assemble(
-            iter([(np.arange(len(means)), stacked)] if means else []), params, _finish_embedding, on_done
+            iter([(np.arange(len(means)), stacked)] if means else []), params, self._row_size, on_done
         )
 
     def sparse(self, encoded: Sequence[Encoded], on_done: OnDone) -> list[tuple[IntArray, FloatArray]]:
@@ -245,17 +246,16 @@ _EMPTY: FloatArray = np.zeros((0, 0), dtype=np.float32)
 class _Rows:
     """Rows of equal size, gathered batch by batch into one array."""
 
-    def __init__(self, num_rows: int) -> None:
-        self._num_rows = num_rows
-        self._array: FloatArray | None = None
+    def __init__(self, num_rows: int, row_size: int) -> None:
+        self._array: FloatArray = np.empty((num_rows, row_size), dtype=np.float32)
 
     def put(self, positions: Positions, rows: FloatArray) -> None:
-        if self._array is None:
-            self._array = np.empty((self._num_rows, rows.shape[1]), dtype=np.float32)
+        if rows.shape[1] != self._array.shape[1]:
+            self._array = np.empty((len(self._array), rows.shape[1]), dtype=np.float32)
         self._array[positions] = rows
 
     def array(self) -> FloatArray:
-        return np.zeros((0, 0), dtype=np.float32) if self._array is None else self._array
+        return self._array
 
 
 def pooling_modes(manifest: Manifest, pooler_config: PoolerConfig | None) -> tuple[PoolingMode, ...]:
@@ -272,18 +272,18 @@ def _finish_embedding(rows: FloatArray, p: ResolvedParams) -> FloatArray:
 def _assemble(
     batches: Iterator[tuple[Positions, FloatArray]],
     params: Sequence[ResolvedParams],
-    finish: Callable[[FloatArray, ResolvedParams], FloatArray],
+    row_size: int,
     on_done: OnDone,
 ) -> FloatArray | list[FloatArray]:
     same_finish = len({(p.dimensions, p.normalize) for p in params}) <= 1
-    gathered = _Rows(len(params))
+    gathered = _Rows(len(params), row_size)
     ragged: list[FloatArray] = [_EMPTY] * len(params)
     for positions, rows in batches:
         if same_finish:
-            gathered.put(positions, finish(rows, params[0]))
+            gathered.put(positions, _finish_embedding(rows, params[0]))
         else:
             for position, row in zip(positions, rows, strict=True):
-                ragged[position] = finish(row, params[position])
+                ragged[position] = _finish_embedding(row, params[position])
         on_done(len(positions))
     return gathered.array() if same_finish else ragged
 

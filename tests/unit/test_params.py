@@ -119,13 +119,10 @@ def test_plugin_checks_nothing() -> None:
     ],
 )
 def test_parameters_of_other_tasks_are_refused(task, params) -> None:
-    with pytest.raises(
-        ParamsError,
-        match=rf"^Task {task} only supports .* does not support {list(params)!r}".replace("[", r"\[").replace(
-            "]", r"\]"
-        ),
-    ):
+    with pytest.raises(ParamsError) as caught:
         PoolingParams(**params).verify(task)
+    assert str(caught.value).startswith(f"Task {task} only supports [")
+    assert str(caught.value).endswith(f"parameters, does not support {list(params)} parameters")
 
 
 def test_step_fields_need_a_step_pooler() -> None:
