@@ -22,12 +22,12 @@ def run_jobs(jobs: Sequence[JobT], compute: Callable[[JobT], ResultT], num_worke
     Args:
         jobs: taken in this order.
         compute: called from the workers.
-        num_workers: threads; with 1, or one job, everything runs in the caller's.
+        num_workers: threads; with 1, or with one job or none, everything runs in the caller's.
 
     Yields:
         Results in the order in which they finish.
     """
-    if num_workers == 1 or len(jobs) == 1:
+    if num_workers == 1 or len(jobs) <= 1:
         yield from map(compute, jobs)
         return
     stopped = threading.Event()
