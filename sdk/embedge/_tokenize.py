@@ -168,8 +168,6 @@ class PromptTokenizer:
         Raises:
             PromptError: a text is not valid Unicode.
         """
-        if self.spec.lowercase:
-            texts = [t.lower() if isinstance(t, str) else (t[0].lower(), t[1].lower()) for t in texts]
         encode = self._tokenizer.encode_batch if with_offsets else self._tokenizer.encode_batch_fast
         try:
             return cast("list[Encoding]", encode(texts))

@@ -47,7 +47,6 @@ class TokenizerSpec(_Part, frozen=True, kw_only=True):
         padding_side: where those places are.
         truncation_side: which end `truncate_prompt_tokens=-1` drops ("right" drops the end).
         prefix_ids, suffix_ids: special tokens put before and after every single text, e.g. CLS and SEP.
-        lowercase: lower-case the text first (sentence_bert_config.json's do_lower_case).
     """
 
     pad_token_id: TokenId
@@ -55,7 +54,6 @@ class TokenizerSpec(_Part, frozen=True, kw_only=True):
     truncation_side: Side = "right"
     prefix_ids: tuple[TokenId, ...] = ()
     suffix_ids: tuple[TokenId, ...] = ()
-    lowercase: bool = False
 
 
 class PoolingSpec(_Part, frozen=True, kw_only=True):

@@ -1,0 +1,84 @@
+"""Who may import what, and what `import embedge` costs in modules."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import embedge
+
+SDK = Path(embedge.__file__).parent
+MODULES = sorted(SDK.rglob("*.py"))
+RUNTIME = {"msgspec", "numpy", "onnxruntime", "tokenizers"}
+HEAVY = (
+    "onnxruntime",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "optimum",
+    "onnx",
+    "huggingface_hub",
+    "asyncio",
+)
+ONLY_IN = {
+    "onnxruntime": {"_session.py"},
+    "tokenizers": {"_tokenize.py", "testing.py"},
+    "embedge_export": {"cli/main.py"},
+}
+LOWEST = {
+    "errors.py": set(),
+    "_types.py": set(),
+    "_batching.py": {"_types"},
+    "_pooling.py": {"_types", "errors"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(SDK).as_posix())
+def test_the_runtime_imports_its_four_dependencies_and_nothing_else(path: Path) -> None:
+    where = path.relative_to(SDK).as_posix()
+    for name in imports(path):
+        root = name.split(".")[0]
+        assert root in sys.stdlib_module_names or root in RUNTIME | {"embedge", "embedge_export"}, name
+        if root in ONLY_IN:
+            assert where in ONLY_IN[root], f"{where} imports {name}; only {sorted(ONLY_IN[root])} may"
+
+
+@pytest.mark.parametrize("where", sorted(LOWEST))
+def test_the_lowest_modules_know_nothing_above_them(where: str) -> None:
+    ours = {name.removeprefix("embedge.") for name in imports(SDK / where) if name.startswith("embedge")}
+    assert ours <= LOWEST[where]
+
+
+def test_only_the_command_line_prints() -> None:
+    for path in MODULES:
+        if path.parent.name == "cli":
+            continue
+        calls = [n.func for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)]
+        assert not [c for c in calls if isinstance(c, ast.Name) and c.id == "print"], path
+
+
+def test_importing_embedge_loads_nothing_heavy() -> None:
+    code = "import sys, embedge, embedge.cli.main; print(*sorted(m for m in sys.modules if '.' not in m))"
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert set(done.stdout.split()).isdisjoint(HEAVY)
+
+
+def test_public_names_are_sorted_and_documented() -> None:
+    assert sorted(embedge.__all__, key=lambda n: (not n.isupper(), not n[0].isupper(), n)) == embedge.__all__
+    for name in set(embedge.__all__) - {"__version__"}:
+        assert (getattr(embedge, name).__doc__ or "").strip(), name
+    assert embedge.LLM is embedge.EdgeModel
