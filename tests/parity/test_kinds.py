@@ -169,9 +169,7 @@ def test_qwen3_embedding_with_prompts(tmp_path) -> None:
     with load(path) as model:
         limit = model.info.max_seq_len
         reference.max_seq_length = limit
-        short = [t for t in TEXTS if len(t) < limit // 2]
-        assert len(short) >= 20
-        some = short + TEXTS[-2:]
+        some = TEXTS
         assert_allclose(model.embed(some).numpy(), reference.encode(some, batch_size=1), atol=1e-5)
         by_name = model.embed(some, prompt_name="query").numpy()
         assert_allclose(by_name, reference.encode(some, prompt_name="query", batch_size=1), atol=1e-5)
@@ -212,6 +210,7 @@ def test_qwen3_reranker_fills_its_template(tmp_path) -> None:
 def test_process_reward_model_reads_its_steps(tmp_path) -> None:
     checkpoint, path = bundle(tiny_kinds.reward_model, tmp_path, step_tag="<step>")
     steps = ["how do<step> my food<step> city rain<step>", "water<step>", "no step at all"]
+    steps += [f"{text[:60]}<step>{text[60:120]}<step>" for text in TEXTS[:50]]
     expected = torch_logits(checkpoint, "Qwen2ForTokenClassification", steps)
     with load(path) as model:
         tag = model.manifest.pooling.step_tag_id

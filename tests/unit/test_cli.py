@@ -168,6 +168,34 @@ def test_search(tiny_embedder, tmp_path, capsys) -> None:
     assert "No such file" in failed(capsys, "search", tiny_embedder, "q", "--in", tmp_path / "missing")
 
 
+def test_classify(tiny_cross_encoder, tiny_embedder, capsys) -> None:
+    assert main(["classify", str(tiny_cross_encoder), "food", "city", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    with EdgeModel(tiny_cross_encoder) as model:
+        probs = model.classify(["food", "city"]).numpy()[:, 0]
+    assert_allclose([r["probs"]["LABEL_0"] for r in rows], probs, atol=1e-6)
+    assert main(["classify", str(tiny_cross_encoder), "food", "--logits"]) == 0
+    assert "LABEL_0" in capsys.readouterr().out
+    assert "its tasks are embed" in failed(capsys, "classify", tiny_embedder, "food")
+
+
+@pytest.mark.parametrize("bundle", ["tiny_embedder", "tiny_cross_encoder"])
+def test_score_and_rerank(bundle, request, capsys) -> None:
+    path = request.getfixturevalue(bundle)
+    documents = ["food city", "how", "berlin germany"]
+    assert main(["score", str(path), "city", *documents, "--json"]) == 0
+    scores = [json.loads(line)["score"] for line in capsys.readouterr().out.splitlines()]
+    with EdgeModel(path) as model:
+        assert_allclose(scores, model.score("city", documents).numpy()[:, 0], atol=1e-6)
+    assert main(["rerank", str(path), "city", *documents, "--top", "2", "--json"]) == 0
+    ranked = [json.loads(line)["index"] for line in capsys.readouterr().out.splitlines()]
+    assert ranked == list(np.argsort(scores)[::-1][:2])
+    assert main(["rerank", str(path), "city", *documents]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert "top_n=0" in failed(capsys, "rerank", path, "city", *documents, "--top", "0")
+    assert "has no template" in failed(capsys, "score", path, "city", "food", "--instruction", "x")
+
+
 def test_as_a_process(tiny_embedder: Path) -> None:
     command = [sys.executable, "-m", "embedge.cli.main"]
     done = subprocess.run([*command, "encode", "nope", "x"], text=True, capture_output=True, check=False)

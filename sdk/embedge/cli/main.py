@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from embedge._version import __version__
-from embedge.cli import bundles, run, search
+from embedge.cli import bundles, judge, run, search
 from embedge.errors import EmbedgeError, MissingExtraError
 
 EXIT_FAILED = 1
@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_export(commands)
     run.add_parsers(commands)
+    judge.add_parsers(commands)
     search.add_parser(commands)
     bundles.add_parsers(commands)
     return parser

@@ -1,0 +1,145 @@
+"""`embedge classify | score | rerank`: texts to labels, pairs to scores, documents in order."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from embedge.cli._console import accent, bold, dim, print_json, width
+from embedge.cli.run import add_model_arguments, read_texts, report_truncated
+from embedge.model import EdgeModel
+from embedge.params import PoolingParams
+
+_SHOWN_LABELS = 5
+
+
+def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `classify`, `score` and `rerank`."""
+    classify = commands.add_parser(
+        "classify",
+        help="label texts",
+        description="Label texts, or the lines of stdin, with a classifier's bundle.",
+    )
+    _add_arguments(classify)
+    classify.add_argument(
+        "texts", metavar="TEXT", nargs="+", help="texts, or - for one text per line of stdin"
+    )
+    classify.set_defaults(run=run_classify)
+
+    score = commands.add_parser(
+        "score",
+        help="score documents against a query",
+        description="Score each document, in the order given.",
+    )
+    _add_pair_arguments(score)
+    score.set_defaults(run=run_score)
+
+    rerank = commands.add_parser(
+        "rerank",
+        help="order documents for a query",
+        description="Score each document and show the best first.",
+    )
+    _add_pair_arguments(rerank)
+    rerank.add_argument("--top", type=int, metavar="N", help="show only the best N")
+    rerank.set_defaults(run=run_rerank)
+
+
+def run_classify(args: argparse.Namespace) -> int:
+    """Label each text."""
+    texts = read_texts(args.texts)
+    params = PoolingParams(use_activation=not args.logits)
+    with _load(args) as model:
+        outputs = model.classify(texts, pooling_params=params, use_tqdm=_shows_progress(texts))
+    report_truncated(outputs)
+    for index, (text, output) in enumerate(zip(texts, outputs, strict=True)):
+        answer = output.outputs
+        ranked = sorted(zip(answer.labels, answer.probs, strict=True), key=lambda pair: -pair[1])
+        if args.json:
+            print_json({"index": index, "text": text, "label": answer.label, "probs": dict(ranked)})
+            continue
+        print(bold(_shorten(text)))
+        for label, value in ranked[:_SHOWN_LABELS]:
+            print(f"  {value:8.4f}  {accent(label) if label == answer.label else label}")
+    return 0
+
+
+def run_score(args: argparse.Namespace) -> int:
+    """Score each document."""
+    documents = read_texts(args.documents)
+    with _load(args) as model:
+        outputs = model.score(
+            args.query,
+            documents,
+            pooling_params=_score_params(args),
+            instruction=args.instruction,
+            use_tqdm=_shows_progress(documents),
+        )
+    report_truncated(outputs)
+    _show(args, [(i, output.outputs.score, documents[i]) for i, output in enumerate(outputs)])
+    return 0
+
+
+def run_rerank(args: argparse.Namespace) -> int:
+    """Order the documents."""
+    documents = read_texts(args.documents)
+    with _load(args) as model:
+        results = model.rerank(
+            args.query,
+            documents,
+            args.top,
+            pooling_params=_score_params(args),
+            instruction=args.instruction,
+            use_tqdm=_shows_progress(documents),
+        )
+    _show(args, [(result.index, result.score, result.document) for result in results])
+    return 0
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_arguments(parser)
+    parser.add_argument(
+        "--truncate",
+        type=int,
+        default=-1,
+        metavar="K",
+        help="truncate_prompt_tokens; -1 (default) cuts to the limit",
+    )
+    parser.add_argument("--logits", action="store_true", help="logits instead of probabilities")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line on stdout")
+
+
+def _add_pair_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_arguments(parser)
+    parser.add_argument("query", metavar="QUERY")
+    parser.add_argument(
+        "documents", metavar="DOCUMENT", nargs="+", help="documents, or - for one per line of stdin"
+    )
+    parser.add_argument("--instruction", help="task description for an LLM reranker's template")
+
+
+def _load(args: argparse.Namespace) -> EdgeModel:
+    return EdgeModel(
+        args.bundle, device=args.device, variant=args.variant, truncate_prompt_tokens=args.truncate
+    )
+
+
+def _score_params(args: argparse.Namespace) -> PoolingParams | None:
+    return PoolingParams(use_activation=False) if args.logits else None
+
+
+def _shows_progress(texts: list[str]) -> bool:
+    return sys.stderr.isatty() and len(texts) > 1
+
+
+def _show(args: argparse.Namespace, rows: list[tuple[int, float, str]]) -> None:
+    for index, score, document in rows:
+        if args.json:
+            print_json({"index": index, "score": score, "document": document})
+        else:
+            print(f"{accent(f'{score:8.4f}')}  {dim(f'{index:>4}')}  {_shorten(document, 16)}")
+
+
+def _shorten(text: str, taken: int = 0) -> str:
+    line = " ".join(text.split())
+    room = width() - taken
+    return line if len(line) <= room else line[: room - 1] + "…"
