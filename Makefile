@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 BUNDLE := demo/all-MiniLM-L6-v2
 
-.PHONY: demo test lint types fix ci clean
+.PHONY: demo test lint types fix ci bench clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -42,6 +42,14 @@ fix: $(STAMP)
 	$(BIN)/ruff format .
 
 ci: lint types test
+
+# fastembed wants other versions than the exporter, so it has an environment of its own.
+.venvs/fastembed/bin/python:
+	@$(PYTHON) -m venv .venvs/fastembed
+	@$@ -m pip --disable-pip-version-check install -q -c benchmarks/constraints.txt fastembed numpy
+
+bench: $(BUNDLE)/manifest.json .venvs/fastembed/bin/python
+	$(BIN)/python -m benchmarks run --bundle $(BUNDLE)
 
 clean:
 	rm -rf $(VENV) .venvs demo
