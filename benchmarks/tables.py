@@ -49,8 +49,8 @@ def render(results: dict) -> str:
     machine = results["machine"]
     note = (
         f"all-MiniLM-L6-v2, float32 checkpoint, {machine['cpu']}, {results['threads']} threads, "
-        f"Python {machine['python']}. Medians of {results['repeats']} fresh processes per cell, run in turn; in brackets "
-        "how many times better than sentence-transformers. Same texts, same 256 tokens, same threads for all."
+        f"Python {machine['python']}. Medians of {results['repeats']} fresh processes per cell, run in turn; "
+        "in brackets how many times better than sentence-transformers. Same texts, 256 tokens, same threads for all."
     )
     if "import_ratio" in results:
         note += (

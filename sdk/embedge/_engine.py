@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from embedge._answer import Answerer, pooling_modes
 from embedge._cpu import available_threads
 from embedge._forward import Forward, Sessions
-from embedge._session import Session, find_device
+from embedge._session import Session, find_devices
 from embedge._tokenize import PromptTokenizer
 from embedge._types import PathLike, Profile
 from embedge.bundle import Bundle, check_files, choose_variant, open_bundle
@@ -29,7 +30,7 @@ class Engine:
         self,
         model: PathLike,
         *,
-        device: str,
+        device: str | Sequence[str],
         variant: str,
         pooler_config: PoolerConfig | None,
         pooling_plugin: str | None,
@@ -51,7 +52,8 @@ class Engine:
         self.model_config = _model_config(manifest, pooler_config)
         plugin_name = pooling_plugin or manifest.plugin
         plugin = find_pooling(plugin_name) if plugin_name else None
-        found = find_device(device)
+        devices = find_devices(device)
+        found = devices[0]
         choice = choose_variant(manifest, variant, found.kind)
         num_threads = 1 if profile == "background" else available_threads() if threads is None else threads
         max_seq_len = _max_seq_len(manifest, max_model_len)
@@ -64,20 +66,21 @@ class Engine:
                 max_seq_len=max_seq_len,
             )
             sessions = Sessions(
-                lambda run_threads: Session(
+                lambda where, run_threads: Session(
                     bundle.file(choice.spec.file),
-                    device=found,
+                    device=where,
                     threads=run_threads,
                     disabled_optimizers=choice.spec.disabled_optimizers,
                 ),
+                devices=devices,
                 threads=num_threads,
                 profile=profile,
-                on_device=found.kind != "cpu",
             )
         finally:
             # a damaged file is reported as such, not as what onnxruntime or tokenizers make of it
             checks.join()
         batch_tokens = _BATCH_TOKENS[found.kind] if max_batch_tokens is None else max_batch_tokens
+        self.sessions = sessions
         forward = Forward(sessions, manifest.tokenizer, manifest.graph.inputs, batch_tokens)
         self.answerer = Answerer(bundle, forward, pooler_config, plugin)
         self.info = ModelInfo(
@@ -85,7 +88,7 @@ class Engine:
             tasks=manifest.tasks,
             variant=choice.name,
             variant_reason=choice.reason,
-            device=found.name,
+            device=",".join(where.name for where in devices),
             device_reason=found.reason,
             execution_provider=found.execution_provider,
             threads=num_threads,

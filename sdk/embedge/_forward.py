@@ -2,57 +2,91 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from embedge._batching import pad_rows, plan_batches
-from embedge._session import Session
+from embedge._session import Device, Session
 from embedge._tokenize import Encoded
 from embedge._types import FloatArray, IntArray, Profile
 from embedge._workers import run_jobs
-from embedge.errors import NumericalError
+from embedge.errors import NumericalError, SessionError
 from embedge.manifest import TokenizerSpec
 
 Positions = npt.NDArray[np.intp]
+_log = logging.getLogger("embedge")
+_BATCHES_IN_FLIGHT = 2
 _LARGE_CALL_BATCHES = 8
 """From here on a second session pays for the time and memory that it takes."""
 
 
 class Sessions:
-    """The sessions of one graph: one run on all threads for small calls, one-thread workers for large ones.
+    """The sessions of one graph, and which of them share a call.
 
-    Workers of one thread each get more out of the cores than one run that is split between them, because no
-    core waits for another at the end of an operator (benchmarks/results). They need a session of their own,
-    which is opened at the first call that is large enough.
+    On the CPU: one run on all threads for small calls, one-thread workers for large ones. Workers of one thread each
+    get more out of the cores than one run that is split between them, because no core waits for another at the end of
+    an operator (benchmarks/results). They need a session of their own, which is opened at the first call that is
+    large enough.
+
+    On accelerators: one session per device, each with two batches in flight, so that one is copied and converted
+    while the other is computed. All devices are dealt from one queue; a device that fails is left out from then on.
 
     Args:
-        open_session: opens a session whose runs use that many threads.
+        open_session: opens a session on a device whose runs use that many threads.
+        devices: where to run; several only for accelerators.
         threads: processors to use.
         profile: "latency" has both, "throughput" the workers only, "background" one thread in all.
-        on_device: the graph runs on an accelerator, where one session does everything.
     """
 
     def __init__(
-        self, open_session: Callable[[int], Session], *, threads: int, profile: Profile, on_device: bool
+        self,
+        open_session: Callable[[Device, int], Session],
+        *,
+        devices: Sequence[Device],
+        threads: int,
+        profile: Profile,
     ) -> None:
-        self._open = open_session
-        self._workers = 1 if profile == "background" or on_device else threads
+        self._open = partial(open_session, devices[0])
         self._lock = threading.Lock()
-        small_threads = threads if profile == "latency" or on_device else 1
-        self._small = open_session(small_threads)
-        self._large = self._small if small_threads == 1 or on_device else None
+        self._workers = 1 if profile == "background" else threads
+        self._large: list[Session] = []
+        self.lost_devices: list[str] = []
+        if devices[0].kind != "cpu":
+            self._devices = [open_session(device, threads) for device in devices]
+            return
+        self._devices = []
+        small_threads = threads if profile == "latency" else 1
+        self._small = self._open(small_threads)
+        if small_threads == 1:
+            self._large = [self._small] * self._workers
 
-    def choose(self, num_batches: int) -> tuple[Session, int]:
-        """The session for a call, and how many workers share it."""
-        if num_batches < _LARGE_CALL_BATCHES and self._large is not self._small:
-            return self._small, 1
+    def lanes(self, num_batches: int) -> list[Session]:
+        """A session for each thread that works on a call of so many batches."""
+        if self._devices:
+            return [session for session in self._devices for _ in range(_BATCHES_IN_FLIGHT)]
+        if num_batches < _LARGE_CALL_BATCHES and self._small not in self._large:
+            return [self._small]
         with self._lock:
-            if self._large is None:
-                self._large = self._open(1)
-        return self._large, self._workers
+            if not self._large:
+                self._large = [self._open(1)] * self._workers
+        return self._large
+
+    def survives(self, session: Session, error: BaseException) -> bool:
+        """Whether other devices can do the batch that failed here."""
+        with self._lock:
+            others = [other for other in self._devices if other is not session]
+            if not isinstance(error, SessionError) or not others:
+                return False
+            if session in self._devices:
+                _log.warning("device %s failed and is left out: %s", session.device.name, error)
+                self.lost_devices.append(session.device.name)
+                self._devices = others
+        return True
 
 
 class Forward:
@@ -83,14 +117,13 @@ class Forward:
             in the order in which they finish.
         """
         planned = plan_batches([len(e.token_ids) for e in encoded], self._max_batch_tokens)
-        session, num_workers = self._sessions.choose(len(planned))
 
-        def compute(positions: Positions) -> tuple[Positions, FloatArray, IntArray]:
+        def compute(session: Session, positions: Positions) -> tuple[Positions, FloatArray, IntArray]:
             feeds = self.feeds([encoded[i] for i in positions])
             array = session.run(output, feeds).astype(np.float32, copy=False)
             return positions, array, feeds["attention_mask"]
 
-        yield from run_jobs(planned, compute, num_workers)
+        yield from run_jobs(planned, compute, self._sessions.lanes(len(planned)), self._sessions.survives)
 
     def pooled(self, output: str, encoded: Sequence[Encoded]) -> Iterator[tuple[Positions, FloatArray]]:
         """Run an output that has one row per prompt.

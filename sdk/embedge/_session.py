@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
+import io
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +22,10 @@ if TYPE_CHECKING:
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
+_CUDA_ADVICE = (
+    "Install onnxruntime-gpu in place of onnxruntime, with the CUDA and cuDNN versions that it names, "
+    "or use device='cpu'."
+)
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,33 +69,67 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def find_device(device: str) -> Device:
-    """Turn the user's word into a device that exists here.
+def find_devices(device: str | Sequence[str]) -> list[Device]:
+    """Turn the user's words into devices that exist here.
 
     Args:
-        device: "cpu", "cuda", "cuda:N" or "auto".
+        device: "cpu", "cuda", "cuda:N" or "auto"; or a list of different "cuda:N".
 
     Raises:
-        ParamsError: another word.
+        ParamsError: another word, a device twice, or a list that mixes kinds.
         ProviderUnavailableError: onnxruntime does not offer it here.
     """
+    if isinstance(device, str):
+        return [_find_device(device)]
+    words: list[Any] = list(device) if hasattr(device, "__iter__") else [device]
+    if not words:
+        raise ParamsError(
+            'device=[] names none; expected "cpu", "cuda", "auto", or a list such as ["cuda:0", "cuda:1"]'
+        )
+    found = [_find_device(word) for word in words]
+    if len({d.name for d in found}) < len(found) or (len(found) > 1 and any(d.kind == "cpu" for d in found)):
+        raise ParamsError(
+            f'device={words!r} is not possible; a list names different GPUs, as in ["cuda:0", "cuda:1"]'
+        )
+    return found
+
+
+def _find_device(device: str) -> Device:
     matched = re.fullmatch(r"(cpu|auto|cuda)(?::(\d+))?", str(device))
     if matched is None or (matched[2] and matched[1] != "cuda"):
         raise ParamsError(f'device={device!r} is not known; expected "cpu", "cuda", "cuda:N" or "auto"')
     if matched[1] == "cpu":
         return Device(kind="cpu")
+    problem = _cuda_problem()
+    if matched[1] == "auto":
+        if problem is None:
+            return Device(kind="cuda", reason="auto: onnxruntime offers CUDA, and its libraries load")
+        return Device(kind="cpu", reason=f"auto: {problem}")
+    if problem is not None:
+        raise ProviderUnavailableError(f"device={device!r} cannot be used: {problem}. {_CUDA_ADVICE}")
+    return Device(kind="cuda", index=int(matched[2] or 0))
+
+
+@functools.cache
+def _cuda_problem() -> str | None:
+    """Why CUDA cannot be used, or None. onnxruntime itself only warns, and runs on the CPU."""
     ort = import_onnxruntime()
     offered = ort.get_available_providers()
-    if matched[1] == "auto":
-        if _CUDA in offered:
-            return Device(kind="cuda", reason="auto: onnxruntime offers CUDA")
-        return Device(kind="cpu", reason="auto: this onnxruntime offers no CUDA")
     if _CUDA not in offered:
-        raise ProviderUnavailableError(
-            f"device={device!r} cannot be used: onnxruntime {ort.__version__} here offers {', '.join(offered)}, "
-            f"not {_CUDA}. Install onnxruntime-gpu in place of onnxruntime, or use device='cpu'."
-        )
-    return Device(kind="cuda", index=int(matched[2] or 0))
+        return f"onnxruntime {ort.__version__} here offers {', '.join(offered)}, not {_CUDA}"
+    if hasattr(ort, "preload_dlls"):
+        # finds the libraries of the nvidia-* wheels and of torch; says nothing where there are none
+        with contextlib.redirect_stdout(io.StringIO()):
+            ort.preload_dlls()
+    folder = Path(ort.__file__).parent / "capi"
+    try:
+        for library in sorted(folder.glob("*onnxruntime_providers_shared*")):
+            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+        for library in sorted(folder.glob("*onnxruntime_providers_cuda*")):
+            ctypes.CDLL(str(library))
+    except OSError as error:
+        return f"onnxruntime {ort.__version__} has CUDA, but its libraries do not load ({error})"
+    return None
 
 
 class Session:
@@ -107,6 +149,7 @@ class Session:
     def __init__(
         self, graph: Path, *, device: Device, threads: int, disabled_optimizers: Sequence[str] = ()
     ) -> None:
+        self.device = device
         ort = import_onnxruntime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -121,6 +164,10 @@ class Session:
                 str(graph), options, providers=providers, disabled_optimizers=list(disabled_optimizers)
             )
         except Exception as error:  # onnxruntime raises many unrelated classes
+            if device.kind == "cuda" and re.search(r"cuda|device", str(error), re.IGNORECASE):
+                raise ProviderUnavailableError(
+                    f"device={device.name!r} cannot be used: {_first_line(error)}. {_CUDA_ADVICE}"
+                ) from error
             raise SessionError(
                 f"onnxruntime {ort.__version__} cannot load {graph.name}: {_first_line(error)}. "
                 "Install a newer onnxruntime, or export the model again."
@@ -128,8 +175,7 @@ class Session:
         actual = self._session.get_providers()
         if device.execution_provider not in actual:
             raise ProviderUnavailableError(
-                f"device={device.name!r} cannot be used: onnxruntime fell back to {', '.join(actual)}. "
-                "Check the CUDA and cuDNN libraries that this onnxruntime-gpu needs, or use device='cpu'."
+                f"device={device.name!r} cannot be used: onnxruntime fell back to {', '.join(actual)}. {_CUDA_ADVICE}"
             )
 
     def run(self, output: str, feeds: Mapping[str, Any]) -> np.ndarray[Any, Any]:
@@ -143,7 +189,7 @@ class Session:
         except Exception as error:  # onnxruntime raises many unrelated classes
             shapes = {name: array.shape for name, array in feeds.items()}
             raise SessionError(
-                f"onnxruntime failed on inputs {shapes}: {_first_line(error)}. "
+                f"onnxruntime failed on {self.device.name} with inputs {shapes}: {_first_line(error)}. "
                 "If memory ran out, pass a smaller max_batch_tokens."
             ) from error
 

@@ -6,64 +6,81 @@ import functools
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
+LaneT = TypeVar("LaneT")
 JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
 
 
-def run_jobs(jobs: Sequence[JobT], compute: Callable[[JobT], ResultT], num_workers: int) -> Iterator[ResultT]:
-    """Compute jobs in several threads.
+def run_jobs(
+    jobs: Sequence[JobT],
+    compute: Callable[[LaneT, JobT], ResultT],
+    lanes: Sequence[LaneT],
+    survives: Callable[[LaneT, BaseException], bool] | None = None,
+) -> Iterator[ResultT]:
+    """Compute jobs in several threads, one per lane, dealt from one queue.
 
-    No more than num_workers results wait for the consumer. When a job fails, or the consumer stops early (an
-    exception, Ctrl-C), the workers end after the job they are at.
+    No more than one result per lane waits for the consumer. When a job fails for good, or the consumer stops early
+    (an exception, Ctrl-C), the threads end after the job they are at.
 
     Args:
         jobs: taken in this order.
-        compute: called from the workers.
-        num_workers: threads; with 1, or with one job or none, everything runs in the caller's.
+        compute: called with a thread's lane and a job.
+        lanes: what each thread computes with; with one lane, or with one job or none, all runs in the caller's thread.
+        survives: whether the run goes on without a lane whose job raised; the job is then done by another lane.
+            None: it never does.
 
     Yields:
         Results in the order in which they finish.
     """
-    if num_workers == 1 or len(jobs) <= 1:
-        yield from map(compute, jobs)
+    if len(lanes) == 1 or len(jobs) <= 1:
+        for job in jobs:
+            yield compute(lanes[0], job)
         return
+    pending: queue.SimpleQueue[JobT | _Stop] = queue.SimpleQueue()
+    for job in jobs:
+        pending.put(job)
+    finished: queue.SimpleQueue[ResultT | _LaneFailure[LaneT, JobT]] = queue.SimpleQueue()
+    room = threading.Semaphore(len(lanes))
     stopped = threading.Event()
-    pending = iter(jobs)
-    taking = threading.Lock()
-    finished: queue.SimpleQueue[ResultT | _Failure] = queue.SimpleQueue()
-    room = threading.Semaphore(num_workers)
 
-    def work() -> None:
+    def work(lane: LaneT) -> None:
         while True:
             room.acquire()
-            with taking:
-                job = next(pending, _NO_JOB)
-            if stopped.is_set() or isinstance(job, _NoJob):
+            job = pending.get()
+            if stopped.is_set() or isinstance(job, _Stop):
                 return
             try:
-                finished.put(compute(job))
+                finished.put(compute(lane, job))
             except BaseException as error:
-                finished.put(_Failure(error))
+                finished.put(_LaneFailure(error, lane, job))
                 return
 
     workers = [
-        threading.Thread(target=work, name=f"embedge-worker-{i}", daemon=True)
-        for i in range(min(num_workers, len(jobs)))
+        threading.Thread(target=work, args=(lane,), name=f"embedge-worker-{i}", daemon=True)
+        for i, lane in enumerate(lanes[: len(jobs)])
     ]
     for worker in workers:
         worker.start()
+    left, alive = len(jobs), len(workers)
     try:
-        for _ in range(len(jobs)):
+        while left:
             result = finished.get()
-            if isinstance(result, _Failure):
-                raise result.error
             room.release()
+            if isinstance(result, _LaneFailure):
+                alive -= 1
+                if alive == 0 or survives is None or not survives(result.lane, result.error):
+                    raise result.error
+                pending.put(result.job)
+                continue
+            left -= 1
             yield result
     finally:
         stopped.set()
+        for _ in workers:
+            pending.put(_Stop())
         room.release(len(workers))
         for worker in workers:
             worker.join()
@@ -111,8 +128,12 @@ class _Failure:
         self.error = error
 
 
-class _NoJob:
+class _LaneFailure(Generic[LaneT, JobT]):
+    def __init__(self, error: BaseException, lane: LaneT, job: JobT) -> None:
+        self.error = error
+        self.lane = lane
+        self.job = job
+
+
+class _Stop:
     pass
-
-
-_NO_JOB = _NoJob()

@@ -75,6 +75,8 @@ class EdgeModel:
         model: a bundle's folder, or its name in the local store. Never looked up on a network.
         task: task of `encode` where a call names none; None means the bundle's first.
         device: "cpu", "cuda", "cuda:N", or "auto", which says in `info` what it chose. "cuda" never falls back.
+            A list such as ["cuda:0", "cuda:1"] deals the batches of each call to all of them; a device that fails is
+            named in `lost_devices` and its batches are done by the others.
         variant: "fp32", "int8" … as listed by `embedge inspect`, or "auto".
         pooler_config: overrides the bundle's pooling defaults.
         pooling_plugin: registered pooling for the task "plugin"; None means the one that the bundle names.
@@ -100,7 +102,7 @@ class EdgeModel:
         model: PathLike,
         *,
         task: Task | None = None,
-        device: str = "auto",
+        device: str | Sequence[str] = "auto",
         variant: str = "auto",
         pooler_config: PoolerConfig | None = None,
         pooling_plugin: str | None = None,
@@ -146,6 +148,11 @@ class EdgeModel:
         self._model_config = engine.model_config
         self._lock = threading.Lock()
         self._num_requests = 0
+
+    @property
+    def lost_devices(self) -> tuple[str, ...]:
+        """Devices that failed since the model was loaded, while others went on."""
+        return tuple(self._open().sessions.lost_devices)
 
     @property
     def model_config(self) -> ModelConfig:
