@@ -30,6 +30,7 @@ from embedge.manifest import (
     fingerprint,
 )
 from embedge_export.checkpoint import Checkpoint
+from embedge_export.companions import write_companions
 from embedge_export.source import hash_weights, read_checkpoint
 from embedge_export.spec import ExportSpec, Progress
 from embedge_export.write import check_target, commit, file_records, save_dense, save_graph, staging
@@ -95,6 +96,7 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             from embedge_export.verify import built_in_inputs, make_cases, make_probes, verify_variant
 
             (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
+            write_companions(checkpoint, tokenization, folder)
             file, data_files = save_graph(graph, folder, "model")
             del graph
             reference = Reference(model, checkpoint, tokenization)
