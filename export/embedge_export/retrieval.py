@@ -23,21 +23,24 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from embedge._types import FloatArray
+from embedge._types import FloatArray, IntArray
 from embedge.errors import ExportError
 
 PACKAGES = ("numpy", "onnx", "msgspec")
 """Installed with the exporter, apart from torch and transformers, whose sources take too long to read."""
 
 MIN_DOCUMENTS = 2000
-QUICK_DOCUMENTS = 500
-"""How many documents the export's gate uses: the full set takes MiniLM 15 s a variant on two cores."""
+CANDIDATES = 8
+"""Documents that a reranker sees for each query."""
+
+QUICK_DOCUMENTS = 400
+"""How many documents the export's gate uses: the full set takes MiniLM half a minute a variant on two cores."""
 
 _QUERY_CHARS = (15, 200)
-_DOCUMENT_CHARS = (80, 400)
+_DOCUMENT_CHARS = (80, 320)
 _MIN_WORDS = 4
+_WORD = re.compile(r"[a-z]{3,}")
 _UNDERLINE = re.compile(r"[-=~^]{3,}")
-_CANDIDATES = 8
 # tests and tools say little; the underscored ones repeat the docstrings of their public twins
 _SKIPPED = {
     "test", "tests", "idlelib", "lib2to3", "turtledemo", "tkinter", "ensurepip", "pydoc_data", "encodings",
@@ -51,7 +54,7 @@ class RetrievalSet(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         queries: first paragraphs.
-        documents: what follows them, cut to at most 400 characters at a word's end.
+        documents: what follows them, cut to at most 320 characters at a word's end.
         sha256: of all texts in order.
     """
 
@@ -98,20 +101,24 @@ def built_in_set() -> RetrievalSet:
     return _make(pairs)
 
 
-def rank_of_answer(similarities: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Rank of document i among all documents for query i, from 1; equal similarities count against it.
+def ranks_of_answers(
+    similarities: FloatArray, answers: IntArray | None = None
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Rank of each query's answer among all its documents, from 1; equal similarities count against it.
 
     Args:
-        similarities: (num_queries, num_documents), num_documents >= num_queries.
+        similarities: (num_queries, num_documents).
+        answers: (num_queries,) column of each answer; None means document i for query i.
     """
-    answers = similarities.diagonal()[:, None]
+    rows = np.arange(len(similarities))
+    of_answers = similarities[rows, rows if answers is None else answers][:, None]
     # nothing is known of NaN, so it must not rank first
-    return (~(similarities < answers)).sum(axis=1).astype(np.int64)
+    return (~(similarities < of_answers)).sum(axis=1).astype(np.int64)
 
 
-def retrieval_figures(similarities: FloatArray) -> RetrievalFigures:
-    """Judge similarities of shape (num_queries, num_documents), where document i answers query i."""
-    ranks = rank_of_answer(similarities)
+def retrieval_figures(similarities: FloatArray, answers: IntArray | None = None) -> RetrievalFigures:
+    """Judge similarities of shape (num_queries, num_documents); see `ranks_of_answers`."""
+    ranks = ranks_of_answers(similarities, answers)
     found = ranks <= 10
     return RetrievalFigures(
         ndcg_10=float(np.where(found, 1 / np.log2(1 + ranks), 0.0).mean()),
@@ -121,22 +128,26 @@ def retrieval_figures(similarities: FloatArray) -> RetrievalFigures:
 
 
 def candidates(texts: RetrievalSet, num_queries: int) -> list[tuple[str, str]]:
-    """Pairs for a reranker: each query with its answer first, then with seven other documents.
+    """Pairs for a reranker: each query with its answer, then with the seven documents that share most with it.
 
     Args:
         texts: the set.
         num_queries: how many queries, from the first.
 
     Returns:
-        8 * num_queries (query, document), query by query.
+        8 * num_queries (query, document), query by query; words that few documents have count more.
     """
-    size = len(texts.documents)
-    step = size // _CANDIDATES
-    return [
-        (texts.queries[i], texts.documents[(i + k * step) % size])
-        for i in range(min(num_queries, size))
-        for k in range(_CANDIDATES)
-    ]
+    words = [set(_WORD.findall(document.lower())) for document in texts.documents]
+    frequency = Counter(word for document in words for word in document)
+    pairs = []
+    for answer, query in enumerate(texts.queries[:num_queries]):
+        asked = set(_WORD.findall(query.lower()))
+        shared = [sum(1 / frequency[word] for word in sorted(asked & document)) for document in words]
+        others = sorted(
+            (index for index in range(len(words)) if index != answer), key=lambda i: (-shared[i], i)
+        )
+        pairs += [(query, texts.documents[index]) for index in (answer, *others[: CANDIDATES - 1])]
+    return pairs
 
 
 def _make(pairs: Sequence[tuple[str, str]]) -> RetrievalSet:

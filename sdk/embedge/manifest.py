@@ -157,6 +157,49 @@ class GraphSpec(_Part, frozen=True, kw_only=True):
     token: str | None = None
 
 
+class EndToEnd(_Part, frozen=True, kw_only=True):
+    """What a variant answers to the built-in retrieval set through the SDK, against a float32 reference.
+
+    Figures that a kind of model does not have are absent. Vectors are compared as a user gets them.
+
+    Attributes:
+        reference: "torch", or "fp32" for the bundle's variant of that name, itself compared with torch.
+        num_compared: texts or pairs that both answered.
+        texts_sha256: of the texts that were asked, which come from the Python and numpy at export.
+        batch_invariance: "exact" if no answer depends on the rest of its batch by more than 1e-6.
+        max_batch_diff: largest absolute difference between a text alone and the same text in a batch.
+        cosine_min, cosine_mean: embedders, over the texts compared.
+        top_10_overlap: embedders, share of each query's ten nearest documents that the reference has as well.
+        num_documents: documents searched, or per query for rerankers.
+        ndcg_10, recall_10, mrr: how well the known answers are found.
+        reference_ndcg_10: the same of the reference.
+        spearman: embedders, correlation of cosines with the graded similarity set.
+        rank_correlation: rerankers, Kendall's tau over the pairs of scores that the reference holds apart.
+        max_score_diff: rerankers, as a share of the reference's range of scores where that is more than 1.
+        label_agreement: classifiers, share of the texts that the reference decides clearly.
+        max_prob_diff: classifiers, largest absolute difference of any probability.
+    """
+
+    reference: Literal["torch", "fp32"]
+    num_compared: int
+    texts_sha256: Sha256
+    batch_invariance: Literal["exact", "batch-dependent"]
+    max_batch_diff: float
+    cosine_min: float | None = None
+    cosine_mean: float | None = None
+    top_10_overlap: float | None = None
+    num_documents: int | None = None
+    ndcg_10: float | None = None
+    recall_10: float | None = None
+    mrr: float | None = None
+    reference_ndcg_10: float | None = None
+    spearman: float | None = None
+    rank_correlation: float | None = None
+    max_score_diff: float | None = None
+    label_agreement: float | None = None
+    max_prob_diff: float | None = None
+
+
 class Fidelity(_Part, frozen=True, kw_only=True):
     """How close a variant came to the float32 torch reference at export, through the SDK.
 
@@ -165,6 +208,7 @@ class Fidelity(_Part, frozen=True, kw_only=True):
         max_abs_diff: largest absolute difference of any component, not normalised.
         cosine_min, cosine_mean: over the texts; absent for logits.
         max_batch_diff: largest absolute difference between a text alone and the same text in a batch.
+        end_to_end: what its gate was judged by; None where the export measured no more than the above.
     """
 
     num_texts: int
@@ -172,6 +216,7 @@ class Fidelity(_Part, frozen=True, kw_only=True):
     max_batch_diff: float
     cosine_min: float | None = None
     cosine_mean: float | None = None
+    end_to_end: EndToEnd | None = None
 
 
 class Variant(_Part, frozen=True, kw_only=True):
@@ -234,7 +279,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
         plugin: name of the registered pooling that task "plugin" needs.
         variants: graphs by name ("fp32", "fp16", "int8" …).
         files: every file of the bundle except manifest.json, by path with forward slashes.
-        source, exporter: where the bundle came from; exporter maps package names to versions.
+        source, exporter: where the bundle came from; exporter maps package names to versions,
+            and files of code that the checkpoint brought to their sha256.
         fingerprint: `fingerprint(manifest)`.
     """
 

@@ -10,9 +10,10 @@ import pytest
 from embedge_export.retrieval import (
     MIN_DOCUMENTS,
     QUICK_DOCUMENTS,
+    RetrievalSet,
     built_in_set,
     candidates,
-    rank_of_answer,
+    ranks_of_answers,
     retrieval_figures,
 )
 from embedge_export.similarity import GRADED_PAIRS, kendall, spearman
@@ -25,7 +26,7 @@ def test_the_set_is_large_and_every_answer_is_unambiguous():
     assert len(set(texts.documents)) == len(texts.documents)
     for query, document in zip(texts.queries, texts.documents, strict=True):
         assert query.lower().rstrip(".") not in document.lower()
-        assert 80 <= len(document) <= 400
+        assert 80 <= len(document) <= 320
         assert query == " ".join(query.split())
 
 
@@ -58,7 +59,7 @@ def test_figures_follow_from_the_ranks():
     similarities[1, 1:3] = 0.5, 0.6
     similarities[2] = np.arange(12) + 1.0
     similarities[2, 2] = 0.0
-    assert rank_of_answer(similarities).tolist() == [1, 2, 12]
+    assert ranks_of_answers(similarities).tolist() == [1, 2, 12]
     figures = retrieval_figures(similarities)
     assert figures.ndcg_10 == pytest.approx((1 + 1 / np.log2(3)) / 3)
     assert figures.recall_10 == pytest.approx(2 / 3)
@@ -78,6 +79,20 @@ def test_candidates_put_the_answer_first():
     assert len(pairs) == 40
     assert pairs[8] == (texts.queries[1], texts.documents[1])
     assert len({document for _, document in pairs[8:16]}) == 8
+
+
+def test_the_other_candidates_share_words_with_the_query():
+    texts = RetrievalSet(
+        queries=("sort a list in place", "open a file"),
+        documents=(
+            "keeps order",
+            "writes bytes",
+            *(f"nothing {i}" for i in range(8)),
+            "places a sorted list",
+        ),
+        sha256="",
+    )
+    assert [document for _, document in candidates(texts, 1)][:2] == ["keeps order", "places a sorted list"]
 
 
 def test_the_similarity_set_uses_the_whole_scale():
