@@ -69,6 +69,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         hidden_size: size of the hidden states.
         vocab_size: rows of the embedding matrix.
         weights: weight files by their path in the checkpoint, with their hashes.
+        code: Python files that loading it runs, likewise.
+        settings: its small files, likewise.
         max_positions: longest sequence that the position embeddings were made for; None without a limit.
         stated_max_seq_len: limit that the caller or sentence_bert_config.json states.
         lowercase: lower-case the text first.
@@ -78,7 +80,6 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         score_tokens: what a causal reranker compares, in words; score_ids by id: yes, and no if there is one.
         template_options: what sentence-transformers passes to the chat template besides the messages.
         step_tag: text of a process reward model's step token.
-        trust_remote_code: run the checkpoint's own code.
         pooling, normalize, sparse, head, template, late_interaction, prompts, default_prompt_name, matryoshka,
             similarity: as in the manifest.
     """
@@ -93,6 +94,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     hidden_size: int
     vocab_size: int
     weights: dict[str, str]
+    code: dict[str, str] = msgspec.field(default_factory=dict)
+    settings: dict[str, str] = msgspec.field(default_factory=dict)
     max_positions: int | None = None
     stated_max_seq_len: int | None = None
     lowercase: bool = False
@@ -104,7 +107,6 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     score_ids: tuple[int, ...] = ()
     template_options: dict[str, bool | int | str] = msgspec.field(default_factory=dict)
     step_tag: str | None = None
-    trust_remote_code: bool = False
     pooling: PoolingSpec | None = None
     normalize: bool = False
     head: HeadSpec | None = None
@@ -121,14 +123,14 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         return self.kind == "sparse"
 
     @property
+    def trust_remote_code(self) -> bool:
+        """Loading it runs its own code; source.py refuses to read it where the caller does not trust it."""
+        return bool(self.code)
+
+    @property
     def is_decoder(self) -> bool:
         """A causal architecture: heads read the last token, and only the base model is traced."""
         return self.family.pooling == "LAST"
-
-    @property
-    def weight_folders(self) -> list[Path]:
-        """Folders that hold weights."""
-        return list(dict.fromkeys([self.transformer, *(module.folder for module in self.dense)]))
 
     @property
     def embedding_size(self) -> int | None:

@@ -109,8 +109,6 @@ def run(args: argparse.Namespace) -> int:
         trust_remote_code=args.trust_remote_code,
         force=args.force,
     )
-    if args.trust_remote_code:
-        _say("warning   the checkpoint's own Python code will run on this machine (--trust-remote-code)")
     from embedge_export.pipeline import export
 
     target = export(spec, None if args.quiet else _report)

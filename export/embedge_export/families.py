@@ -12,7 +12,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     """Facts that the checkpoint's files do not state.
 
     Attributes:
-        pooling: mode where no sentence-transformers file names one.
+        pooling: mode where no sentence-transformers file names one; None where the caller has to.
         position_offset: positions of max_position_embeddings that no token can use.
         padding_side: side that suits the position embeddings; None leaves it to the tokenizer.
         bounded_positions: max_position_embeddings is the size of a table, so that no text can be longer, whatever
@@ -22,7 +22,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
         default_max_seq_len: limit where neither config nor tokenizer states one.
     """
 
-    pooling: PoolingMode = "CLS"
+    pooling: PoolingMode | None = "CLS"
     position_offset: int = 0
     padding_side: Side | None = "right"
     bounded_positions: bool = True
@@ -63,17 +63,29 @@ FAMILIES: dict[str, Family] = {
 }
 """Architectures that tests/export/test_export_architectures.py exports and verifies."""
 
+REMOTE: dict[str, Family] = {
+    "new": _RELATIVE,  # GTE-new
+    "nomic_bert": msgspec.structs.replace(_RELATIVE, pooling="MEAN"),
+}
+"""Architectures whose code comes with the checkpoint; others of that sort are taken as _UNKNOWN."""
+
+_UNKNOWN = msgspec.structs.replace(_RELATIVE, pooling=None)
+
 STATIC = Family(pooling="MEAN", padding_side="right", bounded_positions=False, default_max_seq_len=1_000_000)
 """Static embeddings have no architecture, and no limit."""
 
 
-def family_of(model_type: str) -> Family:
+def family_of(model_type: str, *, remote: bool = False) -> Family:
     """Look an architecture up.
+
+    Args:
+        model_type: as its config states it.
+        remote: its code comes with the checkpoint, whatever transformers has under the same name.
 
     Raises:
         ExportError: it is not in the table.
     """
-    family = FAMILIES.get(model_type)
+    family = REMOTE.get(model_type, _UNKNOWN) if remote else FAMILIES.get(model_type)
     if family is None:
         raise ExportError(
             f"model_type {model_type!r} is not an architecture that embedge knows; expected one of "

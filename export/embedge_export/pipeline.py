@@ -13,7 +13,7 @@ import msgspec
 
 from embedge import store
 from embedge._version import __version__
-from embedge.errors import ExportError, MissingExtraError
+from embedge.errors import MissingExtraError
 from embedge.manifest import (
     MANIFEST_FILE,
     PROBES_FILE,
@@ -30,8 +30,9 @@ from embedge.manifest import (
     fingerprint,
 )
 from embedge_export.checkpoint import Checkpoint
+from embedge_export.checksums import check_unchanged
 from embedge_export.companions import write_companions
-from embedge_export.source import hash_weights, read_checkpoint
+from embedge_export.source import read_checkpoint
 from embedge_export.spec import ExportSpec, Progress
 from embedge_export.write import check_target, commit, file_records, save_dense, save_graph, staging
 
@@ -117,11 +118,7 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
         with stages.stage("verify"):
             cases = make_cases(reference, inputs)
             fidelity = verify_variant(folder, "fp32", cases, gate)
-            if checkpoint.weights != hash_weights(checkpoint.repository.folder, checkpoint.weight_folders):
-                raise ExportError(
-                    f"the weights of {checkpoint.repository.name} changed during the export; "
-                    "expected the same files from start to end. Export again when they are complete."
-                )
+            check_unchanged(checkpoint)
             left_out = len(inputs) - len(cases)
             stages.detail = (
                 f"fp32: {fidelity.num_texts} texts, largest difference {fidelity.max_abs_diff:.1e}, "
@@ -205,7 +202,11 @@ def _manifest(
             revision=repository.revision,
             licence=repository.licence,
         ),
-        exporter={"embedge": __version__, **{package: metadata.version(package) for package in _PACKAGES}},
+        exporter={
+            "embedge": __version__,
+            **{package: metadata.version(package) for package in _PACKAGES},
+            **checkpoint.code,
+        },
         fingerprint=_NO_FINGERPRINT,
     )
     return msgspec.structs.replace(manifest, fingerprint=fingerprint(manifest))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
-from embedge._types import Task
+from embedge._types import PoolingMode, Task
 from embedge.errors import ExportError
 from embedge.manifest import HeadSpec, PoolingSpec, Similarity
 from embedge_export.checkpoint import Checkpoint, Kind
+from embedge_export.checksums import hash_settings, hash_weights
 from embedge_export.classifiers import read_head, score_activation
 from embedge_export.families import STATIC, Family, family_of
 from embedge_export.modules import DenseModule, Modules, read_modules
+from embedge_export.remote_code import announce, find_code
 from embedge_export.repository import Repository, open_repository, read_json, weight_files
 from embedge_export.rerankers import COLBERT_METADATA, read_late_settings, read_score_tokens
 from embedge_export.spec import ExportSpec
@@ -47,6 +48,7 @@ def read_checkpoint(spec: ExportSpec) -> Checkpoint:
         ExportError: the checkpoint is unsafe, incomplete, contradictory or of a kind that embedge does not know.
     """
     repository = open_repository(spec)
+    settings = hash_settings(repository.folder)
     modules = read_modules(repository.folder)
     stated = read_json(repository.folder, "config_sentence_transformers.json")
     transformer = modules.folder if modules else repository.folder
@@ -61,6 +63,7 @@ def read_checkpoint(spec: ExportSpec) -> Checkpoint:
         prompts={**(stated.get("prompts") or {}), **spec.prompts},
         default_prompt_name=spec.default_prompt_name or stated.get("default_prompt_name"),
         similarity=_similarity(stated.get("similarity_fn_name")),
+        settings=settings,
     )
     _check_task(spec, checkpoint)
     _check_prompts(checkpoint)
@@ -68,19 +71,6 @@ def read_checkpoint(spec: ExportSpec) -> Checkpoint:
     if size is None:
         return checkpoint
     return msgspec.structs.replace(checkpoint, matryoshka=_matryoshka(spec, raw, size))
-
-
-def hash_weights(folder: Path, modules: list[Path]) -> dict[str, str]:
-    """Hash the weight files of a checkpoint, by their path in it."""
-    hashes = {}
-    for module in modules:
-        for path in weight_files(module):
-            digest = hashlib.sha256()
-            with path.open("rb") as stream:
-                while chunk := stream.read(1 << 20):
-                    digest.update(chunk)
-            hashes[path.relative_to(folder).as_posix()] = digest.hexdigest()
-    return hashes
 
 
 def _kind(
@@ -133,13 +123,11 @@ def _read_transformer(
             f"{repository.name} has no config.json; expected a Hugging Face checkpoint. "
             "Pass the folder that save_pretrained wrote."
         )
-    if "auto_map" in raw and not spec.trust_remote_code:
-        raise ExportError(
-            f"{repository.name} brings its own Python code (auto_map in config.json), which exporting would run; "
-            "expected an architecture of transformers. Read the code, then pass --trust-remote-code."
-        )
-    config = _config(transformer, spec.trust_remote_code)
-    family = family_of(str(config.model_type))
+    code = find_code(repository, transformer, trusted=spec.trust_remote_code)
+    if code:
+        announce(repository, code)
+    config = _config(transformer, bool(code))
+    family = family_of(str(config.model_type), remote=bool(code))
     architectures = raw.get("architectures") or [type(config).__name__.replace("Config", "Model")]
     positions = getattr(config, "max_position_embeddings", None)
     settings = modules.settings if modules else {}
@@ -182,7 +170,7 @@ def _read_transformer(
         stated_max_seq_len=spec.max_seq_len or _positive(settings.get("max_seq_length")),
         lowercase=bool(settings.get("do_lower_case", False)),
         weights=hash_weights(repository.folder, list(dict.fromkeys(folders))),
-        trust_remote_code=spec.trust_remote_code,
+        code=code,
         **facts,
     )
 
@@ -238,7 +226,7 @@ def _config(folder: Path, trust_remote_code: bool) -> Any:
 def _embedding_facts(
     spec: ExportSpec, modules: Modules | None, family: Family, hidden_size: int
 ) -> dict[str, Any]:
-    modes = spec.pooling or (modules.pooling if modules else ()) or (family.pooling,)
+    modes = spec.pooling or (modules.pooling if modules else ()) or _default_pooling(family)
     if {"ALL", "STEP"} & set(modes):
         raise ExportError(f"pooling {', '.join(modes)} gives no embedding; expected modes that give one row")
     dense = modules.dense if modules else ()
@@ -258,6 +246,15 @@ def _embedding_facts(
         "dense": dense,
         "normalize": normalize if spec.normalize is None else spec.normalize,
     }
+
+
+def _default_pooling(family: Family) -> tuple[PoolingMode, ...]:
+    if family.pooling is None:
+        raise ExportError(
+            "neither modules.json nor the architecture says how tokens become an embedding; expected a Pooling module. "
+            "Pass --pooling MEAN, or what the model's card states."
+        )
+    return (family.pooling,)
 
 
 def _late_facts(

@@ -1,4 +1,4 @@
-"""torch to ONNX through optimum: the general route, for every architecture that optimum describes."""
+"""torch to ONNX: through optimum where it describes the architecture, by torch.onnx itself where it does not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from embedge.errors import ExportError
 from embedge_export.checkpoint import Checkpoint, Kind
-from embedge_export.outputs import HIDDEN, traces_base
+from embedge_export.outputs import HIDDEN, LOGITS, traces_base
+from embedge_export.plain_trace import trace_plainly
 from embedge_export.weights import quiet
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
         A graph with inputs named as in the manifest and one output, last_hidden_state or logits.
 
     Raises:
-        ExportError: optimum has no description of the architecture, or tracing failed.
+        ExportError: tracing failed.
     """
     import onnx
     from optimum.exporters.onnx import export
@@ -52,10 +53,11 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
     path = scratch / "trace.onnx"
     try:
         with quiet():
-            if checkpoint.family.encoder_only:
-                _trace_plainly(model, path, opset)
+            constructor = _describe(checkpoint, task)
+            if constructor is None:
+                output = HIDDEN if task == "feature-extraction" else LOGITS
+                trace_plainly(model, output, path, opset)
             else:
-                constructor = _describe(checkpoint, task)
                 export(model, constructor(_config(model)), path, opset=opset, disable_dynamic_axes_fix=True)
     except (OSError, ExportError):
         raise
@@ -71,37 +73,18 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
 
 
 def _describe(checkpoint: Checkpoint, task: str) -> Any:
+    """What optimum knows of an architecture; None where it has none that fits."""
     from optimum.exporters.tasks import TasksManager
 
+    # it knows encoder-decoders only as a whole, and code of a checkpoint only by a name that may mean something else
+    if checkpoint.family.encoder_only or checkpoint.code:
+        return None
     try:
         return TasksManager.get_exporter_config_constructor(
             "onnx", model_type=checkpoint.model_type, task=task, library_name="transformers"
         )
-    except (KeyError, ValueError) as error:
-        raise ExportError(
-            f"optimum cannot export {task} of model_type {checkpoint.model_type!r}; "
-            "expected an architecture that it describes. Open an issue with the model's name."
-        ) from error
-
-
-def _trace_plainly(model: torch.nn.Module, path: Path, opset: int) -> None:
-    """Trace the encoder half of an encoder-decoder, which optimum describes only together with its decoder."""
-    import torch
-
-    example = torch.ones((2, 16), dtype=torch.int64)
-    axes = {0: "batch_size", 1: "sequence_length"}
-    names = ["input_ids", "attention_mask"]
-    with torch.no_grad():
-        torch.onnx.export(
-            model,
-            (example, example),
-            str(path),
-            input_names=names,
-            output_names=[HIDDEN],
-            dynamic_axes=dict.fromkeys([*names, HIDDEN], axes),
-            opset_version=opset,
-            dynamo=False,
-        )
+    except (KeyError, ValueError):
+        return None
 
 
 def _config(model: torch.nn.Module) -> Any:

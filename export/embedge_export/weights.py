@@ -44,8 +44,10 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
     import transformers
     from safetensors import SafetensorError
 
-    name = checkpoint.family.encoder_only or LOADERS[checkpoint.kind]
-    loader = getattr(transformers, str(name))
+    name = LOADERS[checkpoint.kind]
+    if name == "AutoModel" and checkpoint.family.encoder_only:
+        name = checkpoint.family.encoder_only
+    loader = getattr(transformers, name)
     options: dict[str, Any] = {"trust_remote_code": True} if checkpoint.trust_remote_code else {}
     if checkpoint.model_type == "modernbert":
         options["reference_compile"] = False
@@ -68,10 +70,10 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
         ) from error
     _check_fit(model, info, checkpoint.transformer)
     _check_finite((key, value) for key, value in model.state_dict().items() if not key.startswith(_UNUSED))
-    embedding = model.get_input_embeddings().weight
-    if embedding.shape[0] != checkpoint.vocab_size:
+    rows = _embedding_rows(model)
+    if rows not in (None, checkpoint.vocab_size):
         raise ExportError(
-            f"config.json states vocab_size {checkpoint.vocab_size}, the embedding has {embedding.shape[0]} rows; "
+            f"config.json states vocab_size {checkpoint.vocab_size}, the embedding has {rows} rows; "
             "expected equal numbers. Restore config.json from the model's origin."
         )
     loaded: torch.nn.Module = model.eval()
@@ -150,6 +152,13 @@ def _stored_shape(folder: Path, key: str) -> tuple[int, ...] | None:
                 if name == key or name.endswith(f".{key}") or key.endswith(f".{name}"):
                     return tuple(weights.get_slice(name).get_shape())
     return None
+
+
+def _embedding_rows(model: Any) -> int | None:
+    try:
+        return int(model.get_input_embeddings().weight.shape[0])
+    except (NotImplementedError, AttributeError):  # remote code need not say which layer it is
+        return None
 
 
 def _check_fit(model: Any, info: dict[str, Any], folder: Path) -> None:
