@@ -1,0 +1,171 @@
+"""Find and replace products and table look-ups in an ONNX graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class Product(msgspec.Struct, frozen=True, kw_only=True):
+    """A product of activations with a stored matrix, or a look-up in a stored table.
+
+    Attributes:
+        node: position in the graph's list of nodes.
+        rows: name of the activations, or of the indices.
+        matrix: name of the float32 initialiser, (in_features, out_features) or (num_rows, size).
+        output: name of the result.
+        bias: name of what a Gemm adds.
+    """
+
+    node: int
+    rows: str
+    matrix: str
+    output: str
+    bias: str | None = None
+
+
+class GraphEditor:
+    """A graph whose nodes are replaced by their position; weights that nobody reads any more go at the end."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self._graph = model.graph
+        self._replaced: dict[int, list[onnx.NodeProto]] = {}
+        self._inserted: dict[int, list[onnx.NodeProto]] = {}
+        self._weights = {tensor.name: tensor for tensor in self._graph.initializer}
+
+    @classmethod
+    def copy(cls, model: onnx.ModelProto) -> GraphEditor:
+        """An editor of a copy; the model stays as it is."""
+        import onnx
+
+        copied = onnx.ModelProto()
+        copied.CopyFrom(model)
+        return cls(copied)
+
+    def products(self, smallest: int) -> list[Product]:
+        """MatMul and Gemm nodes whose second factor is a stored float32 matrix of at least so many values.
+
+        A matrix that several nodes multiply with is left alone, and so is one that is stored transposed.
+        """
+        found = []
+        uses = Counter(name for node in self._graph.node for name in node.input)
+        for position, node in enumerate(self._graph.node):
+            if node.op_type not in ("MatMul", "Gemm") or node.domain:
+                continue
+            tensor = self._weights.get(node.input[1])
+            if tensor is None or tensor.data_type != 1 or len(tensor.dims) != 2:
+                continue
+            if uses[tensor.name] > 1 or tensor.dims[0] * tensor.dims[1] < smallest:
+                continue
+            bias = None
+            if node.op_type == "Gemm":
+                stated = {attribute.name: attribute for attribute in node.attribute}
+                plain = all(stated[n].f == 1 for n in ("alpha", "beta") if n in stated)
+                straight = all(stated[n].i == 0 for n in ("transA", "transB") if n in stated)
+                if not (plain and straight):
+                    continue
+                bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
+            found.append(
+                Product(
+                    node=position, rows=node.input[0], matrix=tensor.name, output=node.output[0], bias=bias
+                )
+            )
+        return found
+
+    def tables(self, fewest_rows: int) -> list[Product]:
+        """Gather nodes along the first axis of a stored float32 table that nothing else reads."""
+        uses = Counter(name for node in self._graph.node for name in node.input)
+        found = []
+        for position, node in enumerate(self._graph.node):
+            tensor = self._weights.get(node.input[0]) if node.op_type == "Gather" else None
+            if tensor is None or tensor.data_type != 1 or len(tensor.dims) != 2 or uses[tensor.name] > 1:
+                continue
+            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+            if axis == 0 and tensor.dims[0] >= fewest_rows:
+                found.append(
+                    Product(node=position, rows=node.input[1], matrix=tensor.name, output=node.output[0])
+                )
+        return found
+
+    def float_weights(self, smallest: int) -> list[str]:
+        """Names of the float32 initialisers of at least so many values."""
+        return [n for n, t in self._weights.items() if t.data_type == 1 and int(np.prod(t.dims)) >= smallest]
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """Values of an initialiser."""
+        from onnx import numpy_helper
+
+        return numpy_helper.to_array(self._weights[name])
+
+    def weight(self, name: str, values: npt.ArrayLike) -> str:
+        """Store an initialiser, once; returns its name."""
+        from onnx import numpy_helper
+
+        if name not in self._weights:
+            tensor = numpy_helper.from_array(np.asarray(values), name)
+            self._graph.initializer.append(tensor)
+            self._weights[name] = tensor
+        return name
+
+    def node(
+        self, op_type: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: object
+    ) -> onnx.NodeProto:
+        """A node that is named after its output."""
+        from onnx import helper
+
+        return helper.make_node(op_type, list(inputs), [output], name=output, domain=domain, **attributes)
+
+    def insert(self, position: int, nodes: Iterable[onnx.NodeProto]) -> None:
+        """Put nodes before the node at a position."""
+        self._inserted.setdefault(position, []).extend(nodes)
+
+    def replace(self, position: int, nodes: Iterable[onnx.NodeProto]) -> None:
+        """Put nodes in place of the node at a position."""
+        self._replaced[position] = list(nodes)
+
+    def widen(self, name: str, stored: str) -> None:
+        """Read an initialiser from a stored half-precision one."""
+        self.insert(0, [self.node("Cast", [stored], name, to=1)])
+        del self._weights[name]
+
+    def expose(self, names: Iterable[str]) -> None:
+        """Make tensors outputs of the graph."""
+        from onnx import helper
+
+        existing = {value.name for value in self._graph.output}
+        self._graph.output.extend(helper.make_empty_tensor_value_info(n) for n in names if n not in existing)
+
+    def require_contrib_ops(self) -> None:
+        """State that onnxruntime's own operators are used."""
+        from onnx import helper
+
+        if not any(opset.domain == "com.microsoft" for opset in self.model.opset_import):
+            self.model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+
+    def serialize(self) -> bytes:
+        """The model as it stands."""
+        data: bytes = self.model.SerializeToString()
+        return data
+
+    def finish(self) -> onnx.ModelProto:
+        """Carry out the replacements, and drop the weights that nothing reads."""
+        nodes: list[onnx.NodeProto] = []
+        for position, node in enumerate(self._graph.node):
+            nodes += self._inserted.get(position, [])
+            nodes += self._replaced.get(position, [node])
+        read = {name for node in nodes for name in node.input} | {value.name for value in self._graph.output}
+        written = {name for node in nodes for name in node.output}
+        kept = [t for t in self._graph.initializer if t.name in read and t.name not in written]
+        del self._graph.node[:], self._graph.initializer[:], self._graph.value_info[:]
+        self._graph.node.extend(nodes)
+        self._graph.initializer.extend(kept)
+        return self.model
