@@ -104,7 +104,7 @@ def questions(
     if kind == "embed":
         return Questions(
             kind=kind,
-            task="embed",
+            task="embed" if "embed" in manifest.tasks else "token_embed",
             texts=texts,
             query_prompt=next((name for name in _QUERY_PROMPTS if name in manifest.prompts), None),
             document_prompt=next((name for name in _DOCUMENT_PROMPTS if name in manifest.prompts), None),
@@ -186,7 +186,8 @@ def ask_torch(reference: Reference, manifest: Manifest, asked: Questions) -> Ans
         answer = reference.answer(query, document)
         if answer is None:
             return None
-        rows.append(finish(np.atleast_2d(answer[asked.task])))
+        finished = finish(np.atleast_2d(answer[asked.task]))
+        rows.append(_means([finished]) if asked.task == "token_embed" else finished)
     return Answers(rows=np.concatenate(rows))
 
 
@@ -213,13 +214,22 @@ class _Answerer:
         )
         rows = outputs.numpy()
         num_tokens = sum(len(output.prompt_token_ids) for output in outputs)
-        return rows if isinstance(rows, np.ndarray) else np.concatenate(rows), num_tokens
+        if isinstance(rows, np.ndarray):
+            return rows, num_tokens
+        if self._asked.kind == "embed":
+            return _means(rows), num_tokens
+        return np.concatenate(rows), num_tokens
 
 
 def _main_prompts(asked: Questions) -> Sequence[_Prompt]:
     if asked.kind == "score":
         return asked.pairs
     return asked.texts.documents if asked.kind == "embed" else asked.prompts
+
+
+def _means(rows: Sequence[FloatArray]) -> FloatArray:
+    """One row per text for models that only give rows of tokens."""
+    return np.stack([tokens.mean(axis=0) for tokens in rows])
 
 
 def _finisher(manifest: Manifest, kind: Kind) -> Callable[[FloatArray], FloatArray]:
