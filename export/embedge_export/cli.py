@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from embedge._types import PoolingMode, Task
-from embedge_export.spec import DEFAULT_OPSET, ExportSpec
+from embedge_export.spec import DEFAULT_OPSET, OPSETS, ExportSpec
 
 _TASKS: tuple[Task, ...] = ("embed", "token_embed", "classify", "token_classify", "score")
 _POOLINGS: tuple[PoolingMode, ...] = (
@@ -63,7 +63,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--labels", type=_labels, default=(), metavar="A,B", help="names of a classifier's labels"
     )
-    parser.add_argument("--max-seq-len", type=int, metavar="N", help="longest text in tokens")
+    parser.add_argument("--max-seq-len", type=_positive, metavar="N", help="longest text in tokens")
     parser.add_argument("--yes-token", metavar="TEXT", help="causal reranker: the token that means relevant")
     parser.add_argument("--no-token", metavar="TEXT", help="causal reranker: the token that means irrelevant")
     parser.add_argument("--instruction", metavar="TEXT", help="causal reranker: instruction of the template")
@@ -72,14 +72,39 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--revision", help="commit, branch or tag of a hub repository")
     parser.add_argument(
-        "--opset", type=int, default=DEFAULT_OPSET, help="ONNX operator set (default: %(default)s)"
+        "--opset",
+        type=int,
+        choices=OPSETS,
+        default=DEFAULT_OPSET,
+        metavar="N",
+        help=f"ONNX operator set, {OPSETS[0]} to {OPSETS[-1]} (default: %(default)s)",
     )
     parser.add_argument(
         "--trust-remote-code", action="store_true", help="run Python code that the checkpoint brings"
     )
+    parser.add_argument(
+        "--variants",
+        type=_names,
+        default=("fp32",),
+        metavar="NAME[,NAME]",
+        help="graphs to write, of fp32, fp16, int8, int4 (default: fp32)",
+    )
+    parser.add_argument(
+        "--full-report", action="store_true", help="judge variants by the whole retrieval set; takes minutes"
+    )
     parser.add_argument("--force", action="store_true", help="replace a bundle that is already there")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--dry-run", action="store_true", help="print what was understood and would be done; write nothing"
+    )
+    instead.add_argument(
+        "--only-verify",
+        action="store_true",
+        help="compare the bundle at -o with the checkpoint again; write nothing",
+    )
+    parser.add_argument("--json", action="store_true", help="with --dry-run: print JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, usage_error=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         EmbedgeError: the export failed; nothing was written.
     """
+    _check_usage(args)
     spec = ExportSpec(
         model=args.model,
         output=args.output,
@@ -108,11 +134,37 @@ def run(args: argparse.Namespace) -> int:
         opset=args.opset,
         trust_remote_code=args.trust_remote_code,
         force=args.force,
+        variants=args.variants,
+        full_report=args.full_report,
     )
+    if args.dry_run:
+        return _show_plan(spec, as_json=args.json)
     from embedge_export.pipeline import export
+    from embedge_export.reverify import reverify
 
-    target = export(spec, None if args.quiet else _report)
+    act = reverify if args.only_verify else export
+    target = act(spec, None if args.quiet else _report)
     sys.stdout.write(f"{target}\n")
+    return 0
+
+
+def _check_usage(args: argparse.Namespace) -> None:
+    if args.json and not args.dry_run:
+        args.usage_error("--json needs --dry-run")
+    if args.no_token is not None and args.yes_token is None:
+        args.usage_error("--no-token needs --yes-token")
+
+
+def _show_plan(spec: ExportSpec, *, as_json: bool) -> int:
+    import msgspec
+
+    from embedge_export.dry_run import describe, plan_export
+
+    plan = plan_export(spec)
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(plan), indent=2).decode() + "\n")
+    else:
+        sys.stdout.write(describe(plan))
     return 0
 
 
@@ -136,12 +188,18 @@ def _choice(value: str, choices: tuple[Any, ...]) -> Any:
     return value
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length; expected a whole number from 1")
+    return int(text)
+
+
 def _matryoshka(text: str) -> bool | tuple[int, ...]:
     if text == "any":
         return True
     try:
-        return tuple(int(size) for size in text.split(","))
-    except ValueError:
+        return tuple(_positive(size) for size in text.split(","))
+    except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no list of sizes; expected as 64,128,256, or 'any'"
         ) from None

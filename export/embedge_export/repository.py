@@ -47,6 +47,11 @@ def open_repository(spec: ExportSpec) -> Repository:
     folder = Path(spec.model).expanduser()
     if folder.is_dir():
         folder = folder.resolve()
+        if spec.revision is not None and not (_is_snapshot(folder) and folder.name == spec.revision):
+            raise ExportError(
+                f"revision {spec.revision!r} is asked of {folder.name}, which is a folder and has no "
+                "revisions; expected a hub id. Leave out --revision, or check the revision out yourself."
+            )
     elif folder.exists():
         raise ExportError(
             f"{spec.model} is a file; expected the folder of a checkpoint, which holds config.json"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,11 +10,17 @@ import msgspec
 
 from embedge._types import PoolingMode, Task
 from embedge.errors import ExportError
+from embedge.manifest import Dtype
 
 Progress: TypeAlias = Callable[[str, float, str], None]
 """Called after each stage with its name, the seconds it took and one line about its outcome."""
 
+OPSETS = range(17, 23)
 DEFAULT_OPSET = 18
+
+
+DTYPES: dict[str, Dtype] = {"fp32": "float32", "fp16": "float16", "int8": "int8", "int4": "int4"}
+"""Precision of the weights of each variant, by its name."""
 
 
 class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +45,8 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
         opset: version of the ONNX operator set.
         trust_remote_code: run the Python code that the checkpoint brings along.
         force: replace a bundle that `output` already holds.
+        variants: of "fp32", "fp16", "int8", "int4".
+        full_report: judge variants by the whole retrieval set instead of a part.
     """
 
     model: str
@@ -60,15 +68,31 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
     opset: int = DEFAULT_OPSET
     trust_remote_code: bool = False
     force: bool = False
+    variants: tuple[str, ...] = ("fp32",)
+    full_report: bool = False
 
     def __post_init__(self) -> None:
+        _check_names(self.variants)
         if not self.model:
             raise ExportError("model is empty; expected a checkpoint's folder or a hub id")
         if self.max_seq_len is not None and self.max_seq_len < 1:
             raise ExportError(f"max_seq_len={self.max_seq_len} is out of range; expected at least 1")
-        if not 17 <= self.opset <= 22:
+        if self.opset not in OPSETS:
             raise ExportError(
-                f"opset={self.opset} is out of range; expected 17 to 22. Omit it for {DEFAULT_OPSET}."
+                f"opset={self.opset} is out of range; expected {OPSETS[0]} to {OPSETS[-1]}. "
+                f"Omit it for {DEFAULT_OPSET}."
             )
         if self.no_token is not None and self.yes_token is None:
             raise ExportError("no_token is given without yes_token; expected both, or yes_token alone")
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse variants that do not exist, twice the same, or none.
+
+    Raises:
+        ExportError: the message lists those that exist.
+    """
+    unknown = [name for name in names if name not in DTYPES]
+    if unknown or not names or len(set(names)) < len(names):
+        what = f"variant {unknown[0]!r} does not exist" if unknown else f"variants {list(names)} is no choice"
+        raise ExportError(f"{what}; expected some of {', '.join(DTYPES)}, each once")

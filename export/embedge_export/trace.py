@@ -72,8 +72,15 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
     return _tidy(traced)
 
 
+def described_by_optimum(checkpoint: Checkpoint) -> bool:
+    """Whether optimum traces a checkpoint; else torch.onnx does it without."""
+    task = "feature-extraction" if traces_base(checkpoint) else _TASKS[checkpoint.kind]
+    return _describe(checkpoint, task) is not None
+
+
 def _describe(checkpoint: Checkpoint, task: str) -> Any:
     """What optimum knows of an architecture; None where it has none that fits."""
+    import optimum.exporters.onnx.model_configs  # noqa: F401  # fills the table that is asked below
     from optimum.exporters.tasks import TasksManager
 
     # it knows encoder-decoders only as a whole, and code of a checkpoint only by a name that may mean something else

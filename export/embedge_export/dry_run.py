@@ -1,0 +1,184 @@
+"""`embedge export --dry-run`: what an export understood of a checkpoint and would do, without doing it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from embedge import store
+from embedge._types import Task
+from embedge.manifest import MANIFEST_FILE, PROBES_FILE, TOKENIZER_FILE, Similarity
+from embedge_export.checkpoint import Checkpoint, Kind
+from embedge_export.rerankers import resolve_tokens
+from embedge_export.source import read_checkpoint
+from embedge_export.spec import ExportSpec
+from embedge_export.tokenizer import Tokenization, describe_tokenizer, load_tokenizer
+from embedge_export.write import EXTERNAL_DATA_BYTES, check_target
+
+Route = Literal["built from the table", "traced by optimum", "traced by torch.onnx"]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was understood of a checkpoint, and what would be written.
+
+    Attributes:
+        name, revision, licence: of the checkpoint, where known.
+        model_type, architecture, kind: what it is.
+        tasks: what the bundle would do, the main one first.
+        route: how its graph would be made.
+        hidden_size, vocab_size, embedding_size: its sizes.
+        pooling: modes, concatenated in this order.
+        modules: Dense modules in words.
+        normalize, matryoshka, similarity, prompts, default_prompt_name, labels: as in the manifest.
+        max_seq_len: limit in tokens, and limit_from, what states it.
+        weights: size in bytes of every weight file.
+        code: Python files that would run, with their hashes.
+        output: folder that would be written.
+        replaces: a bundle is there that would be replaced.
+        files: what would be in it.
+    """
+
+    name: str
+    model_type: str
+    architecture: str
+    kind: Kind
+    tasks: tuple[Task, ...]
+    route: Route
+    hidden_size: int
+    vocab_size: int
+    max_seq_len: int
+    limit_from: str
+    weights: dict[str, int]
+    output: str
+    files: tuple[str, ...]
+    replaces: bool
+    normalize: bool
+    similarity: Similarity
+    embedding_size: int | None = None
+    pooling: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    matryoshka: bool | tuple[int, ...] = False
+    prompts: dict[str, str] = msgspec.field(default_factory=dict)
+    default_prompt_name: str | None = None
+    labels: tuple[str, ...] = ()
+    revision: str | None = None
+    licence: str | None = None
+    code: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+def plan_export(spec: ExportSpec) -> Plan:
+    """Read a checkpoint's files but not its weights, and say what an export would do.
+
+    Raises:
+        ExportError: an export would be refused for what can be seen so far.
+    """
+    checkpoint = read_checkpoint(spec)
+    repository = checkpoint.repository
+    target = (spec.output or store.bundle_path(repository.name)).expanduser().absolute()
+    check_target(target, force=spec.force)
+    tokenizer = load_tokenizer(checkpoint)
+    checkpoint = resolve_tokens(checkpoint, tokenizer, spec)
+    tokenization = describe_tokenizer(tokenizer, checkpoint)
+    weights = {name: (repository.folder / name).stat().st_size for name in checkpoint.weights}
+    return Plan(
+        name=repository.name,
+        revision=repository.revision,
+        licence=repository.licence,
+        model_type=checkpoint.model_type,
+        architecture=checkpoint.architecture,
+        kind=checkpoint.kind,
+        tasks=checkpoint.tasks,
+        route=_route(checkpoint),
+        hidden_size=checkpoint.hidden_size,
+        vocab_size=checkpoint.vocab_size,
+        embedding_size=checkpoint.embedding_size,
+        pooling=checkpoint.pooling.modes if checkpoint.pooling else (),
+        modules=tuple(
+            f"Dense {module.in_features} to {module.out_features}, {module.activation}"
+            for module in checkpoint.dense
+        ),
+        normalize=checkpoint.normalize,
+        matryoshka=checkpoint.matryoshka,
+        similarity=checkpoint.similarity,
+        prompts=checkpoint.prompts,
+        default_prompt_name=checkpoint.default_prompt_name,
+        labels=checkpoint.head.labels if checkpoint.head else (),
+        max_seq_len=tokenization.max_seq_len,
+        limit_from=_limit_from(spec, checkpoint, tokenization),
+        weights=weights,
+        code=checkpoint.code,
+        output=str(target),
+        replaces=(target / MANIFEST_FILE).is_file(),
+        files=_files(checkpoint, sum(weights.values())),
+    )
+
+
+def describe(plan: Plan) -> str:
+    """A plan as lines of two columns."""
+    size = sum(plan.weights.values())
+    matryoshka = (
+        ("any size" if plan.matryoshka else "no")
+        if isinstance(plan.matryoshka, bool)
+        else ", ".join(map(str, plan.matryoshka))
+    )
+    facts = [
+        ("model", " ".join(filter(None, [plan.name, plan.revision and f"at {plan.revision}"]))),
+        ("licence", plan.licence or "not stated"),
+        ("architecture", f"{plan.architecture} ({plan.model_type}), {plan.kind.replace('_', ' ')}"),
+        ("tasks", ", ".join(plan.tasks)),
+        ("pooling", ", ".join(plan.pooling)),
+        *(("module", module) for module in plan.modules),
+        ("embedding", _embedding(plan, matryoshka)),
+        ("limit", f"{plan.max_seq_len} tokens, from {plan.limit_from}"),
+        *(("prompt", _prompt(plan, name, text)) for name, text in plan.prompts.items()),
+        ("labels", ", ".join(plan.labels)),
+        ("weights", f"{size / 1e6:.1f} MB in {len(plan.weights)} file{'s' if len(plan.weights) > 1 else ''}"),
+        *(("code", f"{name}  sha256 {sha256}") for name, sha256 in plan.code.items()),
+        ("graph", f"float32, {plan.route}"),
+        ("would write", plan.output + (" (replacing the bundle there)" if plan.replaces else "")),
+        *(("", name) for name in plan.files),
+    ]
+    return "".join(f"{name:<14}{value}\n" for name, value in facts if value) + "Nothing was written.\n"
+
+
+def _embedding(plan: Plan, matryoshka: str) -> str:
+    if plan.embedding_size is None:
+        return ""
+    normalized = "normalised" if plan.normalize else "not normalised"
+    return f"{plan.embedding_size} components, {normalized}, compared by {plan.similarity}, Matryoshka: {matryoshka}"
+
+
+def _prompt(plan: Plan, name: str, text: str) -> str:
+    return f"{name} = {text!r}" + (" (default)" if name == plan.default_prompt_name else "")
+
+
+def _route(checkpoint: Checkpoint) -> Route:
+    if checkpoint.kind == "static":
+        return "built from the table"
+    from embedge_export.trace import described_by_optimum
+
+    return "traced by optimum" if described_by_optimum(checkpoint) else "traced by torch.onnx"
+
+
+def _limit_from(spec: ExportSpec, checkpoint: Checkpoint, tokenization: Tokenization) -> str:
+    limit = tokenization.max_seq_len
+    if limit == spec.max_seq_len:
+        return "--max-seq-len"
+    if limit == checkpoint.stated_max_seq_len:
+        return "model2vec" if checkpoint.model_type == "model2vec" else "sentence_bert_config.json"
+    if limit == getattr(tokenization.tokenizer, "model_max_length", None):
+        return "model_max_length in tokenizer_config.json"
+    if limit == checkpoint.max_positions:
+        return "max_position_embeddings in config.json"
+    return "the architecture's table"
+
+
+def _files(checkpoint: Checkpoint, weights_bytes: int) -> tuple[str, ...]:
+    names = [MANIFEST_FILE, TOKENIZER_FILE, PROBES_FILE, "onnx/model.onnx"]
+    if weights_bytes > EXTERNAL_DATA_BYTES:
+        names.append("onnx/model.onnx_data")
+    names += [f"modules/{index}.npz" for index in range(len(checkpoint.dense))]
+    if checkpoint.kind != "static":
+        names += ["config.json", "tokenizer_config.json", "special_tokens_map.json"]
+    return tuple(names)

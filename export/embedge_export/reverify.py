@@ -1,0 +1,93 @@
+"""`embedge export --only-verify`: compare a bundle that exists with its checkpoint again, and write nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+from embedge import store
+from embedge.bundle import check_files, open_bundle
+from embedge.errors import VerificationError
+from embedge.manifest import TOKENIZER_FILE, Manifest
+from embedge_export.answers import ask_torch, questions
+from embedge_export.checkpoint import Checkpoint
+from embedge_export.gates import try_variant
+from embedge_export.reference import Reference
+from embedge_export.rerankers import resolve_tokens
+from embedge_export.source import read_checkpoint
+from embedge_export.spec import ExportSpec, Progress
+from embedge_export.tokenizer import Tokenization, describe_tokenizer, load_tokenizer
+from embedge_export.verify import built_in_inputs, make_cases, verify_variant
+from embedge_export.weights import load_model
+
+
+def reverify(spec: ExportSpec, progress: Progress | None = None) -> Path:
+    """Verify every variant of a bundle against the checkpoint that it was made from.
+
+    Args:
+        spec: the checkpoint, and the bundle as its output.
+        progress: told about each variant.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        BundleError: the bundle is not there, or a file of it was changed.
+        ExportError: the checkpoint cannot be read.
+        VerificationError: the bundle is of another checkpoint, or computes something else.
+    """
+    start_s = time.perf_counter()
+    checkpoint = read_checkpoint(spec)
+    bundle = open_bundle(spec.output or store.bundle_path(checkpoint.repository.name))
+    check_files(bundle)
+    tokenizer = load_tokenizer(checkpoint)
+    checkpoint = resolve_tokens(checkpoint, tokenizer, spec)
+    tokenization = describe_tokenizer(tokenizer, checkpoint)
+    _check_origin(bundle.manifest, checkpoint, tokenization)
+    model = None if checkpoint.kind == "static" else load_model(checkpoint)
+    reference = Reference(model, checkpoint, tokenization)
+    cases = make_cases(reference, built_in_inputs(checkpoint)[0])
+    for name, variant in bundle.manifest.variants.items():
+        if variant.target == "cuda":
+            detail = "made for CUDA; `embedge verify --device cuda` replays its probes"
+        elif variant.dtype == "float32":
+            figures = verify_variant(bundle.folder, name, cases, checkpoint.family.max_abs_diff)
+            detail = f"{figures.num_texts} texts, largest difference {figures.max_abs_diff:.1e}"
+        else:
+            size = sum((checkpoint.repository.folder / name).stat().st_size for name in checkpoint.weights)
+            asked = questions(bundle.manifest, size, step_tag=checkpoint.step_tag)
+            try_variant(bundle.folder, name, asked, ask_torch(reference, bundle.manifest, asked), "torch")
+            detail = "within its gates against torch"
+        if progress is not None:
+            progress(name, time.perf_counter() - start_s, detail)
+    return bundle.folder
+
+
+def _check_origin(manifest: Manifest, checkpoint: Checkpoint, tokenization: Tokenization) -> None:
+    stated = manifest.source.weights_sha256
+    for name in sorted({*stated, *checkpoint.weights}):
+        if stated.get(name) != checkpoint.weights.get(name):
+            raise VerificationError(
+                f"the bundle was not made from these weights: {name} has sha256 "
+                f"{(checkpoint.weights.get(name) or 'none')[:12]}, the manifest states "
+                f"{(stated.get(name) or 'none')[:12]}. Pass the checkpoint that it came from, or export again."
+            )
+    if manifest.files[TOKENIZER_FILE].sha256 != hashlib.sha256(tokenization.file).hexdigest():
+        raise VerificationError(
+            "the bundle's tokenizer.json is not what this checkpoint gives; expected the same one. "
+            "Pass the checkpoint that the bundle came from, or export again."
+        )
+    facts = {
+        "pooling": (manifest.pooling, checkpoint.pooling),
+        "normalize": (manifest.normalize, checkpoint.normalize),
+        "max_seq_len": (manifest.max_seq_len, tokenization.max_seq_len),
+        "prompts": (manifest.prompts, checkpoint.prompts),
+        "head": (manifest.head, checkpoint.head),
+    }
+    for name, (ours, theirs) in facts.items():
+        if ours != theirs:
+            raise VerificationError(
+                f"{name} of the bundle is {ours!r}, the checkpoint and flags give {theirs!r}; expected the same. "
+                "Pass the flags that the bundle was exported with, or export again."
+            )
