@@ -61,7 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--default-prompt", metavar="NAME", help="prompt applied when a call names none")
     parser.add_argument(
-        "--labels", type=_labels, default=(), metavar="A,B", help="names of a classifier's labels"
+        "--labels", type=_names, default=(), metavar="A,B", help="names of a classifier's labels"
     )
     parser.add_argument("--max-seq-len", type=_positive, metavar="N", help="longest text in tokens")
     parser.add_argument("--yes-token", metavar="TEXT", help="causal reranker: the token that means relevant")
@@ -212,5 +212,5 @@ def _prompt(text: str) -> tuple[str, str]:
     return name, prompt
 
 
-def _labels(text: str) -> tuple[str, ...]:
+def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))

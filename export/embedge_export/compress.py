@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from embedge._types import FloatArray, IntArray
 from embedge.errors import ExportError
@@ -88,20 +89,7 @@ def int8(model: onnx.ModelProto, channel_maxima: Mapping[str, FloatArray]) -> on
         quantised, scale = _quantise_rows(editor, rows, smoothing, before=sharing[0])
         for product, matrix in zip(sharing, matrices, strict=True):
             _replace_product(editor, product, matrix * smoothing[:, None], quantised, scale)
-    for table in editor.tables(_SMALLEST_TABLE):
-        values = editor.array(table.matrix)
-        scales = np.maximum(np.abs(values).max(axis=1, keepdims=True), _SMALLEST_SCALE) / 127
-        stored = editor.weight(f"{table.matrix}.int8", np.rint(values / scales).astype(np.int8))
-        row_scales = editor.weight(f"{table.matrix}.scales", scales.astype(np.float32))
-        editor.replace(
-            table.node,
-            [
-                editor.node("Gather", [stored, table.rows], f"{table.output}.int8", axis=0),
-                editor.node("Cast", [f"{table.output}.int8"], f"{table.output}.float", to=1),
-                editor.node("Gather", [row_scales, table.rows], f"{table.output}.scales", axis=0),
-                editor.node("Mul", [f"{table.output}.float", f"{table.output}.scales"], table.output),
-            ],
-        )
+    _quantise_tables(editor)
     return editor.finish()
 
 
@@ -123,16 +111,76 @@ def float16(model: onnx.ModelProto) -> onnx.ModelProto:
 def int4(model: onnx.ModelProto) -> onnx.ModelProto:
     """Quantise matrices to four bits in blocks of 32 rows of a column; activations stay float32.
 
-    Meant for large decoders; small encoders lose too much, and the gate refuses them.
-    """
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+    Meant for large decoders; small encoders lose too much, and the gate refuses them. Embedding tables go to int8.
 
+    Raises:
+        ExportError: the graph has nothing to quantise.
+    """
     editor = GraphEditor.copy(model)
-    quantizer = MatMulNBitsQuantizer(
-        editor.model, block_size=_INT4_BLOCK, is_symmetric=True, accuracy_level=4
-    )
-    quantizer.process()
-    return GraphEditor(quantizer.model.model).finish()
+    products = editor.products(_SMALLEST_PRODUCT)
+    if not products:
+        raise ExportError(
+            "the graph has no product with a stored matrix, so there is no int4 variant of it. Omit int4."
+        )
+    editor.require_contrib_ops()
+    for product in products:
+        matrix = editor.array(product.matrix)
+        packed, scales = _pack_int4(matrix)
+        stored = [
+            editor.weight(f"{product.matrix}.int4", packed),
+            editor.weight(f"{product.matrix}.scales", scales),
+        ]
+        result = product.output if product.bias is None else f"{product.output}.int4"
+        nodes = [
+            editor.node(
+                "MatMulNBits",
+                [product.rows, *stored],
+                result,
+                domain="com.microsoft",
+                K=matrix.shape[0],
+                N=matrix.shape[1],
+                bits=4,
+                block_size=_INT4_BLOCK,
+            )
+        ]
+        if product.bias is not None:
+            nodes.append(editor.node("Add", [result, product.bias], product.output))
+        editor.replace(product.node, nodes)
+    _quantise_tables(editor)
+    return editor.finish()
+
+
+def _pack_int4(matrix: FloatArray) -> tuple[npt.NDArray[np.uint8], FloatArray]:
+    """Columns in blocks, two values a byte: uint8 (out, blocks, 16) and float32 scales (out * blocks,)."""
+    inner, outer = matrix.shape
+    blocks = -(-inner // _INT4_BLOCK)
+    padded = np.zeros((outer, blocks * _INT4_BLOCK), dtype=np.float32)
+    padded[:, :inner] = matrix.T
+    grouped = padded.reshape(outer, blocks, _INT4_BLOCK)
+    # the largest value becomes -8, the one end of the range that has no counterpart
+    peaks = np.take_along_axis(grouped, np.abs(grouped).argmax(axis=2)[..., None], axis=2)
+    scales = np.where(peaks == 0, 1, peaks / -8).astype(np.float32)
+    values = np.clip(np.rint(grouped / scales) + 8, 0, 15).astype(np.uint8)
+    packed = values[..., 0::2] | (values[..., 1::2] << 4)
+    return packed, scales.reshape(-1)
+
+
+def _quantise_tables(editor: GraphEditor) -> None:
+    """Store embedding tables as int8 with one scale per row."""
+    for table in editor.tables(_SMALLEST_TABLE):
+        values = editor.array(table.matrix)
+        scales = np.maximum(np.abs(values).max(axis=1, keepdims=True), _SMALLEST_SCALE) / 127
+        stored = editor.weight(f"{table.matrix}.int8", np.rint(values / scales).astype(np.int8))
+        row_scales = editor.weight(f"{table.matrix}.scales", scales.astype(np.float32))
+        editor.replace(
+            table.node,
+            [
+                editor.node("Gather", [stored, table.rows], f"{table.output}.int8", axis=0),
+                editor.node("Cast", [f"{table.output}.int8"], f"{table.output}.float", to=1),
+                editor.node("Gather", [row_scales, table.rows], f"{table.output}.scales", axis=0),
+                editor.node("Mul", [f"{table.output}.float", f"{table.output}.scales"], table.output),
+            ],
+        )
 
 
 def _smoothing(maxima: FloatArray | None, matrices: Sequence[FloatArray]) -> FloatArray:

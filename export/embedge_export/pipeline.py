@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ from embedge_export.checkpoint import Checkpoint
 from embedge_export.checksums import check_unchanged
 from embedge_export.companions import write_companions
 from embedge_export.source import read_checkpoint
-from embedge_export.spec import ExportSpec, Progress
+from embedge_export.spec import DTYPES, ExportSpec, Progress
 from embedge_export.write import check_target, commit, file_records, save_dense, save_graph, staging
 
 if TYPE_CHECKING:
@@ -94,24 +94,24 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             stages.detail = f"outputs {', '.join(value.name for value in graph.graph.output)}"
         with stages.stage("write"):
             from embedge_export.reference import Reference
+            from embedge_export.variants import judge, probe_tolerances, summary
             from embedge_export.verify import built_in_inputs, make_cases, make_probes, verify_variant
 
             (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
             write_companions(checkpoint, tokenization, folder)
-            file, data_files = save_graph(graph, folder, "model")
+            unmeasured = _save_variants(graph, checkpoint, tokenization, spec.variants, folder)
             del graph
             reference = Reference(model, checkpoint, tokenization)
             inputs, probe_inputs = built_in_inputs(checkpoint)
             gate = checkpoint.family.max_abs_diff
+            fp32_tolerance = gate * _PROBE_TOLERANCE_FACTOR
             probes = Probes(
-                tolerances={"fp32": gate * _PROBE_TOLERANCE_FACTOR},
+                tolerances=dict.fromkeys(unmeasured, fp32_tolerance),
                 probes=make_probes(make_cases(reference, probe_inputs)),
             )
-            encoded = msgspec.json.encode(probes, order="deterministic")
-            (folder / PROBES_FILE).write_bytes(msgspec.json.format(encoded, indent=0) + b"\n")
-            variant = Variant(file=file, data_files=data_files, dtype="float32", fidelity=_UNMEASURED)
+            _write_probes(probes, folder)
             dense = _save_modules(checkpoint, folder)
-            manifest = _manifest(checkpoint, tokenization, graph_spec, dense, {"fp32": variant}, folder)
+            manifest = _manifest(checkpoint, tokenization, graph_spec, dense, unmeasured, folder)
             (folder / MANIFEST_FILE).write_bytes(dump_manifest(manifest))
             size = sum(record.size_bytes for record in manifest.files.values())
             stages.detail = f"{len(manifest.files) + 1} files, {size / 1e6:.1f} MB"
@@ -125,8 +125,25 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
                 f"alone or in a batch {fidelity.max_batch_diff:.1e}"
                 + (f", {left_out} without tokens left out" if left_out else "")
             )
-        variants = {"fp32": msgspec.structs.replace(variant, fidelity=fidelity)}
-        manifest = msgspec.structs.replace(manifest, variants=variants)
+        variants = {"fp32": msgspec.structs.replace(manifest.variants["fp32"], fidelity=fidelity)}
+        if tuple(spec.variants) != ("fp32",):
+            with stages.stage("judge"):
+                variants, _ = judge(
+                    folder,
+                    msgspec.structs.replace(manifest, variants=manifest.variants | variants),
+                    cases,
+                    reference,
+                    step_tag=checkpoint.step_tag,
+                    full=spec.full_report,
+                )
+                kept = {name: variants[name] for name in manifest.variants if name in spec.variants}
+                manifest = _keep_variants(manifest, kept, folder)
+                tolerances = probe_tolerances(kept, fp32_tolerance)
+                _write_probes(msgspec.structs.replace(probes, tolerances=tolerances), folder)
+                variants = kept
+                stages.detail = "; ".join(summary(name, variant) for name, variant in kept.items())
+        manifest = msgspec.structs.replace(manifest, variants=variants, files=file_records(folder))
+        manifest = msgspec.structs.replace(manifest, fingerprint=fingerprint(manifest))
         (folder / MANIFEST_FILE).write_bytes(dump_manifest(manifest))
         commit(folder, target)
     stages.finish(f"{target.name}, fingerprint {manifest.fingerprint[:12]}")
@@ -147,6 +164,47 @@ def _make_graph(
     graph = trace(model, checkpoint, opset, scratch)
     scratch.rmdir()
     return graph
+
+
+def _save_variants(
+    graph: onnx.ModelProto,
+    checkpoint: Checkpoint,
+    tokenization: Tokenization,
+    names: Sequence[str],
+    folder: Path,
+) -> dict[str, Variant]:
+    """Write every graph; float32 too where it was not asked for, since the others are judged by it."""
+    from embedge_export.variants import calibration_feeds, compressed
+
+    feeds = []
+    if "int8" in names:
+        feeds = calibration_feeds(graph, tokenization, pairs="score" in checkpoint.tasks)
+    made: dict[str, Variant] = {}
+    for name, smaller, disabled in compressed(graph, names, feeds):
+        file, data_files = save_graph(smaller, folder, f"model_{name}")
+        made[name] = Variant(
+            file=file,
+            data_files=data_files,
+            dtype=DTYPES[name],
+            fidelity=_UNMEASURED,
+            disabled_optimizers=disabled,
+        )
+    file, data_files = save_graph(graph, folder, "model")
+    return {"fp32": Variant(file=file, data_files=data_files, dtype="float32", fidelity=_UNMEASURED), **made}
+
+
+def _keep_variants(manifest: Manifest, kept: dict[str, Variant], folder: Path) -> Manifest:
+    """Take the graphs that were only needed for judging out of the bundle."""
+    for name, variant in manifest.variants.items():
+        if name not in kept:
+            for file in (variant.file, *variant.data_files):
+                (folder / file).unlink()
+    return msgspec.structs.replace(manifest, variants=kept, files=file_records(folder))
+
+
+def _write_probes(probes: Probes, folder: Path) -> None:
+    encoded = msgspec.json.encode(probes, order="deterministic")
+    (folder / PROBES_FILE).write_bytes(msgspec.json.format(encoded, indent=0) + b"\n")
 
 
 def _save_modules(checkpoint: Checkpoint, folder: Path) -> tuple[DenseSpec, ...]:
