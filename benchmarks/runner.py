@@ -16,7 +16,7 @@ from benchmarks.cases import CASES, SEED, write_texts
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = "sentence_transformers_torch"
-SUBJECTS = ("embedge_fp32", REFERENCE, "fastembed_onnx", "plain_onnxruntime")
+SUBJECTS = ("embedge_fp32", "embedge_int8", REFERENCE, "fastembed_onnx", "plain_onnxruntime")
 OWN_ENVIRONMENT = {"fastembed_onnx": ROOT / ".venvs" / "fastembed" / "bin" / "python"}
 """Peers whose requirements clash with ours; `make bench` makes these."""
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 PACKAGES = ("embedge", "onnxruntime", "tokenizers", "numpy")
-VARIANT = "fp32"
 
 
 def load(job):
     from embedge import EdgeModel
 
     model = EdgeModel(
-        job["bundle"], variant=VARIANT, device="cpu", threads=job["threads"], truncate_prompt_tokens=-1
+        job["bundle"], variant="fp32", device="cpu", threads=job["threads"], truncate_prompt_tokens=-1
     )
     return lambda texts: model.embed(texts).numpy()

@@ -1,0 +1,14 @@
+"""embedge, int8: per-token activations, per-column weights."""
+
+from __future__ import annotations
+
+PACKAGES = ("embedge", "onnxruntime", "tokenizers", "numpy")
+
+
+def load(job):
+    from embedge import EdgeModel
+
+    model = EdgeModel(
+        job["bundle"], variant="int8", device="cpu", threads=job["threads"], truncate_prompt_tokens=-1
+    )
+    return lambda texts: model.embed(texts).numpy()
