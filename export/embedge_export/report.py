@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from embedge.manifest import Manifest
+from embedge.manifest import REPORT_FILE, Manifest
 from embedge_export.answers import Questions
 from embedge_export.command import export_command
 from embedge_export.gates import Trial
@@ -15,8 +15,6 @@ from embedge_export.report_style import CSS
 from embedge_export.report_tables import Column, cosine, fidelity, operators, retrieval, speed, variant_bytes
 from embedge_export.report_words import DTYPES, facts, how_compared, lead, limits, set_in_words
 from embedge_export.spec import ExportSpec
-
-REPORT_FILE = "report.html"
 
 
 def write_report(
@@ -64,7 +62,7 @@ def render(manifest: Manifest, asked: Questions, columns: Sequence[Column], comm
         _section(
             "Size and speed",
             f"Measured once, during the export, on: {where}. Other programs may have been running; "
-            "compare the variants with each other rather than with figures from elsewhere.",
+            "compare the variants with each other, and measure with embedge bench where it counts.",
             speed(columns),
         ),
         _section(

@@ -65,7 +65,7 @@ def difference_histogram(values: Values, series: str) -> str:
         [(10.0**power, _power(power)) for power in range(start, math.floor(stop) + 1, every)],
         None,
         series,
-        title=f"largest difference of any component, {len(values)} texts",
+        title=f"largest difference, {len(values)} texts",
         description=f"Histogram of absolute differences up to {float(values.max()):.2e}",
     )
 

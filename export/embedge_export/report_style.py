@@ -120,5 +120,6 @@ footer {
   td small { display: block; line-height: 1.2; }
   .meters { gap: 1.2rem; }
 }
+@media (min-width: 48rem) { .plot text { font-size: 13.5px; } }
 @media print { main { padding: 0; } figure, .card { break-inside: avoid; } }
 """

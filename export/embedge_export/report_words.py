@@ -136,8 +136,6 @@ def limits(manifest: Manifest) -> list[str]:
     """What the figures do not promise."""
     said = [
         f"Texts longer than {manifest.max_seq_len:,} tokens are refused, or cut where the caller asks for it.",
-        "Speed was measured once in a few seconds. Another CPU, a newer onnxruntime or a busy machine changes it; "
-        "embedge bench measures it where it counts.",
         "Other CPUs add in another order: embedge verify replays the bundle's probes on the machine at hand.",
         "The built-in texts are English and short. Before relying on a variant below float32 for another language "
         "or domain, compare it with fp32 on texts of your own.",

@@ -18,6 +18,7 @@ SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 PROBES_FILE = "probes.json"
 TOKENIZER_FILE = "tokenizer.json"
+REPORT_FILE = "report.html"
 
 Dtype: TypeAlias = Literal["float32", "float16", "bfloat16", "int8", "int4"]
 Target: TypeAlias = Literal["cpu", "cuda"]

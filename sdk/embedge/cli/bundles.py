@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 import msgspec
 
 from embedge import store
-from embedge.bundle import open_bundle
+from embedge.bundle import Bundle, open_bundle
 from embedge.cli._console import bold, print_facts, print_json, print_table, size
 from embedge.errors import BundleError
-from embedge.manifest import Manifest, load_manifest
+from embedge.manifest import REPORT_FILE, Manifest, load_manifest
 from embedge.verify import verify
 
 
@@ -20,7 +21,13 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     """Add `inspect`, `verify` and `list`."""
     inspect = commands.add_parser("inspect", help="show what a bundle holds")
     inspect.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or its name in the store")
-    inspect.add_argument("--json", action="store_true", help="the manifest as JSON")
+    output = inspect.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="the manifest as JSON")
+    output.add_argument(
+        "--report",
+        action="store_true",
+        help="print where the export's report is, and open it in a browser where there is a display",
+    )
     inspect.set_defaults(run=run_inspect)
 
     check = commands.add_parser(
@@ -46,6 +53,8 @@ def run_inspect(args: argparse.Namespace) -> int:
     if args.json:
         print_json(manifest)
         return 0
+    if args.report:
+        return _show_report(bundle)
     print(bold(manifest.name))
     print_facts(_facts(bundle.folder, manifest))
     print()
@@ -65,6 +74,27 @@ def run_inspect(args: argparse.Namespace) -> int:
         ],
     )
     return 0
+
+
+def _show_report(bundle: Bundle) -> int:
+    path = bundle.folder / REPORT_FILE
+    if not path.is_file():
+        raise BundleError(
+            f"bundle {bundle.manifest.name!r} has no {REPORT_FILE}; expected one written by the exporter. "
+            "Export the model again."
+        )
+    print(path)
+    if _has_display():
+        import webbrowser
+
+        webbrowser.open(path.resolve().as_uri())
+    return 0
+
+
+def _has_display() -> bool:
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def run_verify(args: argparse.Namespace) -> int:
