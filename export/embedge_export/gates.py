@@ -91,8 +91,9 @@ GATES: dict[tuple[Kind, Dtype], Gate] = {
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """A variant that passed: its answers, what they were compared with, and the figures."""
+    """A variant that passed: what it was asked, its answers, what they were compared with, and the figures."""
 
+    asked: Questions
     figures: EndToEnd
     answers: Answers
     reference: Answers | None
@@ -130,7 +131,7 @@ def try_variant(
     except EmbedgeError as error:
         raise VerificationError(f"variant {variant} could not be judged: {error}") from error
     check(variant, load_manifest(folder).variants[variant].dtype, asked.kind, figures)
-    return Trial(figures=figures, answers=answers, reference=reference)
+    return Trial(asked=asked, figures=figures, answers=answers, reference=reference)
 
 
 def measure(

@@ -17,16 +17,13 @@ from embedge_export.report_words import DTYPES, facts, how_compared, lead, limit
 from embedge_export.spec import ExportSpec
 
 
-def write_report(
-    folder: Path, manifest: Manifest, asked: Questions, trials: Mapping[str, Trial], spec: ExportSpec
-) -> None:
+def write_report(folder: Path, manifest: Manifest, trials: Mapping[str, Trial], spec: ExportSpec) -> None:
     """Write report.html into a bundle whose other files are complete.
 
     Args:
         folder: the bundle.
         manifest: with the variants and the records of their files.
-        asked: what the variants were asked.
-        trials: by variant.
+        trials: by variant, at least one; all were asked the same.
         spec: of the export.
     """
     columns = [
@@ -41,6 +38,7 @@ def write_report(
         )
         for name, variant in manifest.variants.items()
     ]
+    asked = next(iter(trials.values())).asked
     page = render(manifest, asked, columns, export_command(spec), machine())
     (folder / REPORT_FILE).write_text(page, "utf-8", newline="\n")
 

@@ -35,15 +35,6 @@ FLAGS = (
     "--disable-sync",
     "--hide-scrollbars",
 )
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-]
 KINDS = ("embed", "cross_encoder", "classify", "token_classify", "late_interaction", "sparse")
 
 
@@ -68,7 +59,7 @@ def reported(folder: Path, kind: str, **changes):
     }
     manifest = msgspec.structs.replace(manifest, variants=variants)
     spec = ExportSpec(model="org/tiny", max_seq_len=32)
-    report.write_report(folder, manifest, asked, trials, spec)
+    report.write_report(folder, manifest, trials, spec)
     card.write_card(folder, manifest, spec)
     return manifest, (folder / "report.html").read_text("utf-8"), (folder / "README.md").read_text("utf-8")
 
