@@ -126,24 +126,32 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
                 + (f", {left_out} without tokens left out" if left_out else "")
             )
         variants = {"fp32": msgspec.structs.replace(manifest.variants["fp32"], fidelity=fidelity)}
-        if tuple(spec.variants) != ("fp32",):
-            with stages.stage("judge"):
-                variants, _ = judge(
-                    folder,
-                    msgspec.structs.replace(manifest, variants=manifest.variants | variants),
-                    cases,
-                    reference,
-                    step_tag=checkpoint.step_tag,
-                    full=spec.full_report,
-                )
-                kept = {name: variants[name] for name in manifest.variants if name in spec.variants}
-                manifest = _keep_variants(manifest, kept, folder)
-                tolerances = probe_tolerances(kept, fp32_tolerance)
-                _write_probes(msgspec.structs.replace(probes, tolerances=tolerances), folder)
-                variants = kept
-                stages.detail = "; ".join(summary(name, variant) for name, variant in kept.items())
+        with stages.stage("judge"):
+            variants, trials = judge(
+                folder,
+                msgspec.structs.replace(manifest, variants=manifest.variants | variants),
+                cases,
+                reference,
+                step_tag=checkpoint.step_tag,
+                full=spec.full_report,
+            )
+            kept = {name: variants[name] for name in manifest.variants if name in spec.variants}
+            manifest = _keep_variants(manifest, kept, folder)
+            tolerances = probe_tolerances(kept, fp32_tolerance)
+            _write_probes(msgspec.structs.replace(probes, tolerances=tolerances), folder)
+            variants = kept
+            stages.detail = "; ".join(summary(name, variant) for name, variant in kept.items())
         manifest = msgspec.structs.replace(manifest, variants=variants, files=file_records(folder))
         manifest = msgspec.structs.replace(manifest, fingerprint=fingerprint(manifest))
+        with stages.stage("report"):
+            from embedge_export.card import write_card
+            from embedge_export.report import write_report
+
+            write_card(folder, manifest, spec)
+            write_report(folder, manifest, trials, spec)
+            # the fingerprint leaves both files out
+            manifest = msgspec.structs.replace(manifest, files=file_records(folder))
+            stages.detail = "report.html, README.md"
         (folder / MANIFEST_FILE).write_bytes(dump_manifest(manifest))
         commit(folder, target)
     stages.finish(f"{target.name}, fingerprint {manifest.fingerprint[:12]}")

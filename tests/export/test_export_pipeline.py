@@ -67,7 +67,7 @@ def test_exporting_twice_gives_the_same_bytes(bundle, tiny_bert, tmp_path):
     names = sorted(path.relative_to(bundle) for path in bundle.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
     for name in names:
-        if name.name != "manifest.json":
+        if name.name not in ("manifest.json", "report.html"):  # figures of time and of the last digits
             assert (bundle / name).read_bytes() == (again / name).read_bytes(), name
     assert load_manifest(bundle).fingerprint == load_manifest(again).fingerprint
 
@@ -144,7 +144,7 @@ def test_altered_weights_fail_and_leave_nothing(tiny_bert, tmp_path, monkeypatch
     assert nothing_left(tmp_path)
 
 
-@pytest.mark.parametrize("stage", ["source", "trace", "heads", "write", "verify"])
+@pytest.mark.parametrize("stage", ["source", "trace", "heads", "write", "verify", "judge", "report"])
 def test_ctrl_c_leaves_nothing(tiny_bert, tmp_path, stage):
     def interrupt(name, elapsed_s, detail):
         if name == stage:
