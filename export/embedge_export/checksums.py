@@ -12,12 +12,16 @@ from embedge_export.repository import weight_files
 if TYPE_CHECKING:
     from embedge_export.checkpoint import Checkpoint
 
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _SETTINGS_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".metadata")
 
 
-def hash_weights(folder: Path, modules: list[Path]) -> dict[str, str]:
-    """Hash the weight files of a checkpoint, by their path in it."""
-    return _hash_files(folder, [path for module in modules for path in weight_files(module)])
+def hash_weights(folder: Path, modules: list[Path], *, optional: bool = False) -> dict[str, str]:
+    """Hash the weight files of a checkpoint, by their path in it; `optional` passes over modules without any."""
+    present = [
+        module for module in modules if not optional or any((module / name).is_file() for name in _WEIGHTS)
+    ]
+    return _hash_files(folder, [path for module in present for path in weight_files(module)])
 
 
 def check_unchanged(checkpoint: Checkpoint) -> None:

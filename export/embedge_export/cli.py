@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from embedge._types import PoolingMode, Task
-from embedge_export.spec import DEFAULT_OPSET, OPSETS, ExportSpec
+from embedge_export.spec import DEFAULT_OPSET, OPSETS, ExportSpec, Progress
 
 _TASKS: tuple[Task, ...] = ("embed", "token_embed", "classify", "token_classify", "score")
 _POOLINGS: tuple[PoolingMode, ...] = (
@@ -93,6 +94,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--full-report", action="store_true", help="judge variants by the whole retrieval set; takes minutes"
     )
     parser.add_argument("--force", action="store_true", help="replace a bundle that is already there")
+    parser.add_argument(
+        "--from-onnx",
+        type=Path,
+        metavar="FILE",
+        help="wrap this ONNX file; MODEL has its config and tokenizer, and weights if there are any",
+    )
+    parser.add_argument(
+        "--probes",
+        type=Path,
+        metavar="FILE",
+        help='with --from-onnx: answers to verify it with, a JSON list of {"text", "embedding"} or a probes.json',
+    )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
         "--dry-run", action="store_true", help="print what was understood and would be done; write nothing"
@@ -132,6 +145,8 @@ def run(args: argparse.Namespace) -> int:
         step_tag=args.step_tag,
         revision=args.revision,
         opset=args.opset,
+        from_onnx=args.from_onnx,
+        probes=args.probes,
         trust_remote_code=args.trust_remote_code,
         force=args.force,
         variants=args.variants,
@@ -139,18 +154,28 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.dry_run:
         return _show_plan(spec, as_json=args.json)
-    from embedge_export.pipeline import export
-    from embedge_export.reverify import reverify
-
-    act = reverify if args.only_verify else export
-    target = act(spec, None if args.quiet else _report)
+    target = _action(args)(spec, None if args.quiet else _report)
     sys.stdout.write(f"{target}\n")
     return 0
+
+
+def _action(args: argparse.Namespace) -> Callable[[ExportSpec, Progress | None], Path]:
+    if args.only_verify:
+        from embedge_export.reverify import reverify
+
+        return reverify
+    from embedge_export.pipeline import export
+
+    return export
 
 
 def _check_usage(args: argparse.Namespace) -> None:
     if args.json and not args.dry_run:
         args.usage_error("--json needs --dry-run")
+    if args.probes is not None and args.from_onnx is None:
+        args.usage_error("--probes needs --from-onnx")
+    if args.from_onnx is not None and (args.dry_run or args.only_verify):
+        args.usage_error("--from-onnx goes with neither --dry-run nor --only-verify")
     if args.no_token is not None and args.yes_token is None:
         args.usage_error("--no-token needs --yes-token")
 

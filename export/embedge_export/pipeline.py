@@ -2,50 +2,45 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator, Sequence
-from importlib import metadata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from embedge import store
-from embedge._version import __version__
-from embedge.errors import MissingExtraError
 from embedge.manifest import (
     MANIFEST_FILE,
-    PROBES_FILE,
-    SCHEMA_VERSION,
     TOKENIZER_FILE,
-    DenseSpec,
-    Fidelity,
-    GraphSpec,
     Manifest,
     Probes,
-    SourceSpec,
     Variant,
     dump_manifest,
     fingerprint,
+)
+from embedge_export.assembly import (
+    PACKAGES,
+    UNMEASURED,
+    Stages,
+    make_manifest,
+    require_packages,
+    save_modules,
+    write_probes,
 )
 from embedge_export.checkpoint import Checkpoint
 from embedge_export.checksums import check_unchanged
 from embedge_export.companions import write_companions
 from embedge_export.source import read_checkpoint
 from embedge_export.spec import DTYPES, ExportSpec, Progress
-from embedge_export.write import check_target, commit, file_records, save_dense, save_graph, staging
+from embedge_export.write import check_target, commit, file_records, save_graph, staging
 
 if TYPE_CHECKING:
     import onnx
 
     from embedge_export.tokenizer import Tokenization
 
-_PACKAGES = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "tokenizers")
 # other CPUs add in another order: ten times what this machine may differ by
 _PROBE_TOLERANCE_FACTOR = 10
-_UNMEASURED = Fidelity(num_texts=0, max_abs_diff=0.0, max_batch_diff=0.0)
-_NO_FINGERPRINT = "0" * 64
 
 
 def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
@@ -63,8 +58,12 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
         VerificationError: the graph's numbers are not the checkpoint's.
         MissingExtraError: the exporter's dependencies are not installed.
     """
-    _require_extra()
-    stages = _Stages(progress)
+    if spec.from_onnx is not None:
+        from embedge_export.wrap import wrap
+
+        return wrap(spec, progress)
+    require_packages(PACKAGES)
+    stages = Stages(progress)
     if spec.output is not None:
         check_target(_absolute(spec.output), force=spec.force)
     with stages.stage("source"):
@@ -109,9 +108,9 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
                 tolerances=dict.fromkeys(unmeasured, fp32_tolerance),
                 probes=make_probes(make_cases(reference, probe_inputs)),
             )
-            _write_probes(probes, folder)
-            dense = _save_modules(checkpoint, folder)
-            manifest = _manifest(checkpoint, tokenization, graph_spec, dense, unmeasured, folder)
+            write_probes(probes, folder)
+            dense = save_modules(checkpoint, folder)
+            manifest = make_manifest(checkpoint, tokenization, graph_spec, dense, unmeasured, folder)
             (folder / MANIFEST_FILE).write_bytes(dump_manifest(manifest))
             size = sum(record.size_bytes for record in manifest.files.values())
             stages.detail = f"{len(manifest.files) + 1} files, {size / 1e6:.1f} MB"
@@ -138,7 +137,7 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             kept = {name: variants[name] for name in manifest.variants if name in spec.variants}
             manifest = _keep_variants(manifest, kept, folder)
             tolerances = probe_tolerances(kept, fp32_tolerance)
-            _write_probes(msgspec.structs.replace(probes, tolerances=tolerances), folder)
+            write_probes(msgspec.structs.replace(probes, tolerances=tolerances), folder)
             variants = kept
             stages.detail = "; ".join(summary(name, variant) for name, variant in kept.items())
         manifest = msgspec.structs.replace(manifest, variants=variants, files=file_records(folder))
@@ -194,11 +193,11 @@ def _save_variants(
             file=file,
             data_files=data_files,
             dtype=DTYPES[name],
-            fidelity=_UNMEASURED,
+            fidelity=UNMEASURED,
             disabled_optimizers=disabled,
         )
     file, data_files = save_graph(graph, folder, "model")
-    return {"fp32": Variant(file=file, data_files=data_files, dtype="float32", fidelity=_UNMEASURED), **made}
+    return {"fp32": Variant(file=file, data_files=data_files, dtype="float32", fidelity=UNMEASURED), **made}
 
 
 def _keep_variants(manifest: Manifest, kept: dict[str, Variant], folder: Path) -> Manifest:
@@ -210,97 +209,6 @@ def _keep_variants(manifest: Manifest, kept: dict[str, Variant], folder: Path) -
     return msgspec.structs.replace(manifest, variants=kept, files=file_records(folder))
 
 
-def _write_probes(probes: Probes, folder: Path) -> None:
-    encoded = msgspec.json.encode(probes, order="deterministic")
-    (folder / PROBES_FILE).write_bytes(msgspec.json.format(encoded, indent=0) + b"\n")
-
-
-def _save_modules(checkpoint: Checkpoint, folder: Path) -> tuple[DenseSpec, ...]:
-    from embedge_export.weights import load_dense
-
-    return tuple(
-        DenseSpec(
-            file=save_dense(folder, index, *load_dense(module)),
-            in_features=module.in_features,
-            out_features=module.out_features,
-            activation=module.activation,
-        )
-        for index, module in enumerate(checkpoint.dense)
-    )
-
-
-def _manifest(
-    checkpoint: Checkpoint,
-    tokenization: Tokenization,
-    graph: GraphSpec,
-    dense: tuple[DenseSpec, ...],
-    variants: dict[str, Variant],
-    folder: Path,
-) -> Manifest:
-    repository = checkpoint.repository
-    manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
-        name=repository.name,
-        architecture=checkpoint.architecture,
-        tasks=checkpoint.tasks,
-        hidden_size=checkpoint.hidden_size,
-        embedding_size=checkpoint.embedding_size,
-        vocab_size=checkpoint.vocab_size,
-        max_seq_len=tokenization.max_seq_len,
-        tokenizer=tokenization.spec,
-        pooling=checkpoint.pooling,
-        modules=dense,
-        head=checkpoint.head,
-        template=checkpoint.template,
-        late_interaction=checkpoint.late_interaction,
-        graph=graph,
-        normalize=checkpoint.normalize,
-        sparse=checkpoint.sparse,
-        prompts=checkpoint.prompts,
-        default_prompt_name=checkpoint.default_prompt_name,
-        matryoshka=checkpoint.matryoshka,
-        similarity=checkpoint.similarity,
-        variants=variants,
-        files=file_records(folder),
-        source=SourceSpec(
-            name=repository.name,
-            weights_sha256=checkpoint.weights,
-            revision=repository.revision,
-            licence=repository.licence,
-        ),
-        exporter={
-            "embedge": __version__,
-            **{package: metadata.version(package) for package in _PACKAGES},
-            **checkpoint.code,
-        },
-        fingerprint=_NO_FINGERPRINT,
-    )
-    return msgspec.structs.replace(manifest, fingerprint=fingerprint(manifest))
-
-
-class _Stages:
-    """Times the stages and reports each when it is done."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._start_s = time.perf_counter()
-        self.detail = ""
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Report the stage with its time and `detail`, if it succeeds."""
-        start_s = time.perf_counter()
-        self.detail = ""
-        yield
-        if self._progress is not None:
-            self._progress(name, time.perf_counter() - start_s, self.detail)
-
-    def finish(self, detail: str) -> None:
-        """Report the end, with the time of the whole export."""
-        if self._progress is not None:
-            self._progress("done", time.perf_counter() - self._start_s, detail)
-
-
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
 
@@ -309,13 +217,3 @@ def _needed_bytes(checkpoint: Checkpoint) -> int:
     # the traced file is read and deleted before the graph is written
     folder = checkpoint.repository.folder
     return sum((folder / name).stat().st_size for name in checkpoint.weights) * 21 // 20 + 5_000_000
-
-
-def _require_extra() -> None:
-    installed = {distribution.name.lower() for distribution in metadata.distributions() if distribution.name}
-    missing = [package for package in _PACKAGES if package not in installed]
-    if missing:
-        raise MissingExtraError(
-            f"exporting needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed. "
-            "Install the exporter with: pip install 'embedge[export]'"
-        )

@@ -169,7 +169,9 @@ def _read_transformer(
         max_positions=int(positions) - family.position_offset if positions and positions > 0 else None,
         stated_max_seq_len=spec.max_seq_len or _positive(settings.get("max_seq_length")),
         lowercase=bool(settings.get("do_lower_case", False)),
-        weights=hash_weights(repository.folder, list(dict.fromkeys(folders))),
+        weights=hash_weights(
+            repository.folder, list(dict.fromkeys(folders)), optional=spec.from_onnx is not None
+        ),
         code=code,
         **facts,
     )

@@ -43,6 +43,8 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
         step_tag: token at which a process reward model is read, as text.
         revision: commit, branch or tag of a hub repository.
         opset: version of the ONNX operator set.
+        from_onnx: wrap this ONNX file instead of tracing the weights.
+        probes: file of texts and answers to verify `from_onnx` with.
         trust_remote_code: run the Python code that the checkpoint brings along.
         force: replace a bundle that `output` already holds.
         variants: of "fp32", "fp16", "int8", "int4".
@@ -66,6 +68,8 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
     step_tag: str | None = None
     revision: str | None = None
     opset: int = DEFAULT_OPSET
+    from_onnx: Path | None = None
+    probes: Path | None = None
     trust_remote_code: bool = False
     force: bool = False
     variants: tuple[str, ...] = ("fp32",)
@@ -82,6 +86,8 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
                 f"opset={self.opset} is out of range; expected {OPSETS[0]} to {OPSETS[-1]}. "
                 f"Omit it for {DEFAULT_OPSET}."
             )
+        if self.probes is not None and self.from_onnx is None:
+            raise ExportError("probes are given without from_onnx; expected the ONNX file that they verify")
         if self.no_token is not None and self.yes_token is None:
             raise ExportError("no_token is given without yes_token; expected both, or yes_token alone")
 

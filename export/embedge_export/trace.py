@@ -69,7 +69,7 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
     traced = onnx.load(str(path))
     for leftover in scratch.iterdir():
         leftover.unlink()
-    return _tidy(traced)
+    return tidy(traced)
 
 
 def described_by_optimum(checkpoint: Checkpoint) -> bool:
@@ -103,7 +103,7 @@ def _base_model(model: Any) -> torch.nn.Module:
     return base
 
 
-def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
+def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     """Take out what says where or how the graph was made: the same checkpoint gives the same bytes."""
     model.doc_string = ""
     del model.metadata_props[:]

@@ -109,19 +109,29 @@ def read_tensors(folder: Path) -> dict[str, FloatArray]:
     Raises:
         ExportError: the file cannot be read, or holds a value that is not finite.
     """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     tensors: dict[str, FloatArray] = {}
     for path in weight_files(folder):
-        try:
-            loaded = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ExportError(f"{path.name} cannot be read: {error}. Copy the checkpoint again.") from error
-        _check_finite(loaded.items())
-        tensors |= {name: tensor.to(torch.float32).numpy() for name, tensor in loaded.items()}
+        loaded = _load_arrays(path)
+        for name, array in loaded.items():
+            if not np.isfinite(array).all():
+                raise ExportError(_not_finite(name))
+        tensors |= loaded
     return tensors
+
+
+def _load_arrays(path: Path) -> dict[str, FloatArray]:
+    from safetensors import SafetensorError
+
+    try:
+        try:
+            from safetensors.torch import load_file
+        except ModuleNotFoundError:  # an ONNX file is wrapped without torch
+            from safetensors.numpy import load_file as load_plainly
+
+            return {name: array.astype(np.float32) for name, array in load_plainly(path).items()}
+        return {name: tensor.float().numpy() for name, tensor in load_file(path).items()}
+    except (SafetensorError, OSError, TypeError, KeyError) as error:
+        raise ExportError(f"{path.name} cannot be read: {error}. Copy the checkpoint again.") from error
 
 
 @contextlib.contextmanager
@@ -207,7 +217,11 @@ def _check_finite(tensors: Iterable[tuple[str, Any]]) -> None:
             and not np.isfinite(float(array.sum()))
             and not bool(array.isfinite().all())
         ):
-            raise ExportError(
-                f"weight {name!r} holds NaN or infinity; expected finite numbers. "
-                "Restore the weights from the model's origin."
-            )
+            raise ExportError(_not_finite(name))
+
+
+def _not_finite(name: str) -> str:
+    return (
+        f"weight {name!r} holds NaN or infinity; expected finite numbers. "
+        "Restore the weights from the model's origin."
+    )
