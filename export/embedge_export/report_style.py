@@ -57,7 +57,6 @@ dl.facts dt, dl.facts dd {
 }
 dl.facts dt { color: var(--soft); padding-right: 1rem; }
 code, pre { font: 0.86em/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; }
-.hash { color: var(--soft); }
 pre {
   background: var(--wash); border-radius: 8px; padding: 0.9rem 1.1rem; margin: 0.8rem 0 1rem;
   white-space: pre-wrap;
@@ -105,7 +104,6 @@ figcaption { color: var(--soft); font-size: 0.88rem; margin-bottom: 0.2rem; }
 .track { display: flex; align-items: center; gap: 0.5rem; white-space: nowrap; }
 .track i { background: var(--c); height: 0.7rem; border-radius: 2px; min-width: 2px; flex: none; }
 ul.limits { padding-left: 1.1rem; margin: 0.8rem 0 0; max-width: 42rem; } ul.limits li { margin-bottom: 0.55rem; }
-details { margin-top: 0.6rem; } summary { cursor: pointer; color: var(--accent); }
 footer {
   margin-top: 4rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--soft);
   font-size: 0.88rem;

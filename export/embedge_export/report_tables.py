@@ -62,7 +62,7 @@ def fidelity(columns: Sequence[Column], kind: Kind) -> str:
     plots = "".join(_plot(index, column, kind) for index, column in enumerate(columns))
     rows: list[tuple[str, _Cell]] = [
         ("compared with", _compared_with),
-        ("largest difference from torch", lambda column: f"{column.variant.fidelity.max_abs_diff:.1e}"),
+        ("from torch, before scaling", lambda column: f"{column.variant.fidelity.max_abs_diff:.1e}"),
         ("mean cosine", _judged("cosine_mean", kind, cosine)),
         ("smallest cosine", _judged("cosine_min", kind, cosine)),
         ("rank correlation", _judged("rank_correlation", kind, "{:.4f}".format)),

@@ -99,7 +99,11 @@ def how_compared(asked: Questions) -> str:
 
 def how_judged(kind: Kind) -> str:
     """How to read the table of fidelity."""
-    start = "Small figures are the gate: a variant beyond it would not have been written. "
+    start = (
+        "Small figures are the gate: a variant beyond it would not have been written. The second row is the largest "
+        "difference of any number that the graph gives for the exporter's other texts, before any normalisation or "
+        "activation. "
+    )
     end = "The last row is how much an answer changes with the texts that share its batch."
     if kind == "score":
         return (
