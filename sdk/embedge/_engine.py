@@ -22,6 +22,10 @@ from embedge.plugins import find_pooling
 _BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 """Padded tokens per run: small enough for a core's caches, large enough to fill a GPU (benchmarks/results)."""
 
+_CUDA_ELEMENTS = 2**31
+_WIDEST_LAYER = 8
+"""Kernels count a batch's elements in 32 bits; beyond that they break the whole process, so it is refused."""
+
 
 class Engine:
     """Everything that EdgeModel needs once it is loaded; arguments are EdgeModel's."""
@@ -36,11 +40,16 @@ class Engine:
         pooling_plugin: str | None,
         threads: int | None,
         max_batch_tokens: int | None,
+        device_memory_bytes: int | None,
         profile: Profile,
         max_model_len: int | None,
         verify_hashes: bool,
     ) -> None:
-        for name, value in (("threads", threads), ("max_batch_tokens", max_batch_tokens)):
+        for name, value in (
+            ("threads", threads),
+            ("max_batch_tokens", max_batch_tokens),
+            ("device_memory_bytes", device_memory_bytes),
+        ):
             if value is not None and (type(value) is not int or value < 1):
                 raise ParamsError(f"{name}={value!r} is out of range; expected an int >= 1")
         if profile not in get_args(Profile):
@@ -71,6 +80,7 @@ class Engine:
                     device=where,
                     threads=run_threads,
                     disabled_optimizers=choice.spec.disabled_optimizers,
+                    device_memory_bytes=device_memory_bytes,
                 ),
                 devices=devices,
                 threads=num_threads,
@@ -80,6 +90,12 @@ class Engine:
             # a damaged file is reported as such, not as what onnxruntime or tokenizers make of it
             checks.join()
         batch_tokens = _BATCH_TOKENS[found.kind] if max_batch_tokens is None else max_batch_tokens
+        most = _CUDA_ELEMENTS // (_WIDEST_LAYER * manifest.hidden_size)
+        if found.kind == "cuda" and batch_tokens > most:
+            raise ParamsError(
+                f"max_batch_tokens={batch_tokens} is more than CUDA's kernels index safely; "
+                f"expected at most {most} for this model"
+            )
         self.sessions = sessions
         forward = Forward(sessions, manifest.tokenizer, manifest.graph.inputs, batch_tokens)
         self.answerer = Answerer(bundle, forward, pooler_config, plugin)

@@ -140,6 +140,7 @@ class Session:
         device: where to run.
         threads: threads inside one run.
         disabled_optimizers: onnxruntime's fusions that must not run.
+        device_memory_bytes: limit of onnxruntime's memory arena on an accelerator.
 
     Raises:
         SessionError: onnxruntime refuses the graph.
@@ -147,7 +148,13 @@ class Session:
     """
 
     def __init__(
-        self, graph: Path, *, device: Device, threads: int, disabled_optimizers: Sequence[str] = ()
+        self,
+        graph: Path,
+        *,
+        device: Device,
+        threads: int,
+        disabled_optimizers: Sequence[str] = (),
+        device_memory_bytes: int | None = None,
     ) -> None:
         self.device = device
         ort = import_onnxruntime()
@@ -158,10 +165,18 @@ class Session:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         providers: list[Any] = [_CPU]
         if device.kind == "cuda":
-            providers.insert(0, (_CUDA, {"device_id": str(device.index)}))
+            settings = {"device_id": str(device.index), "arena_extend_strategy": "kSameAsRequested"}
+            if device_memory_bytes is not None:
+                settings["gpu_mem_limit"] = str(device_memory_bytes)
+            providers.insert(0, (_CUDA, settings))
         try:
             self._session: onnxruntime.InferenceSession = ort.InferenceSession(
-                str(graph), options, providers=providers, disabled_optimizers=list(disabled_optimizers)
+                str(graph),
+                options,
+                providers=providers,
+                disabled_optimizers=list(disabled_optimizers),
+                # else onnxruntime prints what went wrong and runs on the CPU
+                enable_fallback=0,
             )
         except Exception as error:  # onnxruntime raises many unrelated classes
             if device.kind == "cuda" and re.search(r"cuda|device", str(error), re.IGNORECASE):

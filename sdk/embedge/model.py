@@ -84,6 +84,8 @@ class EdgeModel:
         compat: "0.13" or "0.21": which vLLM's spelling of PoolingParams is meant.
         threads: processors to use; None means all that this process may use.
         max_batch_tokens: padded tokens per run; None means a size measured to suit the device.
+        device_memory_bytes: limit of the memory that onnxruntime takes on each GPU; None sets none. A batch that does
+            not fit raises SessionError, and the model goes on working.
         profile: "latency" answers a small call with all threads and a large one with one-thread workers;
             "throughput" has the workers only, for less memory; "background" uses one thread.
         max_model_len: a lower limit in tokens than the bundle's max_seq_len.
@@ -110,6 +112,7 @@ class EdgeModel:
         compat: Compat = "0.13",
         threads: int | None = None,
         max_batch_tokens: int | None = None,
+        device_memory_bytes: int | None = None,
         profile: Profile = "latency",
         max_model_len: int | None = None,
         verify_hashes: bool = True,
@@ -134,6 +137,7 @@ class EdgeModel:
             pooling_plugin=pooling_plugin,
             threads=threads,
             max_batch_tokens=max_batch_tokens,
+            device_memory_bytes=device_memory_bytes,
             profile=profile,
             max_model_len=max_model_len,
             verify_hashes=verify_hashes,
