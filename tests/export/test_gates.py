@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 
 from embedge import EdgeModel
+from embedge.bundle import check_files, open_bundle
 from embedge.errors import VerificationError
-from embedge.manifest import EndToEnd, load_manifest
+from embedge.manifest import EndToEnd, fingerprint, load_manifest
 from embedge.testing import tiny_bundle
 from embedge_export.answers import Answers, Questions, ask, questions
 from embedge_export.comparison import compare, cosines
-from embedge_export.gates import EXACT, GATES, check, measure, try_variant
-from embedge_export.retrieval import CANDIDATES, built_in_set
+from embedge_export.gates import EXACT, GATES, Gate, check, measure, try_variant
+from embedge_export.pipeline import export
+from embedge_export.retrieval import CANDIDATES, QUICK_DOCUMENTS, built_in_set
 from embedge_export.similarity import GRADED_PAIRS
+from embedge_export.spec import ExportSpec
 
 KINDS = {
     "embed": "embed",
@@ -218,3 +221,25 @@ def test_rows_of_zeros_are_alike_and_cosines_stay_below_one():
     rows = np.array([[0, 0], [3, 4], [1, 0]], dtype=np.float32)
     other = np.array([[0, 0], [6, 8], [0, 0]], dtype=np.float32)
     np.testing.assert_allclose(cosines(rows, other), [1.0, 1.0, 0.0])
+
+
+def test_an_export_records_its_figures_beside_report_and_card(tiny_bert, tmp_path):
+    bundle = export(ExportSpec(model=str(tiny_bert), output=tmp_path / "out"))
+    manifest = load_manifest(bundle)
+    measured = manifest.variants["fp32"].fidelity.end_to_end
+    assert measured.reference == "torch"
+    assert measured.num_compared == 48
+    assert measured.cosine_min >= 0.999999
+    assert measured.num_documents == QUICK_DOCUMENTS
+    assert measured.batch_invariance == "exact"
+    assert {"report.html", "README.md"} <= set(manifest.files)
+    assert f"{measured.ndcg_10:.4f}" in (bundle / "report.html").read_text("utf-8")
+    assert manifest.fingerprint == fingerprint(manifest)
+    check_files(open_bundle(bundle))
+
+
+def test_a_missed_gate_fails_the_export_and_leaves_nothing(tiny_bert, tmp_path, monkeypatch):
+    monkeypatch.setitem(GATES, ("embed", "float32"), Gate(cosine_mean=1.5))
+    with pytest.raises(VerificationError, match=r"mean cosine 1\.00000, at least 1\.5 expected"):
+        export(ExportSpec(model=str(tiny_bert), output=tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
