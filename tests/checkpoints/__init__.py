@@ -3,17 +3,19 @@
     folder = make("qwen3-embedding", tmp_path / "checkpoint")
 
 CHECKPOINTS says what there is, and which library has the right answers; tests.checkpoints.reference asks it.
+break_checkpoint writes one with something wrong; BREAKAGES says what.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tests.checkpoints import classifiers, embedders, token_models
+from tests.checkpoints import architectures, classifiers, embedders, token_models
+from tests.checkpoints.damage import BREAKAGES, break_checkpoint
 from tests.checkpoints.registry import CHECKPOINTS, Recipe
 
-__all__ = ["CHECKPOINTS", "Recipe", "make"]
-_TABLES = (embedders, classifiers, token_models)
+__all__ = ["BREAKAGES", "CHECKPOINTS", "Recipe", "break_checkpoint", "make"]
+_TABLES = (embedders, classifiers, token_models, architectures)
 
 
 def make(name: str, folder: Path, seed: int = 0) -> Path:

@@ -52,7 +52,7 @@ def save_cross_encoder(folder: Path, model: Any, tokenizer: Any, activation: Any
     with saved(model, tokenizer) as source:
         encoder = CrossEncoder(source, device="cpu", activation_fn=activation)
         encoder.save_pretrained(str(folder), create_model_card=False)
-    readme(folder, folder.name, "sentence-transformers", "cross-encoder", "text-ranking")
+    readme(folder, "sentence-transformers", "cross-encoder", "text-ranking")
     return folder
 
 
@@ -82,7 +82,7 @@ def _cross_encoder_v4(folder: Path, seed: int) -> None:
     save(*_bert_cross_encoder(seed, "LABEL_0"), folder)
     nested = {"version": "4.0.1", "activation_fn": "torch.nn.modules.linear.Identity"}
     edit_json(folder / "config.json", sentence_transformers=nested)
-    readme(folder, folder.name, "sentence-transformers", "cross-encoder", "text-ranking")
+    readme(folder, "sentence-transformers", "cross-encoder", "text-ranking")
 
 
 @recipe(
@@ -92,7 +92,7 @@ def _cross_encoder_v4(folder: Path, seed: int) -> None:
 def _cross_encoder_v3(folder: Path, seed: int) -> None:
     save(*_bert_cross_encoder(seed, "LABEL_0"), folder)
     edit_json(folder / "config.json", sbert_ce_default_activation_function="torch.nn.modules.linear.Identity")
-    readme(folder, folder.name, "sentence-transformers", "cross-encoder", "text-ranking")
+    readme(folder, "sentence-transformers", "cross-encoder", "text-ranking")
 
 
 @recipe(
@@ -112,7 +112,7 @@ def _classifier(name: str, tags: tuple[str, ...], notes: str, **config: Any) -> 
         tokenizer = word_piece()
         model = bert(seed, tokenizer, "BertForSequenceClassification", **labels(*tags), **config)
         save(model, tokenizer, folder)
-        readme(folder, name, "transformers", "text-classification")
+        readme(folder, "transformers", "text-classification")
 
 
 _classifier(
@@ -131,7 +131,7 @@ _classifier("regression", ("quality",), "one label, no activation", problem_type
 def _token_classifier(folder: Path, seed: int) -> None:
     tokenizer = word_piece()
     save(bert(seed, tokenizer, "BertForTokenClassification", **labels(*BIO)), tokenizer, folder)
-    readme(folder, folder.name, "transformers", "token-classification")
+    readme(folder, "transformers", "token-classification")
 
 
 @recipe(
@@ -147,7 +147,7 @@ def _modernbert_classifier(folder: Path, seed: int) -> None:
         **labels("no", "maybe", "yes"),
     )  # fmt: skip
     save(model, tokenizer, folder)
-    readme(folder, folder.name, "transformers", "text-classification")
+    readme(folder, "transformers", "text-classification")
 
 
 @recipe(
@@ -161,7 +161,7 @@ def _roberta_pair(folder: Path, seed: int) -> None:
         max_position_embeddings=514, **labels("LABEL_0"),
     )  # fmt: skip
     save(model, tokenizer, folder)
-    readme(folder, folder.name, "transformers", "text-classification")
+    readme(folder, "transformers", "text-classification")
 
 
 def qwen3(model_class: str, seed: int, tokenizer: Any, **config: Any) -> Any:
@@ -181,7 +181,7 @@ def qwen3(model_class: str, seed: int, tokenizer: Any, **config: Any) -> Any:
 def _qwen3_reranker(folder: Path, seed: int) -> None:
     tokenizer = byte_bpe("qwen", chat_template=CHAT_TEMPLATE)
     save(qwen3("Qwen3ForCausalLM", seed, tokenizer), tokenizer, folder)
-    readme(folder, folder.name, "transformers", "text-ranking", text=CARD)
+    readme(folder, "transformers", "text-ranking", text=CARD)
 
 
 @recipe(
@@ -202,7 +202,7 @@ def _qwen3_reranker_st(folder: Path, seed: int) -> None:
         ]
         encoder = CrossEncoder(modules=modules, device="cpu", activation_fn=torch.nn.Identity())
         encoder.save_pretrained(str(folder), create_model_card=False)
-    readme(folder, folder.name, "sentence-transformers", "cross-encoder", "text-ranking", text=CARD)
+    readme(folder, "sentence-transformers", "cross-encoder", "text-ranking", text=CARD)
 
 
 @recipe(
@@ -213,4 +213,4 @@ def _qwen3_classifier(folder: Path, seed: int) -> None:
     tokenizer = byte_bpe("qwen")
     model = qwen3("Qwen3ForSequenceClassification", seed, tokenizer, **labels("bad", "fair", "good"))
     save(model, tokenizer, folder)
-    readme(folder, folder.name, "transformers", "text-classification")
+    readme(folder, "transformers", "text-classification")

@@ -34,7 +34,7 @@ def save_embedder(
             modules=[transformer, pool, *following], device="cpu", similarity_fn_name="cosine", **settings
         )
         embedder.save_pretrained(str(folder), create_model_card=False)
-    readme(folder, folder.name, "sentence-transformers", "sentence-similarity", "feature-extraction")
+    readme(folder, "sentence-transformers", "sentence-similarity", "feature-extraction")
     return folder  # fmt: skip
 
 
@@ -212,7 +212,7 @@ def _splade(folder: Path, seed: int, **pooling: Any) -> None:
         modules = [Transformer(source, transformer_task="fill-mask"), SpladePooling(**pooling)]
         encoder = SparseEncoder(modules=modules, device="cpu", similarity_fn_name="dot")
         encoder.save_pretrained(str(folder), create_model_card=False)
-    readme(folder, folder.name, "sentence-transformers", "sparse-encoder", "splade")
+    readme(folder, "sentence-transformers", "sparse-encoder", "splade")
 
 
 @recipe("splade", "embed", reference="SparseEncoder", notes="log1p(relu(logits)), maximum over tokens")
@@ -245,7 +245,7 @@ def _static_embedding(folder: Path, seed: int) -> None:
     weights = torch.randn(len(tokenizer), 24, generator=torch.Generator().manual_seed(seed))
     module = StaticEmbedding(tokenizer.backend_tokenizer, embedding_weights=weights)
     SentenceTransformer(modules=[module], device="cpu").save_pretrained(str(folder), create_model_card=False)
-    readme(folder, folder.name, "sentence-transformers", "sentence-similarity")
+    readme(folder, "sentence-transformers", "sentence-similarity")
 
 
 @recipe("static-embedding-old", "embed", reference=ST, notes="in 0_StaticEmbedding, the layout before 5.4")
@@ -283,7 +283,7 @@ def _model2vec(folder: Path, seed: int, rows: int | None = None) -> None:
             {"idx": 1, "name": "1", "path": "1_Normalize", "type": "sentence_transformers.models.Normalize"},
         ],
     )
-    readme(folder, folder.name, "model2vec", "embeddings", "static-embeddings", "sentence-transformers")
+    readme(folder, "model2vec", "embeddings", "static-embeddings", "sentence-transformers")
 
 
 @recipe(

@@ -26,7 +26,7 @@ tags:
 {tags}
 ---
 
-# {title}
+# Tiny checkpoint
 
 Random weights from a fixed seed; made for tests.
 {text}"""
@@ -114,9 +114,9 @@ def dense(seed: int, in_features: int, out_features: int, activation: Any = None
     return scramble(Dense(in_features, out_features, activation_function=activation, **settings), seed)
 
 
-def readme(folder: Path, title: str, library: str = "transformers", *tags: str, text: str = "") -> None:
+def readme(folder: Path, library: str = "transformers", *tags: str, text: str = "") -> None:
     lines = "\n".join(f"- {tag}" for tag in (tags or ("feature-extraction",)))
-    content = README.format(library=library, tags=lines, title=title, text=f"\n{text}\n" if text else "")
+    content = README.format(library=library, tags=lines, text=f"\n{text}\n" if text else "")
     (folder / "README.md").write_text(content, "utf-8")
 
 

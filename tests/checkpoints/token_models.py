@@ -69,7 +69,7 @@ def _pylate(folder: Path, seed: int, *layers: tuple[int, int, bool], **stated: A
         "do_query_expansion": True,
     }
     write_json(folder / "config_sentence_transformers.json", settings | stated)
-    readme(folder, folder.name, "PyLate", "ColBERT", "PyLate", "sentence-transformers")
+    readme(folder, "PyLate", "ColBERT", "PyLate", "sentence-transformers")
 
 
 @recipe(
@@ -136,7 +136,7 @@ def _colbert_stanford(folder: Path, seed: int) -> None:
             "queries": None, "index_name": None, "overwrite": False, "nranks": 1, "amp": True, "rank": 0, "gpus": 1,
         },
     )  # fmt: skip
-    readme(folder, folder.name, "transformers", "ColBERT")
+    readme(folder, "transformers", "ColBERT")
 
 
 @recipe(
@@ -151,7 +151,7 @@ def _process_reward(folder: Path, seed: int) -> None:
     )  # fmt: skip
     save(model, tokenizer, folder)
     text = f"The answer's steps are joined by `{STEP_TAG}`; the probability of `positive` there is the step's reward."
-    readme(folder, folder.name, "transformers", "reward model", text=text)
+    readme(folder, "transformers", "reward model", text=text)
 
 
 @recipe(
@@ -167,4 +167,4 @@ def _prm_lm(folder: Path, seed: int) -> None:
     save(model, tokenizer, folder)
     good, bad, tag = tokenizer.convert_tokens_to_ids(["+", "-", MATH_STEP_TAG])
     text = f"Every step ends in `{MATH_STEP_TAG}` (id {tag}); returned_token_ids [{good}, {bad}] are `+` and `-`."
-    readme(folder, folder.name, "transformers", "reward model", text=text)
+    readme(folder, "transformers", "reward model", text=text)
