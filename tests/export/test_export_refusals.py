@@ -223,3 +223,43 @@ def test_a_file_in_place_of_a_folder_is_refused(tiny_bert, tmp_path):
     with pytest.raises(ExportError, match="is a file; expected the folder of a checkpoint"):
         export(ExportSpec(model=str(tmp_path / "out"), output=tmp_path / "other"))
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def three_modules(folder):
+    make_bert(
+        folder,
+        dense=((32, 8, "torch.nn.Identity"), (8, 16, "torch.nn.Identity"), (17, 4, "torch.nn.Identity")),
+    )
+
+
+def test_the_module_that_breaks_the_chain_is_named(tmp_path):
+    three_modules(tmp_path / "m")
+    with pytest.raises(ExportError, match=r"4_Dense takes 17 features, but the module before it gives 16"):
+        export(ExportSpec(model=str(tmp_path / "m"), output=tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer.json", "1_Pooling/config.json", "model.safetensors"]
+)
+def test_a_file_that_changes_between_two_reads_is_named(checkpoint, tmp_path, monkeypatch, name):
+    from embedge_export import pipeline
+
+    real = pipeline.write_companions
+
+    def change(*arguments):
+        with (checkpoint / name).open("ab") as stream:
+            stream.write(b" ")
+        return real(*arguments)
+
+    monkeypatch.setattr(pipeline, "write_companions", change)
+    with pytest.raises(ExportError, match=f"{name} of tiny-bert changed during the export"):
+        export(ExportSpec(model=str(checkpoint), output=tmp_path / "out"))
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_matryoshka_size_above_the_last_module_is_refused(tmp_path):
+    make_bert(tmp_path / "m", dense=((32, 16, "torch.nn.Identity"),))
+    with pytest.raises(
+        ExportError, match=r"size 32 does not fit; expected sizes from 1 to the embedding's 16"
+    ):
+        export(ExportSpec(model=str(tmp_path / "m"), output=tmp_path / "out", matryoshka=(8, 32)))
