@@ -16,6 +16,9 @@ from embedge_export.spec import ExportSpec
 from embedge_export.tokenizer import Tokenization, describe_tokenizer, load_tokenizer
 from embedge_export.write import EXTERNAL_DATA_BYTES, check_target
 
+_SHARE = {"fp32": 1.0, "fp16": 0.5, "int8": 0.25, "int4": 0.14}
+"""Size of a graph by that of the float32 weights, about."""
+
 Route = Literal["built from the table", "traced by optimum", "traced by torch.onnx"]
 
 
@@ -26,7 +29,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         name, revision, licence: of the checkpoint, where known.
         model_type, architecture, kind: what it is.
         tasks: what the bundle would do, the main one first.
-        route: how its graph would be made.
+        route: how its graph would be made, and variants, in which precisions.
         hidden_size, vocab_size, embedding_size: its sizes.
         pooling: modes, concatenated in this order.
         modules: Dense modules in words.
@@ -45,6 +48,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: Kind
     tasks: tuple[Task, ...]
     route: Route
+    variants: tuple[str, ...]
     hidden_size: int
     vocab_size: int
     max_seq_len: int
@@ -90,6 +94,7 @@ def plan_export(spec: ExportSpec) -> Plan:
         kind=checkpoint.kind,
         tasks=checkpoint.tasks,
         route=_route(checkpoint),
+        variants=tuple(spec.variants),
         hidden_size=checkpoint.hidden_size,
         vocab_size=checkpoint.vocab_size,
         embedding_size=checkpoint.embedding_size,
@@ -110,7 +115,7 @@ def plan_export(spec: ExportSpec) -> Plan:
         code=checkpoint.code,
         output=str(target),
         replaces=(target / MANIFEST_FILE).is_file(),
-        files=_files(checkpoint, sum(weights.values())),
+        files=_files(checkpoint, tuple(spec.variants), sum(weights.values())),
     )
 
 
@@ -135,7 +140,7 @@ def describe(plan: Plan) -> str:
         ("labels", ", ".join(plan.labels)),
         ("weights", f"{size / 1e6:.1f} MB in {len(plan.weights)} file{'s' if len(plan.weights) > 1 else ''}"),
         *(("code", f"{name}  sha256 {sha256}") for name, sha256 in plan.code.items()),
-        ("graph", f"float32, {plan.route}"),
+        ("graph", f"{', '.join(plan.variants)}; {plan.route}"),
         ("would write", plan.output + (" (replacing the bundle there)" if plan.replaces else "")),
         *(("", name) for name in plan.files),
     ]
@@ -174,10 +179,13 @@ def _limit_from(spec: ExportSpec, checkpoint: Checkpoint, tokenization: Tokeniza
     return "the architecture's table"
 
 
-def _files(checkpoint: Checkpoint, weights_bytes: int) -> tuple[str, ...]:
-    names = [MANIFEST_FILE, TOKENIZER_FILE, PROBES_FILE, "onnx/model.onnx"]
-    if weights_bytes > EXTERNAL_DATA_BYTES:
-        names.append("onnx/model.onnx_data")
+def _files(checkpoint: Checkpoint, variants: tuple[str, ...], weights_bytes: int) -> tuple[str, ...]:
+    names = [MANIFEST_FILE, TOKENIZER_FILE, PROBES_FILE, "report.html", "README.md"]
+    for variant in variants:
+        stem = "model" if variant == "fp32" else f"model_{variant}"
+        names.append(f"onnx/{stem}.onnx")
+        if weights_bytes * _SHARE[variant] > EXTERNAL_DATA_BYTES:
+            names.append(f"onnx/{stem}.onnx_data")
     names += [f"modules/{index}.npz" for index in range(len(checkpoint.dense))]
     if checkpoint.kind != "static":
         names += ["config.json", "tokenizer_config.json", "special_tokens_map.json"]
