@@ -1,0 +1,202 @@
+"""Every architecture as every kind of model: tiny checkpoints, and transformers' own answers in float32.
+
+    python -m tests.export.architectures          # measures all of it, and writes the table of README.md
+
+The difference in a cell is the largest of any component between the bundle, asked a batch of mixed lengths, and
+transformers, asked one text at a time without padding.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+from tests.export import tiny_kinds, tiny_remote
+from tests.export.tiny import word_piece
+
+from embedge import EdgeModel, PoolingParams
+from embedge.errors import EmbedgeError
+from embedge_export.families import FAMILIES
+from embedge_export.pipeline import export
+from embedge_export.spec import ExportSpec
+from embedge_export.texts import PAIRS, TEXTS
+from embedge_export.weights import quiet
+
+README = Path(__file__).parents[2] / "README.md"
+BEGIN, END = "<!-- architectures:begin -->", "<!-- architectures:end -->"
+TASKS = ("embed", "token_embed", "classify", "token_classify", "score")
+ROTARY = {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 128}
+ENCODER = {"max_position_embeddings": 66}
+ROBERTA = ENCODER | {"pad_token_id": 0, "type_vocab_size": 1}
+GEMMA3 = ROTARY | {"sliding_window": 16}
+# T5 does not scale its attention: large weights would make it a test of rounding
+T5 = {"scale": 0.05, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+T5 |= {"eos_token_id": 3, "decoder_start_token_id": 0}  # a classifier runs the decoder too
+RELATIVE = ENCODER | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
+# name of the classes, and what the configuration needs besides the sizes
+CONFIGS: dict[str, tuple[str, dict[str, object]]] = {
+    "albert": ("Albert", ENCODER | {"embedding_size": 16}),
+    "bert": ("Bert", ENCODER),
+    "camembert": ("Camembert", ROBERTA),
+    "deberta": ("Deberta", RELATIVE),
+    "deberta-v2": ("DebertaV2", RELATIVE | {"position_buckets": 16}),
+    "distilbert": ("DistilBert", ENCODER | {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}),
+    "electra": ("Electra", ENCODER | {"embedding_size": 16}),
+    "gemma": ("Gemma", ROTARY),
+    "gemma2": ("Gemma2", ROTARY | {"sliding_window": 16}),
+    "gemma3_text": ("Gemma3Text", GEMMA3),
+    "llama": ("Llama", ROTARY),
+    "mistral": ("Mistral", ROTARY),
+    "modernbert": (
+        "ModernBert",
+        {"max_position_embeddings": 64, "local_attention": 8, "pad_token_id": 0, "reference_compile": False},
+    ),
+    "mpnet": ("MPNet", ENCODER | {"pad_token_id": 0}),
+    "mt5": ("MT5", T5),
+    "phi3": ("Phi3", {"num_key_value_heads": 2, "max_position_embeddings": 128, "pad_token_id": 0}),
+    "qwen2": ("Qwen2", {"num_key_value_heads": 2, "max_position_embeddings": 128}),
+    "qwen3": ("Qwen3", ROTARY),
+    "roberta": ("Roberta", ROBERTA),
+    "t5": ("T5", T5),
+    "xlm-roberta": ("XLMRoberta", ROBERTA),
+}
+REMOTE_ROW = "code of its own"
+_HEADS = {
+    "classify": ("ForSequenceClassification", ("a", "b", "c")),
+    "score": ("ForSequenceClassification", ("relevance",)),
+    "token_classify": ("ForTokenClassification", ("O", "PER", "LOC")),
+}
+_MIXED = [text for text in TEXTS if text.strip()][::2]
+_PAIRS = [*PAIRS][::3]
+
+
+def model_class(model_type: str, task: str) -> str | None:
+    """The class of transformers for a cell of the table; None where there is none."""
+    import transformers
+
+    stem = "Gated" if model_type == REMOTE_ROW else CONFIGS[model_type][0]
+    tail = _HEADS[task][0] if task in _HEADS else "Model"
+    if tail == "Model" and model_type in FAMILIES and FAMILIES[model_type].encoder_only:
+        tail = "EncoderModel"
+    name = stem + tail
+    return name if model_type == REMOTE_ROW or hasattr(transformers, name) else None
+
+
+def make(folder: Path, model_type: str, task: str, **changes: object) -> Path:
+    """Save the checkpoint of a cell."""
+    name = model_class(model_type, task)
+    assert name is not None
+    names = _HEADS[task][1] if task in _HEADS else ()
+    if model_type == REMOTE_ROW:
+        return tiny_remote.gated(folder, name, *names)
+    stem, config = CONFIGS[model_type]
+    # these have no segments, and their tokenizers give none
+    plain = config.get("type_vocab_size") == 1
+    tokenizer = tiny_kinds.byte_level(prefix="<s>", suffix="</s>") if plain else word_piece()
+    heads = tiny_kinds.labels(*names) if names else {}
+    options = {"pad_token_id": tokenizer.pad_token_id} | config | heads | changes
+    return tiny_kinds.save(folder, name, f"{stem}Config", tokenizer, **options)
+
+
+def measure(model_type: str, main: str, folder: Path, **changes: object) -> dict[str, float]:
+    """Export a checkpoint for its main task and compare every task of the bundle with transformers."""
+    checkpoint = make(folder / "checkpoint", model_type, main, **changes)
+    remote = model_type == REMOTE_ROW
+    # the table is about numbers; tests/export/test_gates.py is about the retrieval set
+    with mock.patch("embedge_export.answers.QUICK_DOCUMENTS", 24):
+        bundle = export(ExportSpec(model=str(checkpoint), output=folder / "bundle", trust_remote_code=remote))
+    inputs = _PAIRS if main == "score" else [(text,) for text in _MIXED]
+    figures = {}
+    with EdgeModel(bundle, device="cpu", truncate_prompt_tokens=-1) as model:
+        mode = model.manifest.pooling.modes[0] if model.manifest.pooling else "CLS"
+        for task in ("embed", "token_embed") if main == "embed" else (main,):
+            expected = answers(checkpoint, task, inputs, mode, model.manifest.max_seq_len, remote=remote)
+            raw = {"normalize": False} if "embed" in task else {"use_activation": False}
+            sides = map(list, zip(*inputs, strict=True))
+            if task == "score":
+                actual = model.score(*sides, pooling_params=PoolingParams(**raw)).numpy()
+            else:
+                actual = model.encode(*sides, PoolingParams(**raw), pooling_task=task).numpy()
+            diffs = (np.abs(a - e).max() for a, e in zip(actual, expected, strict=True))
+            figures[task] = float(max(diffs))
+    return figures
+
+
+def answers(folder: Path, task: str, inputs, mode: str, limit: int, *, remote: bool) -> list[np.ndarray]:
+    """transformers' answers, one text or pair at a time."""
+    import torch
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    name = tiny_kinds.read_config(folder)["architectures"][0]
+    if remote:
+        tail = next((tail for tail, _ in _HEADS.values() if name.endswith(tail)), "")
+        loader, options = getattr(transformers, f"AutoModel{tail}"), {"trust_remote_code": True}
+    else:
+        loader, options = getattr(transformers, name), {"attn_implementation": "eager"}
+    with quiet():
+        model = loader.from_pretrained(folder, torch_dtype=torch.float32, **options).eval()
+    takes = inspect.signature(model.forward).parameters
+    rows = []
+    with torch.inference_mode():
+        for texts in inputs:
+            encoding = tokenizer(*texts, truncation=True, max_length=limit, return_tensors="pt")
+            first = model(**{name: ids for name, ids in encoding.items() if name in takes})
+            row = (first.logits if task in _HEADS else first.last_hidden_state)[0]
+            if task == "embed":
+                row = {"CLS": row[0], "LAST": row[-1], "MEAN": row.mean(0)}[mode]
+            rows.append(row.numpy())
+    return rows
+
+
+def cells() -> list[tuple[str, str]]:
+    """Architectures and main tasks that transformers has a class for; token_embed comes with embed."""
+    rows = [*sorted(FAMILIES), REMOTE_ROW]
+    return [(row, task) for row in rows for task in TASKS if task != "token_embed" and model_class(row, task)]
+
+
+def table(figures: dict[tuple[str, str], float]) -> str:
+    """The table of README.md."""
+    lines = [f"| model_type | {' | '.join(TASKS)} |", f"|---|{'---|' * len(TASKS)}"]
+    for row in [*sorted(FAMILIES), REMOTE_ROW]:
+        shown = (f"{figures[row, task]:.1e}" if (row, task) in figures else _gap(row, task) for task in TASKS)
+        lines.append(f"| {row} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def _gap(row: str, task: str) -> str:
+    return "refused" if model_class(row, task) else "–"
+
+
+def main() -> None:
+    """Measure every cell and write the table."""
+    import torch
+
+    torch.set_num_threads(1)
+    figures: dict[tuple[str, str], float] = {}
+    failed = []
+    for number, (row, task) in enumerate(cells(), 1):
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                measured = measure(row, task, Path(folder))
+            except EmbedgeError as error:
+                failed.append(f"{row}, {task}: {error}")
+                continue
+        figures |= {(row, name): value for name, value in measured.items()}
+        sys.stderr.write(f"{number}/{len(cells())} {row}: {measured}\n")
+    text = README.read_text("utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    if not rest or not after:
+        raise SystemExit(f"README.md lacks {BEGIN} or {END}")
+    README.write_text(f"{before}{BEGIN}\n{table(figures)}\n{END}{after}", "utf-8")
+    if failed:
+        raise SystemExit("\n".join(failed))
+
+
+if __name__ == "__main__":
+    main()
