@@ -79,7 +79,7 @@ def _load(auto_class: str, folder: Path) -> Any:
 
 
 def _model2vec(folder: Path, texts: list[str]) -> Arrays:
-    """model2vec `StaticModel.encode`: without unknown tokens, mean of weighted rows, normalised; equal to 0.10's."""
+    """model2vec `StaticModel.encode`: 512 tokens, the unknown ones left out, weighted mean, normalised (as 0.10)."""
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
 
@@ -88,7 +88,7 @@ def _model2vec(folder: Path, texts: list[str]) -> Arrays:
     unknown = tokenizer.token_to_id("[UNK]")
     rows = []
     for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
-        ids = np.array([token for token in encoding.ids if token != unknown][:512], np.int64)
+        ids = np.array([token for token in encoding.ids[:512] if token != unknown], np.int64)
         mapped = weights["mapping"][ids] if "mapping" in weights else ids
         vectors = weights["embeddings"][mapped]
         if "weights" in weights:

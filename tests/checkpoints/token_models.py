@@ -25,7 +25,7 @@ def _pylate(folder: Path, seed: int, *layers: tuple[int, int, bool], **stated: A
     import torch
     from safetensors.torch import save_file
 
-    tokenizer = word_piece()
+    tokenizer = word_piece(model_max_length=512)
     tokenizer.add_tokens(["[Q] ", "[D] "])
     save(bert(seed, tokenizer), tokenizer, folder)
     # PyLate pads with [MASK] and leaves that in the tokenizer it saves
@@ -115,7 +115,7 @@ def _colbert_stanford(folder: Path, seed: int) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
-    tokenizer = word_piece()
+    tokenizer = word_piece(model_max_length=512)
     save(bert(seed, tokenizer), tokenizer, folder)
     weights = {f"bert.{name}": value for name, value in load_file(folder / "model.safetensors").items()}
     linear = scramble(torch.nn.Linear(32, 128, bias=False), seed + 1)

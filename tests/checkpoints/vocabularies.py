@@ -38,7 +38,7 @@ def word_piece(model: str = "Bert", **settings: Any) -> Any:
 
     tokenizer_class = getattr(transformers, f"{model}TokenizerFast")
     tokenizer = Tokenizer.from_str(_word_piece(mpnet=model == "MPNet"))
-    return tokenizer_class(tokenizer_object=tokenizer, model_max_length=128, **settings)
+    return tokenizer_class(tokenizer_object=tokenizer, **{"model_max_length": 128} | settings)
 
 
 def byte_bpe(kind: str, **settings: Any) -> Any:
