@@ -207,7 +207,10 @@ def _splade(folder: Path, seed: int, **pooling: Any) -> None:
     tokenizer = word_piece()
     model = bert(seed, tokenizer, "BertForMaskedLM")
     with torch.no_grad():
-        model.cls.predictions.bias -= 11  # few words of the vocabulary stay above zero
+        # logits of a real model's size, and few words of the vocabulary above zero
+        model.cls.predictions.transform.LayerNorm.weight *= 0.4
+        model.cls.predictions.transform.LayerNorm.bias *= 0.4
+        model.cls.predictions.bias -= 4
     with saved(model, tokenizer) as source:
         modules = [Transformer(source, transformer_task="fill-mask"), SpladePooling(**pooling)]
         encoder = SparseEncoder(modules=modules, device="cpu", similarity_fn_name="dot")
