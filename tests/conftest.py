@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,16 @@ import pytest
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_questions() -> Iterator[None]:
+    """Judge tiny models by a few texts; tests/export/test_variants.py judges real weights by all of them."""
+    from embedge_export import answers
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answers, "QUICK_DOCUMENTS", 24)
+        yield
 
 
 @pytest.fixture(scope="session")

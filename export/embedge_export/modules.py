@@ -178,6 +178,11 @@ def _pooling(config: dict[str, Any]) -> dict[str, Any]:
 
 def _dense(folder: Path, path: str) -> DenseModule:
     config = read_json(folder, "config.json")
+    if config.get("use_residual"):
+        raise ExportError(
+            f"{path}/config.json states use_residual, a Dense module that adds its input to its output, which is not "
+            "exported yet; expected a plain Dense module. Please report this with the model's name."
+        )
     try:
         return DenseModule(
             folder=folder,

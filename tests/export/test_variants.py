@@ -15,8 +15,9 @@ from corpus import texts
 from embedge import EdgeModel, ExportError, VerificationError
 from embedge.manifest import load_manifest, load_probes
 from embedge.verify import verify
-from embedge_export import compress, gates
+from embedge_export import answers, compress, gates
 from embedge_export.pipeline import export
+from embedge_export.retrieval import QUICK_DOCUMENTS
 from embedge_export.spec import ExportSpec
 
 TEXTS = [t for t in texts(120, seed=5) if t.strip()]
@@ -25,7 +26,12 @@ TEXTS = [t for t in texts(120, seed=5) if t.strip()]
 @pytest.fixture(scope="module")
 def bundle(minilm_checkpoint: Path, tmp_path_factory) -> Path:
     target = tmp_path_factory.mktemp("variants") / "minilm"
-    return export(ExportSpec(model=str(minilm_checkpoint), output=target, variants=("fp32", "fp16", "int8")))
+    # not the few texts that tests/conftest.py leaves for tiny models
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answers, "QUICK_DOCUMENTS", QUICK_DOCUMENTS)
+        return export(
+            ExportSpec(model=str(minilm_checkpoint), output=target, variants=("fp32", "fp16", "int8"))
+        )
 
 
 def vectors(bundle: Path, variant: str, prompts=TEXTS) -> np.ndarray:
