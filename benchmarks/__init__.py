@@ -1,1 +1,1 @@
-"""Timings of embedge and its peers: `python -m benchmarks run`, then `python -m benchmarks table`."""
+"""Measurements of embedge and its peers: `python -m benchmarks run`, then `python -m benchmarks table`."""

@@ -1,68 +1,145 @@
-"""What is measured: the texts of each case, the same for every subject.
+"""What is measured: the texts of each case, the same for every subject, and the models.
 
-The texts are pieces of the standard library's docstrings, cut to lengths drawn from a fixed seed, so they need no
-download. They depend on the Python version; their hash stands in every result.
+Texts are drawn by their number of tokens (special tokens included) under all-MiniLM-L6-v2's tokenizer.
 """
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from benchmarks.corpus import choose, documents, fingerprint
 
 SEED = 0
-MODULES = "argparse asyncio collections decimal email logging mailbox pathlib pickle socket sqlite3 subprocess tarfile"
+MAX_TOKENS = 256
+SPECIAL_TOKENS = 2
+CORPUS_FORMAT = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """One workload.
 
     Attributes:
-        texts: how many texts.
-        median_words: of the log-normal distribution of their lengths.
-        spread: its sigma.
-        what: description for tables.
-        kind: "bulk" embeds all texts in one call, "query" one at a time, "start" one text in a fresh process.
+        kind: "start": one text in a fresh process; "query": one text at a time; "bulk": all texts in one call;
+            "rerank": the first texts are queries, the others documents, and each query is scored with all of its own.
+        texts: how many.
+        median_tokens, spread: of the log-normal distribution of their numbers of tokens.
+        longest: where that distribution is cut; above MAX_TOKENS, so that some texts are truncated.
+        what: for tables.
     """
 
+    kind: Literal["start", "query", "bulk", "rerank"]
     texts: int
-    median_words: float
-    spread: float
+    median_tokens: float
+    spread: float = 0.0
+    longest: int = 320
     what: str
-    kind: str = "bulk"
 
 
 CASES = {
-    "start": Case(1, 12, 0.0, "import to first vector, fresh process", "start"),
-    "query": Case(200, 11, 0.2, "one text of about 16 tokens at a time", "query"),
-    "short": Case(4000, 10, 0.4, "4,000 short texts in one call"),
-    "passages": Case(800, 45, 0.6, "800 passages, long tail to the limit of 256 tokens"),
+    "start": Case(
+        kind="start", texts=1, median_tokens=16, what="fresh process: import, load, first vector (16 tokens)"
+    ),
+    "query": Case(
+        kind="query", texts=220, median_tokens=16, spread=0.15, what="one text of about 16 tokens at a time"
+    ),
+    "short": Case(
+        kind="bulk", texts=4000, median_tokens=15, spread=0.4, what="4,000 short texts in one call"
+    ),
+    "passages": Case(
+        kind="bulk",
+        texts=800,
+        median_tokens=68,
+        spread=0.68,
+        what="800 passages in one call, long tail to 256 tokens",
+    ),
+    "passages2k": Case(
+        kind="bulk",
+        texts=2000,
+        median_tokens=68,
+        spread=0.68,
+        what="2,000 passages in one call, long tail to 256 tokens",
+    ),
+    "long": Case(
+        kind="bulk",
+        texts=200,
+        median_tokens=300,
+        what="200 documents in one call, 256 tokens each after truncation",
+    ),
 }
+WARM_UP_QUERIES = 20
+"""Texts of "query" that are embedded before the clock runs."""
 
 
-def build_texts(name: str) -> list[str]:
-    """The texts of a case."""
-    words: list[str] = []
-    for module_name in MODULES.split():
-        module = __import__(module_name)
-        for _, member in sorted(inspect.getmembers(module), key=lambda pair: pair[0]):
-            words += (inspect.getdoc(member) or "").split()
-    case, rng = CASES[name], random.Random(f"{SEED} {name}")
-    texts = []
-    for _ in range(case.texts):
-        length = max(1, min(400, round(rng.lognormvariate(0, case.spread) * case.median_words)))
-        start = rng.randrange(len(words) - length)
-        texts.append(" ".join(words[start : start + length]))
-    return texts
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """A case's texts, on disk for the children, and what is known about them."""
+
+    file: Path
+    sha256: str
+    num_texts: int
+    num_tokens: int
+    longest: int
+
+    def summary(self) -> dict:
+        """What results state about the texts."""
+        return {
+            "sha256": self.sha256,
+            "texts": self.num_texts,
+            "tokens": self.num_tokens,
+            "tokens_mean": round(self.num_tokens / self.num_texts, 1),
+            "tokens_max": self.longest,
+        }
 
 
-def write_texts(name: str, folder: Path) -> tuple[Path, str]:
-    """Write a case's texts where children of other environments can read them; with their sha256."""
-    data = json.dumps(build_texts(name)).encode()
-    path = folder / f"{name}.json"
-    path.write_bytes(data)
-    return path, hashlib.sha256(data).hexdigest()
+def sizes(name: str) -> list[int]:
+    """Numbers of tokens to draw for a case, special tokens included."""
+    case, rng = CASES[name], random.Random(f"{SEED} sizes {name}")
+    return [
+        max(5, min(case.longest, round(case.median_tokens * rng.lognormvariate(0.0, case.spread))))
+        for _ in range(case.texts)
+    ]
+
+
+def prepare_texts(names: list[str], tokenizer_file: Path, cache: Path) -> dict[str, Texts]:
+    """Build the texts of the named cases once, write them to `cache`, and count their tokens."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    cache.mkdir(parents=True, exist_ok=True)
+    pool: list[tuple[int, str]] = []
+    prepared = {}
+    for name in names:
+        file = cache / f"texts-{CORPUS_FORMAT}-{SEED}-{name}.json"
+        if not file.is_file():
+            if not pool:
+                found = documents()
+                encodings = tokenizer.encode_batch_fast(found)
+                pool = [(len(encoding), text) for encoding, text in zip(encodings, found, strict=True)]
+            rng = random.Random(f"{SEED} texts {name}")
+            file.write_text(json.dumps(choose(pool, sizes(name), _cutter(tokenizer), rng)))
+        texts = json.loads(file.read_text())
+        lengths = [min(MAX_TOKENS, len(e)) for e in tokenizer.encode_batch_fast(texts)]
+        prepared[name] = Texts(
+            file=file,
+            sha256=fingerprint(texts),
+            num_texts=len(texts),
+            num_tokens=sum(lengths),
+            longest=max(lengths),
+        )
+    return prepared
+
+
+def _cutter(tokenizer) -> Callable[[str, int], str]:
+    def cut(text: str, size: int) -> str:
+        offsets = tokenizer.encode(text, add_special_tokens=False).offsets
+        return text[: offsets[size - SPECIAL_TOKENS - 1][1]]
+
+    return cut

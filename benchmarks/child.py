@@ -1,4 +1,4 @@
-"""One case of one subject in this process; the last line of stdout is its JSON result."""
+"""One subject in one process; the last line of stdout is its result as JSON."""
 
 from __future__ import annotations
 
@@ -8,49 +8,184 @@ STARTED = time.perf_counter()  # before anything heavy is imported
 
 import importlib  # noqa: E402
 import json  # noqa: E402
-import platform  # noqa: E402
-import resource  # noqa: E402
+import os  # noqa: E402
 import sys  # noqa: E402
-from importlib import metadata  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-WARM_QUERIES = 20
 
 
 def main() -> None:
     job = json.loads(sys.argv[1])
-    texts = json.loads(Path(job["texts"]).read_text())
-    subject = importlib.import_module(f"benchmarks.subjects.{job['subject']}")
-    embed = subject.load(job)
-    first = embed(texts[:1])
-    figures = {"start_s": time.perf_counter() - STARTED}
-    vectors = first
-    if job["kind"] == "query":
-        for text in texts[:WARM_QUERIES]:
-            embed([text])
-        seconds, rows = [], []
-        for text in texts:
-            began = time.perf_counter()
-            rows.append(embed([text]))
-            seconds.append(time.perf_counter() - began)
-        seconds.sort()
-        figures["p50_ms"] = 1e3 * seconds[len(seconds) // 2]
-        figures["p95_ms"] = 1e3 * seconds[len(seconds) * 95 // 100]
-        vectors = [row[0] for row in rows]
-    elif job["kind"] == "bulk":
-        embed(texts[: len(texts) // 10])
-        cpu = time.process_time()
-        began = time.perf_counter()
-        vectors = embed(texts)
-        elapsed = time.perf_counter() - began
-        figures["texts_per_s"] = len(texts) / elapsed
-        figures["cpu_s_per_1000"] = 1e3 * (time.process_time() - cpu) / len(texts)
-    figures["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    subject = importlib.import_module(f"benchmarks.subjects.{job['module']}")
+    result = ACTIONS[job["action"]](subject, job)
+    print("\n" + json.dumps(result))
+
+
+def prepare(subject, job):
+    """Make the files that a subject reads."""
+    subject.prepare(job)
+    return {}
+
+
+def describe(subject, job):
+    """Versions and sizes; no measurement."""
+    import platform
+
+    from benchmarks.installed import installed
+
+    names = subject.packages(job) if hasattr(subject, "packages") else subject.PACKAGES
+    sizes = installed(names)
+    return {
+        "python": platform.python_version(),
+        "versions": {name: version for name, (version, _) in sizes.items() if name in names},
+        "packages": len(sizes),
+        "install_mb": round(sum(size for _, size in sizes.values()) / 1e6, 1),
+        "file_mb": round(sum(file.stat().st_size for file in subject.files(job)) / 1e6, 1),
+    }
+
+
+def reference(subject, job):
+    """Embed all texts without timing and keep the result for the others."""
     import numpy as np
 
-    np.save(job["vectors"], np.asarray(vectors, dtype=np.float32))
-    versions = {name: metadata.version(name) for name in subject.PACKAGES}
-    print(json.dumps({"figures": figures, "versions": versions, "python": platform.python_version()}))
+    np.save(job["reference"], np.asarray(subject.load(job)(_texts(job)), dtype=np.float32))
+    return {}
 
 
-main()
+def start(subject, job):
+    """From a fresh process to the first vector."""
+    texts, others = _texts(job), Others()
+    vectors = subject.load(job)(texts)
+    figures = {"start_s": time.perf_counter() - STARTED, "others_cores": others.cores()}
+    figures["peak_rss_mb"] = _peak_rss_mb()
+    return _result(job, figures, vectors)
+
+
+def query(subject, job):
+    """One text at a time, as a search box asks."""
+    texts = _texts(job)
+    embed = subject.load(job)
+    warm = job["warm_up"]
+    before = _agreement([embed([text])[0] for text in texts[:warm]], job, slice(0, warm))
+    seconds, vectors = [], []
+    others, cpu = Others(), time.process_time()
+    for text in texts[warm:]:
+        began = time.perf_counter()
+        vectors.append(embed([text])[0])
+        seconds.append(time.perf_counter() - began)
+    cpu = time.process_time() - cpu
+    figures = {
+        "p50_ms": 1e3 * _quantile(seconds, 0.5),
+        "p95_ms": 1e3 * _quantile(seconds, 0.95),
+        "cpu_s_per_1000": 1e3 * cpu / len(seconds),
+        "others_cores": others.cores(),
+        "peak_rss_mb": _peak_rss_mb(),
+    }
+    time.sleep(0.5)  # threads may spin for a moment after the last run
+    began, cpu = time.perf_counter(), time.process_time()
+    time.sleep(2)
+    figures["idle_cpu_percent"] = 100 * (time.process_time() - cpu) / (time.perf_counter() - began)
+    return _result(job, figures, vectors, slice(warm, None), before)
+
+
+def bulk(subject, job):
+    """All texts in one call, after a tenth of them as warm-up."""
+    texts = _texts(job)
+    embed = subject.load(job)
+    sample = slice(0, None, 10)
+    before = _agreement(embed(texts[sample]), job, sample)
+    others, cpu, began = Others(), time.process_time(), time.perf_counter()
+    vectors = embed(texts)
+    elapsed = time.perf_counter() - began
+    figures = {
+        "texts_per_s": len(texts) / elapsed,
+        "tokens_per_s": job["num_tokens"] / elapsed,
+        "cpu_s_per_1000": 1e3 * (time.process_time() - cpu) / len(texts),
+        "others_cores": others.cores(),
+        "peak_rss_mb": _peak_rss_mb(),
+    }
+    return _result(job, figures, vectors, before=before)
+
+
+class Others:
+    """How busy the rest of the machine keeps its processors from now on."""
+
+    def __init__(self):
+        self.began, self.busy, self.own = time.perf_counter(), _busy_s(), time.process_time()
+
+    def cores(self):
+        """Processors that other processes, and the hypervisor's other guests, used on average; NaN if unknown."""
+        elapsed = time.perf_counter() - self.began
+        return max(0.0, (_busy_s() - self.busy - (time.process_time() - self.own)) / elapsed)
+
+
+def _busy_s():
+    try:
+        with open("/proc/stat") as file:  # noqa: PTH123
+            user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    except OSError:
+        return float("nan")
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _texts(job):
+    with open(job["texts"]) as file:  # noqa: PTH123 - pathlib is an import that not every subject makes
+        return json.load(file)
+
+
+def _result(job, figures, vectors, rows=slice(None), before=None):
+    import platform
+
+    return {
+        "figures": figures,
+        "agreement_before": before,
+        "agreement": _agreement(vectors, job, rows),
+        "python": platform.python_version(),
+        "threads": job["threads"],
+        "precision": job["precision"],
+        "seed": job["seed"],
+    }
+
+
+def _agreement(vectors, job, rows):
+    """Cosines between vectors and the reference's of the same rows, and the largest difference of any component."""
+    import numpy as np
+
+    expected = np.load(job["reference"], mmap_mode="r")[rows].astype(np.float64)
+    found = np.asarray(vectors, dtype=np.float64)
+    cosines = (found * expected).sum(axis=1)
+    cosines /= np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    return {
+        "cosine_min": float(cosines.min()),
+        "cosine_mean": float(cosines.mean()),
+        "max_abs_diff": float(np.abs(found - expected).max()),
+    }
+
+
+def _quantile(values, share):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _peak_rss_mb():
+    """This process's own peak. Linux's ru_maxrss survives exec, so that it may be the parent's."""
+    try:
+        with open("/proc/self/status") as file:  # noqa: PTH123
+            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
+    except (OSError, StopIteration):
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+            2**20 if sys.platform == "darwin" else 2**10
+        )
+
+
+ACTIONS = {
+    "prepare": prepare,
+    "describe": describe,
+    "reference": reference,
+    "start": start,
+    "query": query,
+    "bulk": bulk,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""sentence-transformers with its ONNX or OpenVINO backend, on the graph that it exports itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGES = ("sentence-transformers", "optimum-onnx", "onnxruntime")
+GRAPHS = {"onnx": "onnx/model.onnx", "openvino": "openvino/openvino_model.xml"}
+
+
+def packages(job):
+    if job["options"]["backend"] == "openvino":
+        return ("sentence-transformers", "optimum-intel", "openvino")
+    return PACKAGES
+
+
+def prepare(job):
+    from sentence_transformers import SentenceTransformer
+
+    backend = job["options"]["backend"]
+    model = SentenceTransformer(
+        job["checkpoint"], device="cpu", backend=backend, model_kwargs={"export": True}
+    )
+    model.save_pretrained(job["prepared"])
+
+
+def files(job):
+    graph = Path(job["prepared"]) / GRAPHS[job["options"]["backend"]]
+    return [graph.parent.parent / "tokenizer.json", *graph.parent.iterdir()]
+
+
+def load(job):
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    backend = job["options"]["backend"]
+    torch.set_num_threads(job["threads"])
+    if backend == "onnx":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = job["threads"]
+        settings = {"provider": "CPUExecutionProvider", "session_options": options}
+    else:
+        settings = {"ov_config": {"INFERENCE_NUM_THREADS": job["threads"], "INFERENCE_PRECISION_HINT": "f32"}}
+    model = SentenceTransformer(
+        job["prepared"],
+        device="cpu",
+        backend=backend,
+        model_kwargs={"file_name": GRAPHS[backend].split("/")[1], "export": False, **settings},
+    )
+    model.max_seq_length = job["max_tokens"]
+    return lambda texts: model.encode(texts, batch_size=32, show_progress_bar=False)
