@@ -78,12 +78,19 @@ WARM_UP_QUERIES = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Texts:
-    """A case's texts, on disk for the children, and what is known about them."""
+    """A case's texts, on disk for the children, and what is known about them.
+
+    Attributes:
+        num_tokens: after truncation, special tokens included.
+        own_length: of the text that a token is in, mean over the tokens; attention's work follows from it.
+        longest: in tokens.
+    """
 
     file: Path
     sha256: str
     num_texts: int
     num_tokens: int
+    own_length: float
     longest: int
 
     def summary(self) -> dict:
@@ -94,6 +101,7 @@ class Texts:
             "tokens": self.num_tokens,
             "tokens_mean": round(self.num_tokens / self.num_texts, 1),
             "tokens_max": self.longest,
+            "own_length": round(self.own_length, 1),
         }
 
 
@@ -132,6 +140,7 @@ def prepare_texts(names: list[str], tokenizer_file: Path, cache: Path) -> dict[s
             sha256=fingerprint(texts),
             num_texts=len(texts),
             num_tokens=sum(lengths),
+            own_length=sum(length * length for length in lengths) / sum(lengths),
             longest=max(lengths),
         )
     return prepared

@@ -158,7 +158,8 @@ def _prepare(subject: str, job: dict) -> dict:
     folder = Path(job["prepared"])
     try:
         if not (folder / ".complete").is_file() and _has_prepare(job["module"]):
-            shutil.rmtree(folder, ignore_errors=True)
+            for old in (folder, *folder.parent.glob(f"{subject}-bundle-*")):
+                shutil.rmtree(old, ignore_errors=True)
             folder.mkdir(parents=True)
             _child(subject, job | {"action": "prepare"}, environment="torch")
             (folder / ".complete").touch()

@@ -71,7 +71,7 @@ def overview(results: dict, model: str) -> str:
     """One row per subject with the figures that a reader compares."""
     cases = _cases(results, model)
     columns = [column for column in COLUMNS if column[0] in cases]
-    names = list(dict.fromkeys(name for entry in cases.values() for name in entry["subjects"]))
+    names = _names(cases)
     best = {column: _best(cases[column[0]], column[1], names) for column in columns}
     fidelity = next((name for name in ("passages", "passages2k", "short", *cases) if name in cases), None)
     rows = []
@@ -92,6 +92,32 @@ def overview(results: dict, model: str) -> str:
         "cosine to float32, min / mean",
     ]
     return table(header, rows)
+
+
+def roofline(results: dict, model: str, operators: dict) -> str:
+    """Share of onnxruntime's own rate of matrix products that each subject reaches, per case.
+
+    Args:
+        results: of `run`.
+        model: name in MODELS.
+        operators: results of benchmarks.operators on the same machine.
+    """
+    cases = {name: entry for name, entry in _cases(results, model).items() if CASES[name].kind == "bulk"}
+    rows = []
+    for name in _names(cases):
+        precision = next(e["subjects"][name]["precision"] for e in cases.values() if name in e["subjects"])
+        ceiling = operators["ceilings"].get(f"{precision} {MODELS[model].hidden}")
+        row = [_label(cases, name), "–" if ceiling is None else f"{ceiling:,.0f}"]
+        for entry in cases.values():
+            rate = median(entry["subjects"].get(name, {"runs": []}), "tokens_per_s")
+            flop = MODELS[model].flop_per_token(entry["texts"]["own_length"])
+            known = rate is not None and ceiling is not None
+            row.append(
+                f"{rate * flop / 1e9:,.0f} ({100 * rate * flop / 1e9 / ceiling:.0f} %)" if known else "–"
+            )
+        if ceiling is not None:
+            rows.append(row)
+    return table(["system", "ceiling (GFLOP/s)", *(f"{name} (GFLOP/s, share)" for name in cases)], rows)
 
 
 def ratios(results: dict, model: str) -> str:
@@ -132,11 +158,18 @@ def details(entry: dict) -> str:
     return table([*header, "cosine to float32, min / mean"], rows)
 
 
-def render(results: dict) -> str:
-    """The whole results file as Markdown."""
+def render(results: dict, operators: dict | None = None) -> str:
+    """The whole results file as Markdown; with a roofline where the machine's operators were measured."""
     parts = [f"# Measurements\n\n{_conditions(results)}\n"]
     for model in _models(results):
         parts.append(f"## {MODELS[model].label}\n\n{overview(results, model)}\n\n{ratios(results, model)}\n")
+        if operators is not None and operators["machine"] == results["machine"]:
+            parts.append(
+                "### Share of the matrix-product ceiling\n\nGFLOP/s of all matrix products, attention included, "
+                f"against the rate at which onnxruntime {operators['onnxruntime']} multiplies the "
+                f"layer's matrices alone.\n\n"
+                f"{roofline(results, model, operators)}\n"
+            )
         for name, entry in _cases(results, model).items():
             texts, others = entry["texts"], _disturbance(entry)
             parts.append(
@@ -201,7 +234,7 @@ def write(file: Path, *, readme: bool = True) -> None:
     from benchmarks.plots import plot
 
     results = json.loads(file.read_text())
-    file.with_suffix(".md").write_text(render(results))
+    file.with_suffix(".md").write_text(render(results, operators_beside(file)))
     for model in _models(results):
         plot(results, model, file.with_name(f"{file.stem}-{model}"))
     if readme:
@@ -212,6 +245,12 @@ def write(file: Path, *, readme: bool = True) -> None:
         path.write_text(f"{before}{BEGIN}\n{readme_section(results, file.stem)}\n{END}{after}")
 
 
+def operators_beside(file: Path) -> dict | None:
+    """NAME-operators.json next to NAME.json, if it was measured."""
+    beside = file.with_name(f"{file.stem}-operators.json")
+    return json.loads(beside.read_text()) if beside.is_file() else None
+
+
 def _models(results: dict) -> list[str]:
     return list(dict.fromkeys(entry["model"] for entry in results["cases"].values()))
 
@@ -219,6 +258,10 @@ def _models(results: dict) -> list[str]:
 def _cases(results: dict, model: str) -> dict[str, dict]:
     found = {entry["case"]: entry for entry in results["cases"].values() if entry["model"] == model}
     return {name: found[name] for name in CASES if name in found}
+
+
+def _names(cases: dict) -> list[str]:
+    return list(dict.fromkeys(name for entry in cases.values() for name in entry["subjects"]))
 
 
 def _label(cases: dict, subject: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from checkpoints import make
 
+from checkpoints import make
 from embedge import ExportError
 from embedge_export.pipeline import export
 from embedge_export.spec import ExportSpec
