@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from embedge._forward import Forward, Positions
+from embedge._forward import Forward
 from embedge._heads import activate, cut_and_normalize, dense
 from embedge._pooling import POOLERS, pool, step_rows
-from embedge._tokenize import Encoded
+from embedge._tokens import Encoded, Positions
 from embedge._types import FloatArray, IntArray, PoolingMode
 from embedge.bundle import Bundle
 from embedge.errors import NumericalError, ParamsError, PluginError, ShapeError

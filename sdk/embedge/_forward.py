@@ -8,17 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
-from embedge._batching import pad_rows, plan_batches
+from embedge._batching import plan_batches
 from embedge._session import Device, Session
-from embedge._tokenize import Encoded
+from embedge._tokens import Encoded, EncodedRows, Positions, TokenBatch, batch_of_one
 from embedge._types import FloatArray, IntArray, Profile
 from embedge._workers import run_jobs
 from embedge.errors import NumericalError, SessionError
 from embedge.manifest import TokenizerSpec
 
-Positions = npt.NDArray[np.intp]
 _log = logging.getLogger("embedge")
 _BATCHES_IN_FLIGHT = 2
 _LARGE_CALL_BATCHES = 8
@@ -116,10 +114,17 @@ class Forward:
             Positions of the batch's prompts, the output as float32, and attention_mask (batch, seq_len); batches
             in the order in which they finish.
         """
-        planned = plan_batches([len(e.token_ids) for e in encoded], self._max_batch_tokens)
+        if len(encoded) == 1:
+            feeds = self.feeds(batch_of_one(encoded[0]))
+            array = self._sessions.lanes(1)[0].run(output, feeds).astype(np.float32, copy=False)
+            yield np.zeros(1, dtype=np.intp), array, feeds["attention_mask"]
+            return
+        rows = encoded if isinstance(encoded, EncodedRows) else EncodedRows(encoded)
+        planned = plan_batches(rows.num_tokens, self._max_batch_tokens)
+        pad_token_id, side = self._tokenizer.pad_token_id, self._tokenizer.padding_side
 
         def compute(session: Session, positions: Positions) -> tuple[Positions, FloatArray, IntArray]:
-            feeds = self.feeds([encoded[i] for i in positions])
+            feeds = self.feeds(rows.batch(positions, pad_token_id, side))
             array = session.run(output, feeds).astype(np.float32, copy=False)
             return positions, array, feeds["attention_mask"]
 
@@ -152,28 +157,16 @@ class Forward:
             rows[:num_tokens] if self._tokenizer.padding_side == "right" else rows[len(rows) - num_tokens :]
         )
 
-    def feeds(self, batch: Sequence[Encoded]) -> dict[str, IntArray]:
-        """Padded inputs of one run, each int64 (batch, seq_len)."""
-        side = self._tokenizer.padding_side
-        feeds = {
-            "input_ids": pad_rows([e.token_ids for e in batch], self._tokenizer.pad_token_id, side),
-            "attention_mask": pad_rows([_attention(e) for e in batch], 0, side),
-        }
+    def feeds(self, batch: TokenBatch) -> dict[str, IntArray]:
+        """The graph's inputs, each int64 (batch, seq_len)."""
+        feeds = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         if "token_type_ids" in self._inputs:
             feeds["token_type_ids"] = (
-                np.zeros_like(feeds["input_ids"])
-                if all(e.type_ids is None for e in batch)
-                else pad_rows([e.type_ids or [0] * len(e.token_ids) for e in batch], 0, side)
+                np.zeros_like(batch.input_ids) if batch.type_ids is None else batch.type_ids
             )
         if "position_ids" in self._inputs:
-            feeds["position_ids"] = np.maximum(np.cumsum(feeds["attention_mask"], axis=1) - 1, 0)
+            feeds["position_ids"] = np.maximum(np.cumsum(batch.attention_mask, axis=1) - 1, 0)
         return feeds
-
-
-def _attention(encoded: Encoded) -> list[int]:
-    count = len(encoded.token_ids)
-    attended = count if encoded.num_attended is None else encoded.num_attended
-    return [1] * attended + [0] * (count - attended)
 
 
 def check_finite(rows: FloatArray, positions: Positions) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embedge._tokenize import Encoded, PromptTokenizer, too_long
+from embedge._tokenize import PromptTokenizer, too_long
+from embedge._tokens import Encoded
 from embedge._types import PairTruncation
 from embedge.errors import ParamsError
 from embedge.manifest import LateInteractionSpec, TemplateSpec

@@ -12,7 +12,7 @@ from embedge.errors import ParamsError, PromptError, TaskNotSupportedError
 from embedge.params import TASKS, ModelConfig, PoolingParams, ResolvedParams, resolve
 
 if TYPE_CHECKING:
-    from embedge._tokenize import Encoded
+    from embedge._tokens import Encoded
     from embedge.manifest import Manifest
 
 Params: TypeAlias = PoolingParams | Sequence[PoolingParams] | None
@@ -29,7 +29,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """
 
     task: Task
-    encoded: list[Encoded]
+    encoded: Sequence[Encoded]
     params: list[ResolvedParams]
     first_id: int
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import msgspec
-
 from embedge._prompts import check_text
+from embedge._tokens import Encoded, EncodedRows
 from embedge._types import PairTruncation, ParsedPrompt, Side
 from embedge.errors import BundleError, ParamsError, PromptError
 from embedge.manifest import TokenizerSpec
@@ -17,28 +16,8 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 _TEXTS_PER_CALL = 1024
-
-
-class Encoded(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
-    """One prompt or pair as token ids.
-
-    Attributes:
-        token_ids: specials included.
-        num_truncated: tokens dropped, on both sides of a pair together.
-        type_ids: segment of each token of a pair; None where all are 0.
-        offsets: start and end character of each token, (0, 0) for specials; only where asked for.
-        num_prompt_tokens: leading tokens that belong to the first special tokens and a stored prompt.
-        num_attended: leading tokens that are attended to, for late interaction's query expansion; None means all.
-        num_truncated_query: of num_truncated, those of a pair's first side.
-    """
-
-    token_ids: list[int]
-    num_truncated: int = 0
-    type_ids: list[int] | None = None
-    offsets: list[tuple[int, int]] | None = None
-    num_prompt_tokens: int = 0
-    num_attended: int | None = None
-    num_truncated_query: int = 0
+_FEW = 16
+"""Up to here a list costs less than the arrays would save."""
 
 
 class PromptTokenizer:
@@ -92,7 +71,7 @@ class PromptTokenizer:
         truncation_side: Side | None = None,
         stored_prompt: str = "",
         with_offsets: bool = False,
-    ) -> list[Encoded]:
+    ) -> Sequence[Encoded]:
         """Tokenise prompts and apply each one's truncation.
 
         Args:
@@ -108,56 +87,68 @@ class PromptTokenizer:
         """
         for limit in set(limits):
             self.check_limit(limit)
-        whole = self._encode(prompts, limits, stored_prompt, with_offsets)
-        return [
-            e if isinstance(prompt, tuple) else self.fit(e, limit, truncation_side, i)
-            for i, (prompt, e, limit) in enumerate(zip(prompts, whole, limits, strict=True))
-        ]
+        leading = len(self._content_prefix(stored_prompt)) if stored_prompt else 0
+        parts = []
+        for start in range(0, len(prompts), _TEXTS_PER_CALL):
+            end = start + _TEXTS_PER_CALL
+            chunk = self._encode(
+                prompts[start:end], limits[start:end], start, stored_prompt, leading, with_offsets
+            )
+            shortest = self._room(min((x for x in limits[start:end] if x not in (None, -1)), default=None))
+            fitted = [
+                e
+                if len(e.token_ids) <= shortest or isinstance(prompts[i], tuple)
+                else self.fit(e, limits[i], truncation_side, i)
+                for i, e in enumerate(chunk, start)
+            ]
+            if len(prompts) <= _FEW:
+                return fitted
+            parts.append(EncodedRows(fitted))
+        return EncodedRows.concatenate(parts) if parts else []
 
     def _encode(
         self,
         prompts: Sequence[ParsedPrompt],
         limits: Sequence[int | None],
+        first: int,
         stored_prompt: str,
+        num_prompt_tokens: int,
         with_offsets: bool,
     ) -> list[Encoded]:
-        leading = len(self._content_prefix(stored_prompt)) if stored_prompt else 0
+        for index, prompt in enumerate(prompts, first):
+            if isinstance(prompt, list):
+                self._check_token_ids(prompt, index)
+        texts = [
+            prompt if isinstance(prompt, tuple) else stored_prompt + prompt
+            for prompt in prompts
+            if not isinstance(prompt, list)
+        ]
+        try:
+            encodings = iter(self.encode_texts(texts, with_offsets=with_offsets))
+        except PromptError:
+            for index, prompt in enumerate(prompts, first):
+                if not isinstance(prompt, list):
+                    check_text(prompt if isinstance(prompt, str) else "".join(prompt), index)
+            raise
         encoded: list[Encoded] = []
-        for start in range(0, len(prompts), _TEXTS_PER_CALL):
-            chunk = prompts[start : start + _TEXTS_PER_CALL]
-            for index, prompt in enumerate(chunk, start):
-                if isinstance(prompt, list):
-                    self._check_token_ids(prompt, index)
-            texts = [
-                prompt if isinstance(prompt, tuple) else stored_prompt + prompt
-                for prompt in chunk
-                if not isinstance(prompt, list)
-            ]
-            try:
-                encodings = iter(self.encode_texts(texts, with_offsets=with_offsets))
-            except PromptError:
-                for index, prompt in enumerate(chunk, start):
-                    if not isinstance(prompt, list):
-                        check_text(prompt if isinstance(prompt, str) else "".join(prompt), index)
-                raise
-            for index, prompt in enumerate(chunk, start):
-                if isinstance(prompt, list):
-                    encoded.append(Encoded(token_ids=prompt))
-                    continue
-                encoding = next(encodings)
-                if isinstance(prompt, tuple):
-                    encoded.append(
-                        self.fit_pair(encoding, limits[index], "longest_first", f"prompt {index}", index)
-                    )
-                    continue
-                if not encoding.ids:
-                    raise PromptError(
-                        f"prompt {index} is empty: this tokenizer adds no special tokens, so nothing would be left "
-                        "to pool. Pass a text with at least one token.",
-                        index=index,
-                    )
-                offsets = self._offsets(encoding, len(stored_prompt)) if with_offsets else None
-                encoded.append(Encoded(token_ids=encoding.ids, offsets=offsets, num_prompt_tokens=leading))
+        for index, prompt in enumerate(prompts, first):
+            if isinstance(prompt, list):
+                encoded.append(Encoded(token_ids=prompt))
+                continue
+            encoding = next(encodings)
+            if isinstance(prompt, tuple):
+                limit = limits[index - first]
+                encoded.append(self.fit_pair(encoding, limit, "longest_first", f"prompt {index}", index))
+                continue
+            token_ids = encoding.ids
+            if not token_ids:
+                raise PromptError(
+                    f"prompt {index} is empty: this tokenizer adds no special tokens, so nothing would be left "
+                    "to pool. Pass a text with at least one token.",
+                    index=index,
+                )
+            offsets = self._offsets(encoding, len(stored_prompt)) if with_offsets else None
+            encoded.append(Encoded(token_ids=token_ids, offsets=offsets, num_prompt_tokens=num_prompt_tokens))
         return encoded
 
     def encode_texts(
@@ -187,8 +178,13 @@ class PromptTokenizer:
         Raises:
             PromptError: as `encode`; or the stored prompt leaves no room.
         """
-        whole = self._encode(prompts, [-1] * len(prompts), stored_prompt, with_offsets=False)
-        return [self._windows(encoded, index) for index, encoded in enumerate(whole)]
+        leading = len(self._content_prefix(stored_prompt)) if stored_prompt else 0
+        windows = []
+        for start in range(0, len(prompts), _TEXTS_PER_CALL):
+            chunk = prompts[start : start + _TEXTS_PER_CALL]
+            whole = self._encode(chunk, [-1] * len(chunk), start, stored_prompt, leading, with_offsets=False)
+            windows += [self._windows(encoded, index) for index, encoded in enumerate(whole, start)]
+        return windows
 
     def num_text_tokens(self, window: Encoded) -> int:
         """Tokens that are neither special nor of the stored prompt; 1 for an empty text, so that it still counts."""
@@ -250,6 +246,9 @@ class PromptTokenizer:
                 index=index,
             )
 
+    def _room(self, limit: int | None) -> int:
+        return self.max_seq_len if limit is None or limit == -1 else limit
+
     def _special_lens(self, token_ids: list[int]) -> tuple[int, int]:
         prefix = len(self._prefix) if token_ids[: len(self._prefix)] == self._prefix else 0
         suffix = len(self._suffix) if token_ids[len(token_ids) - len(self._suffix) :] == self._suffix else 0
@@ -263,7 +262,7 @@ class PromptTokenizer:
         """
         token_ids, offsets, num_prompt_tokens = whole.token_ids, whole.offsets, whole.num_prompt_tokens
         count = len(token_ids)
-        room = self.max_seq_len if limit is None or limit == -1 else limit
+        room = self._room(limit)
         if count <= room:
             return whole
         if limit is None:
@@ -289,7 +288,7 @@ class PromptTokenizer:
             PromptError: it is too long and limit is None, or its query leaves no room for the document.
         """
         token_ids, type_ids, sides = encoding.ids, encoding.type_ids, encoding.sequence_ids
-        room = self.max_seq_len if limit is None or limit == -1 else limit
+        room = self._room(limit)
         dropped = (0, 0)
         if len(token_ids) > room:
             if limit is None:

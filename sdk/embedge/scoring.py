@@ -19,7 +19,7 @@ from embedge.errors import ParamsError, PromptError
 
 if TYPE_CHECKING:
     from embedge._engine import Engine
-    from embedge._tokenize import Encoded
+    from embedge._tokens import Encoded
     from embedge.params import ResolvedParams
 
 OnDone = Callable[[int], None]
@@ -106,7 +106,7 @@ def score_pairs(
 
 
 def score_encoded(
-    engine: Engine, encoded: list[Encoded], params: Sequence[ResolvedParams], on_done: OnDone
+    engine: Engine, encoded: Sequence[Encoded], params: Sequence[ResolvedParams], on_done: OnDone
 ) -> Scores:
     """Score sequences that hold both sides already."""
     logits = engine.answerer.logits(encoded, on_done)

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from embedge import EdgeModel, ModelConfig, PoolerConfig, PoolingParams
-from embedge._batching import pad_rows, plan_batches
+from embedge._batching import plan_batches
 from embedge._heads import cut_and_normalize, sigmoid
 from embedge._pooling import POOLERS, pool
 from embedge._tokenize import PromptTokenizer
+from embedge._tokens import Encoded, EncodedRows
 from embedge.manifest import Manifest, dump_manifest, fingerprint, load_manifest
 
 settings.register_profile("embedge", deadline=None, derandomize=True, max_examples=60)
@@ -42,7 +43,8 @@ def test_batches_are_a_partition_within_the_limit(lengths, limit) -> None:
     st.sampled_from(["left", "right"]),
 )
 def test_padding_keeps_every_row(rows, side) -> None:
-    padded = pad_rows(rows, -1, side)
+    encoded = EncodedRows([Encoded(token_ids=row) for row in rows])
+    padded = encoded.batch(np.arange(len(rows)), -1, side).input_ids
     for row, out in zip(rows, padded, strict=True):
         assert [x for x in out.tolist() if x != -1] == row
         edge = out[: len(row)] if side == "right" else out[len(out) - len(row) :]
@@ -60,11 +62,8 @@ def test_padding_never_changes_a_pooled_row(seed, lengths, extra, side, mode) ->
     rng = np.random.default_rng(seed)
     width = max(lengths) + extra
     hidden = rng.normal(size=(len(lengths), width, 4)).astype(np.float32)
-    mask = pad_rows(
-        [[1] * n + [0] * (width - n) if side == "right" else [0] * (width - n) + [1] * n for n in lengths],
-        0,
-        side,
-    )
+    places = np.arange(width)[:: 1 if side == "right" else -1]
+    mask = (places < np.array(lengths)[:, None]).astype(np.int64)
     together = pool(hidden, mask, [mode])
     for i, kept in enumerate(mask.astype(bool)):
         alone = pool(hidden[i][kept][None], np.ones((1, kept.sum())), [mode])

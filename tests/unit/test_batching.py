@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from embedge._batching import pad_rows, plan_batches
+import numpy as np
+import pytest
+
+from embedge._batching import plan_batches
+from embedge._tokens import Encoded, EncodedRows, batch_of_one
 
 
 def test_longest_first_and_within_the_limit() -> None:
@@ -20,7 +24,61 @@ def test_nothing_to_plan() -> None:
 
 
 def test_padding_on_both_sides() -> None:
-    rows = [[1, 2], [3]]
-    right, left = pad_rows(rows, 9, "right"), pad_rows(rows, 9, "left")
-    assert (right.tolist(), left.tolist()) == ([[1, 2], [3, 9]], [[1, 2], [9, 3]])
-    assert right.dtype == left.dtype == "int64"
+    rows = EncodedRows([Encoded(token_ids=[1, 2]), Encoded(token_ids=[3])])
+    for side, ids, mask in (
+        ("right", [[1, 2], [3, 9]], [[1, 1], [1, 0]]),
+        ("left", [[1, 2], [9, 3]], [[1, 1], [0, 1]]),
+    ):
+        batch = rows.batch(np.array([0, 1]), 9, side)
+        assert (batch.input_ids.tolist(), batch.attention_mask.tolist()) == (ids, mask)
+        assert batch.input_ids.dtype == batch.attention_mask.dtype == "int64"
+        assert batch.type_ids is None
+
+
+PROMPTS = [
+    Encoded(token_ids=[4, 5, 6], num_truncated=7, num_prompt_tokens=2, num_truncated_query=3),
+    Encoded(token_ids=[1, 2], type_ids=[0, 1], offsets=[(0, 0), (0, 4)]),
+    Encoded(token_ids=[8, 9, 9, 9], num_attended=2),
+]
+FIELDS = Encoded.__struct_fields__
+
+
+def fields(encoded: Encoded) -> list[object]:
+    return [getattr(encoded, name) for name in FIELDS]
+
+
+def test_rows_give_back_every_prompt() -> None:
+    whole = EncodedRows(PROMPTS)
+    parts = EncodedRows.concatenate([EncodedRows(PROMPTS[:1]), EncodedRows(PROMPTS[1:])])
+    for rows in (whole, parts):
+        assert len(rows) == 3
+        assert [fields(e) for e in rows] == [fields(e) for e in PROMPTS]
+        assert fields(rows[-1]) == fields(PROMPTS[-1])
+        assert [fields(e) for e in rows[1:]] == [fields(e) for e in PROMPTS[1:]]
+        with pytest.raises(IndexError):
+            rows[3]
+    assert len(EncodedRows.concatenate([])) == 0
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_segments_and_attention_follow_the_padding(side) -> None:
+    batch = EncodedRows(PROMPTS).batch(np.array([2, 1]), 0, side)
+    assert batch.input_ids.tolist() == [[8, 9, 9, 9], [1, 2, 0, 0] if side == "right" else [0, 0, 1, 2]]
+    assert batch.attention_mask.tolist() == [
+        [1, 1, 0, 0],
+        [1, 1, 0, 0] if side == "right" else [0, 0, 1, 1],
+    ]
+    assert batch.type_ids is not None
+    assert batch.type_ids.tolist() == [[0] * 4, [0, 1, 0, 0] if side == "right" else [0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_one_prompt_is_a_batch_without_padding(prompt) -> None:
+    alone, gathered = batch_of_one(prompt), EncodedRows([prompt]).batch(np.array([0]), 0, "right")
+    for name in TYPES:
+        one, other = getattr(alone, name), getattr(gathered, name)
+        assert (one is None) == (other is None)
+        assert one is None or (one.tolist() == other.tolist() and one.dtype == other.dtype == "int64")
+
+
+TYPES = ("input_ids", "attention_mask", "type_ids")

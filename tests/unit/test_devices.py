@@ -10,7 +10,7 @@ import pytest
 from embedge import ParamsError, SessionError
 from embedge._forward import Forward, Sessions
 from embedge._session import Device, find_devices
-from embedge._tokenize import Encoded
+from embedge._tokens import Encoded
 from embedge.manifest import TokenizerSpec
 
 TWO = [Device(kind="cuda", index=0), Device(kind="cuda", index=1)]

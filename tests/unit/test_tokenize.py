@@ -90,6 +90,22 @@ def test_limit_is_inclusive_and_too_long_is_refused(tokenizer) -> None:
     assert caught.value.index == 1
 
 
+def test_many_prompts_are_those_that_each_gives_alone(tokenizer) -> None:
+    """Beyond 16 prompts they are held in arrays, beyond 1,024 in several."""
+    prompts = [[7, 8, 9] if i % 7 == 0 else words(i % 12, seed=i) for i in range(1100)]
+    limits = [-1 if i % 3 else 5 for i in range(len(prompts))]
+    many = tokenizer.encode(prompts, limits, stored_prompt="how ")
+    assert len(many) == len(prompts)
+    for prompt, limit, encoded in zip(prompts, limits, many, strict=True):
+        alone = tokenizer.encode([prompt], [limit], stored_prompt="how ")[0]
+        assert (encoded.token_ids, encoded.num_truncated) == (alone.token_ids, alone.num_truncated)
+        assert encoded.num_prompt_tokens == alone.num_prompt_tokens
+    short = [words(3)] * 1050 + [words(30)]
+    with pytest.raises(PromptError, match="prompt 1050 has 32 tokens") as caught:
+        tokenizer.encode(short, [None] * len(short))
+    assert caught.value.index == 1050
+
+
 @pytest.mark.parametrize("limit", [0, 1, -2, 11])
 def test_limits_out_of_range(tokenizer, limit) -> None:
     with pytest.raises(ParamsError, match=f"truncate_prompt_tokens={limit} .*2 to 10"):
