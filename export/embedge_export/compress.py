@@ -43,7 +43,7 @@ def calibrate(model: onnx.ModelProto, feeds: Sequence[Mapping[str, IntArray]]) -
     Returns:
         By tensor name, float32 (in_features,).
     """
-    from embedge._session import import_onnxruntime
+    from embedge._onnxruntime import import_onnxruntime
 
     editor = GraphEditor.copy(model)
     names = sorted({product.rows for product in editor.products(_SMALLEST_PRODUCT)})

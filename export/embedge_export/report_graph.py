@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from embedge._cpu import available_threads
-from embedge._session import import_onnxruntime
+from embedge._onnxruntime import import_onnxruntime
 
 _LARGEST_BYTES = 1_000_000_000
 

@@ -3,6 +3,7 @@
 from embedge._version import __version__
 from embedge.errors import (
     BundleError,
+    DeviceMemoryError,
     EmbedgeError,
     ExportError,
     IntegrityError,
@@ -44,6 +45,7 @@ __all__ = [
     "BundleError",
     "ClassificationOutput",
     "ClassificationRequestOutput",
+    "DeviceMemoryError",
     "EdgeModel",
     "EmbeddingOutput",
     "EmbeddingRequestOutput",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, get_args
 
+from embedge._accelerator import DeviceSessions
 from embedge._answer import Answerer, pooling_modes
 from embedge._cpu import available_threads
+from embedge._devices import Device, find_devices
 from embedge._forward import Forward, Sessions
-from embedge._session import Session, find_devices
+from embedge._session import Session
 from embedge._tokenize import PromptTokenizer
 from embedge._types import PathLike, Profile
 from embedge.bundle import Bundle, check_files, choose_variant, open_bundle
@@ -21,6 +24,8 @@ from embedge.plugins import find_pooling
 
 _BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
 """Padded tokens per run: small enough for a core's caches, large enough to fill a GPU (benchmarks/results)."""
+_UNTESTED_BATCH_TOKENS = 4096
+"""For accelerators that nobody measured."""
 
 _CUDA_ELEMENTS = 2**31
 _WIDEST_LAYER = 8
@@ -41,6 +46,8 @@ class Engine:
         threads: int | None,
         max_batch_tokens: int | None,
         device_memory_bytes: int | None,
+        provider_options: Mapping[str, Any] | None,
+        retry_smaller_batches: bool,
         profile: Profile,
         max_model_len: int | None,
         verify_hashes: bool,
@@ -61,7 +68,7 @@ class Engine:
         self.model_config = _model_config(manifest, pooler_config)
         plugin_name = pooling_plugin or manifest.plugin
         plugin = find_pooling(plugin_name) if plugin_name else None
-        devices = find_devices(device)
+        devices = find_devices(device, provider_options)
         found = devices[0]
         choice = choose_variant(manifest, variant, found.kind)
         num_threads = 1 if profile == "background" else available_threads() if threads is None else threads
@@ -74,29 +81,36 @@ class Engine:
                 vocab_size=manifest.vocab_size,
                 max_seq_len=max_seq_len,
             )
-            sessions = Sessions(
-                lambda where, run_threads: Session(
+
+            def open_session(where: Device, run_threads: int) -> Session:
+                return Session(
                     bundle.file(choice.spec.file),
                     device=where,
                     threads=run_threads,
                     disabled_optimizers=choice.spec.disabled_optimizers,
                     device_memory_bytes=device_memory_bytes,
-                ),
-                devices=devices,
-                threads=num_threads,
-                profile=profile,
+                )
+
+            sessions = (
+                Sessions(partial(open_session, found), threads=num_threads, profile=profile)
+                if found.kind == "cpu"
+                else DeviceSessions(
+                    partial(open_session, run_threads=num_threads),
+                    devices=devices,
+                    retry_smaller_batches=retry_smaller_batches,
+                )
             )
         finally:
             # a damaged file is reported as such, not as what onnxruntime or tokenizers make of it
             checks.join()
-        batch_tokens = _BATCH_TOKENS[found.kind] if max_batch_tokens is None else max_batch_tokens
+        batch_tokens = max_batch_tokens or _BATCH_TOKENS.get(found.kind, _UNTESTED_BATCH_TOKENS)
         most = _CUDA_ELEMENTS // (_WIDEST_LAYER * manifest.hidden_size)
         if found.kind == "cuda" and batch_tokens > most:
             raise ParamsError(
                 f"max_batch_tokens={batch_tokens} is more than CUDA's kernels index safely; "
                 f"expected at most {most} for this model"
             )
-        self.sessions = sessions
+        self.sessions: Sessions | DeviceSessions = sessions
         forward = Forward(sessions, manifest.tokenizer, manifest.graph.inputs, batch_tokens)
         self.answerer = Answerer(bundle, forward, pooler_config, plugin)
         self.info = ModelInfo(
@@ -107,6 +121,7 @@ class Engine:
             device=",".join(where.name for where in devices),
             device_reason=found.reason,
             execution_provider=found.execution_provider,
+            placement=sessions.placement,
             threads=num_threads,
             max_seq_len=max_seq_len,
             embedding_size=manifest.embedding_size,

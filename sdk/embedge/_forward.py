@@ -2,71 +2,51 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 import numpy as np
 
+from embedge._accelerator import DeviceSessions
 from embedge._batching import plan_batches
-from embedge._session import Device, Session
+from embedge._session import Lane, Session
 from embedge._tokens import Encoded, EncodedRows, Positions, TokenBatch, batch_of_one
 from embedge._types import FloatArray, IntArray, Profile
 from embedge._workers import run_jobs
-from embedge.errors import NumericalError, SessionError
+from embedge.errors import NumericalError
 from embedge.manifest import TokenizerSpec
 
-_log = logging.getLogger("embedge")
-_BATCHES_IN_FLIGHT = 2
 _LARGE_CALL_BATCHES = 8
 """From here on a second session pays for the time and memory that it takes."""
 
 
 class Sessions:
-    """The sessions of one graph, and which of them share a call.
+    """The sessions of one graph on the CPU, and which of them share a call.
 
-    On the CPU: one run on all threads for small calls, one-thread workers for large ones. Workers of one thread each
-    get more out of the cores than one run that is split between them, because no core waits for another at the end of
-    an operator (benchmarks/results). They need a session of their own, which is opened at the first call that is
-    large enough.
-
-    On accelerators: one session per device, each with two batches in flight, so that one is copied and converted
-    while the other is computed. All devices are dealt from one queue; a device that fails is left out from then on.
+    One run on all threads for small calls, one-thread workers for large ones. Workers of one thread each get more out
+    of the cores than one run that is split between them, because no core waits for another at the end of an operator
+    (benchmarks/results). They need a session of their own, which is opened at the first call that is large enough.
 
     Args:
-        open_session: opens a session on a device whose runs use that many threads.
-        devices: where to run; several only for accelerators.
+        open_session: opens a session whose runs use that many threads.
         threads: processors to use.
         profile: "latency" has both, "throughput" the workers only, "background" one thread in all.
     """
 
-    def __init__(
-        self,
-        open_session: Callable[[Device, int], Session],
-        *,
-        devices: Sequence[Device],
-        threads: int,
-        profile: Profile,
-    ) -> None:
-        self._open = partial(open_session, devices[0])
+    def __init__(self, open_session: Callable[[int], Session], *, threads: int, profile: Profile) -> None:
+        self._open = open_session
         self._lock = threading.Lock()
         self._workers = 1 if profile == "background" else threads
         self._large: list[Session] = []
+        self.placement: dict[str, int] = {}
         self.lost_devices: list[str] = []
-        if devices[0].kind != "cpu":
-            self._devices = [open_session(device, threads) for device in devices]
-            return
-        self._devices = []
         small_threads = threads if profile == "latency" else 1
         self._small = self._open(small_threads)
         if small_threads == 1:
             self._large = [self._small] * self._workers
 
-    def lanes(self, num_batches: int) -> list[Session]:
+    def lanes(self, num_batches: int) -> Sequence[Lane]:
         """A session for each thread that works on a call of so many batches."""
-        if self._devices:
-            return [session for session in self._devices for _ in range(_BATCHES_IN_FLIGHT)]
         if num_batches < _LARGE_CALL_BATCHES and self._small not in self._large:
             return [self._small]
         with self._lock:
@@ -74,17 +54,9 @@ class Sessions:
                 self._large = [self._open(1)] * self._workers
         return self._large
 
-    def survives(self, session: Session, error: BaseException) -> bool:
-        """Whether other devices can do the batch that failed here."""
-        with self._lock:
-            others = [other for other in self._devices if other is not session]
-            if not isinstance(error, SessionError) or not others:
-                return False
-            if session in self._devices:
-                _log.warning("device %s failed and is left out: %s", session.device.name, error)
-                self.lost_devices.append(session.device.name)
-                self._devices = others
-        return True
+    def survives(self, lane: Lane, error: BaseException) -> bool:  # noqa: ARG002
+        """Whether other lanes can do the batch that failed: they are the same processor."""
+        return False
 
 
 class Forward:
@@ -98,7 +70,11 @@ class Forward:
     """
 
     def __init__(
-        self, sessions: Sessions, tokenizer: TokenizerSpec, inputs: Sequence[str], max_batch_tokens: int
+        self,
+        sessions: Sessions | DeviceSessions,
+        tokenizer: TokenizerSpec,
+        inputs: Sequence[str],
+        max_batch_tokens: int,
     ) -> None:
         self._sessions = sessions
         self._tokenizer = tokenizer
@@ -123,9 +99,9 @@ class Forward:
         planned = plan_batches(rows.num_tokens, self._max_batch_tokens)
         pad_token_id, side = self._tokenizer.pad_token_id, self._tokenizer.padding_side
 
-        def compute(session: Session, positions: Positions) -> tuple[Positions, FloatArray, IntArray]:
+        def compute(lane: Lane, positions: Positions) -> tuple[Positions, FloatArray, IntArray]:
             feeds = self.feeds(rows.batch(positions, pad_token_id, side))
-            array = session.run(output, feeds).astype(np.float32, copy=False)
+            array = lane.run(output, feeds).astype(np.float32, copy=False)
             return positions, array, feeds["attention_mask"]
 
         yield from run_jobs(planned, compute, self._sessions.lanes(len(planned)), self._sessions.survives)

@@ -1,135 +1,40 @@
-"""The only importer of onnxruntime: devices, options, running, and its errors in our words."""
+"""A loaded graph on a device: options, running, and onnxruntime's errors in our words."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import functools
-import io
-import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
 import numpy as np
 
-from embedge.errors import ParamsError, ProviderUnavailableError, SessionError
+from embedge._devices import CPU, CUDA_ADVICE, Device, plugin_devices
+from embedge._onnxruntime import import_onnxruntime, in_words
+from embedge.errors import DeviceMemoryError, ProviderUnavailableError, SessionError
 
 if TYPE_CHECKING:
     import onnxruntime
 
-_CPU = "CPUExecutionProvider"
-_CUDA = "CUDAExecutionProvider"
-_CUDA_ADVICE = (
-    "Install onnxruntime-gpu in place of onnxruntime, with the CUDA and cuDNN versions that it names, "
-    "or use device='cpu'."
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|Available memory of \d+ is smaller|Failed to allocate memory|bad_alloc|ALLOC_FAILED"
+    r"|CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    re.IGNORECASE,
 )
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """A device that onnxruntime was found to offer.
-
-    Attributes:
-        kind: "cpu" or "cuda".
-        index: which GPU; 0 for the CPU.
-        reason: why this one.
-    """
-
-    kind: str
-    index: int = 0
-    reason: str = "asked for"
+class Lane(Protocol):
+    """What a thread of a call computes with."""
 
     @property
-    def execution_provider(self) -> str:
-        """Name that onnxruntime has for it."""
-        return _CUDA if self.kind == "cuda" else _CPU
+    def device(self) -> Device:
+        """Where it runs."""
+        ...
 
-    @property
-    def name(self) -> str:
-        """The user's word for it."""
-        return f"cuda:{self.index}" if self.kind == "cuda" else "cpu"
-
-
-def import_onnxruntime() -> Any:
-    """Import onnxruntime with its telemetry off, unless the user's environment already decides that.
-
-    Raises:
-        SessionError: it is not installed, or cannot be loaded.
-    """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise SessionError(
-            f"onnxruntime cannot be imported ({error}); expected onnxruntime or onnxruntime-gpu. "
-            "Install one: pip install onnxruntime"
-        ) from error
-    return onnxruntime
-
-
-def find_devices(device: str | Sequence[str]) -> list[Device]:
-    """Turn the user's words into devices that exist here.
-
-    Args:
-        device: "cpu", "cuda", "cuda:N" or "auto"; or a list of different "cuda:N".
-
-    Raises:
-        ParamsError: another word, a device twice, or a list that mixes kinds.
-        ProviderUnavailableError: onnxruntime does not offer it here.
-    """
-    if isinstance(device, str):
-        return [_find_device(device)]
-    words: list[Any] = list(device) if hasattr(device, "__iter__") else [device]
-    if not words:
-        raise ParamsError(
-            'device=[] names none; expected "cpu", "cuda", "auto", or a list such as ["cuda:0", "cuda:1"]'
-        )
-    found = [_find_device(word) for word in words]
-    if len({d.name for d in found}) < len(found) or (len(found) > 1 and any(d.kind == "cpu" for d in found)):
-        raise ParamsError(
-            f'device={words!r} is not possible; a list names different GPUs, as in ["cuda:0", "cuda:1"]'
-        )
-    return found
-
-
-def _find_device(device: str) -> Device:
-    matched = re.fullmatch(r"(cpu|auto|cuda)(?::(\d+))?", str(device))
-    if matched is None or (matched[2] and matched[1] != "cuda"):
-        raise ParamsError(f'device={device!r} is not known; expected "cpu", "cuda", "cuda:N" or "auto"')
-    if matched[1] == "cpu":
-        return Device(kind="cpu")
-    problem = _cuda_problem()
-    if matched[1] == "auto":
-        if problem is None:
-            return Device(kind="cuda", reason="auto: onnxruntime offers CUDA, and its libraries load")
-        return Device(kind="cpu", reason=f"auto: {problem}")
-    if problem is not None:
-        raise ProviderUnavailableError(f"device={device!r} cannot be used: {problem}. {_CUDA_ADVICE}")
-    return Device(kind="cuda", index=int(matched[2] or 0))
-
-
-@functools.cache
-def _cuda_problem() -> str | None:
-    """Why CUDA cannot be used, or None. onnxruntime itself only warns, and runs on the CPU."""
-    ort = import_onnxruntime()
-    offered = ort.get_available_providers()
-    if _CUDA not in offered:
-        return f"onnxruntime {ort.__version__} here offers {', '.join(offered)}, not {_CUDA}"
-    if hasattr(ort, "preload_dlls"):
-        # finds the libraries of the nvidia-* wheels and of torch; says nothing where there are none
-        with contextlib.redirect_stdout(io.StringIO()):
-            ort.preload_dlls()
-    folder = Path(ort.__file__).parent / "capi"
-    try:
-        for library in sorted(folder.glob("*onnxruntime_providers_shared*")):
-            ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
-        for library in sorted(folder.glob("*onnxruntime_providers_cuda*")):
-            ctypes.CDLL(str(library))
-    except OSError as error:
-        return f"onnxruntime {ort.__version__} has CUDA, but its libraries do not load ({error})"
-    return None
+    def run(self, output: str, feeds: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+        """See Session.run."""
+        ...
 
 
 class Session:
@@ -140,11 +45,15 @@ class Session:
         device: where to run.
         threads: threads inside one run.
         disabled_optimizers: onnxruntime's fusions that must not run.
-        device_memory_bytes: limit of onnxruntime's memory arena on an accelerator.
+        device_memory_bytes: limit of onnxruntime's memory arena on a GPU.
 
     Raises:
         SessionError: onnxruntime refuses the graph.
         ProviderUnavailableError: it would not run on the device.
+
+    Attributes:
+        placement: number of the graph's nodes by execution provider; empty on the CPU, where there is no choice,
+            and where onnxruntime is too old to tell.
     """
 
     def __init__(
@@ -156,58 +65,116 @@ class Session:
         disabled_optimizers: Sequence[str] = (),
         device_memory_bytes: int | None = None,
     ) -> None:
-        self.device = device
+        self._device = device
         ort = import_onnxruntime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         # threads wait actively between the operators of a run, and not at all between runs
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        providers: list[Any] = [_CPU]
-        if device.kind == "cuda":
-            settings = {"device_id": str(device.index), "arena_extend_strategy": "kSameAsRequested"}
-            if device_memory_bytes is not None:
-                settings["gpu_mem_limit"] = str(device_memory_bytes)
-            providers.insert(0, (_CUDA, settings))
+        if device.kind != "cpu":
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         try:
             self._session: onnxruntime.InferenceSession = ort.InferenceSession(
                 str(graph),
                 options,
-                providers=providers,
+                **_providers(device, options, device_memory_bytes),
                 disabled_optimizers=list(disabled_optimizers),
                 # else onnxruntime prints what went wrong and runs on the CPU
                 enable_fallback=0,
             )
         except Exception as error:  # onnxruntime raises many unrelated classes
-            if device.kind == "cuda" and re.search(r"cuda|device", str(error), re.IGNORECASE):
+            message = in_words(error)
+            if _OUT_OF_MEMORY.search(message):
+                raise DeviceMemoryError(
+                    f"{graph.name} does not fit into the memory of {device.name}: {message}. "
+                    "Use a smaller variant, a larger device_memory_bytes, or another device.",
+                    device=device.name,
+                ) from error
+            if device.kind != "cpu" and re.search(r"cuda|device|provider", message, re.IGNORECASE):
                 raise ProviderUnavailableError(
-                    f"device={device.name!r} cannot be used: {_first_line(error)}. {_CUDA_ADVICE}"
+                    f"device={device.name!r} cannot be used: {message}. {_advice(device)}"
                 ) from error
             raise SessionError(
-                f"onnxruntime {ort.__version__} cannot load {graph.name}: {_first_line(error)}. "
+                f"onnxruntime {ort.__version__} cannot load {graph.name}: {message}. "
                 "Install a newer onnxruntime, or export the model again."
             ) from error
         actual = self._session.get_providers()
         if device.execution_provider not in actual:
             raise ProviderUnavailableError(
-                f"device={device.name!r} cannot be used: onnxruntime fell back to {', '.join(actual)}. {_CUDA_ADVICE}"
+                f"device={device.name!r} cannot be used: onnxruntime fell back to {', '.join(actual)}. "
+                f"{_advice(device)}"
             )
+        self.placement = {} if device.kind == "cpu" else _placement(self._session)
+        if self.placement and not self.placement.get(device.execution_provider):
+            raise ProviderUnavailableError(
+                f"device={device.name!r} cannot be used: {device.execution_provider} took none of the "
+                f"{sum(self.placement.values())} nodes of {graph.name}. Use another variant, or device='cpu'."
+            )
+
+    @property
+    def device(self) -> Device:
+        """Where it runs."""
+        return self._device
 
     def run(self, output: str, feeds: Mapping[str, Any]) -> np.ndarray[Any, Any]:
         """Compute one output.
 
         Raises:
-            SessionError: onnxruntime failed.
+            DeviceMemoryError: the batch does not fit into memory.
+            SessionError: onnxruntime failed otherwise.
         """
         try:
             return np.asarray(self._session.run([output], dict(feeds))[0])
         except Exception as error:  # onnxruntime raises many unrelated classes
-            shapes = {name: array.shape for name, array in feeds.items()}
+            message = in_words(error)
+            batch_size, seq_len = feeds["input_ids"].shape
+            where = f"a batch of {batch_size} texts of up to {seq_len} tokens"
+            if _OUT_OF_MEMORY.search(message):
+                raise DeviceMemoryError(
+                    f"{where} does not fit into the memory of {self.device.name}: {message}. The model goes on "
+                    "working; pass a smaller max_batch_tokens, or retry_smaller_batches=True.",
+                    device=self.device.name,
+                    batch_size=batch_size,
+                    seq_len=seq_len,
+                ) from error
             raise SessionError(
-                f"onnxruntime failed on {self.device.name} with inputs {shapes}: {_first_line(error)}. "
-                "If memory ran out, pass a smaller max_batch_tokens."
+                f"onnxruntime failed on {self.device.name} with {where}: {message}."
             ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+def _providers(device: Device, options: Any, device_memory_bytes: int | None) -> dict[str, Any]:
+    """What InferenceSession is to be told about providers; a plugin's devices are added to the options instead."""
+    if device.kind == "cpu":
+        return {"providers": [CPU]}
+    settings = dict(device.options)
+    plugins = plugin_devices(device.execution_provider)
+    if plugins:
+        options.add_provider_for_devices(plugins[:1], settings)
+        return {}
+    if device.kind == "cuda":
+        # float32 is float32: onnxruntime's default rounds the factors of products to 10 bits
+        made = {
+            "device_id": str(device.index),
+            "arena_extend_strategy": "kSameAsRequested",
+            "use_tf32": "0",
+        }
+        if device_memory_bytes is not None:
+            made["gpu_mem_limit"] = str(device_memory_bytes)
+        settings = made | settings
+    return {"providers": [(device.execution_provider, settings), CPU]}
+
+
+def _placement(session: Any) -> dict[str, int]:
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return {}
+    counted: Counter[str] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        counted[part.ep_name] += len(part.get_nodes())
+    return dict(counted.most_common())
+
+
+def _advice(device: Device) -> str:
+    if device.kind == "cuda":
+        return CUDA_ADVICE
+    return f"Check what {device.execution_provider} needs on this machine, or use device='cpu'."

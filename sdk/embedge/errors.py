@@ -10,6 +10,7 @@
     │   └── IntegrityError                   a file is missing, truncated or altered
     ├── SessionError                         onnxruntime refused to load or run a graph
     │   ├── ProviderUnavailableError         the device asked for is not usable
+    │   ├── DeviceMemoryError                a graph or a batch does not fit into the device's memory
     │   └── NumericalError                   a graph returned NaN or infinity
     ├── PluginError                          a registered pooling is missing, raised or returned something else
     ├── ExportError                          a checkpoint that cannot be exported
@@ -92,6 +93,24 @@ class SessionError(EmbedgeError):
 
 class ProviderUnavailableError(SessionError):
     """The device that was asked for cannot be used on this machine."""
+
+
+class DeviceMemoryError(SessionError):
+    """A graph or a batch does not fit into the memory of the device; a loaded model goes on working.
+
+    Attributes:
+        device: where, e.g. "cuda:0".
+        batch_size: texts of the batch that did not fit, or None where the graph itself did not.
+        seq_len: its padded length in tokens, or None likewise.
+    """
+
+    def __init__(
+        self, message: str, *, device: str, batch_size: int | None = None, seq_len: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.device = device
+        self.batch_size = batch_size
+        self.seq_len = seq_len
 
 
 class NumericalError(SessionError):

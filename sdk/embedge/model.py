@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from types import TracebackType
@@ -76,7 +76,9 @@ class EdgeModel:
         task: task of `encode` where a call names none; None means the bundle's first.
         device: "cpu", "cuda", "cuda:N", or "auto", which says in `info` what it chose. "cuda" never falls back.
             A list such as ["cuda:0", "cuda:1"] deals the batches of each call to all of them; a device that fails is
-            named in `lost_devices` and its batches are done by the others.
+            named in `lost_devices` and its batches are done by the others. Other execution providers of onnxruntime
+            go by "openvino", "directml", "coreml", "qnn", "tensorrt", "migraphx", "webgpu" and "xnnpack"; `info`
+            says that embedge is not tested on them.
         variant: "fp32", "int8" … as listed by `embedge inspect`, or "auto".
         pooler_config: overrides the bundle's pooling defaults.
         pooling_plugin: registered pooling for the task "plugin"; None means the one that the bundle names.
@@ -85,7 +87,11 @@ class EdgeModel:
         threads: processors to use; None means all that this process may use.
         max_batch_tokens: padded tokens per run; None means a size measured to suit the device.
         device_memory_bytes: limit of the memory that onnxruntime takes on each GPU; None sets none. A batch that does
-            not fit raises SessionError, and the model goes on working.
+            not fit raises DeviceMemoryError, and the model goes on working.
+        provider_options: settings of an accelerator's execution provider, by onnxruntime's names, such as
+            {"use_tf32": 1} for CUDA or {"device_type": "GPU"} for OpenVINO.
+        retry_smaller_batches: on an accelerator, run a batch that does not fit into memory as halves, and those
+            again, instead of raising DeviceMemoryError; each time is logged as a warning.
         profile: "latency" answers a small call with all threads and a large one with one-thread workers;
             "throughput" has the workers only, for less memory; "background" uses one thread.
         max_model_len: a lower limit in tokens than the bundle's max_seq_len.
@@ -113,6 +119,8 @@ class EdgeModel:
         threads: int | None = None,
         max_batch_tokens: int | None = None,
         device_memory_bytes: int | None = None,
+        provider_options: Mapping[str, str | int | float | bool] | None = None,
+        retry_smaller_batches: bool = False,
         profile: Profile = "latency",
         max_model_len: int | None = None,
         verify_hashes: bool = True,
@@ -138,6 +146,8 @@ class EdgeModel:
             threads=threads,
             max_batch_tokens=max_batch_tokens,
             device_memory_bytes=device_memory_bytes,
+            provider_options=provider_options,
+            retry_smaller_batches=retry_smaller_batches,
             profile=profile,
             max_model_len=max_model_len,
             verify_hashes=verify_hashes,

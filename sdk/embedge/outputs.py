@@ -267,6 +267,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         device: where it runs.
         device_reason: why there.
         execution_provider: onnxruntime's name of that.
+        placement: on an accelerator, how many of the graph's nodes run on each execution provider; those of
+            "CPUExecutionProvider" mostly compute shapes. Empty on the CPU, where all of them run there.
         threads: processors that are used.
         max_seq_len: limit in tokens.
         embedding_size: components of a full embedding, or None.
@@ -280,6 +282,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     device_reason: str
     execution_provider: str
+    placement: dict[str, int]
     threads: int
     max_seq_len: int
     embedding_size: int | None

@@ -25,7 +25,7 @@ HEAVY = (
     "asyncio",
 )
 ONLY_IN = {
-    "onnxruntime": {"_session.py"},
+    "onnxruntime": {"_onnxruntime.py", "_session.py"},
     "tokenizers": {"_tokenize.py", "testing.py"},
     "embedge_export": {"cli/main.py"},
 }
