@@ -13,6 +13,7 @@ from embedge import EdgeModel, PoolingParams
 from embedge._heads import activate, cut_and_normalize
 from embedge._types import FloatArray, Task
 from embedge.manifest import Manifest
+from embedge_export.progress import PromptBar, part, tracked
 from embedge_export.retrieval import QUICK_DOCUMENTS, RetrievalSet, built_in_set, candidates
 from embedge_export.similarity import GRADED_PAIRS
 
@@ -145,16 +146,19 @@ def ask(model: EdgeModel, asked: Questions, load_s: float | None = None) -> Answ
         start_s = time.perf_counter()
         answer(short)
         latencies.append(time.perf_counter() - start_s)
-    start_s = time.perf_counter()
-    rows, num_tokens = answer(main)
-    elapsed_s = time.perf_counter() - start_s
+    with part(0.0, 0.5):
+        start_s = time.perf_counter()
+        rows, num_tokens = answer(main, use_tqdm=PromptBar)
+        elapsed_s = time.perf_counter() - start_s
     # lengths from short to long: a text's neighbours then differ most from it
     by_length = sorted(range(len(main)), key=lambda index: len("".join(main[index])))
     picked = [main[i] for i in by_length[:: max(1, len(main) // _ALONE)]]
     together = answer(picked)[0]
-    alone = np.concatenate([answer([prompt])[0] for prompt in picked])
+    with part(0.5, 0.7):
+        alone = np.concatenate([answer([prompt])[0] for prompt in tracked(picked)])
     if asked.kind == "embed":
-        rest = [answer(asked.texts.queries, asked.query_prompt)[0]]
+        with part(0.7, 1.0):
+            rest = [answer(asked.texts.queries, asked.query_prompt, use_tqdm=PromptBar)[0]]
         rest += [answer([(left, right)[side] for left, right, _ in GRADED_PAIRS], None)[0] for side in (0, 1)]
         rows = np.concatenate([rows, *rest])
     return Answers(
@@ -181,7 +185,7 @@ def ask_torch(reference: Reference, manifest: Manifest, asked: Questions) -> Ans
         return None
     finish = _finisher(manifest, asked.kind)
     rows = []
-    for prompt in _main_prompts(asked)[:_TORCH_TEXTS]:
+    for prompt in tracked(_main_prompts(asked)[:_TORCH_TEXTS]):
         query, document = (prefix + prompt, None) if isinstance(prompt, str) else prompt
         answer = reference.answer(query, document)
         if answer is None:
@@ -199,10 +203,15 @@ class _Answerer:
         self._asked = asked
         self._params = PoolingParams(truncate_prompt_tokens=-1)
 
-    def __call__(self, prompts: Sequence[_Prompt], prompt_name: str | None = "") -> tuple[FloatArray, int]:
+    def __call__(
+        self,
+        prompts: Sequence[_Prompt],
+        prompt_name: str | None = "",
+        use_tqdm: Literal[False] | type[PromptBar] = False,
+    ) -> tuple[FloatArray, int]:
         if self._asked.kind == "score":
             queries, documents = ([prompt[side] for prompt in prompts] for side in (0, 1))
-            scores = self._model.score(queries, documents, pooling_params=self._params)
+            scores = self._model.score(queries, documents, pooling_params=self._params, use_tqdm=use_tqdm)
             return scores.numpy(), sum(len(output.prompt_token_ids) for output in scores)
         name = self._asked.document_prompt if prompt_name == "" else prompt_name
         outputs = self._model.encode(
@@ -211,6 +220,7 @@ class _Answerer:
             pooling_task=self._asked.task,
             prompt_name=name,
             prompt="" if name is None else None,
+            use_tqdm=use_tqdm,
         )
         rows = outputs.numpy()
         num_tokens = sum(len(output.prompt_token_ids) for output in outputs)

@@ -1,10 +1,8 @@
-"""What every way of making a bundle shares: the manifest, Dense modules, probes, and the report of stages."""
+"""What every way of making a bundle shares: the manifest, Dense modules and probes."""
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +24,6 @@ from embedge.manifest import (
     fingerprint,
 )
 from embedge_export.checkpoint import Checkpoint
-from embedge_export.spec import Progress
 from embedge_export.write import file_records, save_dense
 
 if TYPE_CHECKING:
@@ -108,29 +105,6 @@ def write_probes(probes: Probes, folder: Path) -> None:
     """Write probes.json."""
     encoded = msgspec.json.encode(probes, order="deterministic")
     (folder / PROBES_FILE).write_bytes(msgspec.json.format(encoded, indent=0) + b"\n")
-
-
-class Stages:
-    """Times the stages and reports each when it is done."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._start_s = time.perf_counter()
-        self.detail = ""
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Report the stage with its time and `detail`, if it succeeds."""
-        start_s = time.perf_counter()
-        self.detail = ""
-        yield
-        if self._progress is not None:
-            self._progress(name, time.perf_counter() - start_s, self.detail)
-
-    def finish(self, detail: str) -> None:
-        """Report the end, with the time of the whole export."""
-        if self._progress is not None:
-            self._progress("done", time.perf_counter() - self._start_s, detail)
 
 
 def require_packages(packages: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""`embedge export`: flags to an ExportSpec, stages to lines on stderr."""
+"""`embedge export`: flags to an ExportSpec, stages to stderr."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from embedge._types import PoolingMode, Task
-from embedge_export.spec import DEFAULT_OPSET, OPSETS, ExportSpec, Progress
+from embedge_export.progress import Progress
+from embedge_export.spec import DEFAULT_OPSET, OPSETS, ExportSpec
+from embedge_export.stage_lines import shown
 
 _TASKS: tuple[Task, ...] = ("embed", "token_embed", "classify", "token_classify", "score")
 _POOLINGS: tuple[PoolingMode, ...] = (
@@ -154,7 +156,11 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.dry_run:
         return _show_plan(spec, as_json=args.json)
-    target = _action(args)(spec, None if args.quiet else _report)
+    if args.quiet:
+        target = _action(args)(spec, None)
+    else:
+        with shown(sys.stderr) as progress:
+            target = _action(args)(spec, progress)
     sys.stdout.write(f"{target}\n")
     return 0
 
@@ -191,15 +197,6 @@ def _show_plan(spec: ExportSpec, *, as_json: bool) -> int:
     else:
         sys.stdout.write(describe(plan))
     return 0
-
-
-def _report(stage: str, elapsed_s: float, detail: str) -> None:
-    _say(f"{stage:<8}{elapsed_s:7.1f} s  {detail}")
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
 
 
 def _pooling(text: str) -> tuple[PoolingMode, ...]:

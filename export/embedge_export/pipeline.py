@@ -21,7 +21,6 @@ from embedge.manifest import (
 from embedge_export.assembly import (
     PACKAGES,
     UNMEASURED,
-    Stages,
     make_manifest,
     require_packages,
     save_modules,
@@ -30,8 +29,9 @@ from embedge_export.assembly import (
 from embedge_export.checkpoint import Checkpoint
 from embedge_export.checksums import check_unchanged
 from embedge_export.companions import write_companions
+from embedge_export.progress import Progress, Stages
 from embedge_export.source import read_checkpoint
-from embedge_export.spec import DTYPES, ExportSpec, Progress
+from embedge_export.spec import DTYPES, ExportSpec
 from embedge_export.write import check_target, commit, file_records, save_graph, staging
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
 
     Args:
         spec: what to export, and where to.
-        progress: told about each finished stage.
+        progress: told how far it is.
 
     Returns:
         The bundle's folder.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from pathlib import Path
 
 from embedge import store
@@ -13,10 +12,11 @@ from embedge.manifest import TOKENIZER_FILE, Manifest
 from embedge_export.answers import ask_torch, questions
 from embedge_export.checkpoint import Checkpoint
 from embedge_export.gates import try_variant
+from embedge_export.progress import Progress, Stages
 from embedge_export.reference import Reference
 from embedge_export.rerankers import resolve_tokens
 from embedge_export.source import read_checkpoint
-from embedge_export.spec import ExportSpec, Progress
+from embedge_export.spec import ExportSpec
 from embedge_export.tokenizer import Tokenization, describe_tokenizer, load_tokenizer
 from embedge_export.verify import built_in_inputs, make_cases, verify_variant
 from embedge_export.weights import load_model
@@ -27,7 +27,7 @@ def reverify(spec: ExportSpec, progress: Progress | None = None) -> Path:
 
     Args:
         spec: the checkpoint, and the bundle as its output.
-        progress: told about each variant.
+        progress: told how far it is.
 
     Returns:
         The bundle's folder.
@@ -37,30 +37,35 @@ def reverify(spec: ExportSpec, progress: Progress | None = None) -> Path:
         ExportError: the checkpoint cannot be read.
         VerificationError: the bundle is of another checkpoint, or computes something else.
     """
-    start_s = time.perf_counter()
-    checkpoint = read_checkpoint(spec)
-    bundle = open_bundle(spec.output or store.bundle_path(checkpoint.repository.name))
-    check_files(bundle)
-    tokenizer = load_tokenizer(checkpoint)
-    checkpoint = resolve_tokens(checkpoint, tokenizer, spec)
-    tokenization = describe_tokenizer(tokenizer, checkpoint)
-    _check_origin(bundle.manifest, checkpoint, tokenization)
-    model = None if checkpoint.kind == "static" else load_model(checkpoint)
-    reference = Reference(model, checkpoint, tokenization)
-    cases = make_cases(reference, built_in_inputs(checkpoint)[0])
+    stages = Stages(progress)
+    with stages.stage("source"):
+        checkpoint = read_checkpoint(spec)
+        bundle = open_bundle(spec.output or store.bundle_path(checkpoint.repository.name))
+        check_files(bundle)
+        tokenizer = load_tokenizer(checkpoint)
+        checkpoint = resolve_tokens(checkpoint, tokenizer, spec)
+        tokenization = describe_tokenizer(tokenizer, checkpoint)
+        _check_origin(bundle.manifest, checkpoint, tokenization)
+        model = None if checkpoint.kind == "static" else load_model(checkpoint)
+        reference = Reference(model, checkpoint, tokenization)
+        cases = make_cases(reference, built_in_inputs(checkpoint)[0])
+        stages.detail = (
+            f"{checkpoint.repository.name}: {len(bundle.manifest.files)} files as the manifest states"
+        )
     for name, variant in bundle.manifest.variants.items():
-        if variant.target == "cuda":
-            detail = "made for CUDA; `embedge verify --device cuda` replays its probes"
-        elif variant.dtype == "float32":
-            figures = verify_variant(bundle.folder, name, cases, checkpoint.family.max_abs_diff)
-            detail = f"{figures.num_texts} texts, largest difference {figures.max_abs_diff:.1e}"
-        else:
-            size = sum((checkpoint.repository.folder / name).stat().st_size for name in checkpoint.weights)
-            asked = questions(bundle.manifest, size, step_tag=checkpoint.step_tag)
-            try_variant(bundle.folder, name, asked, ask_torch(reference, bundle.manifest, asked), "torch")
-            detail = "within its gates against torch"
-        if progress is not None:
-            progress(name, time.perf_counter() - start_s, detail)
+        with stages.stage(name):
+            if variant.target == "cuda":
+                stages.detail = "made for CUDA; `embedge verify --device cuda` replays its probes"
+            elif variant.dtype == "float32":
+                figures = verify_variant(bundle.folder, name, cases, checkpoint.family.max_abs_diff)
+                stages.detail = f"{figures.num_texts} texts, largest difference {figures.max_abs_diff:.1e}"
+            else:
+                size = sum(
+                    (checkpoint.repository.folder / file).stat().st_size for file in checkpoint.weights
+                )
+                asked = questions(bundle.manifest, size, step_tag=checkpoint.step_tag)
+                try_variant(bundle.folder, name, asked, ask_torch(reference, bundle.manifest, asked), "torch")
+                stages.detail = "within its gates against torch"
     return bundle.folder
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 
@@ -12,12 +11,8 @@ from embedge._types import PoolingMode, Task
 from embedge.errors import ExportError
 from embedge.manifest import Dtype
 
-Progress: TypeAlias = Callable[[str, float, str], None]
-"""Called after each stage with its name, the seconds it took and one line about its outcome."""
-
 OPSETS = range(17, 23)
 DEFAULT_OPSET = 18
-
 
 DTYPES: dict[str, Dtype] = {"fp32": "float32", "fp16": "float16", "int8": "int8", "int4": "int4"}
 """Precision of the weights of each variant, by its name."""

@@ -14,6 +14,7 @@ from embedge.manifest import Manifest, Variant
 from embedge_export import compress
 from embedge_export.answers import ask_torch, questions
 from embedge_export.gates import Trial, try_variant
+from embedge_export.progress import part, tracked
 from embedge_export.retrieval import built_in_set
 from embedge_export.texts import PAIRS, TEXTS
 from embedge_export.verify import Case, verify_variant
@@ -105,15 +106,21 @@ def judge(
     """
     fp32 = manifest.variants["fp32"]
     size = sum(manifest.files[name].size_bytes for name in (fp32.file, *fp32.data_files))
-    fidelity = {
-        name: variant.fidelity if name == "fp32" else verify_variant(folder, name, cases, float("inf"))
-        for name, variant in manifest.variants.items()
-    }
+    others = [name for name in manifest.variants if name != "fp32"]
+    fidelity = {"fp32": fp32.fidelity}
+    with part(0.0, 0.35 if others else 0.0):
+        for name in tracked(others):
+            fidelity[name] = verify_variant(folder, name, cases, float("inf"))
     asked = questions(manifest, size, step_tag=step_tag, full=full)
-    trials = {"fp32": try_variant(folder, "fp32", asked, ask_torch(reference, manifest, asked), "torch")}
-    for name in manifest.variants:
-        if name != "fp32":
-            trials[name] = try_variant(folder, name, asked, trials["fp32"].answers, "fp32")
+    with part(0.35 if others else 0.0, 0.5):
+        answers = ask_torch(reference, manifest, asked)
+    trials: dict[str, Trial] = {}
+    with part(0.5, 1.0):
+        for name in tracked(["fp32", *others]):
+            if name == "fp32":
+                trials[name] = try_variant(folder, name, asked, answers, "torch")
+            else:
+                trials[name] = try_variant(folder, name, asked, trials["fp32"].answers, "fp32")
     variants = {
         name: msgspec.structs.replace(
             variant, fidelity=msgspec.structs.replace(fidelity[name], end_to_end=trials[name].figures)

@@ -13,6 +13,7 @@ from embedge._types import FloatArray, Task
 from embedge.errors import EmbedgeError, VerificationError
 from embedge.manifest import Fidelity, Probe
 from embedge_export.checkpoint import Checkpoint
+from embedge_export.progress import part, tracked
 from embedge_export.reference import Answers, Reference
 from embedge_export.texts import PAIRS, PROBE_PAIRS, PROBES, TEXTS, steps
 
@@ -56,7 +57,7 @@ def built_in_inputs(checkpoint: Checkpoint) -> tuple[Inputs, Inputs]:
 def make_cases(reference: Reference, texts: Sequence[tuple[str, str | None]]) -> list[Case]:
     """Answer texts and pairs with the reference; those without a single token are left out."""
     cases = []
-    for prompt, document in texts:
+    for prompt, document in tracked(texts):
         expected = reference.answer(prompt, document)
         if expected is not None:
             cases.append(Case(prompt=prompt, document=document, expected=expected))
@@ -111,9 +112,10 @@ def verify_variant(folder: Path, variant: str, cases: Sequence[Case], max_abs_di
     cosines: list[float] = []
     try:
         with EdgeModel(folder, device="cpu", variant=variant, max_batch_tokens=_BATCH_TOKENS) as model:
-            for task in tasks:
+            for task in tracked(tasks):
                 asked = [case for case in cases if task in case.expected]
-                alone = [_run(model, task, [case])[0] for case in asked]
+                with part(0.0, 0.6):
+                    alone = [_run(model, task, [case])[0] for case in tracked(asked)]
                 batched = _run(model, task, asked)
                 for index, case in enumerate(asked):
                     expected = case.expected[task]

@@ -22,7 +22,6 @@ from embedge.manifest import (
 )
 from embedge_export.assembly import (
     UNMEASURED,
-    Stages,
     make_manifest,
     require_packages,
     save_modules,
@@ -33,8 +32,9 @@ from embedge_export.checksums import check_unchanged
 from embedge_export.companions import write_companions
 from embedge_export.given_probes import GivenProbes, as_cases, compare_embeddings, read_probes
 from embedge_export.onnx_source import adapt, load_graph, precision
+from embedge_export.progress import Progress, Stages
 from embedge_export.source import read_checkpoint
-from embedge_export.spec import ExportSpec, Progress
+from embedge_export.spec import ExportSpec
 from embedge_export.write import check_target, commit, save_graph, staging
 
 if TYPE_CHECKING:

@@ -146,8 +146,8 @@ def test_altered_weights_fail_and_leave_nothing(tiny_bert, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("stage", ["source", "trace", "heads", "write", "verify", "judge", "report"])
 def test_ctrl_c_leaves_nothing(tiny_bert, tmp_path, stage):
-    def interrupt(name, elapsed_s, detail):
-        if name == stage:
+    def interrupt(step):
+        if step.stage == stage and step.finished:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -214,8 +214,8 @@ def test_a_failed_replacement_keeps_the_old_bundle(bundle, tmp_path, tiny_bert):
     target = tmp_path / "out"
     shutil.copytree(bundle, target)
 
-    def interrupt(name, elapsed_s, detail):
-        if name == "verify":
+    def interrupt(step):
+        if step.stage == "verify" and step.finished:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
