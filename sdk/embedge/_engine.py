@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
@@ -15,8 +15,9 @@ from embedge._forward import Forward, Sessions
 from embedge._session import Session
 from embedge._tokenize import PromptTokenizer
 from embedge._types import PathLike, Profile
-from embedge.bundle import Bundle, check_files, choose_variant, open_bundle
-from embedge.errors import BundleError, ParamsError
+from embedge._workers import start
+from embedge.bundle import check_files, choose_variant, open_bundle
+from embedge.errors import BundleError, ParamsError, SessionError
 from embedge.manifest import TOKENIZER_FILE, Manifest
 from embedge.outputs import ModelInfo
 from embedge.params import ModelConfig, PoolerConfig
@@ -73,36 +74,46 @@ class Engine:
         choice = choose_variant(manifest, variant, found.kind)
         num_threads = 1 if profile == "background" else available_threads() if threads is None else threads
         max_seq_len = _max_seq_len(manifest, max_model_len)
-        checks = _FileChecks(bundle, bundle.variant_files(choice.name) if verify_hashes else [])
+        checked = start(
+            lambda: check_files(bundle, bundle.variant_files(choice.name) if verify_hashes else [])
+        )
+
+        def open_session(where: Device, run_threads: int) -> Session:
+            return Session(
+                bundle.file(choice.spec.file),
+                device=where,
+                threads=run_threads,
+                disabled_optimizers=choice.spec.disabled_optimizers,
+                device_memory_bytes=device_memory_bytes,
+            )
+
+        def open_sessions() -> Sessions | DeviceSessions:
+            if found.kind == "cpu":
+                return Sessions(partial(open_session, found), threads=num_threads, profile=profile)
+            return DeviceSessions(
+                partial(open_session, run_threads=num_threads),
+                devices=devices,
+                retry_smaller_batches=retry_smaller_batches,
+            )
+
+        # onnxruntime lets other threads run while it loads a graph; tokenizers do not while they load
+        opened = start(open_sessions)
         try:
-            self.tokenizer = PromptTokenizer(
-                bundle.file(TOKENIZER_FILE),
-                manifest.tokenizer,
-                vocab_size=manifest.vocab_size,
-                max_seq_len=max_seq_len,
-            )
-
-            def open_session(where: Device, run_threads: int) -> Session:
-                return Session(
-                    bundle.file(choice.spec.file),
-                    device=where,
-                    threads=run_threads,
-                    disabled_optimizers=choice.spec.disabled_optimizers,
-                    device_memory_bytes=device_memory_bytes,
+            try:
+                self.tokenizer = PromptTokenizer(
+                    bundle.file(TOKENIZER_FILE),
+                    manifest.tokenizer,
+                    vocab_size=manifest.vocab_size,
+                    max_seq_len=max_seq_len,
                 )
-
-            sessions = (
-                Sessions(partial(open_session, found), threads=num_threads, profile=profile)
-                if found.kind == "cpu"
-                else DeviceSessions(
-                    partial(open_session, run_threads=num_threads),
-                    devices=devices,
-                    retry_smaller_batches=retry_smaller_batches,
-                )
-            )
+            except BundleError:
+                with contextlib.suppress(SessionError):
+                    opened()
+                raise
+            sessions = opened()
         finally:
             # a damaged file is reported as such, not as what onnxruntime or tokenizers make of it
-            checks.join()
+            checked()
         batch_tokens = max_batch_tokens or _BATCH_TOKENS.get(found.kind, _UNTESTED_BATCH_TOKENS)
         most = _CUDA_ELEMENTS // (_WIDEST_LAYER * manifest.hidden_size)
         if found.kind == "cuda" and batch_tokens > most:
@@ -110,7 +121,7 @@ class Engine:
                 f"max_batch_tokens={batch_tokens} is more than CUDA's kernels index safely; "
                 f"expected at most {most} for this model"
             )
-        self.sessions: Sessions | DeviceSessions = sessions
+        self.sessions = sessions
         forward = Forward(sessions, manifest.tokenizer, manifest.graph.inputs, batch_tokens)
         self.answerer = Answerer(bundle, forward, pooler_config, plugin)
         self.info = ModelInfo(
@@ -127,29 +138,6 @@ class Engine:
             embedding_size=manifest.embedding_size,
             fingerprint=manifest.fingerprint,
         )
-
-
-class _FileChecks:
-    """Hash checks on their own thread, while onnxruntime loads the same files."""
-
-    def __init__(self, bundle: Bundle, names: list[str]) -> None:
-        self._error: Exception | None = None
-        self._thread = threading.Thread(
-            target=self._check, args=(bundle, names), name="embedge-hash", daemon=True
-        )
-        self._thread.start()
-
-    def _check(self, bundle: Bundle, names: list[str]) -> None:
-        try:
-            check_files(bundle, names)
-        except (BundleError, OSError) as error:
-            self._error = error
-
-    def join(self) -> None:
-        """Wait, and raise what was found."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
 
 
 def _model_config(manifest: Manifest, override: PoolerConfig | None) -> ModelConfig:
