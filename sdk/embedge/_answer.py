@@ -252,7 +252,10 @@ class _Rows:
     def put(self, positions: Positions, rows: FloatArray) -> None:
         if rows.shape[1] != self._array.shape[1]:
             self._array = np.empty((len(self._array), rows.shape[1]), dtype=np.float32)
-        self._array[positions] = rows
+        if len(self._array) == 1:
+            self._array = rows
+        else:
+            self._array[positions] = rows
 
     def array(self) -> FloatArray:
         return self._array

@@ -118,8 +118,9 @@ def limits_of(
     params: Sequence[ResolvedParams], truncate_prompt_tokens: int | None, model_default: int | None
 ) -> list[int | None]:
     """truncate_prompt_tokens of each prompt: its own, else the call's, else the model's."""
-    stated = PoolingParams(truncate_prompt_tokens=truncate_prompt_tokens).truncate_prompt_tokens
-    default = model_default if stated is None else stated
+    default = model_default
+    if truncate_prompt_tokens is not None:
+        default = PoolingParams(truncate_prompt_tokens=truncate_prompt_tokens).truncate_prompt_tokens
     return [default if p.truncate_prompt_tokens is None else p.truncate_prompt_tokens for p in params]
 
 
