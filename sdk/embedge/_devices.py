@@ -224,14 +224,15 @@ def _not_loaded(ort: Any, error: OSError) -> str:
 
 
 def _installed() -> dict[str, str]:
-    """Versions of the wheels that hold onnxruntime, by their names."""
-    from importlib.metadata import distributions
+    """Versions of the wheels that hold onnxruntime, by their names.
 
+    Read from the folders beside the package: importlib.metadata costs 40 ms, and every start with "auto" asks.
+    """
+    folder = Path(import_onnxruntime().__file__).parent.parent
     found = {}
-    for each in distributions():
-        name = str(each.metadata["Name"] or "").lower().replace("_", "-")
-        if name.startswith("onnxruntime"):
-            found[name] = each.version
+    for info in folder.glob("onnxruntime*.dist-info"):
+        name, _, version = info.name.removesuffix(".dist-info").partition("-")
+        found[name.lower().replace("_", "-")] = version
     return found
 
 

@@ -336,3 +336,9 @@ def test_a_gpu_gives_the_cpus_numbers(minilm_bundle) -> None:
         assert gpu.info.placement["CUDAExecutionProvider"] > gpu.info.placement.get("CPUExecutionProvider", 0)
     with pytest.raises(ProviderUnavailableError, match="is not there; this machine has"):
         EdgeModel(minilm_bundle, device="cuda:77")
+
+
+def test_the_installed_wheel_is_found_beside_the_package() -> None:
+    import onnxruntime
+
+    assert onnxruntime.__version__ in _devices._installed().values()
