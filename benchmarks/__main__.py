@@ -1,16 +1,14 @@
-"""`python -m benchmarks run | table`."""
+"""`python -m benchmarks run | scaling | prepare | table | targets`."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from benchmarks import runner, tables
+from benchmarks import report, runner, scaling, targets
 from benchmarks.cases import CASES
 from benchmarks.models import MODELS
+from benchmarks.plans import PLANS
 from benchmarks.subjects import SUBJECTS
-
-DEFAULT_CASES = "start,query,short,passages,long"
 
 
 def main() -> None:
@@ -18,41 +16,74 @@ def main() -> None:
         prog="python -m benchmarks", description="Measure, and show what was measured."
     )
     commands = parser.add_subparsers(required=True, dest="command")
-    run = commands.add_parser("run", help="measure, and write results/NAME.json")
-    run.add_argument("--model", default="minilm", choices=MODELS)
-    run.add_argument("--cases", default=DEFAULT_CASES, help=f"of {', '.join(CASES)}")
-    run.add_argument("--subjects", default=",".join(SUBJECTS), help=f"of {', '.join(SUBJECTS)}")
-    run.add_argument("--repeats", type=int, default=5, help="fresh processes per case and subject")
-    run.add_argument("--threads", type=int, default=2)
+    plans = ", ".join(f"{name} (about {plan.minutes} minutes)" for name, plan in PLANS.items())
+    run = commands.add_parser("run", help="measure, and write results/NAME.json after every round")
+    prepare = commands.add_parser("prepare", help="make the files that `run` and `scaling` would make first")
+    for command in (run, prepare):
+        command.add_argument("--plan", default="main", choices=PLANS, help=plans)
+        command.add_argument(
+            "--cases", type=_listed, help=f"MODEL/CASE,… of {', '.join(MODELS)} and {', '.join(CASES)}"
+        )
+        command.add_argument("--subjects", type=_listed, help=f"of {', '.join(SUBJECTS)}")
+    run.add_argument("--repeats", type=int, help="rounds; each case has a number of its own")
     run.add_argument(
         "--attempts", type=int, default=1, help="runs to make at most where other processes disturb one"
     )
-    run.add_argument("--bundle", type=Path, help="measure this bundle instead of a fresh export")
+    run.add_argument("--share", type=float, default=1.0, help="of each case's texts, for a quick look")
+    curves = commands.add_parser("scaling", help="measure how time and memory grow")
+    curves.add_argument("--curves", type=_listed, default=list(scaling.CURVES))
+    for command in (run, curves):
+        command.add_argument(
+            "--resume", action="store_true", help="keep what was measured of the same sources"
+        )
     table = commands.add_parser(
         "table", help="write tables and plots from results/NAME.json, and README's section"
     )
     table.add_argument("--no-readme", action="store_true")
-    for command in (run, table):
+    shown = commands.add_parser("targets", help="print measured ratios beside their targets")
+    for command in (run, prepare, curves):
+        command.add_argument("--threads", type=int, default=2)
+    for command in (run, curves, table, shown):
         command.add_argument("--name", default="cpu", help="of the results file")
     args = parser.parse_args()
-    file = tables.RESULTS / f"{args.name}.json"
-    if args.command == "table":
-        tables.write(file, readme=not args.no_readme)
+    if args.command in ("run", "prepare"):
+        plan = PLANS[args.plan]
+        cases, subjects = args.cases or plan.cases, args.subjects or plan.subjects
+        known = [f"{model}/{case}" for model in MODELS for case in CASES]
+        _check(parser, cases, known)
+        _check(parser, subjects, SUBJECTS)
+    if args.command == "prepare":
+        runner.prepare(cases, subjects, args.threads)
         return
-    subjects, cases = args.subjects.split(","), args.cases.split(",")
-    for given, known in ((subjects, SUBJECTS), (cases, CASES)):
-        if unknown := sorted(set(given) - set(known)):
-            parser.error(f"{', '.join(unknown)}: expected some of {', '.join(known)}")
-    runner.run(
-        model=args.model,
-        cases=cases,
-        subjects=subjects,
-        repeats=args.repeats,
-        threads=args.threads,
-        attempts=args.attempts,
-        bundle=args.bundle,
-        file=file,
-    )
+    file = report.RESULTS / f"{args.name}.json"
+    if args.command == "run":
+        runner.run(
+            cases=cases,
+            subjects=subjects,
+            repeats=args.repeats or plan.repeats,
+            threads=args.threads,
+            attempts=args.attempts,
+            share=args.share,
+            resume=args.resume,
+            file=file,
+        )
+    elif args.command == "scaling":
+        _check(parser, args.curves, scaling.CURVES)
+        scaling.run(args.curves, args.threads, args.resume, file)
+    elif args.command == "table":
+        report.write(file, readme=not args.no_readme)
+    else:
+        results = runner.open_results(file)
+        print(targets.render(results, report.operators_beside(file, results)))
+
+
+def _listed(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _check(parser: argparse.ArgumentParser, given, known) -> None:
+    if unknown := [name for name in given if name not in known]:
+        parser.error(f"{', '.join(unknown)}: expected some of {', '.join(known)}")
 
 
 if __name__ == "__main__":

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.corpus import choose, documents, fingerprint
+from benchmarks.corpus import SPECIAL_TOKENS, choose, documents, fingerprint
 
 SEED = 0
-MAX_TOKENS = 256
-SPECIAL_TOKENS = 2
-CORPUS_FORMAT = 1
+CORPUS_FORMAT = 2
+Kind = Literal["start", "query", "bulk", "rerank"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,19 +25,34 @@ class Case:
 
     Attributes:
         kind: "start": one text in a fresh process; "query": one text at a time; "bulk": all texts in one call;
-            "rerank": the first texts are queries, the others documents, and each query is scored with all of its own.
-        texts: how many.
+            "rerank": the first texts are queries, the others their documents, an equal number each; one query and
+            its documents per call.
+        texts: how many; for "rerank" documents in all.
+        queries: for "rerank".
         median_tokens, spread: of the log-normal distribution of their numbers of tokens.
-        longest: where that distribution is cut; above MAX_TOKENS, so that some texts are truncated.
+        longest: where that distribution is cut; above max_tokens where some texts shall be truncated.
+        max_tokens: to which every system truncates.
+        repeats: processes per system, unless the caller wants another number.
         what: for tables.
     """
 
-    kind: Literal["start", "query", "bulk", "rerank"]
+    kind: Kind
     texts: int
+    queries: int = 0
     median_tokens: float
     spread: float = 0.0
     longest: int = 320
+    max_tokens: int = 256
+    repeats: int = 5
     what: str
+
+    def scaled(self, share: float) -> int:
+        """Texts that a model is asked which takes `share` of them where there are many."""
+        if self.kind == "bulk":
+            return max(20, round(self.texts * share))
+        if self.kind == "rerank":
+            return self.queries * max(2, round(self.texts * share / self.queries))
+        return self.texts
 
 
 CASES = {
@@ -48,30 +62,44 @@ CASES = {
     "query": Case(
         kind="query", texts=220, median_tokens=16, spread=0.15, what="one text of about 16 tokens at a time"
     ),
-    "short": Case(
-        kind="bulk", texts=4000, median_tokens=15, spread=0.4, what="4,000 short texts in one call"
-    ),
     "passages": Case(
-        kind="bulk",
-        texts=800,
-        median_tokens=68,
-        spread=0.68,
-        what="800 passages in one call, long tail to 256 tokens",
-    ),
-    "passages2k": Case(
         kind="bulk",
         texts=2000,
         median_tokens=68,
         spread=0.68,
-        what="2,000 passages in one call, long tail to 256 tokens",
+        what="passages in one call, long tail to 256 tokens",
     ),
+    "short": Case(kind="bulk", texts=4000, median_tokens=15, spread=0.4, what="short texts in one call"),
     "long": Case(
         kind="bulk",
         texts=200,
         median_tokens=300,
-        what="200 documents in one call, 256 tokens each after truncation",
+        repeats=3,
+        what="documents in one call, 256 tokens each after truncation",
+    ),
+    "rerank": Case(
+        kind="rerank",
+        texts=1000,
+        queries=20,
+        median_tokens=60,
+        spread=0.4,
+        longest=200,
+        repeats=3,
+        what="20 queries, each scored with 50 documents in one call",
+    ),
+    "long512": Case(
+        kind="bulk",
+        texts=200,
+        median_tokens=600,
+        longest=640,
+        max_tokens=512,
+        repeats=3,
+        what="documents in one call, 512 tokens each after truncation",
     ),
 }
+"""In the order of tables."""
+QUERY_TOKENS = (8, 16)
+"""Of the queries of "rerank", at least and at most."""
 WARM_UP_QUERIES = 20
 """Texts of "query" that are embedded before the clock runs."""
 
@@ -81,11 +109,13 @@ class Texts:
     """A case's texts, on disk for the children, and what is known about them.
 
     Attributes:
+        num_texts: pairs, for "rerank".
         num_tokens: after truncation, special tokens included.
         own_length: of the text that a token is in, mean over the tokens; attention's work follows from it.
         longest: in tokens.
     """
 
+    case: str
     file: Path
     sha256: str
     num_texts: int
@@ -106,47 +136,76 @@ class Texts:
 
 
 def sizes(name: str) -> list[int]:
-    """Numbers of tokens to draw for a case, special tokens included."""
+    """Numbers of tokens to draw for a case, special tokens included; queries first."""
     case, rng = CASES[name], random.Random(f"{SEED} sizes {name}")
-    return [
+    drawn = [
         max(5, min(case.longest, round(case.median_tokens * rng.lognormvariate(0.0, case.spread))))
         for _ in range(case.texts)
     ]
+    return [rng.randint(*QUERY_TOKENS) for _ in range(case.queries)] + drawn
 
 
-def prepare_texts(names: list[str], tokenizer_file: Path, cache: Path) -> dict[str, Texts]:
-    """Build the texts of the named cases once, write them to `cache`, and count their tokens."""
+def prepare_texts(name: str, tokenizer_file: Path, cache: Path, share: float = 1.0) -> Texts:
+    """Build a case's texts once, write those that a model is asked to `cache`, and count their tokens.
+
+    Args:
+        name: in CASES.
+        tokenizer_file: that counts.
+        cache: folder for texts; it may exist.
+        share: of the case's texts, the first ones.
+    """
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     cache.mkdir(parents=True, exist_ok=True)
-    pool: list[tuple[int, str]] = []
-    prepared = {}
-    for name in names:
-        file = cache / f"texts-{CORPUS_FORMAT}-{SEED}-{name}.json"
-        if not file.is_file():
-            if not pool:
-                found = documents()
-                encodings = tokenizer.encode_batch_fast(found)
-                pool = [(len(encoding), text) for encoding, text in zip(encodings, found, strict=True)]
-            rng = random.Random(f"{SEED} texts {name}")
-            file.write_text(json.dumps(choose(pool, sizes(name), _cutter(tokenizer), rng)))
-        texts = json.loads(file.read_text())
-        lengths = [min(MAX_TOKENS, len(e)) for e in tokenizer.encode_batch_fast(texts)]
-        prepared[name] = Texts(
-            file=file,
-            sha256=fingerprint(texts),
-            num_texts=len(texts),
-            num_tokens=sum(lengths),
-            own_length=sum(length * length for length in lengths) / sum(lengths),
-            longest=max(lengths),
-        )
-    return prepared
+    case = CASES[name]
+    file = cache / f"texts-{CORPUS_FORMAT}-{SEED}-{name}.json"
+    if not file.is_file():
+        rng = random.Random(f"{SEED} texts {name}")
+        found = choose(pool(tokenizer, cache), sizes(name), cutter(tokenizer), rng)
+        file.write_text(json.dumps(found))
+    texts = json.loads(file.read_text())
+    if case.scaled(share) < case.texts:
+        texts = texts[: case.queries + case.scaled(share)]
+        file = file.with_name(f"{file.stem}-{len(texts)}.json")
+        file.write_text(json.dumps(texts))
+    asked = list(pairs(texts, case.queries)) if case.queries else texts
+    lengths = [min(case.max_tokens, len(e)) for e in tokenizer.encode_batch_fast(asked)]
+    return Texts(
+        case=name,
+        file=file,
+        sha256=fingerprint(texts),
+        num_texts=len(asked),
+        num_tokens=sum(lengths),
+        own_length=sum(length * length for length in lengths) / sum(lengths),
+        longest=max(lengths),
+    )
 
 
-def _cutter(tokenizer) -> Callable[[str, int], str]:
+def pairs(texts: list[str], queries: int) -> Iterator[tuple[str, str]]:
+    """Each query with its own documents: the first `queries` texts ask, the others are dealt in equal runs."""
+    documents = (len(texts) - queries) // queries
+    for number in range(queries):
+        first = queries + number * documents
+        for document in texts[first : first + documents]:
+            yield texts[number], document
+
+
+def pool(tokenizer, cache: Path) -> list[tuple[int, str]]:
+    """(tokens, text) of each document of the corpus, counted once."""
+    file = cache / f"pool-{CORPUS_FORMAT}.json"
+    if not file.is_file():
+        found = documents()
+        encodings = tokenizer.encode_batch_fast(found)
+        file.write_text(json.dumps([(len(e), text) for e, text in zip(encodings, found, strict=True)]))
+    return [(size, text) for size, text in json.loads(file.read_text())]
+
+
+def cutter(tokenizer) -> Callable[[str, int], str]:
+    """(text, tokens) -> its beginning of so many tokens, special tokens included."""
+
     def cut(text: str, size: int) -> str:
         offsets = tokenizer.encode(text, add_special_tokens=False).offsets
         return text[: offsets[size - SPECIAL_TOKENS - 1][1]]

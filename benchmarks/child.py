@@ -43,10 +43,15 @@ def describe(subject, job):
 
 
 def reference(subject, job):
-    """Embed all texts without timing and keep the result for the others."""
+    """Embed all texts, or score all pairs, without timing, and keep the result for the others."""
     import numpy as np
 
-    np.save(job["reference"], np.asarray(subject.load(job)(_texts(job)), dtype=np.float32))
+    if job["case_kind"] == "rerank":
+        score = subject.load_pairs(job)
+        found = [score(query, documents) for query, documents in _asked(job)]
+    else:
+        found = subject.load(job)(_texts(job))
+    np.save(job["reference"], np.asarray(found, dtype=np.float32))
     return {}
 
 
@@ -87,10 +92,10 @@ def query(subject, job):
 
 
 def bulk(subject, job):
-    """All texts in one call, after a tenth of them as warm-up."""
+    """All texts in one call, after up to a hundred of them, spread over the whole, as warm-up."""
     texts = _texts(job)
     embed = subject.load(job)
-    sample = slice(0, None, 10)
+    sample = slice(0, None, max(10, len(texts) // 100))
     before = _agreement(embed(texts[sample]), job, sample)
     others, cpu, began = Others(), time.process_time(), time.perf_counter()
     vectors = embed(texts)
@@ -103,6 +108,82 @@ def bulk(subject, job):
         "peak_rss_mb": _peak_rss_mb(),
     }
     return _result(job, figures, vectors, before=before)
+
+
+def rerank(subject, job):
+    """One query with all its documents at a time; the first query is asked twice, the first time as warm-up."""
+    if not hasattr(subject, "load_pairs"):
+        raise SystemExit("offers no cross-encoders")
+    asked = _asked(job)
+    score = subject.load_pairs(job)
+    before = _agreement([score(*asked[0])], job, slice(0, 1), centred=True)
+    seconds, scores = [], []
+    others, cpu = Others(), time.process_time()
+    for query_text, documents in asked:
+        began = time.perf_counter()
+        scores.append(score(query_text, documents))
+        seconds.append(time.perf_counter() - began)
+    cpu = time.process_time() - cpu
+    pairs = sum(len(documents) for _, documents in asked)
+    figures = {
+        "pairs_per_s": pairs / sum(seconds),
+        "tokens_per_s": job["num_tokens"] / sum(seconds),
+        "p50_ms": 1e3 * _quantile(seconds, 0.5),
+        "p95_ms": 1e3 * _quantile(seconds, 0.95),
+        "cpu_s_per_1000": 1e3 * cpu / pairs,
+        "others_cores": others.cores(),
+        "peak_rss_mb": _peak_rss_mb(),
+    }
+    return _result(job, figures, scores, before=before, centred=True)
+
+
+def stream(subject, job):
+    """`count` texts through stream(), nothing kept; memory after loading and at its highest."""
+    from itertools import cycle, islice
+
+    import numpy as np
+
+    texts = _texts(job)
+    expected = np.load(job["reference"], mmap_mode="r")
+    others, cpu, began = Others(), time.process_time(), time.perf_counter()
+    worst, answered = 1.0, 0
+    for vector in subject.stream(job, islice(cycle(texts), job["count"])):
+        if answered == 0:
+            first, before = time.perf_counter(), _peak_rss_mb()
+        if answered % 97 == 0:
+            worst = min(worst, float(vector @ expected[answered % len(texts)]))
+        answered += 1
+    elapsed = time.perf_counter() - began
+    if answered != job["count"]:
+        raise SystemExit(f"answered {answered} of {job['count']} texts")
+    figures = {
+        "seconds": elapsed,
+        "first_s": first - began,
+        "texts_per_s": answered / elapsed,
+        "cpu_s_per_1000": 1e3 * (time.process_time() - cpu) / answered,
+        "others_cores": others.cores(),
+        "first_rss_mb": before,
+        "peak_rss_mb": _peak_rss_mb(),
+    }
+    return {"figures": figures, "cosine_min": worst}
+
+
+def length(subject, job):
+    """Texts of one length, a fixed number of tokens in all; the median of three calls."""
+    texts = _texts(job)
+    embed = subject.load(job)
+    vectors, seconds, others = embed(texts), [], Others()
+    for _ in range(3):
+        began = time.perf_counter()
+        vectors = embed(texts)
+        seconds.append(time.perf_counter() - began)
+    figures = {
+        "seconds": _quantile(seconds, 0.5),
+        "tokens_per_s": job["num_tokens"] / _quantile(seconds, 0.5),
+        "others_cores": others.cores(),
+        "peak_rss_mb": _peak_rss_mb(),
+    }
+    return {"figures": figures} | _agreement(vectors, job, slice(None))
 
 
 class Others:
@@ -131,13 +212,20 @@ def _texts(job):
         return json.load(file)
 
 
-def _result(job, figures, vectors, rows=slice(None), before=None):
+def _asked(job):
+    """(query, its documents) for each query."""
+    texts, queries = _texts(job), job["queries"]
+    each = (len(texts) - queries) // queries
+    return [(texts[i], texts[queries + i * each : queries + (i + 1) * each]) for i in range(queries)]
+
+
+def _result(job, figures, vectors, rows=slice(None), before=None, centred=False):
     import platform
 
     return {
         "figures": figures,
         "agreement_before": before,
-        "agreement": _agreement(vectors, job, rows),
+        "agreement": _agreement(vectors, job, rows, centred),
         "python": platform.python_version(),
         "threads": job["threads"],
         "precision": job["precision"],
@@ -145,18 +233,25 @@ def _result(job, figures, vectors, rows=slice(None), before=None):
     }
 
 
-def _agreement(vectors, job, rows):
-    """Cosines between vectors and the reference's of the same rows, and the largest difference of any component."""
+def _agreement(vectors, job, rows, centred=False):
+    """Cosines between vectors and the reference's of the same rows, and the largest difference of any component.
+
+    Centred, the cosines are the correlations between one query's scores and the reference's.
+    """
     import numpy as np
 
     expected = np.load(job["reference"], mmap_mode="r")[rows].astype(np.float64)
     found = np.asarray(vectors, dtype=np.float64)
+    largest = float(np.abs(found - expected).max())
+    if centred:
+        found -= found.mean(axis=1, keepdims=True)
+        expected -= expected.mean(axis=1, keepdims=True)
     cosines = (found * expected).sum(axis=1)
     cosines /= np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
     return {
         "cosine_min": float(cosines.min()),
         "cosine_mean": float(cosines.mean()),
-        "max_abs_diff": float(np.abs(found - expected).max()),
+        "max_abs_diff": largest,
     }
 
 
@@ -185,6 +280,9 @@ ACTIONS = {
     "start": start,
     "query": query,
     "bulk": bulk,
+    "rerank": rerank,
+    "stream": stream,
+    "length": length,
 }
 
 if __name__ == "__main__":

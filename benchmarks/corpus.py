@@ -19,6 +19,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+SPECIAL_TOKENS = 2
 PACKAGES = ("numpy", "sklearn")
 SKIPPED = {
     "test", "tests", "_test", "_tests", "testing", "idlelib", "lib2to3", "turtledemo", "pydoc_data", "encodings",
@@ -66,6 +67,21 @@ def choose(
         _, text = ordered.pop(rng.randrange(first, min(len(ordered), first + 400)))
         texts[index] = cut(text, size)
     return [texts[index] for index in range(len(texts))]
+
+
+def joined(pool: Iterable[tuple[int, str]], longest: int) -> Iterator[tuple[int, str]]:
+    """Neighbouring documents put together until they have at least `longest` tokens.
+
+    Args:
+        pool: (number of tokens, text) of each document.
+        longest: tokens that are wanted.
+    """
+    size, parts = 0, []
+    for tokens, text in pool:
+        size, parts = size + tokens - SPECIAL_TOKENS, [*parts, text]
+        if size >= longest:
+            yield size + SPECIAL_TOKENS, " ".join(parts)
+            size, parts = 0, []
 
 
 def fingerprint(texts: list[str]) -> str:

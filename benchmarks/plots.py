@@ -1,19 +1,50 @@
-"""Bar charts of a results file, as PNG and SVG."""
+"""Charts of a results file, as PNG and SVG."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from benchmarks.models import MODELS
-from benchmarks.tables import _cases, median, number
+from benchmarks.scaling import CURVES
+from benchmarks.tables import cases_of, median, number
 
+STYLE = {"svg.hashsalt": "embedge", "svg.fonttype": "none", "font.size": 9, "hatch.linewidth": 0.8}
 OURS, THEIRS, EDGE = "#c8442f", "#8d99a6", "#ffffff"
 PANELS = (
     ("start", "start_s", "Import to first vector", "seconds, lower is better"),
     ("query", "p50_ms", "One query of 16 tokens", "milliseconds, lower is better; bar p50, tick p95"),
-    ("short", "texts_per_s", "4,000 short texts", "texts per second, higher is better"),
-    ("passages", "texts_per_s", "800 passages, mean 84 tokens", "texts per second, higher is better"),
-    ("long", "texts_per_s", "200 documents of 256 tokens", "texts per second, higher is better"),
+    (
+        "short",
+        "texts_per_s",
+        "{texts:,} short texts, mean {tokens_mean:.0f} tokens",
+        "texts per second, higher is better",
+    ),
+    (
+        "passages",
+        "texts_per_s",
+        "{texts:,} passages, mean {tokens_mean:.0f} tokens",
+        "texts per second, higher is better",
+    ),
+    (
+        "long",
+        "texts_per_s",
+        "{texts:,} documents of {tokens_max} tokens",
+        "texts per second, higher is better",
+    ),
+    (
+        "long512",
+        "texts_per_s",
+        "{texts:,} documents of {tokens_max} tokens",
+        "texts per second, higher is better",
+    ),
+    (
+        "rerank",
+        "pairs_per_s",
+        "{texts:,} pairs, mean {tokens_mean:.0f} tokens",
+        "pairs per second, higher is better",
+    ),
+    ("rerank", "p50_ms", "One query with 50 documents", "milliseconds, lower is better; bar p50, tick p95"),
+    ("query", "peak_rss_mb", "Peak memory, single queries", "resident MB, lower is better"),
     ("passages", "peak_rss_mb", "Peak memory, passages", "resident MB, lower is better"),
 )
 
@@ -26,10 +57,8 @@ def plot(results: dict, model: str, stem: Path) -> None:
     from matplotlib import pyplot as plt
     from matplotlib.patches import Patch
 
-    mpl.rcParams.update(
-        {"svg.hashsalt": "embedge", "svg.fonttype": "none", "font.size": 9, "hatch.linewidth": 0.8}
-    )
-    cases = _cases(results, model)
+    mpl.rcParams.update(STYLE)
+    cases = cases_of(results, model)
     panels = [panel for panel in PANELS if panel[0] in cases]
     subjects = max((len(cases[panel[0]]["subjects"]) for panel in panels), default=1)
     columns = min(2, len(panels))
@@ -59,9 +88,81 @@ def plot(results: dict, model: str, stem: Path) -> None:
         ncols=5,
         frameon=False,
     )
+    _save(figure, stem)
+    plt.close(figure)
+
+
+def plot_scaling(results: dict, stem: Path) -> None:
+    """Write stem.png and stem.svg: time and memory over the number of texts, and over their length."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    mpl.rcParams.update(STYLE)
+    wanted = (
+        (
+            "stream",
+            "seconds",
+            "Texts through stream(): time",
+            "seconds; the dotted line is proportional",
+            "log",
+        ),
+        ("stream", "peak_rss_mb", "Texts through stream(): peak memory", "resident MB", "linear"),
+        ("length", "tokens_per_s", "Length of a text: speed", "tokens per second", "linear"),
+        ("length", "peak_rss_mb", "Length of a text: peak memory", "resident MB", "linear"),
+    )
+    measured = {CURVES[name].action for name in results["scaling"]}
+    wanted = tuple(panel for panel in wanted if panel[0] in measured)
+    figure, axes = plt.subplots(
+        len(wanted) // 2, 2, figsize=(10, 3.1 * (len(wanted) // 2)), layout="constrained", squeeze=False
+    )
+    for axis, (action, key, title, unit, scale) in zip(axes.flat, wanted, strict=True):
+        ticks = _curves(axis, results["scaling"], action, key)
+        axis.set(xscale="log", yscale=scale, ylabel=unit)
+        axis.set_xlabel("texts" if action == "stream" else "tokens per text")
+        axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axis.minorticks_off()
+        if scale == "linear":
+            axis.set_ylim(0, 1.1 * axis.dataLim.ymax)
+        axis.set_title(title, fontsize=10, loc="left")
+        axis.grid(color="#dddddd", linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False, fontsize=8)
+    machine = results["machine"]
+    figure.suptitle(f"{machine['cpu']}, {machine['cores']} cores", fontsize=11)
+    _save(figure, stem)
+    plt.close(figure)
+
+
+def _curves(axis, scaling: dict, action: str, key: str) -> list[int]:
+    """One line per subject of each curve; returns the points on the x axis."""
+    ticks: set[int] = set()
+    greys = iter(("#5b6673", "#9aa5b1", "#c3cad1"))
+    reds = iter((OURS, "#e59a5c", "#8c2f5b"))
+    several = sum(CURVES[name].action == action for name in scaling) > 1
+    for name, entry in scaling.items():
+        if CURVES[name].action != action:
+            continue
+        for subject, facts in entry["subjects"].items():
+            points = sorted(
+                (int(point), found[key]) for point, found in facts["points"].items() if key in found
+            )
+            if not points:
+                continue
+            ticks.update(point for point, _ in points)
+            xs, ys = zip(*points, strict=True)
+            label = f"{facts['label']}, {MODELS[entry['model']].label}" if several else facts["label"]
+            colour = next(reds if subject.startswith("embedge") else greys)
+            axis.plot(xs, ys, marker="o", markersize=4, color=colour, label=label)
+            if key == "seconds":
+                axis.plot(xs, [ys[-1] * x / xs[-1] for x in xs], color=colour, linestyle=":", linewidth=1)
+    return sorted(ticks)
+
+
+def _save(figure, stem: Path) -> None:
     figure.savefig(stem.with_suffix(".png"), dpi=110)
     figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
-    plt.close(figure)
 
 
 def _bars(axis, entry: dict, panel: tuple[str, str, str, str]) -> None:
@@ -87,7 +188,7 @@ def _bars(axis, entry: dict, panel: tuple[str, str, str, str]) -> None:
         )
     axis.set_xlim(0, 1.16 * max(*ends, *values))
     axis.invert_yaxis()
-    axis.set_title(title, fontsize=10, loc="left")
+    axis.set_title(title.format_map(entry["texts"]), fontsize=10, loc="left")
     axis.set_xlabel(unit, fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(axis="y", length=0)

@@ -18,100 +18,153 @@ from benchmarks import models
 from benchmarks.machine import machine
 from benchmarks.subjects import REFERENCE, SUBJECTS
 
-SCHEMA = 2
+SCHEMA = 3
 DISTURBED = 0.15
 """Processors in use by others, on average, above which a run is made again if `attempts` allow."""
+PATIENCE_S = 900
+"""After which a process counts as failed."""
 
 
 def run(
     *,
-    model: str,
     cases: Sequence[str],
     subjects: Sequence[str],
-    repeats: int,
+    repeats: int | None,
     threads: int,
     attempts: int,
-    bundle: Path | None,
+    share: float,
+    resume: bool,
     file: Path,
 ) -> None:
-    """Measure, and write results after every case.
+    """Measure, and write results after every round.
 
     Args:
-        model: name in models.MODELS.
-        cases: names in cases.CASES.
+        cases: "MODEL/CASE", of models.MODELS and cases.CASES.
         subjects: names in SUBJECTS.
-        repeats: fresh processes per case and subject.
+        repeats: rounds, each with one fresh process per subject; None means each case's own number.
         threads: for every subject.
         attempts: how often at most a run is made again because other processes disturbed it.
-        bundle: folder of the model's bundle; None exports one with the exporter at hand.
-        file: results; cases that it holds already and that are not measured now stay.
+        share: of each case's texts, for a quick look.
+        resume: keep rounds of these cases that the file holds of the same sources, and do those that are missing.
+        file: results; what it holds of other cases stays.
     """
-    checkpoint = models.checkpoint(model)
-    bundle = (bundle or models.bundle(model)).resolve()
-    texts = workloads.prepare_texts(list(cases), checkpoint / "tokenizer.json", models.CACHE)
-    jobs = {name: _job(name, model, checkpoint, bundle, threads) for name in subjects}
-    described = {name: _prepare(name, job) for name, job in jobs.items()}
+    ready = prepare(cases, subjects, threads, share)
+    results = open_results(file)
+    for key in cases:
+        model, name = key.split("/")
+        texts, jobs, described = ready[key]
+        entry = _entry(results["cases"].get(key) if resume else None, texts)
+        entry |= {"model": model, "case": name, "threads": threads, "seed": workloads.SEED}
+        for subject, facts in described.items():
+            kept = entry["subjects"].get(subject, {})
+            old = {field: kept[field] for field in ("agreement", "agreement_before") if field in kept}
+            entry["subjects"][subject] = facts | old | {"runs": kept.get("runs", [])}
+        results["cases"][key] = entry
+        wanted = repeats or workloads.CASES[name].repeats
+        given = _given(texts, model)
+        if missing(entry, subjects, wanted):
+            child(REFERENCE, jobs[REFERENCE] | given | {"action": "reference"})
+        # the first start of a program reads its files from disk, which is not what is compared
+        if workloads.CASES[name].kind == "start":
+            for subject in subjects:
+                _attempt(entry, key, subject, jobs[subject] | given, attempts, number=None)
+        while missing(entry, subjects, wanted):
+            number = 1 + max((r["round"] for s in entry["subjects"].values() for r in s["runs"]), default=-1)
+            for subject in subjects:
+                _attempt(entry, key, subject, jobs[subject] | given, attempts, number)
+            if name == "start":
+                results.setdefault("imports", import_cost(threads))
+            write(file, results)
+    write(file, results)
+
+
+def prepare(
+    cases: Sequence[str], subjects: Sequence[str], threads: int, share: float = 1.0
+) -> dict[str, tuple]:
+    """Make every file that the cases need, where it is missing: texts, checkpoints, bundles, the subjects' own.
+
+    Returns:
+        By case: texts, jobs by subject, and what results state about each subject.
+    """
+    ready, made, described = {}, {}, {}
+    for key in cases:
+        model, name = key.split("/")
+        if model not in made:
+            made[model] = make(model)
+        folders = made[model]
+        texts = workloads.prepare_texts(
+            name,
+            Path(folders["checkpoint"]) / "tokenizer.json",
+            models.CACHE,
+            share * models.MODELS[model].share,
+        )
+        jobs = {subject: job_of(subject, model, folders, threads) for subject in (*subjects, REFERENCE)}
+        for subject in subjects:
+            if (model, subject) not in described:
+                described[model, subject] = prepare_subject(subject, jobs[subject])
+        ready[key] = (texts, jobs, {subject: described[model, subject] for subject in subjects})
+    return ready
+
+
+def open_results(file: Path) -> dict:
+    """What a results file holds of this machine; empty results otherwise."""
     results = json.loads(file.read_text()) if file.is_file() else {}
     if results.get("schema") != SCHEMA or results["machine"] != machine():
-        results = {"schema": SCHEMA, "machine": machine(), "cases": {}}
-    for name in cases:
-        entry = measure(name, texts[name], jobs, described, repeats, attempts)
-        facts = {"model": model, "case": name, "threads": threads, "seed": workloads.SEED}
-        results["cases"][f"{model}/{name}"] = facts | entry
-        if name == "start":
-            results["imports"] = import_cost(threads)
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps(results, indent=1) + "\n")
+        return {"schema": SCHEMA, "machine": machine(), "cases": {}, "scaling": {}}
+    return results
 
 
-def measure(
-    case: str, texts: workloads.Texts, jobs: dict, described: dict, repeats: int, attempts: int
-) -> dict:
-    """One case: the reference's vectors, then `repeats` rounds of all subjects."""
-    kind = workloads.CASES[case].kind
-    folder = models.CACHE / "run"
-    folder.mkdir(parents=True, exist_ok=True)
-    given = {
-        "texts": str(texts.file),
-        "num_tokens": texts.num_tokens,
-        "reference": str(folder / f"{case}.npy"),
-        "warm_up": workloads.WARM_UP_QUERIES,
-    }
-    truth = _job(
-        REFERENCE, *(next(iter(jobs.values()))[key] for key in ("model", "checkpoint", "bundle", "threads"))
-    )
-    _child(REFERENCE, truth | given | {"action": "reference"})
-    measured: dict[str, dict] = {name: described[name] | {"runs": []} for name in jobs}
-    # the first start of a program reads its files from disk, which is not what is compared
-    rounds = range(-1 if kind == "start" else 0, repeats)
-    began = time.strftime("%Y-%m-%d")
-    for number in rounds:
-        for name, job in jobs.items():
-            if "error" in measured[name]:
-                continue
-            try:
-                found = _undisturbed(name, job | given | {"action": kind}, attempts)
-            except ChildError as error:
-                measured[name]["error"] = str(error)
-                print(f"{case} {name}: {error}", file=sys.stderr)
-                continue
-            if number < 0:
-                continue
-            figures = {key: float(f"{value:.5g}") for key, value in found["figures"].items()}
-            measured[name]["agreement"] = found["agreement"]
-            measured[name]["agreement_before"] = found["agreement_before"]
-            measured[name]["runs"].append(figures)
-            print(f"{case} {number + 1}/{repeats} {name}: {figures}", file=sys.stderr)
-    return {"date": began, "repeats": repeats, "texts": texts.summary(), "subjects": measured}
+def write(file: Path, results: dict) -> None:
+    """Replace the results file at once, so that an interrupted run leaves a whole one."""
+    file.parent.mkdir(exist_ok=True)
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(results, indent=1) + "\n")
+    temporary.replace(file)
+
+
+def missing(entry: dict, subjects: Sequence[str], wanted: int) -> int:
+    """Rounds to do until `wanted` hold a run of each subject that does not fail."""
+    able = [entry["subjects"][name] for name in subjects if "error" not in entry["subjects"][name]]
+    if not able:
+        return 0
+    rounds = set.intersection(*({run["round"] for run in facts["runs"]} for facts in able))
+    return max(0, wanted - len(rounds))
+
+
+def _entry(old: dict | None, texts: workloads.Texts) -> dict:
+    """A case's results to add to: the old ones if they are of the same sources and texts."""
+    facts = {"sources": models.sources(), "texts": texts.summary()}
+    if old is not None and all(old[field] == value for field, value in facts.items()):
+        return old
+    return {"date": time.strftime("%Y-%m-%d"), **facts, "subjects": {}}
+
+
+def _attempt(entry: dict, key: str, subject: str, job: dict, attempts: int, number: int | None) -> None:
+    """One process of one subject; what it found goes into the entry, unless `number` is None."""
+    facts = entry["subjects"][subject]
+    if "error" in facts:
+        return
+    try:
+        found = _undisturbed(subject, job | {"action": job["case_kind"]}, attempts)
+    except ChildError as error:
+        facts["error"] = str(error)
+        print(f"{key} {subject}: {error}", file=sys.stderr)
+        return
+    if number is None:
+        return
+    facts["agreement"], facts["agreement_before"] = found["agreement"], found["agreement_before"]
+    figures = {name: float(f"{value:.5g}") for name, value in found["figures"].items()}
+    facts["runs"].append({"round": number} | figures)
+    print(f"{key} round {number} {subject}: {figures}", file=sys.stderr)
 
 
 def _undisturbed(subject: str, job: dict, attempts: int) -> dict:
     """The first run that other processes left alone, or the least disturbed of `attempts`."""
-    best = _child(subject, job)
+    best = child(subject, job)
     for _ in range(attempts - 1):
         if not best["figures"]["others_cores"] > DISTURBED:
             break
-        again = _child(subject, job)
+        again = child(subject, job)
         best = min(best, again, key=lambda found: found["figures"]["others_cores"])
     return best
 
@@ -135,55 +188,93 @@ class ChildError(RuntimeError):
     """A subject's process failed; the message is its last line on stderr."""
 
 
-def _job(subject: str, model: str, checkpoint: Path | str, bundle: Path | str, threads: int) -> dict:
-    found = SUBJECTS[subject]
-    job = asdict(found) | {
+def job_of(subject: str, model: str, folders: dict[str, str], threads: int) -> dict:
+    """What a subject's process is told about a model."""
+    return asdict(SUBJECTS[subject]) | {
         "subject": subject,
         "model": model,
-        "checkpoint": str(checkpoint),
-        "bundle": str(bundle),
+        "kind": models.MODELS[model].kind,
+        "checkpoint": folders["checkpoint"],
+        "bundle": folders["bundle"],
         "prepared": str(models.CACHE / model / subject),
         "threads": threads,
-        "max_tokens": workloads.MAX_TOKENS,
+        "max_tokens": models.MODELS[model].limit,
         "seed": workloads.SEED,
     }
-    if found.module == "fastembed_custom":  # its files are the bundle's
-        job["prepared"] += f"-{Path(bundle).name}"
-    return job
 
 
-def _prepare(subject: str, job: dict) -> dict:
+def _given(texts: workloads.Texts, model: str) -> dict:
+    """What all subjects' processes are told about a case."""
+    case = workloads.CASES[texts.case]
+    folder = models.CACHE / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "case_kind": case.kind,
+        "texts": str(texts.file),
+        "num_tokens": texts.num_tokens,
+        "max_tokens": case.max_tokens,
+        "queries": case.queries,
+        "reference": str(folder / f"{model}-{texts.case}.npy"),
+        "warm_up": workloads.WARM_UP_QUERIES,
+    }
+
+
+def make(model: str) -> dict[str, str]:
+    """Folders of a model's checkpoint and bundle, made where they are missing."""
+    done = _process([_python("torch"), "-m", "benchmarks.models", model], threads=os.cpu_count() or 1)
+    return json.loads(done.strip().splitlines()[-1])
+
+
+def prepare_subject(subject: str, job: dict) -> dict:
     """Make a subject's files where they are missing; what results state about it."""
     stated = {key: job[key] for key in ("label", "precision", "environment")}
     folder = Path(job["prepared"])
     try:
-        if not (folder / ".complete").is_file() and _has_prepare(job["module"]):
-            for old in (folder, *folder.parent.glob(f"{subject}-bundle-*")):
-                shutil.rmtree(old, ignore_errors=True)
+        if not (folder / ".complete").is_file() and _hasprepare_subject(job["module"]):
+            shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            _child(subject, job | {"action": "prepare"}, environment="torch")
+            child(subject, job | {"action": "prepare"}, environment="torch")
             (folder / ".complete").touch()
-        return stated | _child(subject, job | {"action": "describe"})
+        return stated | child(subject, job | {"action": "describe"})
     except ChildError as error:
         print(f"{subject}: {error}", file=sys.stderr)
         return stated | {"error": str(error)}
 
 
-def _has_prepare(module: str) -> bool:
+def _hasprepare_subject(module: str) -> bool:
     return "\ndef prepare(" in (Path(__file__).parent / "subjects" / f"{module}.py").read_text()
 
 
-def _child(subject: str, job: dict, environment: str | None = None) -> dict:
-    done = subprocess.run(
-        [_python(environment or SUBJECTS[subject].environment), "-m", "benchmarks.child", json.dumps(job)],
-        text=True, capture_output=True, check=False, env=_environment(job["threads"]), cwd=models.ROOT,
-    )  # fmt: skip
+def child(subject: str, job: dict, environment: str | None = None) -> dict:
+    """What a subject's process prints last.
+
+    Raises:
+        ChildError: it failed or took too long.
+    """
+    python = _python(environment or SUBJECTS[subject].environment)
+    done = _process([python, "-m", "benchmarks.child", json.dumps(job)], job["threads"])
+    return json.loads(done.strip().splitlines()[-1])
+
+
+def _process(command: list[str], threads: int) -> str:
+    """stdout of a process in the repository's root.
+
+    Raises:
+        ChildError: it failed or took too long.
+    """
+    try:
+        done = subprocess.run(
+            command, text=True, capture_output=True, check=False, timeout=PATIENCE_S,
+            env=_environment(threads), cwd=models.ROOT,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise ChildError(f"took longer than {PATIENCE_S} s") from error
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         if os.environ.get("BENCHMARKS_DEBUG"):
             print(done.stderr, file=sys.stderr)
         raise ChildError((lines or [f"exit status {done.returncode}"])[-1].replace(str(models.ROOT), ""))
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return done.stdout
 
 
 def _python(environment: str) -> str:
@@ -192,6 +283,7 @@ def _python(environment: str) -> str:
 
 def _environment(threads: int) -> dict[str, str]:
     return os.environ | {
+        "EMBEDGE_HOME": str(models.CACHE / "home"),
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "ORT_DISABLE_TELEMETRY": "1",

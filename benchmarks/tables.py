@@ -1,18 +1,14 @@
-"""Results to Markdown and plots: benchmarks/results/NAME.json to NAME.md, NAME-*.png and .svg, and README's section."""
+"""Tables of a results file: pure functions from figures to Markdown."""
 
 from __future__ import annotations
 
-import json
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.cases import CASES
-from benchmarks.models import MODELS, ROOT
+from benchmarks.models import MODELS
 from benchmarks.subjects import REFERENCE
 
-RESULTS = ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 FLOOR = {"float32": 0.9999, "bfloat16": 0.99, "int8": 0.97}
 """Smallest cosine to the reference at which a speed still is of the same work; below it the table says so."""
 RIVALS = (REFERENCE, "fastembed")
@@ -30,6 +26,7 @@ FIGURES = {
     "start_s": Figure(title="import to first vector (s)"),
     "p50_ms": Figure(title="p50 (ms)"),
     "p95_ms": Figure(title="p95 (ms)"),
+    "pairs_per_s": Figure(title="pairs/s", higher_is_better=True),
     "texts_per_s": Figure(title="texts/s", higher_is_better=True),
     "tokens_per_s": Figure(title="tokens/s", higher_is_better=True),
     "cpu_s_per_1000": Figure(title="CPU-seconds per 1,000 texts"),
@@ -42,8 +39,13 @@ COLUMNS = (
     ("short", "texts_per_s", "short (texts/s)"),
     ("passages", "texts_per_s", "passages (texts/s)"),
     ("long", "texts_per_s", "long (texts/s)"),
-    ("start", "peak_rss_mb", "RSS, one query (MB)"),
+    ("long512", "texts_per_s", "long, 512 (texts/s)"),
+    ("rerank", "pairs_per_s", "pairs/s"),
+    ("rerank", "p50_ms", "50 documents, p50 (ms)"),
+    ("query", "peak_rss_mb", "RSS, queries (MB)"),
     ("passages", "peak_rss_mb", "RSS, passages (MB)"),
+    ("rerank", "peak_rss_mb", "RSS (MB)"),
+    ("passages", "cpu_s_per_1000", "CPU-s per 1,000 passages"),
 )
 """Case, figure and title of the overview's columns."""
 
@@ -54,26 +56,35 @@ def median(subject: dict, figure: str) -> float | None:
     return statistics.median(found) if found else None
 
 
+def paired(entry: dict, subject: str, against: str, figure: str) -> list[float]:
+    """A figure of `subject` divided by that of `against`, for each round in which both ran."""
+    by_round = [
+        {
+            run["round"]: run[figure]
+            for run in entry["subjects"].get(name, {"runs": []})["runs"]
+            if figure in run
+        }
+        for name in (subject, against)
+    ]
+    return [ours / by_round[1][number] for number, ours in by_round[0].items() if by_round[1].get(number)]
+
+
 def ratio(entry: dict, subject: str, against: str, figure: str) -> float | None:
     """Median over the rounds of how many times better `subject` was than `against` in the same round."""
-    runs = (
-        entry["subjects"].get(subject, {}).get("runs", []),
-        entry["subjects"].get(against, {}).get("runs", []),
-    )
-    pairs = [(a[figure], b[figure]) for a, b in zip(*runs, strict=False) if figure in a and figure in b]
-    if not pairs:
+    found = paired(entry, subject, against, figure)
+    if not found:
         return None
     better = FIGURES[figure].higher_is_better
-    return statistics.median(a / b if better else b / a for a, b in pairs)
+    return statistics.median(value if better else 1 / value for value in found)
 
 
 def overview(results: dict, model: str) -> str:
     """One row per subject with the figures that a reader compares."""
-    cases = _cases(results, model)
+    cases = cases_of(results, model)
     columns = [column for column in COLUMNS if column[0] in cases]
     names = _names(cases)
     best = {column: _best(cases[column[0]], column[1], names) for column in columns}
-    fidelity = next((name for name in ("passages", "passages2k", "short", *cases) if name in cases), None)
+    fidelity = next(name for name in ("passages", "short", *cases) if name in cases)
     rows = []
     for name in names:
         facts = next(entry["subjects"][name] for entry in cases.values() if name in entry["subjects"])
@@ -89,40 +100,57 @@ def overview(results: dict, model: str) -> str:
         *(title for _, _, title in columns),
         "model files (MB)",
         "installed packages (MB)",
-        "cosine to float32, min / mean",
+        _fidelity_title(fidelity),
     ]
     return table(header, rows)
 
 
 def roofline(results: dict, model: str, operators: dict) -> str:
-    """Share of onnxruntime's own rate of matrix products that each subject reaches, per case.
+    """Share of onnxruntime's own rate of matrix products that each subject reaches, per case; empty if unknown.
 
     Args:
         results: of `run`.
         model: name in MODELS.
         operators: results of benchmarks.operators on the same machine.
     """
-    cases = {name: entry for name, entry in _cases(results, model).items() if CASES[name].kind == "bulk"}
+    kinds = ("bulk", "rerank")
+    cases = {name: entry for name, entry in cases_of(results, model).items() if CASES[name].kind in kinds}
     rows = []
     for name in _names(cases):
         precision = next(e["subjects"][name]["precision"] for e in cases.values() if name in e["subjects"])
         ceiling = operators["ceilings"].get(f"{precision} {MODELS[model].hidden}")
-        row = [_label(cases, name), "–" if ceiling is None else f"{ceiling:,.0f}"]
+        if ceiling is None:
+            continue
+        row = [_label(cases, name), f"{ceiling:,.0f}"]
         for entry in cases.values():
-            rate = median(entry["subjects"].get(name, {"runs": []}), "tokens_per_s")
-            flop = MODELS[model].flop_per_token(entry["texts"]["own_length"])
-            known = rate is not None and ceiling is not None
-            row.append(
-                f"{rate * flop / 1e9:,.0f} ({100 * rate * flop / 1e9 / ceiling:.0f} %)" if known else "–"
-            )
-        if ceiling is not None:
-            rows.append(row)
+            rate, share = gflops(entry, model, name), roofline_share(entry, model, name, operators)
+            row.append("–" if rate is None or share is None else f"{rate:,.0f} ({share:.0f} %)")
+        rows.append(row)
+    if not rows:
+        return ""
     return table(["system", "ceiling (GFLOP/s)", *(f"{name} (GFLOP/s, share)" for name in cases)], rows)
+
+
+def gflops(entry: dict, model: str, subject: str) -> float | None:
+    """GFLOP/s of a subject's matrix products, attention included, in a case."""
+    rate = median(entry["subjects"].get(subject, {"runs": []}), "tokens_per_s")
+    if rate is None:
+        return None
+    return rate * MODELS[model].flop_per_token(entry["texts"]["own_length"]) / 1e9
+
+
+def roofline_share(entry: dict, model: str, subject: str, operators: dict) -> float | None:
+    """Percent of the ceiling of the subject's precision that it reaches in a case."""
+    rate = gflops(entry, model, subject)
+    if rate is None:
+        return None
+    ceiling = operators["ceilings"].get(f"{entry['subjects'][subject]['precision']} {MODELS[model].hidden}")
+    return None if ceiling is None else 100 * rate / ceiling
 
 
 def ratios(results: dict, model: str) -> str:
     """How many times better each embedge variant is than its rivals, per case; losses are below 1."""
-    cases = _cases(results, model)
+    cases = cases_of(results, model)
     columns = [column for column in COLUMNS if column[0] in cases]
     ours = dict.fromkeys(
         name for entry in cases.values() for name in entry["subjects"] if name.startswith("embedge")
@@ -144,7 +172,7 @@ def details(entry: dict) -> str:
     figures = [f for f in FIGURES if any(f in run for s in subjects.values() for run in s["runs"])]
     rows = []
     for name, facts in subjects.items():
-        row = [facts["label"]]
+        row = [facts["label"], str(len(facts["runs"]))]
         for figure in figures:
             found = [run[figure] for run in facts["runs"] if figure in run]
             row.append(
@@ -152,50 +180,11 @@ def details(entry: dict) -> str:
                 if found
                 else "–"
             )
-        row.append(_times(ratio(entry, name, REFERENCE, figures[0])))
+        row += [_times(ratio(entry, name, REFERENCE, figure)) for figure in figures[:1]]
         rows.append([*row, _fidelity(facts, name)])
-    header = ["system", *(FIGURES[f].title for f in figures), f"times better, {FIGURES[figures[0]].title}"]
-    return table([*header, "cosine to float32, min / mean"], rows)
-
-
-def render(results: dict, operators: dict | None = None) -> str:
-    """The whole results file as Markdown; with a roofline where the machine's operators were measured."""
-    parts = [f"# Measurements\n\n{_conditions(results)}\n"]
-    for model in _models(results):
-        parts.append(f"## {MODELS[model].label}\n\n{overview(results, model)}\n\n{ratios(results, model)}\n")
-        if operators is not None and operators["machine"] == results["machine"]:
-            parts.append(
-                "### Share of the matrix-product ceiling\n\nGFLOP/s of all matrix products, attention included, "
-                f"against the rate at which onnxruntime {operators['onnxruntime']} multiplies the "
-                f"layer's matrices alone.\n\n"
-                f"{roofline(results, model, operators)}\n"
-            )
-        for name, entry in _cases(results, model).items():
-            texts, others = entry["texts"], _disturbance(entry)
-            parts.append(
-                f"### {name}: {CASES[name].what}\n\n{texts['tokens']:,} tokens, mean {texts['tokens_mean']:g}, longest "
-                f"{texts['tokens_max']}; sha256 of the texts {texts['sha256'][:16]}. {entry['repeats']} processes per "
-                f"system, in turn, {entry['date']}; other processes used {others}.\n\n{details(entry)}\n"
-            )
-    parts.append(f"## Versions\n\n{_versions(results)}\n")
-    return "\n".join(parts)
-
-
-def readme_section(results: dict, name: str) -> str:
-    """What stands in README between the markers."""
-    model = next(iter(_models(results)))
-    lines = [
-        f"{MODELS[model].label} on {_conditions(results)}",
-        "",
-        overview(results, model),
-        "",
-        f"![start, query latency and throughput of each system](benchmarks/results/{name}-{model}.png)",
-        "",
-        ratios_against(results, model, RIVALS),
-        "",
-        f"`make bench` measures again; [benchmarks/results/{name}.md](benchmarks/results/{name}.md) has all figures.",
-    ]
-    return "\n".join(lines)
+    header = ["system", "runs", *(FIGURES[f].title for f in figures)]
+    header += [f"times better than {REFERENCE}, {FIGURES[f].title}" for f in figures[:1]]
+    return table([*header, _fidelity_title(entry["case"])], rows)
 
 
 def ratios_against(results: dict, model: str, rivals: tuple[str, ...]) -> str:
@@ -226,36 +215,16 @@ def number(value: float | None) -> str:
         return "–"
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
-def write(file: Path, *, readme: bool = True) -> None:
-    """Render a results file beside itself, and into README."""
-    from benchmarks.plots import plot
-
-    results = json.loads(file.read_text())
-    file.with_suffix(".md").write_text(render(results, operators_beside(file)))
-    for model in _models(results):
-        plot(results, model, file.with_name(f"{file.stem}-{model}"))
-    if readme:
-        path = ROOT / "README.md"
-        text = path.read_text()
-        before, rest = text.split(BEGIN, 1)
-        _, after = rest.split(END, 1)
-        path.write_text(f"{before}{BEGIN}\n{readme_section(results, file.stem)}\n{END}{after}")
-
-
-def operators_beside(file: Path) -> dict | None:
-    """NAME-operators.json next to NAME.json, if it was measured."""
-    beside = file.with_name(f"{file.stem}-operators.json")
-    return json.loads(beside.read_text()) if beside.is_file() else None
-
-
-def _models(results: dict) -> list[str]:
+def models_of(results: dict) -> list[str]:
+    """Names of the measured models."""
     return list(dict.fromkeys(entry["model"] for entry in results["cases"].values()))
 
 
-def _cases(results: dict, model: str) -> dict[str, dict]:
+def cases_of(results: dict, model: str) -> dict[str, dict]:
+    """A model's cases by name, in the order of CASES."""
     found = {entry["case"]: entry for entry in results["cases"].values() if entry["model"] == model}
     return {name: found[name] for name in CASES if name in found}
 
@@ -278,11 +247,17 @@ def _best(entry: dict, figure: str, names: list[str]) -> float | None:
     return max(known) if FIGURES[figure].higher_is_better else min(known)
 
 
+def _fidelity_title(case: str) -> str:
+    if CASES[case].kind == "rerank":
+        return "correlation with float32's scores, min / mean"
+    return "cosine to float32, min / mean"
+
+
 def _fidelity(facts: dict | None, name: str) -> str:
     if facts is None:
         return "–"
     if "error" in facts:
-        return f"failed: {facts['error']}"
+        return f"failed: {facts['error'].replace('|', '/')[:160]}"
     if name == REFERENCE:
         return "reference"
     cosine = facts["agreement"]
@@ -299,42 +274,3 @@ def _cosine(value: float) -> str:
 
 def _times(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}x"
-
-
-def _disturbance(entry: dict) -> str:
-    found = [run["others_cores"] for facts in entry["subjects"].values() for run in facts["runs"]]
-    if not found:
-        return "unknown"
-    return f"{statistics.median(found):.2f} cores (median of the runs; worst {max(found):.2f})"
-
-
-def _conditions(results: dict) -> str:
-    machine = results["machine"]
-    threads = sorted({entry["threads"] for entry in results["cases"].values()})
-    repeats = sorted({entry["repeats"] for entry in results["cases"].values()})
-    chip = machine["cpu"]
-    if machine["family"]:
-        chip += f" (family {machine['family']}, model {machine['model']})"
-    text = (
-        f"{chip}, {machine['cores']} cores, {', '.join(machine['flags']) or 'no vector flags'}, {machine['system']}; "
-        f"{', '.join(map(str, threads))} threads for every system. Medians of {', '.join(map(str, repeats))} fresh "
-        "processes, systems in turn; the same texts cut to the same 256 tokens; vectors compared with "
-        "sentence-transformers in float32."
-    )
-    if results.get("imports"):
-        cost = results["imports"]
-        text += (
-            f" A process that only runs `import embedge` takes {cost['embedge_ms']:.0f} ms, "
-            f"`import numpy, msgspec` {cost['numpy_msgspec_ms']:.0f} ms."
-        )
-    return text
-
-
-def _versions(results: dict) -> str:
-    rows = {}
-    for entry in results["cases"].values():
-        for facts in entry["subjects"].values():
-            if "versions" in facts:
-                versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-                rows[facts["label"]] = [facts["label"], versions, facts["python"], str(facts["packages"])]
-    return table(["system", "versions", "Python", "packages with requirements"], list(rows.values()))

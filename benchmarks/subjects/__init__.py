@@ -4,6 +4,7 @@
     load(job)         a function from texts to a float32 array (number of texts, dim), of unit length
     files(job)        what it reads from disk
     prepare(job)      optional: makes those files once, in the environment "torch", under job["prepared"]
+    load_pairs(job)   optional, for cross-encoders: a function from a query and its documents to their logits
 
 All do the same work: the same checkpoint, the same texts cut to the same number of tokens, mean pooling, unit length,
 the same number of threads. Imports stand inside `load`, so that the child's clock sees them.
@@ -86,3 +87,14 @@ SUBJECTS = {
     ),
     "optimum": Subject(module="optimum_ortmodel", label="optimum ORTModel", environment="torch"),
 }
+
+KEY_SUBJECTS = (
+    "embedge-fp32",
+    "embedge-int8",
+    REFERENCE,
+    "fastembed",
+    "openvino",
+    "ctranslate2",
+    "ctranslate2-int8",
+)
+"""What the targets compare; the others take as long again."""

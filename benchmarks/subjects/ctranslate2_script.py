@@ -14,7 +14,28 @@ def prepare(job):
     from ctranslate2.converters import TransformersConverter
 
     quantization = "int8" if job["precision"] == "int8" else None
-    TransformersConverter(job["checkpoint"]).convert(job["prepared"], quantization=quantization, force=True)
+    source = job["checkpoint"]
+    if job["kind"] == "cross-encoder":
+        source = _without_head(job)
+    TransformersConverter(source).convert(job["prepared"], quantization=quantization, force=True)
+
+
+def _without_head(job):
+    """The encoder as CTranslate2 reads it, with its pooler, and the classifier beside it."""
+    import numpy as np
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = Path(job["prepared"]).with_name(f"{job['subject']}-encoder")
+    model = AutoModelForSequenceClassification.from_pretrained(job["checkpoint"])
+    model.bert.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(job["checkpoint"]).save_pretrained(folder)
+    head = model.classifier
+    np.savez(_head(job), weight=head.weight.detach().numpy(), bias=head.bias.detach().numpy())
+    return str(folder)
+
+
+def _head(job):
+    return Path(job["prepared"]).with_name(f"{job['subject']}-head.npz")
 
 
 def files(job):
@@ -22,11 +43,37 @@ def files(job):
 
 
 def load(job):
-    import ctranslate2
     import numpy as np
 
-    tokenizer = open_tokenizer(job)
-    encoder = ctranslate2.Encoder(
+    tokenizer, encoder = open_tokenizer(job), _open(job)
+
+    def run(token_ids, attention_mask, _token_type_ids):
+        found = encoder.forward_batch(_rows(token_ids, attention_mask))
+        return pool(np.asarray(found.last_hidden_state), attention_mask)
+
+    return lambda texts: embed_sorted(tokenizer, texts, run, BATCH_TOKENS)
+
+
+def load_pairs(job):
+    import numpy as np
+
+    tokenizer, encoder = open_tokenizer(job), _open(job)
+    head = dict(np.load(_head(job)))
+
+    def run(token_ids, attention_mask, token_type_ids):
+        types = _rows(token_type_ids, attention_mask)
+        found = encoder.forward_batch(_rows(token_ids, attention_mask), token_type_ids=types)
+        return np.asarray(found.pooler_output) @ head["weight"].T + head["bias"]
+
+    return lambda query, documents: embed_sorted(
+        tokenizer, [(query, document) for document in documents], run, BATCH_TOKENS
+    )[:, 0]
+
+
+def _open(job):
+    import ctranslate2
+
+    return ctranslate2.Encoder(
         job["prepared"],
         device="cpu",
         compute_type=job["precision"],
@@ -34,9 +81,7 @@ def load(job):
         intra_threads=job["threads"],
     )
 
-    def run(token_ids, attention_mask):
-        lengths = attention_mask.sum(axis=1)
-        rows = [row[:length].tolist() for row, length in zip(token_ids, lengths, strict=True)]
-        return pool(np.asarray(encoder.forward_batch(rows).last_hidden_state), attention_mask)
 
-    return lambda texts: embed_sorted(tokenizer, texts, run, BATCH_TOKENS)
+def _rows(array, attention_mask):
+    lengths = attention_mask.sum(axis=1)
+    return [row[:length].tolist() for row, length in zip(array, lengths, strict=True)]

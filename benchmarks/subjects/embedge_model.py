@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-PACKAGES = ("embedge",)
+PACKAGES = ("embedge", "onnxruntime", "tokenizers", "numpy")
 
 
 def files(job):
@@ -19,13 +19,31 @@ def files(job):
 
 
 def load(job):
+    model = _open(job)
+    return lambda texts: model.embed(texts).numpy()
+
+
+def load_pairs(job):
+    from embedge import PoolingParams
+
+    model, raw = _open(job), PoolingParams(use_activation=False)
+    return lambda query, documents: model.score(query, documents, pooling_params=raw).numpy()[:, 0]
+
+
+def stream(job, texts):
+    """Vectors of any number of texts, one after the other."""
+    for answer in _open(job).stream(texts):
+        yield answer.outputs.data
+
+
+def _open(job):
     from embedge import EdgeModel
 
-    model = EdgeModel(
+    return EdgeModel(
         job["bundle"],
         variant=job["options"]["variant"],
         device="cpu",
         threads=job["threads"],
+        max_model_len=job["max_tokens"],
         truncate_prompt_tokens=-1,
     )
-    return lambda texts: model.embed(texts).numpy()

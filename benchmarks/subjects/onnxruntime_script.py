@@ -10,11 +10,17 @@ PACKAGES = ("onnxruntime", "tokenizers", "numpy")
 BATCH_TOKENS = 2048
 
 
-def prepare(job):
-    from optimum.onnxruntime import ORTModelForFeatureExtraction
+def trace(job, folder):
+    """optimum's plain trace of the checkpoint."""
+    from optimum.onnxruntime import ORTModelForFeatureExtraction, ORTModelForSequenceClassification
 
+    kinds = {"encoder": ORTModelForFeatureExtraction, "cross-encoder": ORTModelForSequenceClassification}
+    kinds[job["kind"]].from_pretrained(job["checkpoint"], export=True).save_pretrained(folder)
+
+
+def prepare(job):
     folder = Path(job["prepared"])
-    ORTModelForFeatureExtraction.from_pretrained(job["checkpoint"], export=True).save_pretrained(folder)
+    trace(job, folder)
     if job["precision"] == "int8":
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -29,10 +35,25 @@ def files(job):
 
 
 def load(job):
-    import numpy as np
-    import onnxruntime
+    infer = _open(job, "last_hidden_state")
+
+    def run(token_ids, attention_mask, token_type_ids):
+        return pool(infer(token_ids, attention_mask, token_type_ids), attention_mask)
 
     tokenizer = open_tokenizer(job)
+    return lambda texts: embed_sorted(tokenizer, texts, run, BATCH_TOKENS)
+
+
+def load_pairs(job):
+    tokenizer, infer = open_tokenizer(job), _open(job, "logits")
+    return lambda query, documents: embed_sorted(
+        tokenizer, [(query, document) for document in documents], infer, BATCH_TOKENS
+    )[:, 0]
+
+
+def _open(job, output):
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = job["threads"]
     session = onnxruntime.InferenceSession(
@@ -40,10 +61,12 @@ def load(job):
     )
     names = {value.name for value in session.get_inputs()}
 
-    def run(token_ids, attention_mask):
-        feeds = {"input_ids": token_ids, "attention_mask": attention_mask}
-        if "token_type_ids" in names:
-            feeds["token_type_ids"] = np.zeros_like(token_ids)
-        return pool(session.run(["last_hidden_state"], feeds)[0], attention_mask)
+    def infer(token_ids, attention_mask, token_type_ids):
+        feeds = {
+            "input_ids": token_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+        }
+        return session.run([output], {name: feeds[name] for name in names})[0]
 
-    return lambda texts: embed_sorted(tokenizer, texts, run, BATCH_TOKENS)
+    return infer

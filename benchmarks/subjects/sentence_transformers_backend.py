@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-PACKAGES = ("sentence-transformers", "optimum-onnx", "onnxruntime")
+PACKAGES = ("sentence-transformers", "torch", "optimum-onnx", "onnxruntime")
 GRAPHS = {"onnx": "onnx/model.onnx", "openvino": "openvino/openvino_model.xml"}
 
 
 def packages(job):
     if job["options"]["backend"] == "openvino":
-        return ("sentence-transformers", "optimum-intel", "openvino")
+        return ("sentence-transformers", "torch", "optimum-intel", "openvino")
     return PACKAGES
 
 
 def prepare(job):
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers import CrossEncoder, SentenceTransformer
 
+    kind = CrossEncoder if job["kind"] == "cross-encoder" else SentenceTransformer
     backend = job["options"]["backend"]
-    model = SentenceTransformer(
-        job["checkpoint"], device="cpu", backend=backend, model_kwargs={"export": True}
-    )
+    model = kind(job["checkpoint"], device="cpu", backend=backend, model_kwargs={"export": True})
     model.save_pretrained(job["prepared"])
 
 
@@ -30,8 +29,24 @@ def files(job):
 
 
 def load(job):
-    import torch
     from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(job["prepared"], **_settings(job))
+    model.max_seq_length = job["max_tokens"]
+    return lambda texts: model.encode(texts, batch_size=32, show_progress_bar=False)
+
+
+def load_pairs(job):
+    from sentence_transformers import CrossEncoder
+
+    from benchmarks.subjects.sentence_transformers_torch import logits
+
+    model = CrossEncoder(job["prepared"], max_length=job["max_tokens"], **_settings(job))
+    return lambda query, documents: logits(model, query, documents)
+
+
+def _settings(job):
+    import torch
 
     backend = job["options"]["backend"]
     torch.set_num_threads(job["threads"])
@@ -43,11 +58,5 @@ def load(job):
         settings = {"provider": "CPUExecutionProvider", "session_options": options}
     else:
         settings = {"ov_config": {"INFERENCE_NUM_THREADS": job["threads"], "INFERENCE_PRECISION_HINT": "f32"}}
-    model = SentenceTransformer(
-        job["prepared"],
-        device="cpu",
-        backend=backend,
-        model_kwargs={"file_name": GRAPHS[backend].split("/")[1], "export": False, **settings},
-    )
-    model.max_seq_length = job["max_tokens"]
-    return lambda texts: model.encode(texts, batch_size=32, show_progress_bar=False)
+    file = {"file_name": GRAPHS[backend].split("/")[1], "export": False}
+    return {"device": "cpu", "backend": backend, "model_kwargs": file | settings}

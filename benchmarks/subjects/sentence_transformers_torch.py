@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-PACKAGES = ("sentence-transformers",)
+PACKAGES = ("sentence-transformers", "torch", "transformers")
 
 
 def files(job):
@@ -21,3 +21,29 @@ def load(job):
     )
     model.max_seq_length = job["max_tokens"]
     return lambda texts: model.encode(texts, batch_size=32, show_progress_bar=False)
+
+
+def load_pairs(job):
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    torch.set_num_threads(job["threads"])
+    model = CrossEncoder(
+        job["checkpoint"],
+        device="cpu",
+        max_length=job["max_tokens"],
+        model_kwargs={"dtype": getattr(torch, job["precision"])},
+    )
+    return lambda query, documents: logits(model, query, documents)
+
+
+def logits(model, query, documents):
+    """A CrossEncoder's scores of one query's documents before their activation."""
+    import torch
+
+    return model.predict(
+        [(query, document) for document in documents],
+        batch_size=32,
+        activation_fn=torch.nn.Identity(),
+        show_progress_bar=False,
+    )

@@ -18,13 +18,14 @@ def embed_sorted(tokenizer, texts, run, batch_tokens):
 
     Args:
         tokenizer: of `open_tokenizer`.
-        texts: any number of texts.
-        run: (token_ids, attention_mask), int64 (batch, seq_len) -> float32 (batch, dim).
+        texts: any number of texts, or of pairs.
+        run: (token_ids, attention_mask, token_type_ids), int64 (batch, seq_len) -> float32 (batch, dim).
         batch_tokens: padded tokens per batch, at most.
     """
     import numpy as np
 
-    rows = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
+    encodings = tokenizer.encode_batch(texts)
+    rows = [encoding.ids for encoding in encodings]
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
     embeddings = None
     start = 0
@@ -33,10 +34,13 @@ def embed_sorted(tokenizer, texts, run, batch_tokens):
         batch = order[start : start + max(1, batch_tokens // seq_len)]
         token_ids = np.zeros((len(batch), seq_len), dtype=np.int64)  # 0 is [PAD]
         attention_mask = np.zeros_like(token_ids)
+        token_type_ids = np.zeros_like(token_ids)
         for row, index in enumerate(batch):
             token_ids[row, : len(rows[index])] = rows[index]
             attention_mask[row, : len(rows[index])] = 1
-        found = run(token_ids, attention_mask)
+            if not isinstance(texts[index], str):
+                token_type_ids[row, : len(rows[index])] = encodings[index].type_ids
+        found = run(token_ids, attention_mask, token_type_ids)
         if embeddings is None:
             embeddings = np.empty((len(rows), found.shape[1]), dtype=np.float32)
         embeddings[batch] = found

@@ -1,0 +1,66 @@
+"""Which cases of which models are measured together, what matters most first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.subjects import KEY_SUBJECTS, SUBJECTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A set of measurements.
+
+    Attributes:
+        cases: "MODEL/CASE", in the order of measuring.
+        subjects: names in SUBJECTS.
+        repeats: processes per case and subject; None means each case's own number.
+        minutes: about how long it takes on two cores of a recent x86 server; for --help.
+    """
+
+    cases: tuple[str, ...]
+    subjects: tuple[str, ...]
+    repeats: int | None = None
+    minutes: int
+
+
+OTHERS = tuple(name for name in SUBJECTS if name not in KEY_SUBJECTS)
+
+PLANS = {
+    "main": Plan(
+        cases=(
+            "minilm/passages",
+            "minilm/query",
+            "minilm/start",
+            "minilm/short",
+            "cross-encoder/rerank",
+            "minilm/long",
+            "minilm/long512",
+        ),
+        subjects=KEY_SUBJECTS,
+        minutes=38,
+    ),
+    # embedge takes part again, so that every ratio is of the same rounds
+    "peers": Plan(
+        cases=("minilm/passages", "minilm/query", "minilm/start", "minilm/short", "cross-encoder/rerank"),
+        subjects=("embedge-fp32", "embedge-int8", *OTHERS),
+        repeats=2,
+        minutes=20,
+    ),
+    "models": Plan(
+        cases=(
+            "bert-base/passages",
+            "bert-base/query",
+            "multilingual/passages",
+            "multilingual/query",
+            "bert-base/start",
+            "bert-base/short",
+            "bert-base/long512",
+            "multilingual/start",
+            "multilingual/short",
+        ),
+        subjects=KEY_SUBJECTS,
+        repeats=3,
+        minutes=30,
+    ),
+}

@@ -1,0 +1,195 @@
+"""A results file as a page and plots beside it (NAME.md, NAME-*.png and .svg), and as README's section."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+
+from benchmarks import targets
+from benchmarks.cases import CASES
+from benchmarks.models import MODELS, ROOT
+from benchmarks.scaling import CURVES
+from benchmarks.subjects import REFERENCE
+from benchmarks.tables import (
+    cases_of,
+    details,
+    models_of,
+    number,
+    overview,
+    ratios,
+    ratios_against,
+    roofline,
+    table,
+)
+
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
+RIVALS = (REFERENCE, "fastembed")
+CEILING = (
+    "GFLOP/s of all matrix products, attention included, and their share of the rate at which onnxruntime {version} "
+    "multiplies the layer's matrices alone."
+)
+
+
+def render(results: dict, operators: dict | None = None) -> str:
+    """The whole results file as Markdown; with a roofline where the machine's operators were measured."""
+    parts = [
+        f"# Measurements\n\n{_conditions(results)}\n",
+        f"## Targets\n\n{targets.MODEL}: medians of the ratios in each round, embedge to the other.\n\n"
+        f"{targets.render(results, operators)}\n",
+    ]
+    for model in models_of(results):
+        parts.append(f"## {MODELS[model].label}\n\n{overview(results, model)}\n\n{ratios(results, model)}\n")
+        if operators is not None:
+            shares = roofline(results, model, operators)
+            if shares:
+                words = CEILING.format(version=operators["onnxruntime"])
+                parts.append(f"### Share of the matrix-product ceiling\n\n{words}\n\n{shares}\n")
+        for name, entry in cases_of(results, model).items():
+            parts.append(f"### {model}, {name}: {CASES[name].what}\n\n{_texts(entry)}\n\n{details(entry)}\n")
+    for name, entry in results.get("scaling", {}).items():
+        parts.append(f"## {_curve(name, entry)}\n\n{curve_table(name, entry)}\n")
+    parts.append(f"## Versions\n\n{_versions(results)}\n")
+    return "\n".join(parts)
+
+
+def readme_section(results: dict, name: str, operators: dict | None = None) -> str:
+    """What stands in README between the markers."""
+    models = models_of(results)
+    lines = []
+    for model in models:
+        if model == targets.MODEL:
+            lines += [
+                f"{MODELS[model].label} on {_conditions(results)}",
+                "",
+                overview(results, model),
+                "",
+                f"![start, latency, throughput and memory of each system](benchmarks/results/{name}-{model}.png)",
+                "",
+                "What it is held to, as medians of the ratios in each round:",
+                "",
+                targets.render(results, operators),
+                "",
+            ]
+        else:
+            lines += [f"{MODELS[model].label}:", "", ratios_against(results, model, RIVALS), ""]
+    if results.get("scaling"):
+        lines += [
+            f"![time and memory by number and length of texts](benchmarks/results/{name}-scaling.png)",
+            "",
+        ]
+    page = f"[benchmarks/results/{name}.md](benchmarks/results/{name}.md)"
+    return "\n".join([*lines, f"`make bench` measures again; {page} has all figures, losses included."])
+
+
+def curve_table(name: str, entry: dict) -> str:
+    """One row per point of a curve, columns for each subject."""
+    streamed = CURVES[name].action == "stream"
+    columns = (
+        (("seconds", "s"), ("texts_per_s", "texts/s"), ("first_rss_mb", "RSS after the first (MB)"))
+        if streamed
+        else (("tokens_per_s", "tokens/s"),)
+    )
+    columns = (*columns, ("peak_rss_mb", "peak RSS (MB)"))
+    subjects = entry["subjects"]
+    points = sorted({int(point) for facts in subjects.values() for point in facts["points"]})
+    rows = []
+    for point in points:
+        row = [f"{point:,}"]
+        for facts in subjects.values():
+            found = facts["points"].get(str(point), {})
+            row += ["failed" if "error" in found else number(found.get(key)) for key, _ in columns]
+            row.append(
+                number(found.get("cosine_min")) if "cosine_min" not in found else f"{found['cosine_min']:.5f}"
+            )
+        rows.append(row)
+    header = [
+        f"{facts['label']}: {title}"
+        for facts in subjects.values()
+        for title in (*(title for _, title in columns), "smallest cosine")
+    ]
+    failed = {
+        facts["label"]: found["error"]
+        for facts in subjects.values()
+        for found in ({"error": facts["error"]} if "error" in facts else {}, *facts["points"].values())
+        if "error" in found
+    }
+    words = "".join(f"\n\n{label} failed: {error}" for label, error in failed.items())
+    return table(["texts" if streamed else "tokens per text", *header], rows) + words
+
+
+def write(file: Path, *, readme: bool = True) -> None:
+    """Render a results file beside itself, and into README."""
+    from benchmarks.plots import plot, plot_scaling
+
+    results = json.loads(file.read_text())
+    operators = operators_beside(file, results)
+    file.with_suffix(".md").write_text(render(results, operators))
+    for model in models_of(results):
+        plot(results, model, file.with_name(f"{file.stem}-{model}"))
+    if results.get("scaling"):
+        plot_scaling(results, file.with_name(f"{file.stem}-scaling"))
+    if readme:
+        path = ROOT / "README.md"
+        text = path.read_text()
+        before, rest = text.split(BEGIN, 1)
+        _, after = rest.split(END, 1)
+        section = readme_section(results, file.stem, operators)
+        path.write_text(f"{before}{BEGIN}\n{section}\n{END}{after}")
+
+
+def operators_beside(file: Path, results: dict) -> dict | None:
+    """NAME-operators.json next to NAME.json, if it was measured on the same machine."""
+    beside = file.with_name(f"{file.stem}-operators.json")
+    operators = json.loads(beside.read_text()) if beside.is_file() else None
+    return operators if operators and operators["machine"] == results["machine"] else None
+
+
+def _texts(entry: dict) -> str:
+    texts, runs = entry["texts"], [run for facts in entry["subjects"].values() for run in facts["runs"]]
+    others = [run["others_cores"] for run in runs]
+    busy = f"{statistics.median(others):.2f} cores, at worst {max(others):.2f}" if others else "unknown"
+    return (
+        f"{texts['texts']:,} texts, {texts['tokens']:,} tokens, mean {texts['tokens_mean']:g}, longest "
+        f"{texts['tokens_max']}; sha256 of the texts {texts['sha256'][:16]}. Measured {entry['date']}, sources "
+        f"{entry['sources']}; other processes used {busy}."
+    )
+
+
+def _curve(name: str, entry: dict) -> str:
+    return f"{MODELS[entry['model']].label}, {CURVES[name].what}"
+
+
+def _conditions(results: dict) -> str:
+    machine, entries = results["machine"], results["cases"].values()
+    threads = sorted({entry["threads"] for entry in entries})
+    rounds = sorted(
+        {len(facts["runs"]) for entry in entries for facts in entry["subjects"].values() if facts["runs"]}
+    )
+    span = "–".join(dict.fromkeys(str(each) for each in (rounds[0], rounds[-1]))) if rounds else "0"
+    chip = machine["cpu"]
+    if machine["family"]:
+        chip += f" (family {machine['family']}, model {machine['model']})"
+    text = (
+        f"{chip}, {machine['cores']} cores, {', '.join(machine['flags']) or 'no vector flags'}, {machine['system']}; "
+        f"{', '.join(map(str, threads))} threads for every system. Medians of {span} fresh processes, systems in turn; "
+        "the same texts cut to the same number of tokens; vectors compared with sentence-transformers in float32."
+    )
+    if results.get("imports"):
+        cost = results["imports"]
+        text += (
+            f" A process that only runs `import embedge` takes {cost['embedge_ms']:.0f} ms, "
+            f"`import numpy, msgspec` {cost['numpy_msgspec_ms']:.0f} ms."
+        )
+    return text
+
+
+def _versions(results: dict) -> str:
+    rows = {}
+    for entry in results["cases"].values():
+        for facts in entry["subjects"].values():
+            if "versions" in facts:
+                versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+                rows[facts["label"]] = [facts["label"], versions, facts["python"], str(facts["packages"])]
+    return table(["system", "versions", "Python", "packages with requirements"], list(rows.values()))

@@ -1,0 +1,204 @@
+"""The speeds that embedge has to reach, and whether a results file shows them: medians of the ratios of each round."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmarks.subjects import REFERENCE, SUBJECTS
+from benchmarks.tables import cases_of, paired, roofline_share, table
+
+MODEL = "minilm"
+COSINE_MEAN, COSINE_MIN, COSINE_TEXTS = 0.9985, 0.996, 1000
+"""What int8 has to keep of float32, on at least so many passages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A bound on embedge's figure divided by a rival's in the same round.
+
+    Attributes:
+        measure: for the table.
+        case: in cases.CASES.
+        figure: in a run.
+        ours, theirs: names in SUBJECTS.
+        bound: that the median ratio keeps.
+        side: "least": the ratio is at least the bound; "most": at most.
+        faithful: the bound only counts at a fidelity that is enough, and higher than the rival's.
+    """
+
+    measure: str
+    case: str
+    figure: str
+    ours: str
+    theirs: str
+    bound: float
+    side: Literal["least", "most"] = "least"
+    faithful: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A bound on the share of the matrix-product ceiling, in percent."""
+
+    measure: str
+    case: str
+    ours: str
+    bound: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A target and what was measured; `met` is None where there is no measurement.
+
+    Attributes:
+        target: the bound.
+        measured: median, with the range of the rounds.
+        remark: fidelities, and in how many rounds.
+        met: whether the bound is kept.
+    """
+
+    target: Target | Share
+    measured: str
+    remark: str
+    met: bool | None
+
+
+def _passages(precision: str, theirs: str, bound: float, *, faithful: bool = False) -> Target:
+    return Target(
+        measure=f"passages, {precision}",
+        case="passages",
+        figure="texts_per_s",
+        ours=f"embedge-{precision}",
+        theirs=theirs,
+        bound=bound,
+        faithful=faithful,
+    )
+
+
+def _at_most(measure: str, case: str, figure: str, precision: str, theirs: str, bound: float) -> Target:
+    return Target(
+        measure=f"{measure}, {precision}",
+        case=case,
+        figure=figure,
+        ours=f"embedge-{precision}",
+        theirs=theirs,
+        bound=bound,
+        side="most",
+    )
+
+
+TARGETS: tuple[Target | Share, ...] = (
+    _passages("fp32", REFERENCE, 1.9),
+    _passages("fp32", "fastembed", 1.9),
+    _passages("fp32", "openvino", 1.15),
+    _passages("fp32", "ctranslate2", 1.1),
+    _passages("int8", REFERENCE, 4.2),
+    _passages("int8", "ctranslate2-int8", 1.3, faithful=True),
+    Target(
+        measure="short texts, int8",
+        case="short",
+        figure="texts_per_s",
+        ours="embedge-int8",
+        theirs="fastembed",
+        bound=4.0,
+    ),
+    _at_most("single query p50", "query", "p50_ms", "int8", "fastembed", 0.45),
+    _at_most("single query p50", "query", "p50_ms", "fp32", "fastembed", 0.85),
+    _at_most("import to first vector", "start", "start_s", "int8", "fastembed", 0.35),
+    _at_most("import to first vector", "start", "start_s", "int8", REFERENCE, 0.04),
+    _at_most("peak RSS, single queries", "query", "peak_rss_mb", "int8", "fastembed", 0.6),
+    Share(
+        measure="share of the matrix-product ceiling, fp32", case="passages", ours="embedge-fp32", bound=80
+    ),
+    Share(
+        measure="share of the matrix-product ceiling, int8", case="passages", ours="embedge-int8", bound=60
+    ),
+)
+
+
+def evaluate(results: dict, operators: dict | None) -> list[Outcome]:
+    """Every target with what the results hold about it."""
+    cases = cases_of(results, MODEL)
+    return [
+        _share(target, cases, operators) if isinstance(target, Share) else _ratio(target, cases)
+        for target in TARGETS
+    ]
+
+
+def render(results: dict, operators: dict | None) -> str:
+    """The targets as a Markdown table."""
+    words = {True: "met", False: "**missed**", None: "not measured"}
+    return table(
+        ["measure", "against", "target", "measured (range of the rounds)", "outcome"],
+        [
+            [
+                outcome.target.measure,
+                f"onnxruntime's own rate, {outcome.target.case}"
+                if isinstance(outcome.target, Share)
+                else SUBJECTS[outcome.target.theirs].label,
+                _bound(outcome.target),
+                outcome.measured,
+                words[outcome.met] + (f"; {outcome.remark}" if outcome.remark else ""),
+            ]
+            for outcome in evaluate(results, operators)
+        ],
+    )
+
+
+def _bound(target: Target | Share) -> str:
+    if isinstance(target, Share):
+        return f">= {target.bound:g} %"
+    sign = ">=" if target.side == "least" else "<="
+    also = f", cosine mean >= {COSINE_MEAN}, min >= {COSINE_MIN}, above theirs" if target.faithful else ""
+    return f"{sign} {target.bound:g}x{also}"
+
+
+def _ratio(target: Target, cases: dict[str, dict]) -> Outcome:
+    entry = cases.get(target.case)
+    found = [] if entry is None else paired(entry, target.ours, target.theirs, target.figure)
+    if entry is None or not found:
+        return Outcome(target=target, measured="–", remark="", met=None)
+    middle = statistics.median(found)
+    met = middle >= target.bound if target.side == "least" else middle <= target.bound
+    remarks = []
+    if target.faithful:
+        kept, remark = _fidelity(entry, target)
+        met = met and kept
+        remarks.append(remark)
+    if len(found) < 5:
+        remarks.append(f"{len(found)} rounds only")
+    digits = 2 if middle >= 0.1 else 3
+    low, high = (f"{value:.{digits}f}" for value in (min(found), max(found)))
+    return Outcome(
+        target=target,
+        measured=f"{middle:.{digits}f}x ({low}–{high})",
+        remark="; ".join(remarks),
+        met=met,
+    )
+
+
+def _fidelity(entry: dict, target: Target) -> tuple[bool, str]:
+    ours, theirs = (entry["subjects"][name]["agreement"] for name in (target.ours, target.theirs))
+    texts = entry["texts"]["texts"]
+    kept = (
+        ours["cosine_mean"] >= max(COSINE_MEAN, theirs["cosine_mean"])
+        and ours["cosine_min"] >= max(COSINE_MIN, theirs["cosine_min"])
+        and texts >= COSINE_TEXTS
+    )
+    remark = (
+        f"cosine mean {ours['cosine_mean']:.5f}, min {ours['cosine_min']:.5f} on {texts:,} passages "
+        f"(theirs {theirs['cosine_mean']:.5f}, {theirs['cosine_min']:.5f})"
+    )
+    return kept, remark
+
+
+def _share(target: Share, cases: dict[str, dict], operators: dict | None) -> Outcome:
+    entry = cases.get(target.case)
+    found = (
+        None if entry is None or operators is None else roofline_share(entry, MODEL, target.ours, operators)
+    )
+    if found is None:
+        return Outcome(target=target, measured="–", remark="", met=None)
+    return Outcome(target=target, measured=f"{found:.0f} %", remark="", met=found >= target.bound)
