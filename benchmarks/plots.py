@@ -66,7 +66,7 @@ def plot(results: dict, model: str, stem: Path) -> None:
     figure, axes = plt.subplots(
         lines,
         columns,
-        figsize=(5.6 * columns, lines * (0.9 + 0.27 * subjects)),
+        figsize=(5.9 * columns, lines * (0.9 + 0.27 * subjects)),
         layout="constrained",
         squeeze=False,
     )
@@ -128,7 +128,7 @@ def plot_scaling(results: dict, stem: Path) -> None:
         axis.set_title(title, fontsize=10, loc="left")
         axis.grid(color="#dddddd", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(frameon=False, fontsize=8, loc="upper left" if scale == "log" else "lower left")
     machine = results["machine"]
     figure.suptitle(f"{machine['cpu']}, {machine['cores']} cores", fontsize=11)
     _save(figure, stem)
@@ -182,11 +182,13 @@ def _bars(axis, entry: dict, panel: tuple[str, str, str, str]) -> None:
     if key == "p50_ms":
         ends = [median(facts, "p95_ms") for _, facts, _ in rows]
         axis.scatter(ends, range(len(rows)), marker="|", color="#333333", s=60, zorder=3)
-    for position, (value, end) in enumerate(zip(values, ends, strict=True)):
-        axis.annotate(
-            number(value), (max(value, end), position), (4, 0), textcoords="offset points", va="center"
-        )
-    axis.set_xlim(0, 1.16 * max(*ends, *values))
+    for position, (value, end, (_, facts, _)) in enumerate(zip(values, ends, rows, strict=True)):
+        text = number(value)
+        if key == "texts_per_s" and facts["precision"] != "float32":
+            cut = int(1e4 * facts["agreement"]["cosine_min"]) / 1e4  # not rounded: it is a lower bound
+            text += f"  cos ≥ {cut:.4f}"
+        axis.annotate(text, (max(value, end), position), (4, 0), textcoords="offset points", va="center")
+    axis.set_xlim(0, (1.7 if key == "texts_per_s" else 1.16) * max(*ends, *values))
     axis.invert_yaxis()
     axis.set_title(title.format_map(entry["texts"]), fontsize=10, loc="left")
     axis.set_xlabel(unit, fontsize=8)

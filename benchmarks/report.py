@@ -192,4 +192,6 @@ def _versions(results: dict) -> str:
             if "versions" in facts:
                 versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
                 rows[facts["label"]] = [facts["label"], versions, facts["python"], str(facts["packages"])]
-    return table(["system", "versions", "Python", "packages with requirements"], list(rows.values()))
+    return table(
+        ["system", "versions", "Python", "packages with requirements"], list(rows.values()), words=True
+    )

@@ -203,9 +203,9 @@ def ratios_against(results: dict, model: str, rivals: tuple[str, ...]) -> str:
     return ratios(results | {"cases": kept}, model)
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, numbers to the right."""
-    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+def table(header: list[str], rows: list[list[str]], *, words: bool = False) -> str:
+    """A Markdown table; all but the first column to the right, unless the cells are words."""
+    lines = ["| " + " | ".join(header) + " |", "|---|" + ("---|" if words else "---:|") * (len(header) - 1)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 

@@ -144,6 +144,7 @@ def render(results: dict, operators: dict | None) -> str:
             ]
             for outcome in evaluate(results, operators)
         ],
+        words=True,
     )
 
 
