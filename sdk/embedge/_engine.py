@@ -8,16 +8,18 @@ from functools import partial
 from typing import Any, get_args
 
 from embedge._accelerator import DeviceSessions
+from embedge._ahead import FROM_PROMPTS, ArrivingRows
 from embedge._answer import Answerer, pooling_modes
 from embedge._cpu import available_threads
 from embedge._devices import Device, find_devices
 from embedge._forward import Forward, Sessions
 from embedge._session import Session
 from embedge._tokenize import PromptTokenizer
-from embedge._types import PathLike, Profile
+from embedge._tokens import Encoded, EncodedRows
+from embedge._types import ParsedPrompt, PathLike, Profile, Side
 from embedge._workers import start
 from embedge.bundle import check_files, choose_variant, open_bundle
-from embedge.errors import BundleError, ParamsError, SessionError
+from embedge.errors import BundleError, ParamsError, PromptError, SessionError
 from embedge.manifest import TOKENIZER_FILE, Manifest
 from embedge.outputs import ModelInfo
 from embedge.params import ModelConfig, PoolerConfig
@@ -138,6 +140,53 @@ class Engine:
             embedding_size=manifest.embedding_size,
             fingerprint=manifest.fingerprint,
         )
+
+    def encode(
+        self,
+        prompts: Sequence[ParsedPrompt],
+        limits: Sequence[int | None],
+        *,
+        truncation_side: Side | None = None,
+        stored_prompt: str = "",
+        with_offsets: bool = False,
+    ) -> Sequence[Encoded]:
+        """Tokenise prompts; many for an accelerator only when they are computed, while earlier ones run.
+
+        Arguments and errors are those of PromptTokenizer.encode; of prompts for an accelerator the errors may come
+        when they are computed.
+        """
+
+        def encode(some: Sequence[ParsedPrompt], some_limits: Sequence[int | None]) -> Sequence[Encoded]:
+            return self.tokenizer.encode(
+                some,
+                some_limits,
+                truncation_side=truncation_side,
+                stored_prompt=stored_prompt,
+                with_offsets=with_offsets,
+            )
+
+        if not isinstance(self.sessions, DeviceSessions) or len(prompts) < FROM_PROMPTS:
+            return encode(prompts, limits)
+        for limit in set(limits):
+            self.tokenizer.check_limit(limit)
+
+        def encode_at(positions: list[int]) -> EncodedRows:
+            try:
+                rows = encode([prompts[i] for i in positions], [limits[i] for i in positions])
+            except PromptError:
+                # the message is to name the first bad prompt by its position in the call
+                encode(prompts, limits)
+                raise
+            return rows if isinstance(rows, EncodedRows) else EncodedRows(rows)
+
+        return ArrivingRows([_likely_size(prompt) for prompt in prompts], encode_at)
+
+
+def _likely_size(prompt: ParsedPrompt) -> int:
+    """What goes with the number of tokens: characters, of which a token has about four."""
+    if isinstance(prompt, str):
+        return len(prompt)
+    return 4 * len(prompt) if isinstance(prompt, list) else sum(map(len, prompt))
 
 
 def _model_config(manifest: Manifest, override: PoolerConfig | None) -> ModelConfig:

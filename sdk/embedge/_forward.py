@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from embedge._accelerator import DeviceSessions
+from embedge._ahead import ArrivingRows, deal
 from embedge._batching import plan_batches
 from embedge._session import Lane, Session
 from embedge._tokens import Encoded, EncodedRows, Positions, TokenBatch, batch_of_one
 from embedge._types import FloatArray, IntArray, Profile
 from embedge._workers import run_jobs
-from embedge.errors import NumericalError
+from embedge.errors import NumericalError, SessionError
 from embedge.manifest import TokenizerSpec
 
+_Job: TypeAlias = tuple[EncodedRows, Positions, Positions]
+"""Prompts, the places of a batch's prompts among them, and these prompts' positions in the call."""
 _LARGE_CALL_BATCHES = 8
 """From here on a second session pays for the time and memory that it takes."""
 
@@ -92,19 +96,44 @@ class Forward:
         """
         if len(encoded) == 1:
             feeds = self.feeds(batch_of_one(encoded[0]))
-            array = self._sessions.lanes(1)[0].run(output, feeds).astype(np.float32, copy=False)
-            yield np.zeros(1, dtype=np.intp), array, feeds["attention_mask"]
+            yield np.zeros(1, dtype=np.intp), self._run(output, feeds), feeds["attention_mask"]
             return
-        rows = encoded if isinstance(encoded, EncodedRows) else EncodedRows(encoded)
-        planned = plan_batches(rows.num_tokens, self._max_batch_tokens)
         pad_token_id, side = self._tokenizer.pad_token_id, self._tokenizer.padding_side
 
-        def compute(lane: Lane, positions: Positions) -> tuple[Positions, FloatArray, IntArray]:
-            feeds = self.feeds(rows.batch(positions, pad_token_id, side))
+        def compute(lane: Lane, job: _Job) -> tuple[Positions, FloatArray, IntArray]:
+            rows, places, positions = job
+            feeds = self.feeds(rows.batch(places, pad_token_id, side))
             array = lane.run(output, feeds).astype(np.float32, copy=False)
             return positions, array, feeds["attention_mask"]
 
-        yield from run_jobs(planned, compute, self._sessions.lanes(len(planned)), self._sessions.survives)
+        if isinstance(encoded, ArrivingRows):
+            lanes = self._sessions.lanes(_LARGE_CALL_BATCHES)
+            yield from deal(self._arriving(encoded), compute, lanes, self._sessions.survives)
+            return
+        rows = encoded if isinstance(encoded, EncodedRows) else EncodedRows(encoded)
+        planned = plan_batches(rows.num_tokens, self._max_batch_tokens)
+        if len(planned) == 1:
+            feeds = self.feeds(rows.batch(planned[0], pad_token_id, side))
+            yield planned[0], self._run(output, feeds), feeds["attention_mask"]
+            return
+        jobs = [(rows, positions, positions) for positions in planned]
+        yield from run_jobs(jobs, compute, self._sessions.lanes(len(planned)), self._sessions.survives)
+
+    def _run(self, output: str, feeds: dict[str, IntArray]) -> FloatArray:
+        """One batch in the caller's thread, on the first lane that can do it."""
+        lanes = self._sessions.lanes(1)
+        for lane in lanes:
+            try:
+                return lane.run(output, feeds).astype(np.float32, copy=False)
+            except SessionError as error:  # noqa: PERF203
+                if lane is lanes[-1] or not self._sessions.survives(lane, error):
+                    raise
+        raise AssertionError("a call has at least one lane")
+
+    def _arriving(self, encoded: ArrivingRows) -> Iterator[_Job]:
+        for positions, rows in encoded.arrivals():
+            for places in plan_batches(rows.num_tokens, self._max_batch_tokens):
+                yield rows, places, positions[places]
 
     def pooled(self, output: str, encoded: Sequence[Encoded]) -> Iterator[tuple[Positions, FloatArray]]:
         """Run an output that has one row per prompt.

@@ -204,7 +204,8 @@ class EdgeModel:
         Raises:
             TaskNotSupportedError: the bundle does not have the task.
             ParamsError: a parameter is wrong, or not valid for the task or this bundle.
-            PromptError: a prompt cannot be used; nothing was computed.
+            PromptError: a prompt cannot be used; nothing is returned, and nothing was computed, unless an accelerator
+                had begun with the longest of several thousand prompts.
             SessionError: onnxruntime failed.
             PluginError: task "plugin": the plugin raised, or returned something else than one array per prompt.
         """
@@ -570,7 +571,7 @@ class EdgeModel:
         refuse_pairs(texts, task)
         params = resolve_all(pooling_params, task, len(texts), self._model_config, self._compat)
         default = None if never_truncate else self._truncate
-        encoded = engine.tokenizer.encode(
+        encoded = engine.encode(
             texts,
             limits_of(params, truncate_prompt_tokens, default),
             truncation_side=check_side(truncation_side),
