@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import functools
 import queue
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 LaneT = TypeVar("LaneT")
 JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
+ItemT = TypeVar("ItemT")
+PreparedT = TypeVar("PreparedT")
+_UNDER_WAY = 2
 
 
 def run_jobs(
@@ -100,15 +106,80 @@ def start(compute: Callable[[], ResultT]) -> Callable[[], ResultT]:
         except BaseException as error:
             finished.put(_Failure(error))
 
-    threading.Thread(target=work, name="embedge-ahead", daemon=True).start()
+    thread = threading.Thread(target=work, name="embedge-ahead", daemon=True)
+    thread.start()
 
     def wait() -> ResultT:
         result = finished.get()
+        thread.join()
         if isinstance(result, _Failure):
             raise result.error
         return result
 
     return wait
+
+
+class Stopped(Exception):  # noqa: N818  # no error: it ends what nobody waits for
+    """Raised by a computation whose consumer has gone; never seen by users."""
+
+
+def pipeline(
+    items: Iterator[ItemT],
+    prepare: Callable[[ItemT], PreparedT],
+    compute: Callable[[PreparedT, threading.Event], ResultT],
+) -> Generator[ResultT]:
+    """Prepare and compute items ahead of the consumer, in order.
+
+    While the consumer is at one result, the next is computed and the one after that is prepared; no more than two
+    items are under way, so memory does not grow with their number.
+
+    Args:
+        items: taken in the consumer's thread.
+        prepare: called on a thread of its own, while an earlier item is computed.
+        compute: called for one item at a time; ends early, by raising, once the event is set.
+
+    Yields:
+        One result per item. An error of an item, or of items itself, comes after the results of all earlier items.
+    """
+    stopped = threading.Event()
+    waiting: collections.deque[Callable[[], ResultT]] = collections.deque()
+    last_done = threading.Event()
+    last_done.set()
+
+    def work(item: ItemT, turn: threading.Event, done: threading.Event) -> ResultT:
+        try:
+            prepared = prepare(item)
+            turn.wait()
+            if stopped.is_set():
+                raise Stopped
+            return compute(prepared, stopped)
+        finally:
+            done.set()
+
+    failure: Exception | None = None
+    try:
+        while True:
+            try:
+                item = next(items, None)
+            except Exception as error:  # the caller's iterator may raise anything
+                failure = error
+                break
+            if item is None:
+                break
+            done = threading.Event()
+            waiting.append(start(partial(work, item, last_done, done)))
+            last_done = done
+            if len(waiting) == _UNDER_WAY:
+                yield waiting.popleft()()
+        while waiting:
+            yield waiting.popleft()()
+        if failure is not None:
+            raise failure
+    finally:
+        stopped.set()
+        for wait in waiting:
+            with contextlib.suppress(Exception):
+                wait()
 
 
 def in_thread(verb: Callable[P, ResultT]) -> Callable[P, Coroutine[Any, Any, ResultT]]:

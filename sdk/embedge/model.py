@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
-from embedge._progress import Progress
+from embedge._progress import Progress, StopAt
 from embedge._prompts import parse_prompt, parse_prompts
 from embedge._request import (
     Call,
@@ -37,7 +37,7 @@ from embedge._types import (
     Side,
     Task,
 )
-from embedge._workers import in_thread, start
+from embedge._workers import in_thread, pipeline
 from embedge.errors import ParamsError, PromptError, SessionError, TaskNotSupportedError
 from embedge.outputs import (
     ArrayOutputs,
@@ -235,7 +235,8 @@ class EdgeModel:
     ) -> Iterator[Outputs]:
         """Pool any number of prompts in bounded memory; arguments not described here are those of `encode`.
 
-        Prompts are taken window by window, in the caller's thread; while one is computed, the next is tokenised.
+        Prompts are taken window by window, in the caller's thread. While the outputs of one window are consumed, the
+        next is computed, and the one after that is tokenised.
 
         Args:
             prompts: any iterable, e.g. a generator that reads a file.
@@ -262,7 +263,14 @@ class EdgeModel:
         )
         iterator = iter([prompts] if isinstance(prompts, str) else prompts)
 
-        def prepare(some: list[ParsedPrompt], first: int) -> Call:
+        def windows() -> Iterator[tuple[list[ParsedPrompt], int]]:
+            first = 0
+            while some := [parse_prompt(p, first + i) for i, p in enumerate(islice(iterator, window))]:
+                yield some, first
+                first += len(some)
+
+        def prepare(taken: tuple[list[ParsedPrompt], int]) -> Call:
+            some, first = taken
             try:
                 return self._prepare(
                     some, pooling_params, task, prompt_name, prompt, truncate_prompt_tokens, truncation_side
@@ -275,19 +283,15 @@ class EdgeModel:
                     f"prompt {index} of the stream: in its window, {error}", index=index
                 ) from error
 
-        def answers() -> Iterator[Outputs]:
-            first = 0
-            waiting = None
-            while some := [parse_prompt(p, first + i) for i, p in enumerate(islice(iterator, window))]:
-                following = start(partial(prepare, some, first))
-                first += len(some)
-                if waiting is not None:
-                    yield from self._encode(waiting(), False)
-                waiting = following
-            if waiting is not None:
-                yield from self._encode(waiting(), False)
+        def compute(call: Call, stopped: threading.Event) -> Sequence[Outputs]:
+            return self._encode(call, StopAt(stopped))
 
-        return answers()
+        def outputs() -> Iterator[Outputs]:
+            with contextlib.closing(pipeline(windows(), prepare, compute)) as answers:
+                for answer in answers:
+                    yield from answer
+
+        return outputs()
 
     def embed(
         self,

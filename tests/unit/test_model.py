@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -457,6 +458,37 @@ def test_stream_is_lazy_and_in_order(model) -> None:
         model.embed([TEXTS[i % 6] for i in range(50)]).numpy(),
         atol=1e-6,
     )
+
+
+def test_stream_holds_the_same_memory_whatever_its_length(model) -> None:
+    taken = 0
+
+    def texts():
+        nonlocal taken
+        for i in range(12_000):
+            taken += 1
+            yield f"city {i}"
+
+    held = {}
+    tracemalloc.start()
+    try:
+        for received, _ in enumerate(model.stream(texts(), window=100), 1):
+            assert taken - received < 200
+            if received in (4_000, 11_600):
+                held[received] = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert received == 12_000
+    # the 7,600 prompts between would take 2 MB with their vectors
+    assert held[11_600] - held[4_000] < 300_000
+    assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
+
+
+def test_a_stream_that_is_closed_early_leaves_no_thread(model) -> None:
+    stream = model.stream((TEXTS[i % 6] for i in range(5000)), window=500)
+    next(stream)
+    stream.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
 
 
 def test_stream_names_prompts_by_their_place_in_the_stream(model) -> None:

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from embedge._workers import in_thread, run_jobs, start
+from embedge._workers import Stopped, in_thread, pipeline, run_jobs, start
 
 
 def alive() -> list[str]:
@@ -84,6 +84,78 @@ def test_start_gives_the_result_or_the_error() -> None:
     wait = start(lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         wait()
+
+
+def test_a_pipeline_keeps_order_and_runs_no_more_than_two_items_ahead() -> None:
+    taken, prepared, computed = [], [], []
+
+    def items():
+        for i in range(30):
+            taken.append(i)
+            yield i
+
+    def compute(item: int, stopped: threading.Event) -> int:
+        computed.append(item)
+        return item * 10
+
+    results = pipeline(items(), lambda i: prepared.append(i) or i, compute)
+    assert taken == []
+    for i, result in enumerate(results):
+        assert result == i * 10
+        assert len(taken) <= i + 2
+    assert taken == computed == sorted(prepared) == list(range(30))
+    assert alive() == []
+
+
+def test_the_next_item_is_computed_while_the_consumer_is_at_the_last() -> None:
+    second = threading.Event()
+
+    def compute(item: int, stopped: threading.Event) -> int:
+        if item == 2:
+            second.set()
+        return item
+
+    results = pipeline(iter([1, 2, 3]), lambda i: i, compute)
+    assert next(results) == 1
+    assert second.wait(timeout=60)
+    assert list(results) == [2, 3]
+
+
+@pytest.mark.parametrize("where", ["items", "prepare", "compute"])
+def test_an_error_comes_after_the_earlier_results(where) -> None:
+    def fail_at(place: str, item: int) -> int:
+        if place == where and item == 3:
+            raise KeyError(place)
+        return item
+
+    results = pipeline(
+        (fail_at("items", i) for i in range(9)),
+        lambda i: fail_at("prepare", i),
+        lambda i, _: fail_at("compute", i),
+    )
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(KeyError, match=where):
+        next(results)
+    assert alive() == []
+
+
+def test_a_consumer_that_stops_ends_the_computation_under_way() -> None:
+    begun = threading.Event()
+    ends = []
+
+    def compute(item: int, stopped: threading.Event) -> int:
+        if item == 1:
+            begun.set()
+            ends.append(stopped.wait(timeout=60))
+            raise Stopped
+        return item
+
+    results = pipeline(iter(range(9)), lambda i: i, compute)
+    assert next(results) == 0
+    assert begun.wait(timeout=60)
+    results.close()
+    assert ends == [True]
+    assert alive() == []
 
 
 def test_in_thread_keeps_the_signature_and_leaves_the_event_loop_free() -> None:
