@@ -78,7 +78,7 @@ def make_manifest(
         ),
         exporter={
             "embedge": __version__,
-            **{package: metadata.version(package) for package in _installed() if package in PACKAGES},
+            **{package: version for package in sorted(PACKAGES) if (version := _version(package))},
             **checkpoint.code,
         },
         fingerprint=_NO_FINGERPRINT,
@@ -113,7 +113,7 @@ def require_packages(packages: Sequence[str]) -> None:
     Raises:
         MissingExtraError: one is not installed.
     """
-    missing = [package for package in packages if package not in _installed()]
+    missing = [package for package in packages if _version(package) is None]
     if missing:
         raise MissingExtraError(
             f"exporting needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed. "
@@ -121,7 +121,8 @@ def require_packages(packages: Sequence[str]) -> None:
         )
 
 
-def _installed() -> list[str]:
-    return sorted(
-        {distribution.name.lower() for distribution in metadata.distributions() if distribution.name}
-    )
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

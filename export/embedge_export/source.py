@@ -14,6 +14,7 @@ from embedge_export.checkpoint import Checkpoint, Kind
 from embedge_export.checksums import hash_settings, hash_weights
 from embedge_export.classifiers import read_head, score_activation
 from embedge_export.families import STATIC, Family, family_of
+from embedge_export.libraries import load_libraries
 from embedge_export.modules import DenseModule, Modules, read_modules
 from embedge_export.remote_code import announce, find_code
 from embedge_export.repository import Repository, open_repository, read_json, weight_files
@@ -212,6 +213,7 @@ def _read_static(
 
 
 def _config(folder: Path, trust_remote_code: bool) -> Any:
+    load_libraries()
     from transformers import AutoConfig
 
     try:

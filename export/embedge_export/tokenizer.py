@@ -11,6 +11,7 @@ import msgspec
 from embedge.errors import ExportError
 from embedge.manifest import TemplateSpec, TokenizerSpec
 from embedge_export.checkpoint import Checkpoint
+from embedge_export.libraries import load_libraries
 
 _UNLIMITED = 1_000_000
 _SAMPLE = "a"
@@ -119,6 +120,7 @@ def _plain_tokenizer(checkpoint: Checkpoint) -> Any:
 
 
 def _auto_tokenizer(checkpoint: Checkpoint) -> Any:
+    load_libraries()
     from transformers import AutoTokenizer
 
     try:

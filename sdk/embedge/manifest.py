@@ -7,7 +7,7 @@ are frozen and refuse unknown fields. A change of meaning or a new field raises 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -345,8 +345,11 @@ class Probes(_Part, frozen=True, kw_only=True):
     probes: tuple[Probe, ...]
 
 
-class _SchemaVersion(msgspec.Struct):
+class _Preamble(msgspec.Struct):
+    """What is read before the schema is known to be ours."""
+
     schema_version: int
+    exporter: Any = None
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
@@ -361,16 +364,21 @@ def load_manifest(folder: Path) -> Manifest:
         ManifestError: not JSON, another schema version, an unknown, missing or wrong field.
     """
     path = folder / MANIFEST_FILE
-    data = path.read_bytes()
+    written_by = "that wrote it"
     try:
-        version = msgspec.json.decode(data, type=_SchemaVersion).schema_version
-        if version != SCHEMA_VERSION:
-            raise ManifestError(_schema_message(path, version))
+        data = path.read_bytes()
+        preamble = msgspec.json.decode(data, type=_Preamble)
+        if isinstance(preamble.exporter, dict) and isinstance(preamble.exporter.get("embedge"), str):
+            written_by = preamble.exporter["embedge"]
+        if preamble.schema_version != SCHEMA_VERSION:
+            raise ManifestError(_schema_message(path, preamble.schema_version, written_by))
         manifest = msgspec.json.decode(data, type=Manifest)
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read: {error.strerror}. Expected a readable file.") from error
     except msgspec.DecodeError as error:
         raise ManifestError(
             f"{path} is not a valid manifest: {error}. "
-            "Export the model again, or install the embedge version that wrote it."
+            f"Export the model again, or install the embedge version {written_by}."
         ) from error
     if manifest.fingerprint != fingerprint(manifest):
         raise ManifestError(
@@ -415,13 +423,11 @@ def fingerprint(manifest: Manifest) -> str:
     return hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()
 
 
-def _schema_message(path: Path, version: int) -> str:
+def _schema_message(path: Path, version: int, written_by: str) -> str:
+    advice = "Export the model again with this version."
     if version > SCHEMA_VERSION:
-        return (
-            f"{path} has schema_version {version}; this embedge reads {SCHEMA_VERSION}. "
-            "Install a newer embedge (pip install -U embedge), or export the model again with this one."
+        advice = (
+            f"Install the embedge version {written_by} (pip install -U embedge), "
+            "or export the model again with this one."
         )
-    return (
-        f"{path} has schema_version {version}; this embedge reads {SCHEMA_VERSION}. "
-        "Export the model again with this version."
-    )
+    return f"{path} has schema_version {version}; this embedge reads {SCHEMA_VERSION}. {advice}"

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from embedge.errors import BundleError
+from embedge.errors import BundleError, ParamsError
 from embedge.manifest import MANIFEST_FILE
 
 HOME_VARIABLE = "EMBEDGE_HOME"
@@ -47,7 +47,9 @@ def list_bundles() -> list[Path]:
     folder = home()
     if not folder.is_dir():
         return []
-    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST_FILE}"))
+    # an export under way lies in a hidden folder beside its target
+    found = (path.parent for path in folder.glob(f"*/{MANIFEST_FILE}"))
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def find(model: str | os.PathLike[str]) -> Path:
@@ -55,15 +57,27 @@ def find(model: str | os.PathLike[str]) -> Path:
 
     Raises:
         BundleError: nothing is there, or it is a folder without a manifest.
+        ParamsError: neither text nor a path.
     """
-    path = Path(model).expanduser()
-    if path.is_dir():
-        if (path / MANIFEST_FILE).is_file():
-            return path
-        raise BundleError(_not_a_bundle(path))
-    if path.exists():
-        raise BundleError(f"{path} is a file; expected the folder of a bundle, which holds {MANIFEST_FILE}")
-    text = os.fspath(model)
+    text: object = model.__fspath__() if isinstance(model, os.PathLike) else model
+    if not isinstance(text, str) or not text:
+        raise ParamsError(
+            f"model={model!r} names no bundle; expected a folder, or a name in the store {home()}"
+        )
+    try:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            if (path / MANIFEST_FILE).is_file():
+                return path
+            raise BundleError(_not_a_bundle(path))
+        if path.exists():
+            raise BundleError(
+                f"{path} is a file; expected the folder of a bundle, which holds {MANIFEST_FILE}"
+            )
+    except (OSError, RuntimeError) as error:  # too long, not allowed, or ~ of a user that does not exist
+        raise BundleError(
+            f"no bundle at {text[:80]!r}: {getattr(error, 'strerror', None) or error}. Expected a bundle's folder."
+        ) from error
     if re.fullmatch(r"([A-Za-z0-9._-]+/)?[A-Za-z0-9][A-Za-z0-9._-]*", text):
         stored = bundle_path(text)
         if (stored / MANIFEST_FILE).is_file():

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from embedge._version import __version__
 from embedge.cli import bundles, judge, run, search
 from embedge.errors import EmbedgeError, MissingExtraError
 
 EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,8 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; None takes them from the process.
 
     Returns:
-        0, 1 where the command failed, 130 after Ctrl-C. Bad usage exits with 2 through argparse.
+        0, or 1 where the command failed or was interrupted. Bad usage exits with 2 through argparse.
     """
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by the caller, or a windowed program
+            setattr(sys, stream, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     try:
         args = build_parser().parse_args(argv)
         status: int = args.run(args)
@@ -32,14 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"embedge: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
-        print("embedge: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        print("embedge: interrupted; no file was left half written. Run the command again.", file=sys.stderr)
+        return EXIT_FAILED
     except BrokenPipeError:
-        # the reader has gone (… | head); nothing may be written at interpreter exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()  # the reader has gone (… | head)
         return EXIT_FAILED
     except OSError as error:
-        print(f"embedge: {error.strerror or error}: {error.filename or 'no file named'}", file=sys.stderr)
+        if error.filename is None:
+            _drop_stdout()  # what stdout goes to is full
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"embedge: {where}{error.strerror or error}. {_advice(error)}", file=sys.stderr)
         return EXIT_FAILED
     return status
 
@@ -71,6 +79,18 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         parser.set_defaults(run=_refuse_export)
         return
     add_parser(commands)
+
+
+def _drop_stdout() -> None:
+    """Let the interpreter's last flush go nowhere, where it would fail once more."""
+    with contextlib.suppress(io.UnsupportedOperation):  # no descriptor where stdout was replaced
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _advice(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Free some space, or write to another disk."
+    return "Check the path and its permissions."
 
 
 def _refuse_export(_: argparse.Namespace) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from embedge._types import FloatArray
 from embedge.cli._console import bold, dim, print_json, width
-from embedge.errors import PromptError
+from embedge.errors import ParamsError, PromptError
 from embedge.model import EdgeModel
 from embedge.params import PoolingParams
 
@@ -54,6 +56,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_encode(args: argparse.Namespace) -> int:
     """Embed and write."""
+    if args.output is not None:
+        _check_output(args.output, args.task)
     texts = read_texts(args.texts)
     params = PoolingParams(
         dimensions=args.dimensions, normalize=args.normalize, truncate_prompt_tokens=args.truncate
@@ -79,7 +83,7 @@ def run_encode(args: argparse.Namespace) -> int:
                 }
             )
     elif args.output is not None:
-        _save(args.output, outputs.numpy(), args.task)
+        _save(args.output, outputs.numpy())
     else:
         for text, output in zip(texts, outputs, strict=True):
             _show(text, output)
@@ -94,15 +98,26 @@ def read_texts(arguments: list[str]) -> list[str]:
     """
     if arguments != ["-"]:
         return arguments
-    try:
-        lines = sys.stdin.buffer.read().decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise PromptError(
-            f"stdin is not UTF-8: {error.reason} at byte {error.start}. Convert it first, e.g. with iconv."
-        ) from error
+    lines = split_lines(sys.stdin.buffer.read(), "stdin") if sys.stdin is not None else []
     if not lines:
         raise PromptError("stdin holds no line; expected one text per line")
     return lines
+
+
+def split_lines(data: bytes, name: str) -> list[str]:
+    """Decode UTF-8 and cut it at line feeds; other characters that separate lines belong to the text.
+
+    Raises:
+        PromptError: not UTF-8.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PromptError(
+            f"{name} is not UTF-8 text: {error.reason} at byte {error.start}. Convert it first, e.g. with iconv."
+        ) from error
+    lines = text.replace("\r\n", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
 
 
 def report_truncated(outputs: Any) -> None:
@@ -114,11 +129,31 @@ def report_truncated(outputs: Any) -> None:
         )
 
 
-def _save(file: Path, arrays: Any, task: str) -> None:
+def _check_output(file: Path, task: str) -> None:
     if task == "token_embed":
         raise PromptError("token_embed gives one array per text, which no .npy file holds; use --json")
-    with file.open("wb") as stream:
-        np.save(stream, arrays, allow_pickle=False)
+    if file.is_dir() or not file.parent.is_dir():
+        problem = "is a folder" if file.is_dir() else "lies in no folder that exists"
+        raise ParamsError(f"-o {file} {problem}; expected a file to write, as in vectors.npy")
+
+
+def _save(file: Path, arrays: FloatArray) -> None:
+    # a pipe or device has no name beside it to write to first
+    is_special = file.exists() and not file.is_file()
+    target = file if is_special else file.resolve()
+    part = file if is_special else target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as stream:
+            header = np.lib.format.header_data_from_array_1_0(arrays)
+            np.lib.format.write_array_header_1_0(stream, header)
+            stream.write(np.ascontiguousarray(arrays).data)  # np.save reports a full disk without its reason
+        if not is_special:
+            part.replace(target)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error
+    finally:
+        if not is_special:
+            part.unlink(missing_ok=True)
     print(f"wrote float32 {arrays.shape} to {file}", file=sys.stderr)
 
 

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from embedge.cli._console import accent, bold, dim, print_json, width
-from embedge.cli.run import add_model_arguments, report_truncated
+from embedge.cli.run import add_model_arguments, report_truncated, split_lines
 from embedge.errors import PromptError
 from embedge.model import EdgeModel
 from embedge.outputs import ArrayOutputs, EmbeddingRequestOutput
@@ -105,10 +105,7 @@ def read_paragraphs(file: Path) -> list[Paragraph]:
         PromptError: the file is not UTF-8 text.
         OSError: it cannot be read.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    lines = split_lines(file.read_bytes(), str(file))
     paragraphs = []
     block: list[str] = []
     in_fence = False
