@@ -67,6 +67,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         model_type, architecture: as its config states them.
         tasks: what a bundle of it can do, the main one first.
         hidden_size: size of the hidden states.
+        num_attention_heads: heads of a layer; None where the config names none.
         vocab_size: rows of the embedding matrix.
         weights: weight files by their path in the checkpoint, with their hashes.
         code: Python files that loading it runs, likewise.
@@ -96,6 +97,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     weights: dict[str, str]
     code: dict[str, str] = msgspec.field(default_factory=dict)
     settings: dict[str, str] = msgspec.field(default_factory=dict)
+    num_attention_heads: int | None = None
     max_positions: int | None = None
     stated_max_seq_len: int | None = None
     lowercase: bool = False

@@ -167,6 +167,7 @@ def _read_transformer(
         tasks=tasks,
         hidden_size=hidden_size,
         vocab_size=int(config.vocab_size),
+        num_attention_heads=_positive(getattr(config, "num_attention_heads", None)),
         max_positions=int(positions) - family.position_offset if positions and positions > 0 else None,
         stated_max_seq_len=spec.max_seq_len or _positive(settings.get("max_seq_length")),
         lowercase=bool(settings.get("do_lower_case", False)),

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def plan_batches(
-    num_tokens: Sequence[int] | npt.NDArray[np.int32], max_batch_tokens: int
+    num_tokens: Sequence[int] | npt.NDArray[np.int32], max_batch_tokens: int, max_square: int | None = None
 ) -> list[npt.NDArray[np.intp]]:
     """Group sequences of like length so that no batch holds more than max_batch_tokens, padding included.
 
@@ -19,6 +19,8 @@ def plan_batches(
     Args:
         num_tokens: tokens of each sequence.
         max_batch_tokens: limit on rows times the longest row.
+        max_square: limit on rows times the square of the longest row, which attention's memory goes with; None sets
+            none.
 
     Returns:
         Positions of the sequences, one array per batch; each position occurs once.
@@ -28,7 +30,10 @@ def plan_batches(
     batches: list[npt.NDArray[np.intp]] = []
     start = 0
     while start < len(order):
-        rows = max(1, max_batch_tokens // max(1, int(counts[order[start]])))
+        longest = max(1, int(counts[order[start]]))
+        rows = max(1, max_batch_tokens // longest)
+        if max_square is not None:
+            rows = max(1, min(rows, max_square // longest**2))
         batches.append(order[start : start + rows])
         start += rows
     return batches

@@ -13,6 +13,7 @@ from embedge._answer import Answerer, pooling_modes
 from embedge._cpu import available_threads
 from embedge._devices import Device, find_devices
 from embedge._forward import Forward, Sessions
+from embedge._memory import Attention
 from embedge._session import Session
 from embedge._tokenize import PromptTokenizer
 from embedge._tokens import Encoded, EncodedRows
@@ -124,7 +125,14 @@ class Engine:
                 f"expected at most {most} for this model"
             )
         self.sessions = sessions
-        forward = Forward(sessions, manifest.tokenizer, manifest.graph.inputs, batch_tokens)
+        num_heads = manifest.num_attention_heads if found.kind == "cpu" else None
+        forward = Forward(
+            sessions,
+            manifest.tokenizer,
+            manifest.graph.inputs,
+            batch_tokens,
+            None if num_heads is None else Attention(num_heads=num_heads),
+        )
         self.answerer = Answerer(bundle, forward, pooler_config, plugin)
         self.info = ModelInfo(
             name=manifest.name,

@@ -11,6 +11,7 @@ import numpy as np
 from embedge._accelerator import DeviceSessions
 from embedge._ahead import ArrivingRows, deal
 from embedge._batching import plan_batches
+from embedge._memory import Attention
 from embedge._session import Lane, Session
 from embedge._tokens import Encoded, EncodedRows, Positions, TokenBatch, batch_of_one
 from embedge._types import FloatArray, IntArray, Profile
@@ -71,6 +72,8 @@ class Forward:
         tokenizer: padding facts.
         inputs: names of the graph's inputs.
         max_batch_tokens: limit on padded tokens per run.
+        attention: what bounds the memory of a batch; None where it is not known, or for accelerators, which bound
+            their own.
     """
 
     def __init__(
@@ -79,11 +82,13 @@ class Forward:
         tokenizer: TokenizerSpec,
         inputs: Sequence[str],
         max_batch_tokens: int,
+        attention: Attention | None = None,
     ) -> None:
         self._sessions = sessions
         self._tokenizer = tokenizer
         self._inputs = inputs
         self._max_batch_tokens = max_batch_tokens
+        self._attention = attention
 
     def batches(
         self, output: str, encoded: Sequence[Encoded]
@@ -95,7 +100,10 @@ class Forward:
             in the order in which they finish.
         """
         if len(encoded) == 1:
-            feeds = self.feeds(batch_of_one(encoded[0]))
+            one = encoded[0]
+            if self._attention is not None:
+                self._attention.num_lanes(1, 1, len(one.token_ids), 0)
+            feeds = self.feeds(batch_of_one(one))
             yield np.zeros(1, dtype=np.intp), self._run(output, feeds), feeds["attention_mask"]
             return
         pad_token_id, side = self._tokenizer.pad_token_id, self._tokenizer.padding_side
@@ -111,13 +119,28 @@ class Forward:
             yield from deal(self._arriving(encoded), compute, lanes, self._sessions.survives)
             return
         rows = encoded if isinstance(encoded, EncodedRows) else EncodedRows(encoded)
-        planned = plan_batches(rows.num_tokens, self._max_batch_tokens)
+        planned = self._plan(rows)
+        num_lanes = self._num_lanes(rows, planned)
         if len(planned) == 1:
             feeds = self.feeds(rows.batch(planned[0], pad_token_id, side))
             yield planned[0], self._run(output, feeds), feeds["attention_mask"]
             return
         jobs = [(rows, positions, positions) for positions in planned]
-        yield from run_jobs(jobs, compute, self._sessions.lanes(len(planned)), self._sessions.survives)
+        lanes = self._sessions.lanes(len(planned))
+        yield from run_jobs(jobs, compute, lanes[:num_lanes], self._sessions.survives)
+
+    def _plan(self, rows: EncodedRows) -> list[Positions]:
+        max_square = None if self._attention is None else self._attention.max_square()
+        return plan_batches(rows.num_tokens, self._max_batch_tokens, max_square)
+
+    def _num_lanes(self, rows: EncodedRows, planned: Sequence[Positions]) -> int | None:
+        """Batches that may run at once; None: all."""
+        if self._attention is None or not planned:
+            return None
+        counts = rows.num_tokens
+        largest = max(planned, key=lambda positions: len(positions) * int(counts[positions[0]]) ** 2)
+        lanes = len(self._sessions.lanes(len(planned)))
+        return self._attention.num_lanes(lanes, len(largest), int(counts[largest[0]]), int(largest[0]))
 
     def _run(self, output: str, feeds: dict[str, IntArray]) -> FloatArray:
         """One batch in the caller's thread, on the first lane that can do it."""
@@ -132,7 +155,7 @@ class Forward:
 
     def _arriving(self, encoded: ArrivingRows) -> Iterator[_Job]:
         for positions, rows in encoded.arrivals():
-            for places in plan_batches(rows.num_tokens, self._max_batch_tokens):
+            for places in self._plan(rows):
                 yield rows, places, positions[places]
 
     def pooled(self, output: str, encoded: Sequence[Encoded]) -> Iterator[tuple[Positions, FloatArray]]:

@@ -267,6 +267,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
         architecture: class named in the checkpoint's config, e.g. "BertModel".
         tasks: what the bundle can do; the first is used when a call names none.
         hidden_size: size of the encoder's hidden states.
+        num_attention_heads: heads of a layer, which tell the memory that a long text takes; None without attention, or
+            where the checkpoint does not say.
         embedding_size: components of a full embedding; None without an embedding task.
         vocab_size: token ids are below this.
         max_seq_len: limit in tokens, specials included.
@@ -299,6 +301,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     source: SourceSpec
     exporter: dict[str, str]
     fingerprint: Sha256
+    num_attention_heads: PositiveInt | None = None
     embedding_size: PositiveInt | None = None
     pooling: PoolingSpec | None = None
     modules: tuple[DenseSpec, ...] = ()

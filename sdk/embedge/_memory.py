@@ -1,0 +1,102 @@
+"""Memory: what is free here, and what the attention of a batch will take of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from embedge.errors import PromptError
+
+_CGROUP = Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
+_COPIES = 3
+"""Scores, scaled and masked scores, and their softmax are alive at once: 2.9 measured at 512 to 4,096 tokens."""
+_FLOAT_BYTES = 4
+_ALWAYS_BYTES = 256 * 2**20
+"""So much is taken without asking whether it is free."""
+
+
+class Attention(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a graph whose memory grows with the square of a batch's length.
+
+    Attributes:
+        num_heads: attention heads of a layer.
+    """
+
+    num_heads: int
+
+    def needed_bytes(self, num_rows: int, seq_len: int) -> int:
+        """What onnxruntime allocates for the scores of one layer; layers follow one another in the same memory."""
+        return _COPIES * _FLOAT_BYTES * self.num_heads * num_rows * seq_len**2
+
+    def max_square(self) -> int:
+        """Limit on rows times the square of the longest: batches above it gain nothing and cost memory."""
+        return max(1, _ALWAYS_BYTES // self.needed_bytes(1, 1))
+
+    def num_lanes(self, num_lanes: int, largest: int, seq_len: int, index: int) -> int:
+        """How many batches may run at once.
+
+        Args:
+            num_lanes: how many would run.
+            largest: rows of the batch that needs most.
+            seq_len: its length in tokens.
+            index: its longest prompt.
+
+        Raises:
+            PromptError: not even one fits into the memory that is free.
+        """
+        needed_bytes = self.needed_bytes(largest, seq_len)
+        if needed_bytes <= _ALWAYS_BYTES:
+            return num_lanes
+        free_bytes = available_memory_bytes()
+        if free_bytes is None:
+            return 1
+        if needed_bytes > free_bytes:
+            raise PromptError(
+                f"prompt {index} has {seq_len:,} tokens; the attention of {self.num_heads} heads over them takes about "
+                f"{needed_bytes / 1e9:.1f} GB, and {free_bytes / 1e9:.1f} GB of memory are free. Cut it with "
+                'truncate_prompt_tokens, embed it in windows with long_text="mean" and a lower max_model_len, '
+                "or free memory.",
+                index=index,
+            )
+        return max(1, min(num_lanes, free_bytes // needed_bytes))
+
+
+def available_memory_bytes(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> int | None:
+    """Memory that this process can still get without swapping; None where the system does not say.
+
+    Args:
+        cgroup: where the control groups are mounted.
+        meminfo: Linux's account of its memory.
+    """
+    free = [_machine_bytes(meminfo), _group_bytes(cgroup)]
+    return min((each for each in free if each is not None), default=None)
+
+
+def _machine_bytes(meminfo: Path) -> int | None:
+    try:
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:  # macOS and the BSDs count free pages only, which is less than what is available
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _group_bytes(cgroup: Path) -> int | None:
+    for limit_file, used_file in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            limit = (cgroup / limit_file).read_text().strip()
+            used = int((cgroup / used_file).read_text())
+        except (OSError, ValueError):
+            continue
+        return None if limit == "max" else max(0, int(limit) - used)
+    return None

@@ -1,0 +1,71 @@
+"""Attention's memory is bounded: batches cut, fewer at once, or a sentence before anything is allocated."""
+
+from __future__ import annotations
+
+import pytest
+
+from embedge import PromptError, _memory
+from embedge._batching import plan_batches
+from embedge._memory import Attention, available_memory_bytes
+
+MB = 2**20
+
+
+def test_free_memory_is_the_least_that_anyone_grants(tmp_path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:  9000 kB\nMemAvailable:   4000 kB\n")
+    assert available_memory_bytes(tmp_path, meminfo) == 4000 * 1024
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.current").write_text("1000000\n")
+    assert available_memory_bytes(tmp_path, meminfo) == 2_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available_memory_bytes(tmp_path, meminfo) == 4000 * 1024
+
+
+def test_free_memory_in_a_control_group_of_version_1(tmp_path) -> None:
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("5000\n")
+    (tmp_path / "memory" / "memory.usage_in_bytes").write_text("6000\n")
+    assert available_memory_bytes(tmp_path, tmp_path / "none") == 0
+
+
+def test_this_machine_says_what_is_free() -> None:
+    free = available_memory_bytes()
+    assert free is None or free > 0
+
+
+def test_batches_are_cut_by_the_square_of_their_length() -> None:
+    assert [len(b) for b in plan_batches([100] * 8, 800)] == [8]
+    assert [len(b) for b in plan_batches([100] * 8, 800, max_square=30_000)] == [3, 3, 2]
+    assert [len(b) for b in plan_batches([300, 100], 800, max_square=30_000)] == [1, 1]
+
+
+@pytest.mark.parametrize(("free", "lanes"), [(10**12, 8), (1300 * MB, 2), (700 * MB, 1), (None, 1)])
+def test_no_more_batches_at_once_than_fit(monkeypatch, free, lanes) -> None:
+    monkeypatch.setattr(_memory, "available_memory_bytes", lambda: free)
+    attention = Attention(num_heads=12)
+    assert attention.needed_bytes(1, 2048) == 3 * 192 * MB
+    assert attention.num_lanes(8, 1, 2048, 0) == lanes
+    assert attention.num_lanes(8, 1, 128, 0) == 8
+
+
+def test_a_text_whose_attention_does_not_fit_is_refused_before_anything_runs(load, monkeypatch) -> None:
+    model = load(bundle={"changes": {"num_attention_heads": 10**7}})
+    monkeypatch.setattr(_memory, "available_memory_bytes", lambda: 300 * MB)
+    many = ["river"] * 30 + ["the river is cold and the river is cold"]
+    ran = []
+    monkeypatch.setattr(model._engine.answerer._forward, "feeds", ran.append)
+    for prompts, index in ((many, 30), (many[-1], 0)):
+        with pytest.raises(
+            PromptError, match=rf"prompt {index} has 11 tokens; the attention of .* GB, and 0.3 GB"
+        ) as caught:
+            model.embed(prompts)
+        assert caught.value.index == index
+    assert ran == []
+
+
+def test_answers_do_not_depend_on_the_bound(load) -> None:
+    texts = ["river", "the river is cold", "cold"] * 20
+    free = load().embed(texts).numpy()
+    bound = load(bundle={"changes": {"num_attention_heads": 100_000}}, threads=2).embed(texts).numpy()
+    assert abs(free - bound).max() < 1e-6
