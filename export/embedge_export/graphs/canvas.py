@@ -41,15 +41,21 @@ class Canvas:
         return self.ops(kind, *inputs, domain=CONTRIB, **attributes)[0]
 
     def ops(
-        self, kind: str, *inputs: str, domain: str = "", outputs: int = 1, **attributes: Any
+        self,
+        kind: str,
+        *inputs: str,
+        domain: str = "",
+        outputs: int = 1,
+        unused: Sequence[int] = (),
+        **attributes: Any,
     ) -> list[str]:
-        """Append a node and return the names of its outputs."""
+        """Append a node and return the names of its outputs; "" for those that are not used."""
         from onnx import helper
 
         stem = f"{self._scope}/{kind}"
         count = self._counts[stem] = self._counts.get(stem, 0) + 1
         name = f"{stem}_{count}" if count > 1 else stem
-        results = [f"{name}:{index}" for index in range(outputs)] if outputs > 1 else [f"{name}:0"]
+        results = ["" if index in unused else f"{name}:{index}" for index in range(outputs)]
         self.nodes.append(
             helper.make_node(kind, list(inputs), results, name=name, domain=domain, **attributes)
         )
@@ -115,3 +121,19 @@ class Canvas:
                 if array.shape != shape:
                     raise AssertionError(f"{tensor.name}: {array.shape} for {shape}")
                 tensor.raw_data = array.tobytes()
+
+    def loads(self) -> dict[str, Load]:
+        """What reads each weight, by its name."""
+        return {name: _Checked(name, *entry) for name, entry in self.weights.items()}
+
+
+class _Checked:
+    """Reads a weight, and holds it against the shape that the graph states."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], load: Load) -> None:
+        self._name, self._shape, self._dtype, self._load = name, shape, dtype, load
+
+    def __call__(self) -> Array:
+        array = np.asarray(self._load(), self._dtype, order="C")
+        assert array.shape == self._shape, (self._name, array.shape, self._shape)
+        return array

@@ -22,13 +22,18 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
         device: execution provider.
         precision: of the weights and products.
         flash: attention by MultiHeadAttention, the mask carried by one more component of each head.
+        packed: CUDA: padding is taken off before the first layer and put back after the last.
+        merged_attention: CUDA: one operator multiplies by the weights of queries, keys and values and attends.
         disabled_optimizers: onnxruntime's own passes that would undo the choices.
     """
 
     device: Device
     precision: Precision
     flash: bool = True
+    packed: bool = False
+    merged_attention: bool = False
     disabled_optimizers: tuple[str, ...] = ()
 
 
 CPU_FP32 = Choices(device="cpu", precision="fp32", disabled_optimizers=("SkipLayerNormFusion",))
+CUDA_FP16 = Choices(device="cuda", precision="fp16", packed=True)

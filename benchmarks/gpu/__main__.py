@@ -1,0 +1,203 @@
+"""Measure on a machine with a CUDA GPU, part by part, each in a process of its own.
+
+    python -m benchmarks.gpu --tokenizer FILE [--documents FILE] [--output FILE] [PART …]
+
+Weights and texts are made on the spot; the tokenizer is BERT's (tokenizer.json of all-MiniLM-L6-v2). Each part adds
+its figures to the output file as it ends, so that a part that fails or hangs takes nothing with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.gpu import device, models, peers, sdk, texts
+
+MAIN = "bert-base"
+CHOSEN = "packed_multi_head_attention"
+PART_S = 200
+
+
+class Context:
+    """Where a part finds what it measures."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.work: Path = args.work
+        self.work.mkdir(parents=True, exist_ok=True)
+        self._args = args
+        self.pool = texts.documents(args.documents or self.work / "documents.json")
+
+    def checkpoint(self, name: str = MAIN) -> Path:
+        return models.checkpoint(name, self.work / "checkpoints", self._args.tokenizer)
+
+    def bundle(self, name: str = MAIN) -> Path:
+        return models.bundle(self.checkpoint(name), self.work / f"bundle-{name}", self._args.form)
+
+    def passages(self, count: int) -> list[str]:
+        return texts.passages(self.pool, count, mean_words=36.0)
+
+
+def machine(_: Context) -> dict:
+    import onnxruntime
+    import torch
+    import transformers
+
+    from benchmarks.machine import machine as host
+
+    return {
+        "cards": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "onnxruntime": onnxruntime.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+        "host": host(),
+    }
+
+
+def ceiling(_: Context) -> dict:
+    return peers.ceiling(MAIN)
+
+
+def torch(context: Context) -> dict:
+    return {name: peers.torch_rates(context.checkpoint(name), device.SHAPES) for name in (MAIN, "minilm")}
+
+
+def forms(context: Context) -> dict:
+    """Each way to write the graph for CUDA: speed at every shape, and agreement with torch float32."""
+    batches = [models.feeds(32, 64, ragged=True), models.feeds(16, 128), models.feeds(1, 9)]
+    folder = context.checkpoint()
+    expected = peers.reference(folder, batches)
+    result: dict = {}
+    for form in models.FORMS:
+        graph = models.graph(folder, form).SerializeToString()
+        try:
+            made = device.DeviceGraph(graph)
+            rows = [made.rows(batch) for batch in batches]
+            result[form] = {
+                "elsewhere": made.placement(),
+                "agreement": device.agreement(rows, expected),
+                "tokens_per_s": made.rates(),
+                "query_ms": made.query_ms(),
+            }
+            strict = device.DeviceGraph(graph, enable_skip_layer_norm_strict_mode="1")
+            result[form]["strict"] = {
+                "agreement": device.agreement([strict.rows(batch) for batch in batches], expected),
+                "tokens_per_s": strict.rates([(256, 128)]),
+            }
+        except Exception as error:  # a form that onnxruntime refuses is a result
+            result[form] = {"error": str(error)[:500]}
+        print(form, json.dumps(result[form]), file=sys.stderr)
+    return result
+
+
+def traced(context: Context) -> dict:
+    """A general exporter's float16 graph in plain onnxruntime."""
+    made = device.DeviceGraph(peers.traced(context.checkpoint()))
+    batches = [models.feeds(32, 64, ragged=True), models.feeds(16, 128)]
+    expected = peers.reference(context.checkpoint(), batches)
+    return {
+        "tokens_per_s": made.rates(),
+        "query_ms": made.query_ms(),
+        "agreement": device.agreement([made.rows(batch) for batch in batches], expected),
+    }
+
+
+def minilm(context: Context) -> dict:
+    folder = context.checkpoint("minilm")
+    made = device.DeviceGraph(models.graph(folder, context._args.form).SerializeToString())
+    return {"tokens_per_s": made.rates(), "query_ms": made.query_ms()}
+
+
+def bulk(context: Context) -> dict:
+    return sdk.throughput(context.bundle(), context.passages(100_000), (None, 32768, 65536))
+
+
+def bulk_minilm(context: Context) -> dict:
+    return sdk.throughput(context.bundle("minilm"), context.passages(100_000), (None, 65536))
+
+
+def query(context: Context) -> dict:
+    return sdk.single_queries(context.bundle(), context.passages(300))
+
+
+def fidelity(context: Context) -> dict:
+    return sdk.fidelity(context.bundle(), context.passages(192))
+
+
+def refusals(context: Context) -> dict:
+    return sdk.bad_input(context.bundle()) | {"memory": sdk.memory(context.bundle())}
+
+
+def sentence_transformers(context: Context) -> dict:
+    import numpy as np
+
+    from embedge import EdgeModel
+
+    passages = context.passages(100_000)
+    result = peers.sentence_transformers(context.checkpoint(), passages)
+    with EdgeModel(context.bundle(), device="cuda", truncate_prompt_tokens=-1) as model:
+        rows = model.embed(passages[:64]).numpy()
+    cosines = (rows * np.asarray(result.pop("first_rows"))).sum(1)
+    return result | {"cosine_min_to_embedge": float(cosines.min())}
+
+
+def two(context: Context) -> dict:
+    """All GPUs against one, where there are several."""
+    import torch
+
+    count = torch.cuda.device_count()
+    if count < 2:
+        return {"skipped": f"{count} GPU here; expected two or more"}
+    passages = context.passages(200_000)
+    one = sdk.throughput(context.bundle(), passages, (None,), "cuda")
+    many = sdk.throughput(context.bundle(), passages, (None,), [f"cuda:{i}" for i in range(count)])
+    return {"one": one, "many": many, "gain": many["texts_per_s"]["None"] / one["texts_per_s"]["None"]}
+
+
+PARTS = {
+    part.__name__: part
+    for part in (
+        machine, ceiling, forms, bulk, query, fidelity, refusals, sentence_transformers, torch, traced, minilm,
+        bulk_minilm, two,
+    )
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--documents", type=Path)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/gpu.json"))
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "embedge-gpus")
+    parser.add_argument("--form", choices=list(models.FORMS), default=CHOSEN)
+    parser.add_argument("--inside", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.inside:
+        logging.basicConfig(level=logging.ERROR)
+        figures = PARTS[args.inside](Context(args))
+        print(json.dumps(figures))
+        return
+    result = json.loads(args.output.read_text()) if args.output.is_file() and args.parts else {}
+    for part in args.parts or PARTS:
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "benchmarks.gpu", *sys.argv[1:], "--inside", part]
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PART_S, check=True)
+            result[part] = json.loads(done.stdout.splitlines()[-1])
+        except (subprocess.SubprocessError, ValueError, IndexError) as error:
+            result[part] = {"error": f"{type(error).__name__}: {error}"[-300:]}
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"{part}: {time.perf_counter() - began:.1f} s {json.dumps(result[part])[:1500]}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Graphs on the device alone: inputs and outputs stay there."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.gpu.models import feeds
+from benchmarks.gpu.timing import percentiles_ms, seconds_per_run
+
+SHAPES = [(64, 128), (256, 128), (256, 32), (32, 512)]
+
+
+class DeviceGraph:
+    """A graph whose pooled output stays on the first GPU.
+
+    Args:
+        graph: serialised.
+        options: of the CUDA provider.
+    """
+
+    def __init__(self, graph: bytes, **options: str) -> None:
+        from embedge._onnxruntime import import_onnxruntime
+
+        self.ort = import_onnxruntime()
+        settings = self.ort.SessionOptions()
+        settings.log_severity_level = 3
+        settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        providers = [("CUDAExecutionProvider", {"use_tf32": "0", **options}), "CPUExecutionProvider"]
+        self.session = self.ort.InferenceSession(graph, settings, providers=providers)
+        self.run_options = self.ort.RunOptions()
+        self.run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+
+    def placement(self) -> dict[str, list[str]]:
+        """Operators that do not run on the GPU."""
+        found: dict[str, list[str]] = {}
+        for part in self.session.get_provider_graph_assignment_info():
+            found.setdefault(part.ep_name, []).extend(node.op_type for node in part.get_nodes())
+        return {name: sorted(ops) for name, ops in found.items() if name != "CUDAExecutionProvider"} | {
+            "CUDAExecutionProvider": [str(len(found.get("CUDAExecutionProvider", [])))]
+        }
+
+    def bind(self, batch: dict[str, np.ndarray]):
+        """A binding with the batch on the device."""
+        binding = self.session.io_binding()
+        wanted = {value.name for value in self.session.get_inputs()}
+        for name, array in batch.items():
+            if name in wanted:
+                binding.bind_ortvalue_input(name, self.ort.OrtValue.ortvalue_from_numpy(array, "cuda", 0))
+        binding.bind_output("sentence_embedding", "cuda", 0)
+        return binding
+
+    def rows(self, batch: dict[str, np.ndarray]) -> np.ndarray:
+        """The pooled rows on the host."""
+        binding = self.bind(batch)
+        self.session.run_with_iobinding(binding)
+        return binding.copy_outputs_to_cpu()[0]
+
+    def seconds(self, batch: dict[str, np.ndarray]) -> float:
+        """Time of one run."""
+        import torch
+
+        binding = self.bind(batch)
+        return seconds_per_run(
+            lambda: self.session.run_with_iobinding(binding, self.run_options), torch.cuda.synchronize
+        )
+
+    def rates(self, shapes: list[tuple[int, int]] = SHAPES) -> dict[str, float]:
+        """Tokens a second; padding of the ragged batch is not counted."""
+        rates = {
+            f"{batch_size}x{seq_len}": batch_size * seq_len / self.seconds(feeds(batch_size, seq_len))
+            for batch_size, seq_len in shapes
+        }
+        ragged = feeds(256, 128, ragged=True)
+        rates["ragged"] = float(ragged["attention_mask"].sum()) / self.seconds(ragged)
+        return rates
+
+    def query_ms(self, seq_len: int = 16) -> dict[str, float]:
+        """One short text, from host arrays to a host array."""
+        batch = feeds(1, seq_len)
+        wanted = {value.name for value in self.session.get_inputs()}
+        batch = {name: array for name, array in batch.items() if name in wanted}
+        return percentiles_ms(lambda _: self.session.run(["sentence_embedding"], batch), 300)
+
+
+def agreement(rows: list[np.ndarray], expected: list[np.ndarray]) -> dict[str, float]:
+    """Smallest and mean cosine, and the largest difference of unit vectors."""
+    a, e = (np.concatenate(part).astype(np.float64) for part in (rows, expected))
+    a /= np.linalg.norm(a, axis=1, keepdims=True)
+    e /= np.linalg.norm(e, axis=1, keepdims=True)
+    cosines = (a * e).sum(1)
+    return {
+        "cosine_min": float(cosines.min()),
+        "cosine_mean": float(cosines.mean()),
+        "max_diff": float(np.abs(a - e).max()),
+    }

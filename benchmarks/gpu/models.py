@@ -1,0 +1,190 @@
+"""Checkpoints with weights drawn from a seed, and our graphs and bundles of them, made on the spot."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+SEED = 0
+MAX_TOKENS = 512
+VOCAB_SIZE = 30522
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Sizes that decide the work per token."""
+
+    layers: int
+    hidden: int
+    heads: int
+
+    def flop_per_token(self, seq_len: float) -> float:
+        """Floating-point operations of the matrix products for one token of a text of seq_len tokens."""
+        weights = 12 * self.hidden * self.hidden
+        return self.layers * (2 * weights + 4 * seq_len * self.hidden)
+
+
+SIZES = {
+    "bert-base": Size(layers=12, hidden=768, heads=12),
+    "minilm": Size(layers=6, hidden=384, heads=12),
+}
+FORMS = {
+    "attention": {"packed": False, "merged_attention": True},
+    "multi_head_attention": {"packed": False, "merged_attention": False},
+    "packed_attention": {"packed": True, "merged_attention": True},
+    "packed_multi_head_attention": {"packed": True, "merged_attention": False},
+}
+
+
+def checkpoint(name: str, root: Path, tokenizer: Path) -> Path:
+    """Folder of a sentence-transformers checkpoint in BERT's form; written on first use."""
+    folder = root / name
+    if (folder / "model.safetensors").is_file():
+        return folder
+    import torch
+    from safetensors.torch import save_file
+    from transformers import BertConfig, BertModel
+
+    size = SIZES[name]
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(SEED)
+    config = BertConfig(
+        vocab_size=VOCAB_SIZE,
+        num_hidden_layers=size.layers,
+        hidden_size=size.hidden,
+        num_attention_heads=size.heads,
+        intermediate_size=4 * size.hidden,
+        # large enough for texts to differ: with BERT's 0.02 all outputs are nearly the same
+        initializer_range=0.05,
+        architectures=["BertModel"],
+    )
+    model = BertModel(config, add_pooling_layer=False).eval()
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            # biases and norms as a trained model has them, not zeros and ones
+            torch.nn.init.normal_(parameter, parameter.mean().item(), 0.05)
+    save_file(
+        {key: value.contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors"
+    )
+    (folder / "config.json").write_text(json.dumps(config.to_dict(), default=str))
+    (folder / "tokenizer.json").write_bytes(tokenizer.read_bytes())
+    special = {f"{word}_token": f"[{word.upper()}]" for word in ("unk", "sep", "pad", "cls", "mask")}
+    facts = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": MAX_TOKENS, **special}
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    pooling = {"word_embedding_dimension": size.hidden, "pooling_mode_mean_tokens": True}
+    for path, content in (
+        ("tokenizer_config.json", facts),
+        ("modules.json", modules),
+        ("sentence_bert_config.json", {"max_seq_length": MAX_TOKENS, "do_lower_case": False}),
+        ("1_Pooling/config.json", pooling),
+    ):
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(json.dumps(content))
+    return folder
+
+
+def graph(folder: Path, form: str | None):
+    """Our graph of a checkpoint with mean pooling: a form for CUDA in float16, or None for the CPU's in float32."""
+    from embedge_export.graphs.build import build
+    from embedge_export.graphs.cuda import build_cuda
+    from embedge_export.graphs.families import PREFIXES, read_encoder
+    from embedge_export.graphs.targets import CUDA_FP16
+    from embedge_export.graphs.tensors import StoredWeights
+    from embedge_export.heads import Head
+
+    config = json.loads((folder / "config.json").read_text())
+    facts = {"type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0} | config
+    encoder = read_encoder(facts)
+    weights = StoredWeights([folder / "model.safetensors"], PREFIXES)
+    if form is None:
+        model = build(encoder, weights)
+        loads = {}
+    else:
+        choices = msgspec.structs.replace(CUDA_FP16, **FORMS[form])
+        model, loads = build_cuda(encoder, weights, choices)
+    for tensor in model.graph.initializer if loads else ():
+        tensor.raw_data = loads[tensor.name]().tobytes()
+    head = Head(model)
+    head.pool("last_hidden_state", ("MEAN",), output="sentence_embedding")
+    head.output("sentence_embedding", ["batch_size", encoder.hidden_size])
+    return model
+
+
+def bundle(folder: Path, target: Path, form: str) -> Path:
+    """A bundle of the float32 graph and one form for CUDA; nothing in it was verified, which the benchmark does."""
+    from embedge import manifest as m
+    from embedge._version import __version__
+    from embedge.bundle import sha256_file
+
+    if (target / m.MANIFEST_FILE).is_file():
+        return target
+    (target / "onnx").mkdir(parents=True, exist_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    (target / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    unknown = m.Fidelity(num_texts=0, max_abs_diff=0.0, max_batch_diff=0.0)
+    variants = {}
+    for name, dtype, device, made in (
+        ("fp32", "float32", "cpu", graph(folder, None)),
+        ("fp16_cuda", "float16", "cuda", graph(folder, form)),
+    ):
+        file = f"onnx/model_{name}.onnx"
+        (target / file).write_bytes(made.SerializeToString())
+        variants[name] = m.Variant(
+            file=file,
+            dtype=dtype,
+            target=device,
+            fidelity=unknown,
+            disabled_optimizers=("SkipLayerNormFusion",) if device == "cpu" else (),
+        )
+    (target / m.PROBES_FILE).write_bytes(msgspec.json.encode(m.Probes(tolerances={"fp32": 1e-3}, probes=())))
+    manifest = m.Manifest(
+        schema_version=m.SCHEMA_VERSION,
+        name=folder.name,
+        architecture="BertModel",
+        tasks=("embed",),
+        hidden_size=config["hidden_size"],
+        embedding_size=config["hidden_size"],
+        vocab_size=VOCAB_SIZE,
+        max_seq_len=MAX_TOKENS,
+        tokenizer=m.TokenizerSpec(pad_token_id=0, prefix_ids=(101,), suffix_ids=(102,)),
+        pooling=m.PoolingSpec(modes=("MEAN",)),
+        graph=m.GraphSpec(
+            inputs=("input_ids", "attention_mask", "token_type_ids"),
+            hidden="last_hidden_state",
+            pooled="sentence_embedding",
+        ),
+        normalize=True,
+        variants=variants,
+        files={
+            path.relative_to(target).as_posix(): m.FileRecord(
+                size_bytes=path.stat().st_size, sha256=sha256_file(path)
+            )
+            for path in sorted(target.rglob("*"))
+            if path.is_file()
+        },
+        source=m.SourceSpec(name=folder.name, weights_sha256={}),
+        exporter={"embedge": __version__},
+        fingerprint="0" * 64,
+    )
+    manifest = msgspec.structs.replace(manifest, fingerprint=m.fingerprint(manifest))
+    (target / m.MANIFEST_FILE).write_bytes(m.dump_manifest(manifest))
+    return target
+
+
+def feeds(batch_size: int, seq_len: int, ragged: bool = False) -> dict[str, np.ndarray]:
+    """Token ids without a tokenizer; ragged rows have lengths of 4 to seq_len, half of it on average."""
+    rng = np.random.default_rng([SEED, batch_size, seq_len])
+    ids = rng.integers(1000, 30000, (batch_size, seq_len), dtype=np.int64)
+    mask = np.ones_like(ids)
+    if ragged:
+        lengths = np.clip(rng.normal(63 / 128 * seq_len, seq_len / 5, batch_size), 4, seq_len).astype(int)
+        lengths[0] = seq_len
+        mask = (np.arange(seq_len) < lengths[:, None]).astype(np.int64)
+    return {"input_ids": ids * mask, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}

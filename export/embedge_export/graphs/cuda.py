@@ -1,0 +1,329 @@
+"""Encoders in half precision for CUDA: fused operators, and no padding between the embedding and the last layer.
+
+The operators are those of onnxruntime's CUDA provider; its CPU provider does not have all of them. Sums of products
+are kept in float32 by the kernels; the last hidden states are given as float32, and what pools them computes in it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from embedge._types import FloatArray
+from embedge_export.graphs.canvas import CONTRIB, Canvas, Load
+from embedge_export.graphs.linear import LoadFloats, absorbed_bias, projection
+from embedge_export.graphs.positions import Places
+from embedge_export.graphs.reading import UnsupportedError
+from embedge_export.graphs.structure import Attention, Embedding, Encoder, FeedForward, Linear, Norm
+from embedge_export.graphs.targets import Choices
+from embedge_export.graphs.tensors import Weights
+
+if TYPE_CHECKING:
+    import onnx
+
+HIDDEN = "last_hidden_state"
+
+
+class _Sum(msgspec.Struct, frozen=True, kw_only=True):
+    """The stream of hidden states: what is there, and what is still to be added to it.
+
+    Attributes:
+        rows: in half precision.
+        delta: result of the last block, of the same shape.
+        bias: of the delta's product, float16 (hidden_size,).
+    """
+
+    rows: str
+    delta: str | None = None
+    bias: str | None = None
+
+
+def build_cuda(
+    encoder: Encoder, weights: Weights, choices: Choices
+) -> tuple[onnx.ModelProto, dict[str, Load]]:
+    """Write the graph of an encoder for CUDA.
+
+    Args:
+        encoder: what it is made of; every token sees every other, at learnt positions.
+        weights: where its weights are.
+        choices: which operators to write.
+
+    Returns:
+        As `build.build`. attention_mask must be 1 at the first tokens of a text and 0 after them.
+
+    Raises:
+        UnsupportedError: attention that the fused operators do not have.
+    """
+    from onnx import TensorProto
+
+    canvas = Canvas()
+    writer = _Writer(canvas, weights, choices, Places(canvas, weights, encoder.relative))
+    state = _Sum(rows=writer.embed(encoder.embedding))
+    for index, layer in enumerate(encoder.layers):
+        for name, around, block in (
+            (f"layers.{index}.attention", layer.around_attention, layer.attention),
+            (f"layers.{index}.feed_forward", layer.around_feed_forward, layer.feed_forward),
+        ):
+            canvas.scope(name)
+            rows, state = writer.add_norm(state, around.norm_in)
+            delta, bias = (
+                writer.attention(rows, block)
+                if isinstance(block, Attention)
+                else writer.feed_forward(rows, block)
+            )
+            if around.norm_out is not None:
+                delta, bias = writer.norm(writer.add_bias(delta, bias), around.norm_out), None
+            state = _Sum(rows=state.rows, delta=delta, bias=bias)
+            if around.norm_after is not None:
+                rows, _ = writer.add_norm(state, around.norm_after, keep_sum=False)
+                state = _Sum(rows=rows)
+    canvas.scope("final")
+    rows, _ = writer.add_norm(state, encoder.final_norm, keep_sum=False)
+    hidden = canvas.op("Cast", writer.pad(rows), to=TensorProto.FLOAT)
+    canvas.rename_output(hidden, HIDDEN)
+    inputs = ["input_ids", "attention_mask"]
+    if encoder.embedding.types is not None and encoder.embedding.types_input:
+        inputs.append("token_type_ids")
+    shape: list[str | int] = ["batch_size", "sequence_length", encoder.hidden_size]
+    model: onnx.ModelProto = canvas.model(inputs, [(HIDDEN, shape, TensorProto.FLOAT)])
+    return model, canvas.loads()
+
+
+class _Writer:
+    """Emits blocks on rows (number of tokens, size), or (batch, seq_len, size) where padding stays."""
+
+    def __init__(self, canvas: Canvas, weights: Weights, choices: Choices, places: Places) -> None:
+        self.canvas = canvas
+        self.weights = weights
+        self.choices = choices
+        self.places = places
+        self.dtype = np.float16 if choices.precision == "fp16" else np.float32
+        self._padding: tuple[str, str] | None = None
+        self._lengths = ""
+        self._spans = ""
+
+    def half(self, name: str, shape: tuple[int, ...], load: LoadFloats) -> str:
+        """A weight in the graph's precision."""
+        return self.canvas.weight(name, shape, load, self.dtype)
+
+    def embed(self, embedding: Embedding) -> str:
+        """Token ids to the first rows, padding taken off where the choices say so."""
+        canvas, weights = self.canvas, self.weights
+        canvas.scope("embedding")
+        words, positions, types = embedding.words, embedding.positions, embedding.types
+        rows = canvas.op(
+            "Gather", self.half(words.name, words.shape, lambda: weights.read(words)), "input_ids"
+        )
+        if embedding.scale != 1.0:
+            rows = canvas.op("Mul", rows, canvas.constant(embedding.scale, self.dtype))
+        if positions is not None:
+            table = positions.table
+            fixed = None if embedding.types_input else types
+
+            def load() -> FloatArray:
+                stored = weights.read(table)
+                return stored if fixed is None else stored + weights.read(fixed)[:1]
+
+            name = self.half(table.name, table.shape, load)
+            if positions.kind == "range":
+                end = self.places.seq_len()
+                canvas.scope("embedding")
+                placed = canvas.op("Slice", name, canvas.constant([0]), end, canvas.constant([0]))
+            else:
+                ids = self.places.position_ids(positions)
+                canvas.scope("embedding")
+                placed = canvas.op("Gather", name, ids)
+            rows = canvas.op("Add", rows, placed)
+        if types is not None and embedding.types_input:
+            table_of_types = self.half(types.name, types.shape, lambda: weights.read(types))
+            rows = canvas.op("Add", rows, canvas.op("Gather", table_of_types, "token_type_ids"))
+        rows = self._unpad(rows)
+        if embedding.norm is not None:
+            rows = self.norm(rows, embedding.norm)
+        if embedding.projection is not None:
+            rows = self.add_bias(*self.product(rows, embedding.projection))
+        return rows
+
+    def _unpad(self, rows: str) -> str:
+        from onnx import TensorProto
+
+        canvas = self.canvas
+        counts = canvas.op("ReduceSum", "attention_mask", canvas.constant([1]), keepdims=0)
+        self._lengths = canvas.op("Cast", counts, to=TensorProto.INT32)
+        if not self.choices.packed:
+            return rows
+        packed, offsets, ends, _ = canvas.ops("RemovePadding", rows, self._lengths, domain=CONTRIB, outputs=4)
+        self._padding = offsets, ends
+        return packed
+
+    def pad(self, rows: str) -> str:
+        """Back to (batch, seq_len, size), with zeros at padding."""
+        if self._padding is None:
+            return rows
+        return self.canvas.contrib("RestorePadding", rows, self._padding[0])
+
+    def product(self, rows: str, linear: Linear, bias: bool = True) -> tuple[str, str | None]:
+        """The product with a projection's weights, and its bias, which is not added yet."""
+        canvas = self.canvas
+        matrix = projection(self.weights, linear, bias=bias)
+        result = canvas.op("MatMul", rows, self.half(matrix.name, matrix.shape, matrix.load))
+        if matrix.load_bias is None:
+            return result, None
+        return result, self.half(f"{matrix.name}.bias", matrix.shape[1:], matrix.load_bias)
+
+    def add_bias(self, rows: str, bias: str | None) -> str:
+        """Add a bias, if there is one."""
+        return rows if bias is None else self.canvas.op("Add", rows, bias)
+
+    def norm(self, rows: str, norm: Norm) -> str:
+        """Normalise rows to which nothing is to be added; sums are kept in float32."""
+        canvas = self.canvas
+        scale, shift = self._norm_weights(norm)
+        if norm.kind == "rms":
+            return canvas.op("SimplifiedLayerNormalization", rows, scale, axis=-1, epsilon=norm.epsilon)
+        inputs = [rows, scale] if shift is None else [rows, scale, shift]
+        return canvas.op("LayerNormalization", *inputs, axis=-1, epsilon=norm.epsilon)
+
+    def add_norm(self, state: _Sum, norm: Norm | None, keep_sum: bool = True) -> tuple[str, _Sum]:
+        """Add what is to be added, and normalise the sum.
+
+        Returns:
+            The normalised sum, and the sum, where it is kept.
+        """
+        canvas = self.canvas
+        if norm is None:
+            rows = state.rows
+            if state.delta is not None:
+                rows = canvas.op("Add", self.add_bias(state.delta, state.bias), rows)
+            return rows, _Sum(rows=rows)
+        if state.delta is None:
+            return self.norm(state.rows, norm), state
+        scale, shift = self._norm_weights(norm)
+        kind = "SkipSimplifiedLayerNormalization" if norm.kind == "rms" else "SkipLayerNormalization"
+        inputs = [state.delta, state.rows, scale]
+        if norm.kind == "layer":
+            inputs.append(shift or "")
+        inputs.append(state.bias or "")
+        while not inputs[-1]:
+            inputs.pop()
+        if not keep_sum:
+            return canvas.contrib(kind, *inputs, epsilon=norm.epsilon), state
+        # between the result and the sum are two outputs for training
+        normalised, *_, total = canvas.ops(
+            kind, *inputs, domain=CONTRIB, outputs=4, unused=(1, 2), epsilon=norm.epsilon
+        )
+        return normalised, _Sum(rows=total)
+
+    def _norm_weights(self, norm: Norm) -> tuple[str, str | None]:
+        weight, bias, size = norm.weight, norm.bias, norm.weight.shape
+        scale = self.half(weight.name, size, lambda: self.weights.read(weight))
+        return scale, None if bias is None else self.half(bias.name, size, lambda: self.weights.read(bias))
+
+    def feed_forward(self, rows: str, block: FeedForward) -> tuple[str, str | None]:
+        """The block without the bias of its last product, and that bias."""
+        canvas = self.canvas
+        up, bias = self.product(rows, block.up)
+        if block.gate is not None:
+            gate, gate_bias = self.product(rows, block.gate)
+            inner = canvas.op(
+                "Mul", self._activate(gate, gate_bias, block.activation), self.add_bias(up, bias)
+            )
+        else:
+            inner = self._activate(up, bias, block.activation)
+        return self.product(inner, block.down)
+
+    def _activate(self, rows: str, bias: str | None, activation: str) -> str:
+        canvas = self.canvas
+        if activation == "gelu":
+            return canvas.op("Gelu", rows) if bias is None else canvas.contrib("BiasGelu", rows, bias)
+        if activation == "gelu_tanh":
+            return canvas.contrib("FastGelu", rows, *([] if bias is None else [bias]))
+        rows = self.add_bias(rows, bias)
+        if activation == "silu":
+            return canvas.contrib("QuickGelu", rows, alpha=1.0)
+        return canvas.op("Relu" if activation == "relu" else "Tanh", rows)
+
+    def attention(self, rows: str, block: Attention) -> tuple[str, str | None]:
+        """The block without the bias of its last product, and that bias."""
+        if (
+            block.causal
+            or block.window is not None
+            or block.relative
+            or block.num_heads != block.num_kv_heads
+            or block.rotary is not None
+            or block.query_norm is not None
+            or block.key_norm is not None
+        ):
+            raise UnsupportedError(
+                "attention with rotations, windows, causality, relative positions or grouped heads has no graph of "
+                "fused CUDA operators"
+            )
+        mixed = self._merged(rows, block) if self.choices.merged_attention else self._separate(rows, block)
+        output = projection(self.weights, block.output)
+        bias = output.load_bias if self.choices.merged_attention else self._moved_bias(block)
+        result = self.canvas.op("MatMul", mixed, self.half(output.name, output.shape, output.load))
+        if bias is None:
+            return result, None
+        return result, self.half(f"{output.name}.bias", output.shape[1:], bias)
+
+    def _moved_bias(self, block: Attention) -> LoadFloats | None:
+        return absorbed_bias(self.weights, block.output, block.value)
+
+    def _separate(self, rows: str, block: Attention) -> str:
+        """Three products, which attention reads as they are: it would copy a merged one to put its heads apart.
+
+        A key's bias moves all scores of a query alike, and softmax takes it out; a value's goes to the output's.
+        """
+        canvas = self.canvas
+        query = self.add_bias(*self.product(rows, block.query))
+        key, _ = self.product(rows, block.key, bias=False)
+        value, _ = self.product(rows, block.value, bias=False)
+        options = {"num_heads": block.num_heads, "scale": block.scale}
+        if self._padding is not None:
+            return canvas.contrib(
+                "PackedMultiHeadAttention", query, key, value, "", *self._padding, **options
+            )
+        return canvas.contrib("MultiHeadAttention", query, key, value, "", self._key_lengths(), **options)
+
+    def _key_lengths(self) -> str:
+        """Lengths, then starts of queries and of keys in rows without padding taken off: int32 (3 * batch + 2,)."""
+        from onnx import TensorProto
+
+        canvas = self.canvas
+        if not self._spans:
+            shape = canvas.op("Shape", "input_ids")
+            batch = canvas.op("Gather", shape, canvas.constant(0))
+            length = canvas.op("Gather", shape, canvas.constant(1))
+            numbers = canvas.op(
+                "Range", canvas.constant(0), canvas.op("Add", batch, canvas.constant(1)), canvas.constant(1)
+            )
+            starts = canvas.op("Cast", canvas.op("Mul", numbers, length), to=TensorProto.INT32)
+            self._spans = canvas.op("Concat", self._lengths, starts, starts, axis=0)
+        return self._spans
+
+    def _merged(self, rows: str, block: Attention) -> str:
+        """One product for queries, keys and values, inside of the operator."""
+        canvas = self.canvas
+        parts = [projection(self.weights, linear) for linear in (block.query, block.key, block.value)]
+        inner, outer = parts[0].shape
+        name = "+".join(part.name for part in parts)
+
+        def load() -> FloatArray:
+            return np.concatenate([part.load() for part in parts], axis=1)
+
+        def load_bias() -> FloatArray:
+            return np.concatenate(
+                [
+                    np.zeros(outer, np.float32) if part.load_bias is None else part.load_bias()
+                    for part in parts
+                ]
+            )
+
+        weight = self.half(name, (inner, 3 * outer), load)
+        bias = self.half(f"{name}.bias", (3 * outer,), load_bias)
+        options = {"num_heads": block.num_heads, "scale": block.scale}
+        if self._padding is not None:
+            return canvas.contrib("PackedAttention", rows, weight, bias, *self._padding, **options)
+        return canvas.contrib("Attention", rows, weight, bias, self._lengths, **options)

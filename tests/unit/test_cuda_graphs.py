@@ -1,0 +1,222 @@
+"""Graphs for CUDA, without a GPU: their operators written in numpy, against the float32 graph of the same weights."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from embedge_export.graphs.build import build
+from embedge_export.graphs.cuda import build_cuda
+from embedge_export.graphs.families import read_encoder
+from embedge_export.graphs.reading import UnsupportedError
+from embedge_export.graphs.targets import CUDA_FP16
+from embedge_export.graphs.tensors import SeededWeights
+
+BERT = {
+    "model_type": "bert", "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3,
+    "intermediate_size": 96, "vocab_size": 100, "max_position_embeddings": 40, "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12, "hidden_act": "gelu", "pad_token_id": 0,
+}  # fmt: skip
+CONFIGS = {
+    "bert": BERT,
+    "bert, gelu_new": BERT | {"hidden_act": "gelu_new"},
+    "bert, relu": BERT | {"hidden_act": "relu"},
+    "roberta": BERT | {"model_type": "roberta", "pad_token_id": 1, "type_vocab_size": 1},
+    "electra": BERT | {"model_type": "electra", "embedding_size": 24},
+    "albert": BERT
+    | {"model_type": "albert", "embedding_size": 24, "inner_group_num": 1, "num_hidden_groups": 1},
+}
+FORMS = [(packed, merged) for packed in (True, False) for merged in (True, False)]
+
+
+class RemovePadding(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, rows, counts):
+        batch_size, seq_len = rows.shape[:2]
+        real = (np.arange(seq_len) < counts[:, None]).reshape(-1)
+        offsets = np.concatenate([np.flatnonzero(real), np.flatnonzero(~real)])
+        ends = np.concatenate([[0], np.cumsum(counts)])
+        packed = rows.reshape(batch_size * seq_len, -1)[real]
+        return (
+            packed,
+            offsets.reshape(batch_size, seq_len).astype(np.int32),
+            ends.astype(np.int32),
+            counts.max(),
+        )
+
+
+class RestorePadding(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, rows, offsets):
+        padded = np.zeros((offsets.size, rows.shape[1]), rows.dtype)
+        padded[offsets.reshape(-1)[: len(rows)]] = rows
+        return (padded.reshape(*offsets.shape, -1),)
+
+
+def attend(query, key, value, num_heads, scale):
+    """Attention of one text, (seq_len, hidden) each."""
+    q, k, v = (rows.reshape(len(rows), num_heads, -1).transpose(1, 0, 2) for rows in (query, key, value))
+    scores = q @ k.transpose(0, 2, 1) * scale
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    mixed = (weights / weights.sum(-1, keepdims=True)) @ v
+    return mixed.transpose(1, 0, 2).reshape(query.shape).astype(query.dtype)
+
+
+class PackedMultiHeadAttention(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, query, key, value, bias, offsets, ends, num_heads=None, scale=None):
+        assert bias is None
+        parts = [
+            attend(query[a:b], key[a:b], value[a:b], num_heads, scale) for a, b in itertools.pairwise(ends)
+        ]
+        return (np.concatenate(parts),)
+
+
+class PackedAttention(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, rows, weights, bias, offsets, ends, num_heads=None, scale=None):
+        q, k, v = np.split(rows @ weights + bias, 3, axis=-1)
+        return (np.concatenate([
+            attend(q[a:b], k[a:b], v[a:b], num_heads, scale) for a, b in itertools.pairwise(ends)
+        ]),)  # fmt: skip
+
+
+class SkipLayerNormalization(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, rows, skip, scale, shift=None, bias=None, epsilon=None):
+        total = rows.astype(np.float64) + skip + (0 if bias is None else bias)
+        centred = total - total.mean(-1, keepdims=True)
+        normal = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
+        return ((normal * scale + (0 if shift is None else shift)).astype(rows.dtype),)
+
+
+class BiasGelu(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, rows, bias):
+        x = rows + bias
+        return ((0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))).astype(rows.dtype),)
+
+
+class FastGelu(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, rows, bias=None):
+        x = rows if bias is None else rows + bias
+        return ((0.5 * x * (1 + np.tanh(0.7978845608 * (x + 0.044715 * x**3)))).astype(rows.dtype),)
+
+
+OPS = [
+    RemovePadding, RestorePadding, PackedMultiHeadAttention, PackedAttention, SkipLayerNormalization, BiasGelu,
+    FastGelu,
+]  # fmt: skip
+
+
+def feeds(encoder) -> dict[str, np.ndarray]:
+    ids = np.random.default_rng(0).integers(5, 100, (4, 9))
+    mask = (np.arange(9) < np.array([[9], [4], [1], [7]])).astype(np.int64)
+    made = {"input_ids": np.where(mask, ids, 1), "attention_mask": mask}
+    if encoder.embedding.types is not None and encoder.embedding.types_input:
+        made["token_type_ids"] = ids % 2
+    return made
+
+
+def expected(encoder, weights, inputs) -> np.ndarray:
+    built = build(encoder, weights)
+    graph = built[0] if isinstance(built, tuple) else built
+    if isinstance(built, tuple):
+        fill(*built)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, inputs)[0]
+
+
+def fill(graph, loads) -> onnx.ModelProto:
+    for tensor in graph.graph.initializer:
+        tensor.raw_data = loads[tensor.name]().tobytes()
+    return graph
+
+
+def made(encoder, weights, **choices) -> onnx.ModelProto:
+    return fill(*build_cuda(encoder, weights, msgspec.structs.replace(CUDA_FP16, **choices)))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("merged", [True, False])
+def test_packed_graphs_compute_what_the_float32_graph_computes(name, merged) -> None:
+    encoder, weights = read_encoder(CONFIGS[name]), SeededWeights(3)
+    inputs = feeds(encoder)
+    graph = made(encoder, weights, packed=True, merged_attention=merged, precision="fp32")
+    rows = ReferenceEvaluator(graph, new_ops=OPS).run(None, inputs)[0]
+    assert rows.dtype == np.float32
+    real = inputs["attention_mask"][..., None]
+    assert np.abs((rows - expected(encoder, weights, inputs)) * real).max() < 2e-5
+    assert np.abs(rows * (1 - real)).max() == 0
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("merged", [True, False])
+def test_padded_graphs_do_so_in_onnxruntime(name, merged) -> None:
+    encoder, weights = read_encoder(CONFIGS[name]), SeededWeights(3)
+    inputs = feeds(encoder)
+    graph = made(encoder, weights, packed=False, merged_attention=merged, precision="fp32")
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    real = inputs["attention_mask"][..., None]
+    assert np.abs((session.run(None, inputs)[0] - expected(encoder, weights, inputs)) * real).max() < 2e-5
+
+
+@pytest.mark.parametrize(("packed", "merged"), FORMS)
+def test_half_precision_is_in_weights_and_rows_and_not_in_the_output(packed, merged) -> None:
+    encoder = read_encoder(BERT)
+    graph = made(encoder, SeededWeights(0), packed=packed, merged_attention=merged)
+    types = {tensor.data_type for tensor in graph.graph.initializer}
+    assert types <= {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64}
+    (output,) = graph.graph.output
+    assert output.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    kinds = [node.op_type for node in graph.graph.node]
+    assert ("RemovePadding" in kinds) == packed
+    assert kinds.count("SkipLayerNormalization") == 4
+    assert kinds.count("BiasGelu") == 2
+    names = {"attention": "Attention", "separate": "MultiHeadAttention"}
+    assert kinds.count(("Packed" if packed else "") + names["attention" if merged else "separate"]) == 2
+
+
+def test_a_pre_norm_encoder_keeps_its_sums() -> None:
+    encoder = read_encoder(BERT)
+    layers = tuple(
+        msgspec.structs.replace(
+            layer,
+            around_attention=msgspec.structs.replace(
+                layer.around_attention, norm_in=layer.around_attention.norm_after, norm_after=None
+            ),
+            around_feed_forward=msgspec.structs.replace(
+                layer.around_feed_forward, norm_in=layer.around_feed_forward.norm_after, norm_after=None
+            ),
+        )
+        for layer in encoder.layers
+    )
+    encoder = msgspec.structs.replace(encoder, layers=layers, final_norm=encoder.embedding.norm)
+    inputs, weights = feeds(encoder), SeededWeights(5)
+    graph = made(encoder, weights, packed=False, merged_attention=True, precision="fp32")
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    real = inputs["attention_mask"][..., None]
+    rows = session.run(None, inputs)[0]
+    assert np.abs((rows - expected(encoder, weights, inputs)) * real).max() < 2e-5
+
+
+def test_attention_that_the_operators_lack_is_refused() -> None:
+    mpnet = BERT | {"model_type": "mpnet", "relative_attention_num_buckets": 8}
+    with pytest.raises(UnsupportedError, match="no graph of fused CUDA operators"):
+        build_cuda(read_encoder(mpnet), SeededWeights(0), CUDA_FP16)
