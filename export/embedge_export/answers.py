@@ -246,7 +246,7 @@ def _finisher(manifest: Manifest, kind: Kind) -> Callable[[FloatArray], FloatArr
     """What the SDK does by default after the graph, for what torch answered."""
     head = manifest.head
     if kind == "embed":
-        return lambda rows: cut_and_normalize(rows, None, manifest.normalize)
+        return lambda rows: cut_and_normalize(rows, manifest.dimensions, manifest.normalize)
     if head is None:
         return lambda rows: rows
     activation = head.score_activation if kind == "score" else head.activation

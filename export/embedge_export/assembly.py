@@ -68,6 +68,7 @@ def make_manifest(
         prompts=checkpoint.prompts,
         default_prompt_name=checkpoint.default_prompt_name,
         matryoshka=checkpoint.matryoshka,
+        dimensions=checkpoint.dimensions,
         similarity=checkpoint.similarity,
         variants=variants,
         files=file_records(folder),

@@ -82,7 +82,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         template_options: what sentence-transformers passes to the chat template besides the messages.
         step_tag: text of a process reward model's step token.
         pooling, normalize, sparse, head, template, late_interaction, prompts, default_prompt_name, matryoshka,
-            similarity: as in the manifest.
+            dimensions, similarity: as in the manifest.
     """
 
     repository: Repository
@@ -117,6 +117,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     prompts: dict[str, str] = msgspec.field(default_factory=dict)
     default_prompt_name: str | None = None
     matryoshka: bool | tuple[int, ...] = False
+    dimensions: int | None = None
     similarity: Similarity = "cosine"
 
     @property

@@ -113,6 +113,8 @@ def compare_embeddings(
     raw = PoolingParams(normalize=False)
     try:
         with EdgeModel(folder, device="cpu", variant=variant, truncate_prompt_tokens=-1) as model:
+            if model.manifest.dimensions is not None:
+                raw.dimensions = model.manifest.embedding_size
             batched = model.embed(texts).numpy()
             alone = [model.embed(text).numpy()[0] for text in texts]
             answers = list(model.encode(texts, raw, pooling_task="embed", prompt="").numpy())

@@ -31,6 +31,9 @@ class Reference:
     def __init__(self, model: Any, checkpoint: Checkpoint, tokenization: Tokenization) -> None:
         import torch
 
+        if checkpoint.kind == "classifier" and checkpoint.is_decoder:
+            # there is no padding here, and a text may well end in the text of the padding token
+            model.config.pad_token_id = None
         self._model = model
         # tokenizers may give token_type_ids to models that have no use for them
         self._takes = set(inspect.signature(model.forward).parameters) if model is not None else set()

@@ -71,7 +71,12 @@ def read_checkpoint(spec: ExportSpec) -> Checkpoint:
     size = checkpoint.embedding_size
     if size is None:
         return checkpoint
-    return msgspec.structs.replace(checkpoint, matryoshka=_matryoshka(spec, raw, size))
+    matryoshka = _matryoshka(spec, raw, size)
+    dimensions = None if checkpoint.sparse else _dimensions(stated.get("truncate_dim"), size)
+    if dimensions is not None and matryoshka is not True:
+        # the checkpoint itself cuts, so it was made for that; whoever wants all components may ask for them
+        matryoshka = tuple(sorted({*(matryoshka or ()), dimensions, size}))
+    return msgspec.structs.replace(checkpoint, matryoshka=matryoshka, dimensions=dimensions)
 
 
 def _kind(
@@ -194,6 +199,8 @@ def _read_static(
             f"the static embedding's weights hold {', '.join(shapes) or 'nothing'}; "
             "expected a table named embedding.weight or embeddings"
         )
+    # sentence-transformers reads model2vec's plain tables as its own, unknown tokens and all; no others
+    is_st_table = modules is not None and not {"mapping", "weights"} & shapes.keys()
     vocab_size = shapes["mapping"][0] if "mapping" in shapes else table[0]
     normalize = modules.normalize if modules else bool(raw.get("normalize", False))
     return Checkpoint(
@@ -201,12 +208,12 @@ def _read_static(
         transformer=folder,
         kind="static",
         family=STATIC,
-        model_type="static" if modules else "model2vec",
+        model_type="static" if is_st_table else "model2vec",
         architecture="StaticEmbedding" if modules else "StaticModel",
         tasks=_TASKS["static"],
         hidden_size=table[1],
         vocab_size=vocab_size,
-        stated_max_seq_len=spec.max_seq_len or (None if modules else _MODEL2VEC_MAX_SEQ_LEN),
+        stated_max_seq_len=spec.max_seq_len or (None if is_st_table else _MODEL2VEC_MAX_SEQ_LEN),
         weights=weights,
         pooling=PoolingSpec(modes=("MEAN",)),
         normalize=normalize if spec.normalize is None else spec.normalize,
@@ -312,6 +319,17 @@ def _matryoshka(spec: ExportSpec, raw: dict[str, Any], size: int) -> bool | tupl
             f"embedding's {size}. Correct --matryoshka or matryoshka_dimensions in config.json."
         )
     return sizes
+
+
+def _dimensions(truncate_dim: Any, size: int) -> int | None:
+    if truncate_dim is None:
+        return None
+    if type(truncate_dim) is not int or truncate_dim < 1:
+        raise ExportError(
+            f"truncate_dim {truncate_dim!r} in config_sentence_transformers.json does not fit; expected an int from 1 to "
+            f"the embedding's {size}. Correct it, or remove it."
+        )
+    return truncate_dim if truncate_dim < size else None
 
 
 def _similarity(stated: Any) -> Similarity:

@@ -145,6 +145,8 @@ def _run(model: EdgeModel, task: Task, cases: Sequence[Case]) -> Sequence[FloatA
     params = PoolingParams(truncate_prompt_tokens=-1)
     if task in ("embed", "token_embed"):
         params.normalize = False
+        if model.manifest.dimensions is not None:
+            params.dimensions = model.manifest.embedding_size
     elif model.manifest.late_interaction is None:
         params.use_activation = False
     if task == "score":

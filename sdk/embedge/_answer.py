@@ -105,9 +105,9 @@ class Answerer:
 
         return self._token_rows(encoded, params, finish, on_done)
 
-    def unit_tokens(self, encoded: Sequence[Encoded], on_done: OnDone) -> list[FloatArray]:
-        """Token embeddings of unit length for late interaction, expansion tokens included."""
-        every = [ResolvedParams(task="token_embed", normalize=True)] * len(encoded)
+    def whole_tokens(self, encoded: Sequence[Encoded], on_done: OnDone) -> list[FloatArray]:
+        """Token embeddings as the graph gives them for late interaction, expansion tokens included."""
+        every = [ResolvedParams(task="token_embed")] * len(encoded)
         return self.token_embeddings(encoded, every, on_done)[0]
 
     def window_embeddings(

@@ -204,7 +204,7 @@ def _model_config(manifest: Manifest, override: PoolerConfig | None) -> ModelCon
     pooler_config = PoolerConfig(
         pooling_type=modes[0] if len(modes) == 1 else None,
         normalize=manifest.normalize if given.normalize is None else given.normalize,
-        dimensions=given.dimensions,
+        dimensions=manifest.dimensions if given.dimensions is None else given.dimensions,
         use_activation=given.use_activation,
         logit_bias=given.logit_bias,
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from embedge._tokenize import PromptTokenizer, too_long
 from embedge._tokens import Encoded
 from embedge._types import PairTruncation
-from embedge.errors import ParamsError
+from embedge.errors import ParamsError, PromptError
 from embedge.manifest import LateInteractionSpec, TemplateSpec
 
 
@@ -50,7 +50,7 @@ def encode_template(
     """Fill a reranker's template; when a pair is too long, the end of its body is cut, as the model cards do.
 
     Raises:
-        PromptError: a pair is too long and not to be cut.
+        PromptError: a pair is too long and not to be cut, or nothing would be left of its last text.
         ParamsError: a limit does not hold the template's fixed text.
     """
     for limit in set(limits):
@@ -59,10 +59,13 @@ def encode_template(
     suffix = tokenizer.ids_without_specials(template.suffix) if template.suffix else []
     fixed = len(prefix) + len(suffix)
     stated = template.instruction if instruction is None else instruction
-    bodies = [
-        _fill(template.body, {"instruction": stated, "query": query, "document": document})
+    fields = [
+        {"instruction": stated, "query": query, "document": document}
         for query, document in zip(queries, documents, strict=True)
     ]
+    bodies = [_fill(template.body, each) for each in fields]
+    # the end of the body is cut, so its last text is what gives way
+    lead, last = max((template.body.find(f"{{{side}}}"), side) for side in ("query", "document"))
     encoded = []
     for index, (encoding, limit) in enumerate(zip(tokenizer.encode_texts(bodies), limits, strict=True)):
         body = [
@@ -74,9 +77,23 @@ def encode_template(
                 f"the template's fixed text takes {fixed} tokens, which leaves no room; raise the limit"
             )
         if len(body) > room and limit is None:
-            raise too_long(f"pair {index}", len(body) + fixed, room + fixed, index)
+            raise too_long(f"pair {index}", f"{len(body) + fixed} tokens", room + fixed, index)
+        dropped = max(0, len(body) - room)
+        if dropped:
+            before = len(tokenizer.ids_without_specials(_fill(template.body[:lead], fields[index])))
+            if before >= room:
+                raise PromptError(
+                    f"pair {index}: what the template has before the {last} takes {before} tokens, and its fixed text "
+                    f"{fixed}; the limit is {room + fixed}, so nothing of the {last} is left. "
+                    f"Shorten the {'query' if last == 'document' else 'document'}.",
+                    index=index,
+                )
         encoded.append(
-            Encoded(token_ids=[*prefix, *body[:room], *suffix], num_truncated=max(0, len(body) - room))
+            Encoded(
+                token_ids=[*prefix, *body[:room], *suffix],
+                num_truncated=dropped,
+                num_truncated_query=dropped if last == "query" else 0,
+            )
         )
     return encoded
 

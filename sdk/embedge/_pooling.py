@@ -115,7 +115,7 @@ def step_rows(
         rows: float32 (num_tokens, size), real tokens only.
         token_ids: int64 (num_tokens,).
         step_tag_id: keep rows whose token id is this one; None keeps all.
-        returned_token_ids: keep these columns in this order; None keeps all.
+        returned_token_ids: keep these columns in this order; None keeps all, and so does an empty list, as in vLLM.
 
     Returns:
         The kept rows, and the positions they had among the tokens.
@@ -123,7 +123,7 @@ def step_rows(
     Raises:
         ShapeError: a column lies outside of rows.
     """
-    if returned_token_ids is not None:
+    if returned_token_ids:
         beyond = [column for column in returned_token_ids if column >= rows.shape[1]]
         if beyond:
             raise ShapeError(f"returned_token_ids holds {beyond[0]}; expected ids below {rows.shape[1]}")

@@ -55,21 +55,23 @@ def check_task(manifest: Manifest, task: Any, compat: Compat = "0.13") -> Task:
     if compat == "0.21" and task == "score":
         raise ParamsError('task "score" does not exist with compat="0.21"; use "classify"')
     known: Task = task
-    if known not in available_tasks(manifest):
+    tasks = named_tasks(manifest, compat)
+    # any pooling can be plugged in where the graph gives hidden states
+    if known not in tasks and not (known == "plugin" and manifest.graph.hidden is not None):
         raise TaskNotSupportedError(
-            f"bundle {manifest.name!r} cannot {task}; its tasks are {', '.join(manifest.tasks)}. "
+            f"bundle {manifest.name!r} cannot {task}; its tasks are {', '.join(tasks)}. "
             "Use one of these, or a bundle exported for that task.",
             task=task,
-            tasks=manifest.tasks,
+            tasks=tasks,
         )
     return known
 
 
-def available_tasks(manifest: Manifest) -> tuple[Task, ...]:
-    """The manifest's tasks, and plugin where the graph gives hidden states."""
-    if manifest.graph.hidden is None or "plugin" in manifest.tasks:
+def named_tasks(manifest: Manifest, compat: Compat) -> tuple[Task, ...]:
+    """The bundle's tasks as that vLLM names them: with 0.21, score is called classify."""
+    if compat == "0.13":
         return manifest.tasks
-    return (*manifest.tasks, "plugin")
+    return tuple(dict.fromkeys("classify" if task == "score" else task for task in manifest.tasks))
 
 
 def stated_task(pooling_params: Params) -> Task | None:

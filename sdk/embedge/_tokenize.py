@@ -266,7 +266,7 @@ class PromptTokenizer:
         if count <= room:
             return whole
         if limit is None:
-            raise too_long(f"prompt {index}", count, room, index)
+            raise too_long(f"prompt {index}", f"{count} tokens", room, index)
         prefix, suffix = self._special_lens(token_ids)
         keep = room - prefix - suffix
         dropped_side = side or (self.spec.truncation_side if limit == -1 else "left")
@@ -291,10 +291,11 @@ class PromptTokenizer:
         room = self._room(limit)
         dropped = (0, 0)
         if len(token_ids) > room:
-            if limit is None:
-                raise too_long(what, len(token_ids), room, index)
             counts = sides.count(0), sides.count(1)
             specials = len(token_ids) - sum(counts)
+            if limit is None:
+                alone = f", and its query alone has {counts[0]}" if counts[0] + specials >= room else ""
+                raise too_long(what, f"{len(token_ids)} tokens{alone}", room, index)
             kept = _kept(counts, room - specials, truncate)
             if min(kept) < 0 or (truncate == "document" and kept[1] == 0):
                 raise PromptError(
@@ -340,10 +341,10 @@ def _positions(sides: Sequence[int | None], kept: tuple[int, int]) -> list[int]:
     return positions
 
 
-def too_long(what: str, num_tokens: int, limit: int, index: int) -> PromptError:
+def too_long(what: str, size: str, limit: int, index: int) -> PromptError:
     """The error for a prompt or pair that is longer than the model takes."""
     return PromptError(
-        f"{what} has {num_tokens} tokens; the model's limit is {limit}. "
+        f"{what} has {size}; the model's limit is {limit}. "
         "Pass truncate_prompt_tokens=-1 to cut it to the limit, or shorten the text.",
         index=index,
     )

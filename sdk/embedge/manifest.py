@@ -278,6 +278,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
         prompts: stored prompts by name.
         default_prompt_name: prompt applied when a call names none.
         matryoshka: True for every size, a tuple for these sizes only, False for none.
+        dimensions: default of PoolingParams.dimensions, sentence-transformers' truncate_dim; None keeps all.
         similarity: what the checkpoint compares embeddings with.
         plugin: name of the registered pooling that task "plugin" needs.
         variants: graphs by name ("fp32", "fp16", "int8" …).
@@ -313,6 +314,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     prompts: dict[str, str] = msgspec.field(default_factory=dict)
     default_prompt_name: str | None = None
     matryoshka: bool | tuple[PositiveInt, ...] = False
+    dimensions: PositiveInt | None = None
     similarity: Similarity = "cosine"
     plugin: str | None = None
 

@@ -20,6 +20,7 @@ from embedge._request import (
     check_side,
     check_task,
     limits_of,
+    named_tasks,
     refuse_pairs,
     resolve_all,
     stated_task,
@@ -156,7 +157,7 @@ class EdgeModel:
         self.info: ModelInfo = engine.info
         self.manifest: Manifest = engine.manifest
         self._default_task = (
-            self.manifest.tasks[0] if task is None else check_task(self.manifest, task, compat)
+            named_tasks(self.manifest, compat)[0] if task is None else check_task(self.manifest, task, compat)
         )
         self._engine: Engine | None = engine
         self._model_config = engine.model_config
@@ -604,7 +605,9 @@ class EdgeModel:
             if call.task == "embed":
                 return answerer.embeddings(call.encoded, call.params, progress.update)
             logits = answerer.logits(call.encoded, progress.update)
-            return answerer.probabilities(logits, call.params, for_score=call.task == "score")
+            # with compat="0.21", classify is also the name of a reranker's score
+            scores = call.task == "score" or (self._compat == "0.21" and "score" in self.manifest.tasks)
+            return answerer.probabilities(logits, call.params, for_score=scores)
 
     def _embed_windows(
         self,
@@ -702,12 +705,12 @@ class EdgeModel:
         """The task whose parameters a score takes: the bundle's own way to compare two texts."""
         tasks = self.manifest.tasks
         if "score" in tasks:
-            return "classify" if self._compat == "0.21" and "classify" in tasks else "score"
+            return "classify" if self._compat == "0.21" else "score"
         if "embed" in tasks:
             return "embed"
         if self.manifest.late_interaction is not None:
             return "token_embed"
-        return check_task(self.manifest, "score")
+        return check_task(self.manifest, "classify" if self._compat == "0.21" else "score", self._compat)
 
     def _count(self, num_prompts: int) -> int:
         with self._lock:
@@ -722,7 +725,7 @@ class EdgeModel:
 
     def _labels(self, params: ResolvedParams | None = None) -> tuple[str, ...]:
         labels = self.manifest.head.labels if self.manifest.head else ()
-        if params is not None and params.returned_token_ids is not None:
+        if params is not None and params.returned_token_ids:
             return tuple(labels[i] if i < len(labels) else str(i) for i in params.returned_token_ids)
         return labels
 

@@ -161,14 +161,13 @@ class PoolingParams(msgspec.Struct, omit_defaults=True):
             ParamsError: a ValueError with vLLM's messages.
         """
         self._check()
-        if self.task is None:
-            self.task = task
-        elif self.task != task:
+        if self.task is not None and self.task != task:
             raise ParamsError(f"You cannot overwrite {self.task=!r} with {task=!r}!")
+        if task not in TASKS:
+            raise ParamsError(f"Unknown pooling task: {task}")
+        self.task = task
         if task == "plugin":
             return
-        if task not in _VALID_PARAMETERS:
-            raise ParamsError(f"Unknown pooling task: {task}")
         self._merge_defaults(task, getattr(model_config, "pooler_config", None))
         if task in ("embed", "token_embed"):
             if self.normalize is None:

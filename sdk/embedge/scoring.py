@@ -5,8 +5,9 @@ Source: vLLM v0.13 `LLM.score`; PyLate and ColBERT for MaxSim.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -15,7 +16,7 @@ from embedge._heads import cut_and_normalize
 from embedge._pairs import encode_late, encode_pairs, encode_template
 from embedge._prompts import parse_prompts
 from embedge._types import FloatArray, PairTruncation
-from embedge.errors import ParamsError, PromptError
+from embedge.errors import NumericalError, ParamsError, PromptError
 
 if TYPE_CHECKING:
     from embedge._engine import Engine
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from embedge.params import ResolvedParams
 
 OnDone = Callable[[int], None]
+ItemT = TypeVar("ItemT")
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -93,10 +95,16 @@ def score_pairs(
     if truncate not in ("longest_first", "document"):
         raise ParamsError(f"truncate={truncate!r} is not known; expected 'longest_first' or 'document'")
     if manifest.late_interaction is not None:
-        return _late_scores(engine, queries, documents, on_done)
+        if any(limit not in (None, -1) for limit in limits):
+            raise ParamsError(
+                f"bundle {manifest.name!r} cuts queries to {manifest.late_interaction.query_len} tokens and documents "
+                f"to {manifest.late_interaction.document_len}, as its checkpoint states; "
+                "leave truncate_prompt_tokens out"
+            )
+        return _late_scores(engine, queries, documents, params, on_done)
     if manifest.embedding_size is not None:
         return _cosine_scores(engine, queries, documents, params, limits, stored_prompts, on_done)
-    each_query = queries * len(documents) if len(queries) == 1 else queries
+    each_query = _repeated(queries, documents)
     encoded = (
         encode_pairs(engine.tokenizer, each_query, documents, limits, truncate)
         if manifest.template is None
@@ -140,45 +148,87 @@ def _cosine_scores(
     stored_prompts: tuple[str, str],
     on_done: OnDone,
 ) -> Scores:
-    first = engine.tokenizer.encode(queries, limits[: len(queries)], stored_prompt=stored_prompts[0])
-    second = engine.tokenizer.encode(documents, limits, stored_prompt=stored_prompts[1])
-    # cosine needs unit vectors of one size, whatever normalize says
-    unit = [msgspec.structs.replace(p, normalize=True) for p in params]
-    query_rows = engine.answerer.embeddings(first, unit[: len(first)], lambda _: None)
-    document_rows = engine.answerer.embeddings(second, unit, on_done)
-    repeated = [0] * len(second) if len(first) == 1 else list(range(len(second)))
+    if len(set(limits)) > 1:
+        # each pair cuts its query by its own limit
+        queries = _repeated(queries, documents)
+    with _naming("query"):
+        first = engine.tokenizer.encode(queries, limits[: len(queries)], stored_prompt=stored_prompts[0])
+    with _naming("document"):
+        second = engine.tokenizer.encode(documents, limits, stored_prompt=stored_prompts[1])
+    # whole rows first: the documents of one query may ask for different sizes, and cosine takes unit vectors
+    whole = [msgspec.structs.replace(p, dimensions=None, normalize=False) for p in params]
+    with _naming("query"):
+        query_rows = engine.answerer.embeddings(first, whole[: len(first)], lambda _: None)
+    with _naming("document"):
+        document_rows = engine.answerer.embeddings(second, whole, on_done)
+    partners = _repeated(list(range(len(first))), documents)
     cosines = np.array(
-        [_cosine(query_rows[i], document_rows[k], unit[k].dimensions) for k, i in enumerate(repeated)],
+        [
+            _dot(
+                *(
+                    cut_and_normalize(row, p.dimensions, normalize=True)
+                    for row in (query_rows[i], document_row)
+                )
+            )
+            for i, document_row, p in zip(partners, document_rows, params, strict=True)
+        ],
         dtype=np.float64,
     )
     return Scores(
         scores=cosines.astype(np.float32)[:, None],
         order_by=cosines,
-        pairs=[(first[i], second[k]) for k, i in enumerate(repeated)],
+        pairs=[(first[i], second[k]) for k, i in enumerate(partners)],
     )
 
 
-def _cosine(query: FloatArray, document: FloatArray, dimensions: int | None) -> float:
-    if len(query) != len(document):
-        query = cut_and_normalize(query, dimensions, normalize=True)
+def _dot(query: FloatArray, document: FloatArray) -> float:
     return float(np.dot(query.astype(np.float64), document.astype(np.float64)))
 
 
-def _late_scores(engine: Engine, queries: list[str], documents: list[str], on_done: OnDone) -> Scores:
+def _late_scores(
+    engine: Engine,
+    queries: list[str],
+    documents: list[str],
+    params: Sequence[ResolvedParams],
+    on_done: OnDone,
+) -> Scores:
     spec = engine.manifest.late_interaction
     assert spec is not None
     first = encode_late(engine.tokenizer, spec, queries, is_query=True)
     second = encode_late(engine.tokenizer, spec, documents, is_query=False)
-    query_rows = engine.answerer.unit_tokens(first, lambda _: None)
-    document_rows = engine.answerer.unit_tokens(second, on_done)
+    with _naming("query"):
+        query_rows = engine.answerer.whole_tokens(first, lambda _: None)
+    with _naming("document"):
+        document_rows = engine.answerer.whole_tokens(second, on_done)
     skipped = np.asarray(spec.skip_token_ids)
+    partners = _repeated(list(range(len(first))), documents)
     sims = []
-    for k, rows in enumerate(document_rows):
-        kept = rows[~np.isin(second[k].token_ids, skipped)]
-        sims.append(max_sim(query_rows[0 if len(first) == 1 else k], kept))
+    for k, (i, p) in enumerate(zip(partners, params, strict=True)):
+        kept = document_rows[k][~np.isin(second[k].token_ids, skipped)]
+        unit = [cut_and_normalize(rows, p.dimensions, normalize=True) for rows in (query_rows[i], kept)]
+        sims.append(max_sim(*unit))
     values = np.asarray(sims, dtype=np.float64)
-    pairs = [(first[0 if len(first) == 1 else k], e) for k, e in enumerate(second)]
-    return Scores(scores=values.astype(np.float32)[:, None], order_by=values, pairs=pairs)
+    return Scores(
+        scores=values.astype(np.float32)[:, None],
+        order_by=values,
+        pairs=[(first[i], second[k]) for k, i in enumerate(partners)],
+    )
+
+
+def _repeated(side: list[ItemT], documents: Sequence[str]) -> list[ItemT]:
+    """One item per document."""
+    return side * len(documents) if len(side) == 1 else side
+
+
+@contextmanager
+def _naming(side: str) -> Iterator[None]:
+    """Say in an error which side of a pair the prompt is that it names by its index."""
+    try:
+        yield
+    except (PromptError, NumericalError) as error:
+        if error.index is None:
+            raise
+        raise type(error)(f"{side} {error.index}: {error}", index=error.index) from error
 
 
 def _texts(data: Any, name: str) -> list[str]:

@@ -79,6 +79,8 @@ def _answer(model: EdgeModel, probe: Probe) -> FloatArray:
     params = PoolingParams(truncate_prompt_tokens=-1)
     if probe.task in ("embed", "token_embed"):
         params.normalize = False
+        if model.manifest.dimensions is not None:
+            params.dimensions = model.manifest.embedding_size
     elif model.manifest.late_interaction is None:
         params.use_activation = False
     if probe.task == "score" and probe.document is not None:

@@ -9,27 +9,22 @@ import msgspec
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from tests.export import tiny, tiny_kinds
 
 import embedge
-from embedge_export.pipeline import export
-from embedge_export.spec import ExportSpec
+
+LIMIT = 128  # tokens that the embedding checkpoint takes
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("models")
-
-    def make(name: str, save, **spec) -> str:
-        save(folder / name)
-        return str(export(ExportSpec(model=str(folder / name), output=folder / f"{name}-bundle", **spec)))
-
-    return {
-        "embedding": make("embedding", tiny.make_bert, matryoshka=(8, 16, 32)),
-        "binary": make("binary", lambda f: tiny_kinds.bert_classifier(f, "negative", "positive")),
-        "topics": make("topics", lambda f: tiny_kinds.bert_classifier(f, "a", "b", "c", "d")),
-        "reranker": make("reranker", lambda f: tiny_kinds.bert_classifier(f, "LABEL_0")),
+def models(exported) -> dict[str, str]:
+    """Bundles, where the documentation has names on a hub."""
+    names = {
+        "embedding": "matryoshka-list",
+        "binary": "classifier-binary",
+        "emotions": "classifier-single-label",
+        "reranker": "cross-encoder-bert-1",
     }
+    return {name: str(exported(checkpoint)[1]) for name, checkpoint in names.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +58,7 @@ def test_matryoshka(models) -> None:
     assert_allclose(np.linalg.norm(outputs[0].outputs.embedding), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "num_classes"), [("binary", 2), ("topics", 4)])
+@pytest.mark.parametrize(("name", "num_classes"), [("binary", 2), ("emotions", 3)])
 def test_classification(models, name, num_classes) -> None:
     from vllm import LLM, PoolingParams
 
@@ -108,13 +103,19 @@ def test_truncation_strategies(models) -> None:
     from vllm import LLM, PoolingParams
 
     llm = LLM(model=models["embedding"], runner="pooling")
-    long = "city light " * 40
-    with pytest.raises(ValueError, match="82 tokens; the model's limit is 48"):
+    short, long = "city light " * 20, "city light " * 400
+    (whole,) = llm.encode([short], pooling_params=PoolingParams(truncate_prompt_tokens=None))
+    assert whole.num_truncated_tokens == 0
+    with pytest.raises(ValueError, match=rf"tokens; the model's limit is {LIMIT}"):
         llm.encode([long], pooling_params=PoolingParams(truncate_prompt_tokens=None))
     to_limit = llm.encode([long], pooling_params=PoolingParams(truncate_prompt_tokens=-1))
-    assert len(to_limit[0].prompt_token_ids) == 48
-    to_ten = llm.encode([long], pooling_params=PoolingParams(truncate_prompt_tokens=10))
-    assert len(to_ten[0].prompt_token_ids) == 10
+    assert len(to_limit[0].prompt_token_ids) == LIMIT
+    (to_ten,) = llm.encode([short], pooling_params=PoolingParams(truncate_prompt_tokens=10))
+    first, *content = whole.prompt_token_ids
+    assert to_ten.prompt_token_ids == [first, *content[-9:]]
+    for out_of_range in (0, LIMIT + 1):
+        with pytest.raises(ValueError, match=f"truncate_prompt_tokens={out_of_range} .* to {LIMIT}"):
+            llm.encode([short], pooling_params=PoolingParams(truncate_prompt_tokens=out_of_range))
 
 
 def test_plugin_with_extra_kwargs(models) -> None:

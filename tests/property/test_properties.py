@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import msgspec
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from embedge._pooling import POOLERS, pool
 from embedge._tokenize import PromptTokenizer
 from embedge._tokens import Encoded, EncodedRows
 from embedge.manifest import Manifest, dump_manifest, fingerprint, load_manifest
+from embedge.testing import tiny_bundle
 
 settings.register_profile("embedge", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("embedge")
@@ -28,6 +31,40 @@ TEXTS = st.lists(st.text(max_size=60), min_size=1, max_size=8)
 def model(tiny_embedder):
     with EdgeModel(tiny_embedder, truncate_prompt_tokens=-1) as loaded:
         yield loaded
+
+
+@pytest.fixture(scope="module")
+def matryoshka(tmp_path_factory):
+    folder = tiny_bundle(tmp_path_factory.mktemp("matryoshka"), changes={"matryoshka": True})
+    with EdgeModel(folder, device="cpu", threads=1, truncate_prompt_tokens=-1) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def tiny_reranker(tmp_path_factory):
+    """Its logits are lifted by 40, so that every score rounds to 1."""
+    folder = tiny_bundle(tmp_path_factory.mktemp("reranker"), "cross_encoder")
+    lifted = PoolerConfig(logit_bias=-40.0)
+    with EdgeModel(
+        folder, device="cpu", threads=1, truncate_prompt_tokens=-1, pooler_config=lifted
+    ) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def token_models(tmp_path_factory):
+    with ExitStack() as stack:
+        yield {
+            side: stack.enter_context(
+                EdgeModel(
+                    tiny_bundle(tmp_path_factory.mktemp(side), padding_side=side),
+                    device="cpu",
+                    threads=1,
+                    truncate_prompt_tokens=-1,
+                )
+            )
+            for side in ("left", "right")
+        }
 
 
 @given(LENGTHS, st.integers(1, 2000))
@@ -139,6 +176,51 @@ def test_a_row_of_a_batch_is_the_row_alone_in_any_order(model, texts) -> None:
     backwards = model.embed(texts[::-1]).numpy()[::-1]
     assert_allclose(together, backwards, atol=1e-6)
     assert_allclose(together, np.concatenate([model.embed(t).numpy() for t in texts]), atol=1e-6)
+
+
+@given(
+    st.lists(st.text("abc .,river cold", min_size=1, max_size=40).filter(str.strip), min_size=1, max_size=9)
+)
+def test_rerank_orders_by_logit_even_where_every_score_is_one(tiny_reranker, documents) -> None:
+    raw = PoolingParams(use_activation=False)
+    logits = tiny_reranker.score("the river", documents, pooling_params=raw).numpy()[:, 0]
+    ranked = tiny_reranker.rerank("the river", documents)
+    assert {result.score for result in ranked} == {1.0}
+    assert [result.index for result in ranked] == list(np.argsort(-logits, kind="stable"))
+
+
+@given(st.floats(20, 30))
+def test_scores_of_large_logits_do_not_tie(logit) -> None:
+    assert sigmoid(logit) < sigmoid(logit + 1) < 1.0
+
+
+@given(TEXTS, st.data())
+def test_parameters_of_a_prompt_never_touch_another_and_stay_as_they_are(matryoshka, texts, data) -> None:
+    some = st.builds(
+        PoolingParams,
+        dimensions=st.none() | st.integers(1, matryoshka.info.embedding_size),
+        normalize=st.none() | st.booleans(),
+        truncate_prompt_tokens=st.sampled_from([-1, 2, 5]),
+    )
+    params = data.draw(st.lists(some, min_size=len(texts), max_size=len(texts)))
+    before = msgspec.json.encode(params)
+    outputs = matryoshka.embed(texts, pooling_params=params)
+    assert msgspec.json.encode(params) == before
+    for text, p, output in zip(texts, params, outputs, strict=True):
+        (alone,) = matryoshka.embed(text, pooling_params=p)
+        assert_allclose(output.outputs.data, alone.outputs.data, atol=1e-6)
+        assert output.prompt_token_ids == alone.prompt_token_ids
+
+
+@given(st.lists(st.text("abc .,river cold", max_size=60), min_size=1, max_size=6), st.permutations(range(6)))
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_of_tokens_do_not_depend_on_the_batch(token_models, side, texts, order) -> None:
+    model = token_models[side]
+    order = [i for i in order if i < len(texts)]
+    together = model.encode([texts[i] for i in order], pooling_task="token_embed").numpy()
+    for i, rows in zip(order, together, strict=True):
+        (alone,) = model.encode(texts[i], pooling_task="token_embed").numpy()
+        assert_allclose(rows, alone, atol=1e-6)
 
 
 @given(st.text(max_size=200), st.integers(2, 48), st.sampled_from(["left", "right", None]))

@@ -98,8 +98,12 @@ def test_task_cannot_be_overwritten() -> None:
 
 
 def test_unknown_task() -> None:
+    params = PoolingParams()
     with pytest.raises(ParamsError, match=r"^Unknown pooling task: generate$"):
-        PoolingParams().verify("generate")
+        params.verify("generate")
+    assert params == PoolingParams()
+    with pytest.raises(ParamsError, match="You cannot overwrite"):
+        PoolingParams(task="embed").verify("generate")
 
 
 def test_plugin_checks_nothing() -> None:
@@ -143,6 +147,44 @@ def test_step_defaults_come_from_the_pooler_and_the_request_wins() -> None:
     params = PoolingParams(step_tag_id=9)
     params.verify("token_classify", config)
     assert (params.step_tag_id, params.returned_token_ids) == (9, [1, 2])
+
+
+def test_every_default_of_a_pooler_is_taken_by_the_tasks_that_it_is_valid_for() -> None:
+    pooler = PoolerConfig(pooling_type="CLS", normalize=False, dimensions=64, use_activation=False)
+    config = ModelConfig(pooler_config=pooler, is_matryoshka=True, embedding_size=384)
+    for task in ("embed", "token_embed"):
+        params = PoolingParams()
+        params.verify(task, config)
+        assert params == PoolingParams(task=task, normalize=False, dimensions=64)
+    for task in ("classify", "score", "token_classify"):
+        params = PoolingParams()
+        params.verify(task, config)
+        assert params == PoolingParams(task=task, use_activation=False)
+
+
+def test_a_model_config_may_lack_attributes() -> None:
+    params = PoolingParams()
+    params.verify("embed", SimpleNamespace())
+    assert params.normalize is True
+    with pytest.raises(ParamsError, match='Model "None" does not support matryoshka'):
+        PoolingParams(dimensions=8).verify("embed", SimpleNamespace())
+    free = SimpleNamespace(is_matryoshka=True, pooler_config=None)
+    PoolingParams(dimensions=10**6).verify("token_embed", free)
+
+
+def test_what_is_wrong_is_refused_in_the_order_of_the_steps() -> None:
+    config = ModelConfig(pooler_config=PoolerConfig(pooling_type="CLS"))
+    wrong = {"task": "classify", "step_tag_id": 1, "dimensions": 8, "use_activation": True}
+    for field, message in (
+        ("task", "You cannot overwrite"),
+        ("step_tag_id", r"does not support \['step_tag_id'\]"),
+        ("dimensions", "does not support matryoshka"),
+        ("use_activation", r"does not support \['use_activation'\]"),
+    ):
+        with pytest.raises(ParamsError, match=message):
+            PoolingParams(**wrong).verify("embed", config)
+        del wrong[field]
+    PoolingParams(**wrong).verify("embed", config)
 
 
 def test_pooler_config_gives_defaults_and_the_request_wins() -> None:

@@ -85,6 +85,7 @@ def test_step_rows() -> None:
     assert positions.tolist() == [1, 3]
     everything, _ = step_rows(rows, ids, step_tag_id=None, returned_token_ids=None)
     assert_allclose(everything, rows)
+    assert_allclose(step_rows(rows, ids, step_tag_id=None, returned_token_ids=[])[0], rows)
     assert step_rows(rows, ids, step_tag_id=1, returned_token_ids=None)[0].shape == (0, 3)
     with pytest.raises(ShapeError, match="holds 3"):
         step_rows(rows, ids, step_tag_id=None, returned_token_ids=[3])
