@@ -184,5 +184,7 @@ def test_only_the_document_is_cut_when_asked(tokenizer) -> None:
     with pytest.raises(PromptError, match="pair 0: its query alone has 9 tokens") as caught:
         encode_pairs(tokenizer, [words(9)], ["food"], [-1], "document")
     assert caught.value.index == 0
-    with pytest.raises(PromptError, match="pair 1 has 12 tokens; the model's limit is 10"):
+    with pytest.raises(
+        PromptError, match="pair 1 has 12 tokens, and its query alone has 8; the model's limit is 10"
+    ):
         encode_pairs(tokenizer, ["a", words(8)], ["b", "food"], [None, None])
