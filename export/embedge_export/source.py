@@ -326,8 +326,8 @@ def _dimensions(truncate_dim: Any, size: int) -> int | None:
         return None
     if type(truncate_dim) is not int or truncate_dim < 1:
         raise ExportError(
-            f"truncate_dim {truncate_dim!r} in config_sentence_transformers.json does not fit; expected an int from 1 to "
-            f"the embedding's {size}. Correct it, or remove it."
+            f"truncate_dim {truncate_dim!r} in config_sentence_transformers.json does not fit; "
+            f"expected an int from 1 to the embedding's {size}. Correct it, or remove it."
         )
     return truncate_dim if truncate_dim < size else None
 

@@ -118,18 +118,9 @@ class PromptTokenizer:
         for index, prompt in enumerate(prompts, first):
             if isinstance(prompt, list):
                 self._check_token_ids(prompt, index)
-        texts = [
-            prompt if isinstance(prompt, tuple) else stored_prompt + prompt
-            for prompt in prompts
-            if not isinstance(prompt, list)
-        ]
-        try:
-            encodings = iter(self.encode_texts(texts, with_offsets=with_offsets))
-        except PromptError:
-            for index, prompt in enumerate(prompts, first):
-                if not isinstance(prompt, list):
-                    check_text(prompt if isinstance(prompt, str) else "".join(prompt), index)
-            raise
+        given = [(index, p) for index, p in enumerate(prompts, first) if not isinstance(p, list)]
+        texts = [prompt if isinstance(prompt, tuple) else stored_prompt + prompt for _, prompt in given]
+        encodings = iter(self.encode_texts(texts, given, with_offsets=with_offsets))
         encoded: list[Encoded] = []
         for index, prompt in enumerate(prompts, first):
             if isinstance(prompt, list):
@@ -152,9 +143,18 @@ class PromptTokenizer:
         return encoded
 
     def encode_texts(
-        self, texts: Sequence[str | tuple[str, str]], *, with_offsets: bool = False
+        self,
+        texts: Sequence[str | tuple[str, str]],
+        given: Sequence[tuple[int, str | tuple[str, str]]] | None = None,
+        *,
+        with_offsets: bool = False,
     ) -> list[Encoding]:
         """Texts or pairs as the tokenizer gives them: with special tokens, never cut.
+
+        Args:
+            texts: what is tokenised.
+            given: index and text of each as the caller knows them, for errors; None where they are the same.
+            with_offsets: count characters, which costs time.
 
         Raises:
             PromptError: a text is not valid Unicode.
@@ -163,10 +163,10 @@ class PromptTokenizer:
         try:
             return cast("list[Encoding]", encode(texts))
         except TypeError:
-            for index, text in enumerate(texts):
+            for index, text in given or enumerate(texts):
                 for side in [text] if isinstance(text, str) else text:
                     check_text(side, index)
-            raise
+            raise  # pragma: no cover (tokenizers takes every other text)
 
     def ids_without_specials(self, text: str) -> list[int]:
         """Token ids of a fixed text, e.g. a template's prefix."""

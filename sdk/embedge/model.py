@@ -277,9 +277,7 @@ class EdgeModel:
                     some, pooling_params, task, prompt_name, prompt, truncate_prompt_tokens, truncation_side
                 )
             except PromptError as error:
-                if error.index is None:
-                    raise
-                index = first + error.index
+                index = first + (error.index or 0)
                 raise PromptError(
                     f"prompt {index} of the stream: in its window, {error}", index=index
                 ) from error

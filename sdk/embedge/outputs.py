@@ -5,6 +5,7 @@ Source: vLLM v0.13 `vllm/outputs.py` for class and attribute names.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast, overload
 
@@ -223,9 +224,9 @@ class RequestOutputs(Sequence[RequestT]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self)}>"
 
+    @abstractmethod
     def numpy(self) -> FloatArray | list[FloatArray]:
         """The rows as float32: one array for one row per prompt, a list of arrays for token tasks."""
-        raise NotImplementedError
 
 
 class ArrayOutputs(RequestOutputs[RequestT]):

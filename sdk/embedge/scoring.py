@@ -226,9 +226,8 @@ def _naming(side: str) -> Iterator[None]:
     try:
         yield
     except (PromptError, NumericalError) as error:
-        if error.index is None:
-            raise
-        raise type(error)(f"{side} {error.index}: {error}", index=error.index) from error
+        index = error.index or 0
+        raise type(error)(f"{side} {index}: {error}", index=index) from error
 
 
 def _texts(data: Any, name: str) -> list[str]:

@@ -10,7 +10,7 @@ from tests.checkpoints.reference import answers
 from tests.checkpoints.saving import edit_json
 from tests.parity.conftest import PAIRS, TEXTS, load
 
-from embedge import ParamsError, PoolerConfig, PoolingParams
+from embedge import ExportError, ParamsError, PoolerConfig, PoolingParams
 from embedge.verify import verify
 from embedge_export.pipeline import export
 from embedge_export.spec import ExportSpec
@@ -133,6 +133,17 @@ def test_truncate_dim_is_the_default_of_dimensions(tmp_path) -> None:
             model.embed("a", pooling_params=PoolingParams(dimensions=8))
     (report,) = verify(bundle, device="cpu")
     assert report.passed
+
+
+@pytest.mark.parametrize("wrong", [0, "8", True])
+def test_a_truncate_dim_that_is_no_size_is_refused(tmp_path, wrong) -> None:
+    checkpoint = make("pool-mean-old", tmp_path / "checkpoint")
+    edit_json(checkpoint / "config_sentence_transformers.json", truncate_dim=wrong)
+    with pytest.raises(
+        ExportError, match="truncate_dim .* does not fit; expected an int from 1 to the embedding's 32"
+    ):
+        export(ExportSpec(model=str(checkpoint), output=tmp_path / "bundle"))
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_long_text_is_the_weighted_mean_of_its_windows(exported) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from embedge import EdgeModel, PluginError, PoolingParams, register_pooling
+from embedge import EdgeModel, PluginError, PoolingParams, TaskNotSupportedError, register_pooling
 from embedge.plugins import find_pooling
 
 PACKAGE = Path(__file__).parents[1] / "plugin_package"
@@ -85,6 +85,37 @@ def test_registration(tiny_embedder) -> None:
         model.encode("food", PoolingParams(task="plugin"))
 
 
+def test_a_bundle_names_its_plugin_and_a_missing_one_is_named(load) -> None:
+    with pytest.raises(PluginError, match=r"'test-absent' is not registered .*install the package"):
+        load(bundle={"changes": {"plugin": "test-absent"}})
+
+    @register_pooling("test-named")
+    def first(prompts):
+        return [p.hidden_states[0] for p in prompts]
+
+    @register_pooling("test-chosen")
+    def last(prompts):
+        return [p.hidden_states[-1] for p in prompts]
+
+    named = load(bundle={"changes": {"plugin": "test-named", "tasks": ("plugin",)}})
+    (rows,) = load().encode("the river", PoolingParams(normalize=False), pooling_task="token_embed").numpy()
+    assert_allclose(named.encode("the river").numpy()[0], rows[0], atol=1e-6)
+    with pytest.raises(TaskNotSupportedError, match="cannot embed; its tasks are plugin"):
+        named.embed("good")
+    chosen = load(bundle={"changes": {"plugin": "test-named"}}, pooling_plugin="test-chosen")
+    assert_allclose(chosen.encode("the river", pooling_task="plugin").numpy()[0], rows[-1], atol=1e-6)
+    assert list(chosen.encode([], pooling_task="plugin")) == []
+
+
+def test_parameters_of_a_plugin_are_not_checked(load) -> None:
+    @register_pooling("test-unchecked")
+    def kwargs(prompts):
+        return [np.array([len(p.extra_kwargs)]) for p in prompts]
+
+    params = PoolingParams(task="plugin", dimensions=-5, use_activation=True, step_tag_id=1)
+    assert load(pooling_plugin="test-unchecked").encode("good", params).numpy()[0].tolist() == [0.0]
+
+
 def test_a_separate_package_offers_a_pooling(tiny_embedder, tmp_path) -> None:
     command = [
         sys.executable,
@@ -107,11 +138,17 @@ def test_a_separate_package_offers_a_pooling(tiny_embedder, tmp_path) -> None:
 
 def test_a_package_that_cannot_be_imported(monkeypatch) -> None:
     class Entry:
-        name, value = "test-broken", "nowhere:nothing"
+        value = "nowhere:nothing"
+
+        def __init__(self, name):
+            self.name = name
 
         def load(self):
             raise ModuleNotFoundError("No module named 'nowhere'")
 
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Entry()])
+    offered = [Entry("test-other"), Entry("test-broken")]
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: offered)
+    with pytest.raises(PluginError, match=r"there: .*test-other"):
+        find_pooling("test-third")
     with pytest.raises(PluginError, match="of package 'nowhere:nothing' cannot be loaded"):
         find_pooling("test-broken")

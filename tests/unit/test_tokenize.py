@@ -74,6 +74,19 @@ def test_lone_surrogate_is_named(tokenizer) -> None:
     with pytest.raises(PromptError, match="prompt 1 is no valid text") as caught:
         tokenizer.encode(["a", "\ud800"], [None, None])
     assert caught.value.index == 1
+    with pytest.raises(PromptError, match="prompt 2 is no valid text: .* at character 3"):
+        tokenizer.encode(["a", [5], "abc\ud800"], [None] * 3, stored_prompt="how do ")
+    with pytest.raises(PromptError, match="prompt 1 is no valid text: .* at character 0"):
+        tokenizer.encode(["a", ("b", "\ud800")], [None] * 2)
+
+
+def test_a_text_without_tokens_is_refused_where_no_special_ones_are_added(load) -> None:
+    model = load(bundle={"special_tokens": False})
+    with pytest.raises(
+        PromptError, match="prompt 1 is empty: this tokenizer adds no special tokens"
+    ) as caught:
+        model.embed(["good", " ", "bad"])
+    assert caught.value.index == 1
 
 
 @pytest.mark.parametrize("ids", [[5, -1], [5, 10**6]])
