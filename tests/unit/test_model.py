@@ -497,6 +497,8 @@ def test_stream_names_prompts_by_their_place_in_the_stream(model) -> None:
     assert caught.value.index == 7
     with pytest.raises(PromptError, match="prompt 4 is int 3"):
         list(model.stream(iter(["a", "b", "c", "d", 3]), window=2))
+    assert list(model.stream([])) == []
+    assert [o.prompt_token_ids for o in model.stream("food")] == [model.embed("food")[0].prompt_token_ids]
     with pytest.raises(ParamsError, match="window=0"):
         model.stream([], window=0)
     with pytest.raises(ParamsError, match="one PoolingParams"):

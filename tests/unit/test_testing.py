@@ -103,3 +103,22 @@ def test_nan_shapes_and_zeros_are_no_match() -> None:
         assert_embeddings_close([[0.0, 0.0]], [[1.0, 1.0]])
     with pytest.raises(AssertionError, match=r"shape \(1, 2\), expected \(1, 3\)"):
         assert_embeddings_close([[1, 2]], [[1, 2, 3]])
+
+
+@pytest.mark.parametrize(
+    ("pooling", "with_dense"),
+    [(("MEAN",), True), (("CLS", "MAX"), False), (("CLS", "MAX"), True), (("ALL",), True)],
+)
+def test_shapes_of_embedders(tiny, pooling, with_dense) -> None:
+    folder = tiny(pooling=pooling, with_dense=with_dense)
+    (report,) = verify(folder)
+    rows = pooling != ("ALL",)
+    assert (report.num_probes, report.passed) == (int(rows), rows)
+    with EdgeModel(folder, device="cpu", threads=1) as model:
+        size = model.info.embedding_size
+        assert size == (tiny_model.DENSE_SIZE if with_dense else tiny_model.HIDDEN_SIZE * len(pooling))
+        if rows:
+            assert model.embed(TEXTS).numpy().shape == (len(TEXTS), size)
+        if len(pooling) == 1:
+            assert model.encode(TEXTS, pooling_task="token_embed").numpy()[0].shape[1] == size
+        assert model.info.tasks == (("embed", "token_embed") if rows else ("token_embed",))
