@@ -1,20 +1,32 @@
-"""How many processors this process may use: affinity and cgroup limits, not what the machine has."""
+"""The processors that this process may use, by affinity and cgroup limits, and what they can."""
 
 from __future__ import annotations
 
 import math
 import os
+import platform
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_CPUINFO = Path("/proc/cpuinfo")
+_FEATURES = (
+    "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
+    "asimd", "asimddp", "i8mm", "bf16", "sve",
+)  # fmt: skip
+"""What the kernels of onnxruntime tell apart, as Linux spells it; the last five are ARM's."""
 
 
 def available_threads() -> int:
     """Processors that this process may run on, at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cgroup_quota(_CGROUP)
+    quota = processor_quota()
     # a quota of 1.5 processors keeps two threads busy three quarters of the time
     return max(1, allowed if quota is None else min(allowed, math.ceil(quota)))
+
+
+def processor_quota() -> float | None:
+    """Processors that this process's control group grants, or None where it sets no limit."""
+    return cgroup_quota(_CGROUP)
 
 
 def cgroup_quota(root: Path) -> float | None:
@@ -34,3 +46,29 @@ def cgroup_quota(root: Path) -> float | None:
     if quota in ("max", "-1"):
         return None
     return int(quota) / int(period)
+
+
+def cpu_features(cpuinfo: Path = _CPUINFO) -> tuple[str, ...]:
+    """Instruction sets that matter to the speed of a graph; empty where the system does not list them.
+
+    Args:
+        cpuinfo: Linux's description of the processors.
+    """
+    flags = set(_first_value(cpuinfo, ("flags", "Features")).split())
+    return tuple(name for name in _FEATURES if name in flags)
+
+
+def cpu_name(cpuinfo: Path = _CPUINFO) -> str:
+    """The processor's name, as far as the system tells it."""
+    return _first_value(cpuinfo, ("model name", "Model")) or platform.processor() or platform.machine()
+
+
+def _first_value(cpuinfo: Path, names: tuple[str, ...]) -> str:
+    try:
+        for line in cpuinfo.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in names:
+                return value.strip()
+    except OSError:
+        pass
+    return ""

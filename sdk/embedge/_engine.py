@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
 
+import msgspec
+
 from embedge._accelerator import DeviceSessions
 from embedge._ahead import FROM_PROMPTS, ArrivingRows
 from embedge._answer import Answerer, pooling_modes
@@ -17,6 +19,7 @@ from embedge._memory import Attention
 from embedge._session import Session
 from embedge._tokenize import PromptTokenizer
 from embedge._tokens import Encoded, EncodedRows
+from embedge._tuning import Tuning, default_tuning, find_tuning
 from embedge._types import ParsedPrompt, PathLike, Profile, Side
 from embedge._workers import start
 from embedge.bundle import check_files, choose_variant, open_bundle
@@ -26,8 +29,9 @@ from embedge.outputs import ModelInfo
 from embedge.params import ModelConfig, PoolerConfig
 from embedge.plugins import find_pooling
 
-_BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
+_BATCH_TOKENS = {"cuda": 16384}
 """Padded tokens per run: small enough for a core's caches, large enough to fill a GPU (benchmarks/results)."""
+_MANY_BATCHES = 1000
 _UNTESTED_BATCH_TOKENS = 4096
 """For accelerators that nobody measured."""
 
@@ -77,6 +81,9 @@ class Engine:
         choice = choose_variant(manifest, variant, found.kind)
         num_threads = 1 if profile == "background" else available_threads() if threads is None else threads
         max_seq_len = _max_seq_len(manifest, max_model_len)
+        tuning, tuning_reason = self._choose_tuning(
+            choice.name, found, num_threads, profile, max_batch_tokens
+        )
         checked = start(
             lambda: check_files(bundle, bundle.variant_files(choice.name) if verify_hashes else [])
         )
@@ -90,9 +97,11 @@ class Engine:
                 device_memory_bytes=device_memory_bytes,
             )
 
+        self._open_on_cpu = partial(open_session, found)
+
         def open_sessions() -> Sessions | DeviceSessions:
             if found.kind == "cpu":
-                return Sessions(partial(open_session, found), threads=num_threads, profile=profile)
+                return self._cpu_sessions(tuning, num_threads, profile)
             return DeviceSessions(
                 partial(open_session, run_threads=num_threads),
                 devices=devices,
@@ -117,7 +126,11 @@ class Engine:
         finally:
             # a damaged file is reported as such, not as what onnxruntime or tokenizers make of it
             checked()
-        batch_tokens = max_batch_tokens or _BATCH_TOKENS.get(found.kind, _UNTESTED_BATCH_TOKENS)
+        batch_tokens = (
+            tuning.batch_tokens
+            if found.kind == "cpu"
+            else max_batch_tokens or _BATCH_TOKENS.get(found.kind, _UNTESTED_BATCH_TOKENS)
+        )
         most = _CUDA_ELEMENTS // (_WIDEST_LAYER * manifest.hidden_size)
         if found.kind == "cuda" and batch_tokens > most:
             raise ParamsError(
@@ -125,14 +138,7 @@ class Engine:
                 f"expected at most {most} for this model"
             )
         self.sessions = sessions
-        num_heads = manifest.num_attention_heads if found.kind == "cpu" else None
-        forward = Forward(
-            sessions,
-            manifest.tokenizer,
-            manifest.graph.inputs,
-            batch_tokens,
-            None if num_heads is None else Attention(num_heads=num_heads),
-        )
+        forward = self._forward(sessions, batch_tokens)
         self.answerer = Answerer(bundle, forward, pooler_config, plugin)
         self.info = ModelInfo(
             name=manifest.name,
@@ -144,10 +150,43 @@ class Engine:
             execution_provider=found.execution_provider,
             placement=sessions.placement,
             threads=num_threads,
+            workers=tuning.workers if found.kind == "cpu" else len(sessions.lanes(_MANY_BATCHES)),
+            max_batch_tokens=batch_tokens,
+            tuning_reason=tuning_reason,
             max_seq_len=max_seq_len,
             embedding_size=manifest.embedding_size,
             fingerprint=manifest.fingerprint,
         )
+
+    def tuned(self, tuning: Tuning) -> Forward:
+        """The same graph on the CPU with other workers, for measuring them."""
+        return self._forward(self._cpu_sessions(tuning, self.info.threads, "throughput"), tuning.batch_tokens)
+
+    def _choose_tuning(
+        self, variant: str, found: Device, threads: int, profile: Profile, max_batch_tokens: int | None
+    ) -> tuple[Tuning, str]:
+        if found.kind != "cpu":
+            return default_tuning(threads), "rule: batches in flight on each device"
+        if profile == "background":
+            tuning, reason = default_tuning(1), "profile: one worker"
+        else:
+            tuning, reason = find_tuning(self.manifest.fingerprint, variant, threads)
+        if max_batch_tokens is not None:
+            tuning = msgspec.structs.replace(tuning, batch_tokens=max_batch_tokens)
+        return tuning, reason
+
+    def _cpu_sessions(self, tuning: Tuning, threads: int, profile: Profile) -> Sessions:
+        return Sessions(self._open_on_cpu, threads=threads, profile=profile, tuning=tuning)
+
+    def _forward(self, sessions: Sessions | DeviceSessions, batch_tokens: int) -> Forward:
+        manifest = self.manifest
+        on_cpu = isinstance(sessions, Sessions)
+        attention = (
+            Attention(num_heads=manifest.num_attention_heads)
+            if on_cpu and manifest.num_attention_heads
+            else None
+        )
+        return Forward(sessions, manifest.tokenizer, manifest.graph.inputs, batch_tokens, attention)
 
     def encode(
         self,

@@ -14,6 +14,7 @@ from embedge._batching import plan_batches
 from embedge._memory import Attention
 from embedge._session import Lane, Session
 from embedge._tokens import Encoded, EncodedRows, Positions, TokenBatch, batch_of_one
+from embedge._tuning import Tuning
 from embedge._types import FloatArray, IntArray, Profile
 from embedge._workers import run_jobs
 from embedge.errors import NumericalError, SessionError
@@ -28,27 +29,31 @@ _LARGE_CALL_BATCHES = 8
 class Sessions:
     """The sessions of one graph on the CPU, and which of them share a call.
 
-    One run on all threads for small calls, one-thread workers for large ones. Workers of one thread each get more out
+    One run on all threads for small calls, workers for large ones. Workers of one thread each mostly get more out
     of the cores than one run that is split between them, because no core waits for another at the end of an operator
-    (benchmarks/results). They need a session of their own, which is opened at the first call that is large enough.
+    (benchmarks/results). They need a session of their own, which is opened at the first call that is large enough;
+    workers of several threads need one each, because the runs of a session share its threads.
 
     Args:
         open_session: opens a session whose runs use that many threads.
         threads: processors to use.
-        profile: "latency" has both, "throughput" the workers only, "background" one thread in all.
+        profile: "latency" has both, "throughput" and "background" the workers only.
+        tuning: the workers.
     """
 
-    def __init__(self, open_session: Callable[[int], Session], *, threads: int, profile: Profile) -> None:
+    def __init__(
+        self, open_session: Callable[[int], Session], *, threads: int, profile: Profile, tuning: Tuning
+    ) -> None:
         self._open = open_session
         self._lock = threading.Lock()
-        self._workers = 1 if profile == "background" else threads
+        self._tuning = tuning
         self._large: list[Session] = []
         self.placement: dict[str, int] = {}
         self.lost_devices: list[str] = []
-        small_threads = threads if profile == "latency" else 1
+        small_threads = threads if profile == "latency" else tuning.threads_per_worker
         self._small = self._open(small_threads)
-        if small_threads == 1:
-            self._large = [self._small] * self._workers
+        if small_threads == tuning.threads_per_worker and (small_threads == 1 or tuning.workers == 1):
+            self._large = [self._small] * tuning.workers
 
     def lanes(self, num_batches: int) -> Sequence[Lane]:
         """A session for each thread that works on a call of so many batches."""
@@ -56,7 +61,11 @@ class Sessions:
             return [self._small]
         with self._lock:
             if not self._large:
-                self._large = [self._open(1)] * self._workers
+                each = self._tuning.threads_per_worker
+                if each == 1:
+                    self._large = [self._open(1)] * self._tuning.workers
+                else:
+                    self._large = [self._open(each) for _ in range(self._tuning.workers)]
         return self._large
 
     def survives(self, lane: Lane, error: BaseException) -> bool:  # noqa: ARG002

@@ -271,6 +271,9 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         placement: on an accelerator, how many of the graph's nodes run on each execution provider; those of
             "CPUExecutionProvider" mostly compute shapes. Empty on the CPU, where all of them run there.
         threads: processors that are used.
+        workers: batches of a large call that run at once.
+        max_batch_tokens: padded tokens of a batch.
+        tuning_reason: why so many and so large.
         max_seq_len: limit in tokens.
         embedding_size: components of a full embedding, or None.
         fingerprint: of the bundle.
@@ -285,6 +288,9 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     execution_provider: str
     placement: dict[str, int]
     threads: int
+    workers: int
+    max_batch_tokens: int
+    tuning_reason: str
     max_seq_len: int
     embedding_size: int | None
     fingerprint: str

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embedge._version import __version__
-from embedge.cli import bundles, judge, run, search
+from embedge.cli import bundles, judge, machine, run, search
 from embedge.errors import EmbedgeError, MissingExtraError
 
 EXIT_FAILED = 1
@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     judge.add_parsers(commands)
     search.add_parser(commands)
     bundles.add_parsers(commands)
+    machine.add_parsers(commands)
     return parser
 
 
