@@ -12,12 +12,9 @@ from embedge.manifest import MANIFEST_FILE, PROBES_FILE, TOKENIZER_FILE, Similar
 from embedge_export.checkpoint import Checkpoint, Kind
 from embedge_export.rerankers import resolve_tokens
 from embedge_export.source import read_checkpoint
-from embedge_export.spec import ExportSpec
+from embedge_export.spec import SIZE_SHARES, ExportSpec
 from embedge_export.tokenizer import Tokenization, describe_tokenizer, load_tokenizer
 from embedge_export.write import EXTERNAL_DATA_BYTES, check_target
-
-_SHARE = {"fp32": 1.0, "fp16": 0.5, "int8": 0.25, "int4": 0.14}
-"""Size of a graph by that of the float32 weights, about."""
 
 Route = Literal["built from the table", "traced by optimum", "traced by torch.onnx"]
 
@@ -184,7 +181,7 @@ def _files(checkpoint: Checkpoint, variants: tuple[str, ...], weights_bytes: int
     for variant in variants:
         stem = "model" if variant == "fp32" else f"model_{variant}"
         names.append(f"onnx/{stem}.onnx")
-        if weights_bytes * _SHARE[variant] > EXTERNAL_DATA_BYTES:
+        if weights_bytes * SIZE_SHARES[variant] > EXTERNAL_DATA_BYTES:
             names.append(f"onnx/{stem}.onnx_data")
     names += [f"modules/{index}.npz" for index in range(len(checkpoint.dense))]
     if checkpoint.kind != "static":

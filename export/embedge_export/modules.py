@@ -84,8 +84,12 @@ class Modules(msgspec.Struct, frozen=True, kw_only=True):
     logit_score: dict[str, Any] | None = None
 
 
-def read_modules(folder: Path) -> Modules | None:
+def read_modules(folder: Path, pooling: tuple[PoolingMode, ...] = ()) -> Modules | None:
     """Read modules.json, or return None where the checkpoint has none.
+
+    Args:
+        folder: the checkpoint.
+        pooling: modes that the caller wants in place of those that the Pooling module states.
 
     Raises:
         ExportError: a module, pooling mode or activation that embedge does not know, or sizes that do not chain.
@@ -112,7 +116,7 @@ def read_modules(folder: Path) -> Modules | None:
     for kind, module_path in listed[1:]:
         module = inside(folder, module_path)
         if kind == "Pooling":
-            facts |= _pooling(read_json(module, "config.json"))
+            facts |= _pooling(read_json(module, "config.json"), pooling)
         elif kind == "Dense":
             dense.append(_dense(module, module_path))
             facts["token_dense"] = _is_token_dense(module)
@@ -154,7 +158,7 @@ def _settings(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _pooling(config: dict[str, Any]) -> dict[str, Any]:
+def _pooling(config: dict[str, Any], wanted: tuple[PoolingMode, ...]) -> dict[str, Any]:
     stated = config.get("pooling_mode")
     if stated is None:
         stated = [mode for key, mode in _LEGACY_MODES.items() if config.get(key)]
@@ -163,14 +167,14 @@ def _pooling(config: dict[str, Any]) -> dict[str, Any]:
     else:
         stated = [stated] if isinstance(stated, str) else list(stated)
         unknown = [mode for mode in stated if mode not in _MODES]
-    if unknown or not stated:
+    if not wanted and (unknown or not stated):
         raise ExportError(
             f"the Pooling module's mode is {unknown[0] if unknown else 'none'!r}; expected some of "
             f"{', '.join(_MODES)}. Name another with --pooling if that is what you want."
         )
     size = config.get("embedding_dimension", config.get("word_embedding_dimension"))
     return {
-        "pooling": tuple(_MODES[mode] for mode in stated),
+        "pooling": wanted or tuple(_MODES[mode] for mode in stated),
         "pooling_size": size,
         "include_prompt": bool(config.get("include_prompt", True)),
     }

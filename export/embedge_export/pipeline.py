@@ -31,7 +31,7 @@ from embedge_export.checksums import check_unchanged
 from embedge_export.companions import write_companions
 from embedge_export.progress import Progress, Stages
 from embedge_export.source import read_checkpoint
-from embedge_export.spec import DTYPES, ExportSpec
+from embedge_export.spec import DTYPES, SIZE_SHARES, ExportSpec
 from embedge_export.write import check_target, commit, file_records, save_graph, staging
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             f"{checkpoint.repository.name}: {checkpoint.architecture}, "
             f"{', '.join(checkpoint.tasks)}, up to {tokenization.max_seq_len} tokens"
         )
-    with staging(target, _needed_bytes(checkpoint)) as folder:
+    with staging(target, _needed_bytes(checkpoint, spec.variants)) as folder:
         with stages.stage("trace"):
             graph = _make_graph(model, checkpoint, tokenization, spec.opset, folder)
             stages.detail = f"{len(graph.graph.node)} nodes, opset {spec.opset}"
@@ -213,7 +213,9 @@ def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
 
 
-def _needed_bytes(checkpoint: Checkpoint) -> int:
-    # the traced file is read and deleted before the graph is written
+def _needed_bytes(checkpoint: Checkpoint, variants: Sequence[str]) -> int:
+    # the traced file is read and deleted before the graph is written; float32 is written to judge the others by
     folder = checkpoint.repository.folder
-    return sum((folder / name).stat().st_size for name in checkpoint.weights) * 21 // 20 + 5_000_000
+    share = sum(SIZE_SHARES[name] for name in {"fp32", *variants})
+    size = sum((folder / name).stat().st_size for name in checkpoint.weights)
+    return int(1.05 * share * size) + 5_000_000

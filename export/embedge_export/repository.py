@@ -109,11 +109,18 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that hold a module's weights.
+    """The safetensors files that hold a module's weights, each complete by its own header.
 
     Raises:
-        ExportError: there are none, the weights are pickles, or a shard is missing.
+        ExportError: there are none, the weights are pickles, a shard is missing, or a file is none or incomplete.
     """
+    files = _weight_files(folder)
+    for file in files:
+        _check_complete(file)
+    return files
+
+
+def _weight_files(folder: Path) -> list[Path]:
     index = read_json(folder, "model.safetensors.index.json")
     if index:
         shards = sorted({inside(folder, str(name)) for name in index.get("weight_map", {}).values()})
@@ -137,6 +144,33 @@ def weight_files(folder: Path) -> list[Path]:
     raise ExportError(
         f"{folder.name} holds no weights; expected model.safetensors. Copy the checkpoint again."
     )
+
+
+def _check_complete(file: Path) -> None:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        if start == b"version ":
+            raise ExportError(
+                f"{file.name} in {file.parent.name} is a Git LFS pointer of {size} bytes, not the weights; expected "
+                "the file that it stands for. Run git lfs pull in the repository."
+            )
+        length = int.from_bytes(start, "little")
+        header = stream.read(length) if length < size else b""
+    try:
+        tensors = json.loads(header)
+        ends = [int(facts["data_offsets"][1]) for name, facts in tensors.items() if name != "__metadata__"]
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise ExportError(
+            f"{file.name} in {file.parent.name} is no safetensors file of {size} bytes; expected a header that names "
+            "its tensors. Copy the checkpoint again."
+        ) from error
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        raise ExportError(
+            f"{file.name} in {file.parent.name} has {size} bytes; its header states {expected}. "
+            "Copy the checkpoint again."
+        )
 
 
 def _download(spec: ExportSpec) -> Path:

@@ -50,7 +50,7 @@ def read_checkpoint(spec: ExportSpec) -> Checkpoint:
     """
     repository = open_repository(spec)
     settings = hash_settings(repository.folder)
-    modules = read_modules(repository.folder)
+    modules = read_modules(repository.folder, spec.pooling)
     stated = read_json(repository.folder, "config_sentence_transformers.json")
     transformer = modules.folder if modules else repository.folder
     raw = read_json(transformer, "config.json")
@@ -136,6 +136,12 @@ def _read_transformer(
     family = family_of(str(config.model_type), remote=bool(code))
     architectures = raw.get("architectures") or [type(config).__name__.replace("Config", "Model")]
     positions = getattr(config, "max_position_embeddings", None)
+    max_positions = int(positions) - family.position_offset if positions and positions > 0 else None
+    if family.bounded_positions and max_positions is not None and (spec.max_seq_len or 0) > max_positions:
+        raise ExportError(
+            f"max_seq_len={spec.max_seq_len} is more than the {max_positions} tokens that the model has positions for; "
+            f"expected at most {max_positions}. Leave out --max-seq-len, or pass a smaller one."
+        )
     settings = modules.settings if modules else {}
     hidden_size = int(config.hidden_size)
     facts: dict[str, Any] = {"dense": ()}
@@ -173,7 +179,7 @@ def _read_transformer(
         hidden_size=hidden_size,
         vocab_size=int(config.vocab_size),
         num_attention_heads=_positive(getattr(config, "num_attention_heads", None)),
-        max_positions=int(positions) - family.position_offset if positions and positions > 0 else None,
+        max_positions=max_positions,
         stated_max_seq_len=spec.max_seq_len or _positive(settings.get("max_seq_length")),
         lowercase=bool(settings.get("do_lower_case", False)),
         weights=hash_weights(

@@ -17,6 +17,9 @@ DEFAULT_OPSET = 18
 DTYPES: dict[str, Dtype] = {"fp32": "float32", "fp16": "float16", "int8": "int8", "int4": "int4"}
 """Precision of the weights of each variant, by its name."""
 
+SIZE_SHARES = {"fp32": 1.0, "fp16": 0.5, "int8": 0.27, "int4": 0.16}
+"""Size of each variant's graph by that of the float32 weights, about."""
+
 
 class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One export. None, and an empty collection, mean what the checkpoint itself states.

@@ -32,8 +32,19 @@ def read_table(checkpoint: Checkpoint) -> FloatArray:
         )
     table = tensors[name]
     if "mapping" in tensors:
-        table = table[tensors["mapping"].astype(np.int64)]
+        mapping = tensors["mapping"].astype(np.int64)
+        if mapping.ndim != 1 or not ((mapping >= 0) & (mapping < len(table))).all():
+            raise ExportError(
+                f"the tensor mapping names rows up to {mapping.max(initial=0)}; expected one row of the table per "
+                f"token id, from 0 to {len(table) - 1}. Copy the checkpoint again."
+            )
+        table = table[mapping]
     if "weights" in tensors:
+        if tensors["weights"].shape != table.shape[:1]:
+            raise ExportError(
+                f"the tensor weights has shape {tensors['weights'].shape}; expected {table.shape[:1]}, one weight per "
+                "token id. Copy the checkpoint again."
+            )
         table = table * tensors["weights"][:, None]
     return np.ascontiguousarray(table, dtype=np.float32)
 

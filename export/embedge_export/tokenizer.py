@@ -15,6 +15,7 @@ from embedge_export.libraries import load_libraries
 
 _UNLIMITED = 1_000_000
 _SAMPLE = "a"
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model")
 
 
 class Tokenization(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +132,11 @@ def _auto_tokenizer(checkpoint: Checkpoint) -> Any:
             trust_remote_code=checkpoint.trust_remote_code,
         )
     except Exception as error:  # transformers, tokenizers and sentencepiece raise many classes here
+        if not any((checkpoint.transformer / name).is_file() for name in _TOKENIZER_FILES):
+            raise ExportError(
+                f"{checkpoint.repository.name} holds no tokenizer; expected tokenizer.json, as tokenizer.save_pretrained "
+                "writes it. Copy the checkpoint again."
+            ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ExportError(
             f"the tokenizer cannot be loaded: {reason}. Expected the files that tokenizer.save_pretrained writes, "
@@ -139,7 +145,7 @@ def _auto_tokenizer(checkpoint: Checkpoint) -> Any:
     if not tokenizer.is_fast:
         raise ExportError(
             f"the tokenizer {type(tokenizer).__name__} has no fast form; expected one that the tokenizers library "
-            "can run. Save a fast one first: AutoTokenizer.from_pretrained(MODEL, use_fast=True)"
+            "can run, saved as tokenizer.json. Use a checkpoint that has it, or build one with tokenizers.Tokenizer."
         )
     return tokenizer
 

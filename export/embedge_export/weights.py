@@ -114,7 +114,7 @@ def read_tensors(folder: Path) -> dict[str, FloatArray]:
         loaded = _load_arrays(path)
         for name, array in loaded.items():
             if not np.isfinite(array).all():
-                raise ExportError(_not_finite(name))
+                raise ExportError(_not_finite(f"{folder.name}/{name}"))
         tensors |= loaded
     return tensors
 

@@ -1,0 +1,102 @@
+"""Checkpoints with one thing wrong each, through the command: one sentence that names it, and nothing written."""
+
+import struct
+
+import pytest
+from tests.checkpoints import BREAKAGES, break_checkpoint, make
+from tests.export.tiny import edit_json
+
+from embedge.cli.main import main
+from embedge.errors import ExportError
+from embedge_export.dry_run import plan_export
+from embedge_export.spec import ExportSpec
+
+MESSAGES = {
+    "pickle-only": r"pickles only (pytorch_model.bin), which can run code when read",
+    "pickle-dense": r"the weights of 2_Dense are pickles only (pytorch_model.bin)",
+    "nan-weights": "weight 'encoder.layer.0.attention.self.query.weight' holds NaN or infinity",
+    "inf-dense": "weight '2_Dense/linear.bias' holds NaN or infinity",
+    "missing-key": "the weights lack 'encoder.layer.1.output.dense.weight'",
+    "wrong-shape": "'encoder.layer.0.intermediate.dense.weight' has shape (48, 32); config.json asks for (64, 32)",
+    "truncated-weights": "model.safetensors in truncated-weights has ",
+    "pointer-weights": "is a Git LFS pointer of ",
+    "vocab-too-large": "the tokenizer has token id 1245, but the model's embedding has 1244 rows",
+    "unknown-pooling-mode": "the Pooling module's mode is 'median'; expected some of cls, max, mean",
+    "unknown-pooling-mode-old": "the Pooling module's mode is 'pooling_mode_median_tokens'",
+    "unknown-module": "modules.json holds a Whitening module, which embedge does not know",
+    "dense-chain-mismatch": "3_Dense takes 64 features, but the module before it gives 96",
+    "dense-pooling-mismatch": "2_Dense takes 48 features, but the module before it gives 32",
+    "bad-dense-activation": "activation 'custom_modules.Swirl' is not one that embedge knows",
+    "call-dense-activation": "activation 'torch.hub.load' is not one that embedge knows",
+    "bad-activation-fn": "activation 'custom_modules.Swirl' of the scores is not one that embedge knows",
+    "symlink-outside": "tokenizer.json is a link that leads outside of the checkpoint",
+    "path-outside": "/1_Pooling', which lies outside of its folder",
+    "no-fast-tokenizer": "the tokenizer BertJapaneseTokenizer has no fast form",
+    "no-tokenizer": "no-tokenizer holds no tokenizer; expected tokenizer.json",
+    "labels-missing": "labels are missing: config.json has no id2label",
+    "labels-missing-two": "labels are missing: config.json has no id2label",
+    "labels-gap": "id2label in config.json has the keys 0, 1, 5; expected 0 to 2",
+    "matryoshka-too-large": "Matryoshka size 64 does not fit; expected sizes from 1 to the embedding's 32",
+    "remote-code": "brings its own Python code (auto_map in config.json), which exporting would run",
+}
+
+
+@pytest.mark.parametrize("kind", BREAKAGES)
+def test_the_command_names_what_is_wrong_and_writes_nothing(kind, tmp_path, capsys):
+    folder = break_checkpoint(kind, tmp_path / "in" / kind)
+    assert main(["export", str(folder), "-o", str(tmp_path / "out"), "--quiet"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("embedge: ")
+    assert printed.err.count("\n") == 1
+    assert MESSAGES[kind] in printed.err
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_another_pooling_may_be_named_where_the_stated_one_is_unknown(tmp_path):
+    folder = break_checkpoint("unknown-pooling-mode", tmp_path / "m")
+    plan = plan_export(ExportSpec(model=str(folder), output=tmp_path / "out", pooling=("CLS", "MEAN")))
+    assert plan.pooling == ("CLS", "MEAN")
+
+
+def test_more_tokens_than_positions_are_refused(tmp_path):
+    folder = make("bert-st", tmp_path / "m")
+    with pytest.raises(ExportError, match=r"max_seq_len=513 is more than the \d+ tokens .* expected at most"):
+        plan_export(ExportSpec(model=str(folder), output=tmp_path / "out", max_seq_len=513))
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"<html>not found</html>", struct.pack("<Q", 2) + b"[]"])
+def test_what_is_no_safetensors_file_is_refused(tmp_path, content):
+    folder = make("bert-st", tmp_path / "m")
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(ExportError, match=r"model.safetensors in m is no safetensors file of \d+ bytes"):
+        plan_export(ExportSpec(model=str(folder), output=tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "value", "message"),
+    [("mapping", 10**6, "names rows up to 1000000"), ("weights", None, "the tensor weights has shape")],
+)
+def test_a_model2vec_whose_tensors_do_not_fit_is_refused(tmp_path, tensor, value, message):
+    from safetensors.numpy import load_file, save_file
+
+    folder = make("model2vec-quantized", tmp_path / "m")
+    tensors = load_file(folder / "model.safetensors")
+    if value is None:
+        tensors[tensor] = tensors[tensor][1:].copy()
+    else:
+        tensors[tensor][0] = value
+    save_file(tensors, folder / "model.safetensors")
+    from embedge_export.pipeline import export
+
+    with pytest.raises(ExportError, match=message):
+        export(ExportSpec(model=str(folder), output=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("model_type", [None, 3, ["bert"], "no-such"])
+def test_a_config_of_no_known_architecture_is_refused(tmp_path, model_type):
+    folder = make("bert-st", tmp_path / "m")
+    edit_json(folder / "config.json", model_type=model_type)
+    with pytest.raises(ExportError, match=r"config\.json|architecture"):
+        plan_export(ExportSpec(model=str(folder), output=tmp_path / "out"))
