@@ -14,7 +14,14 @@ from embedge._heads import activate, cut_and_normalize
 from embedge._types import FloatArray, Task
 from embedge.manifest import Manifest
 from embedge_export.progress import PromptBar, part, tracked
-from embedge_export.retrieval import QUICK_DOCUMENTS, RetrievalSet, built_in_set, candidates
+from embedge_export.retrieval import (
+    CALIBRATION_DOCUMENTS,
+    MIN_DOCUMENTS,
+    QUICK_DOCUMENTS,
+    RetrievalSet,
+    built_in_set,
+    candidates,
+)
 from embedge_export.similarity import GRADED_PAIRS
 
 if TYPE_CHECKING:
@@ -95,12 +102,12 @@ def questions(
         manifest: of the bundle.
         size_bytes: of its float32 weights; the larger, the fewer texts, so that the gate takes seconds.
         step_tag: of a process reward model, as text.
-        full: ask the whole set whatever the size.
+        full: ask the whole set whatever the size, but for the documents that int8 is calibrated on.
     """
     share = 1.0 if size_bytes < 150e6 else 0.5 if size_bytes < 600e6 else 0.2
     documents = 200 if manifest.sparse else int(QUICK_DOCUMENTS * share)
     whole = built_in_set()
-    texts = whole if full else whole.subset(documents)
+    texts = whole.subset(len(whole.documents) - CALIBRATION_DOCUMENTS if full else documents)
     kind = kind_of(manifest)
     if kind == "embed":
         return Questions(
@@ -152,7 +159,9 @@ def ask(model: EdgeModel, asked: Questions, load_s: float | None = None) -> Answ
         elapsed_s = time.perf_counter() - start_s
     # lengths from short to long: a text's neighbours then differ most from it
     by_length = sorted(range(len(main)), key=lambda index: len("".join(main[index])))
-    picked = [main[i] for i in by_length[:: max(1, len(main) // _ALONE)]]
+    # of the whole set, ten times as many
+    many = _ALONE if len(main) < MIN_DOCUMENTS else 10 * _ALONE
+    picked = [main[i] for i in by_length[:: max(1, len(main) // many)]]
     together = answer(picked)[0]
     with part(0.5, 0.7):
         alone = np.concatenate([answer([prompt])[0] for prompt in tracked(picked)])

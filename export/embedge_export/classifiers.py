@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast, get_args
 
 from embedge._types import Activation
 from embedge.errors import ExportError
 from embedge.manifest import HeadSpec, ProblemType
+from embedge_export.fields import some_object
 from embedge_export.spec import ExportSpec
 
 _ACTIVATIONS: dict[str, Activation] = {"Identity": "identity", "Sigmoid": "sigmoid", "Softmax": "softmax"}
@@ -37,7 +39,7 @@ def read_head(spec: ExportSpec, raw: dict[str, Any], stated: dict[str, Any]) -> 
         problem_type=cast("ProblemType | None", problem_type),
         activation=activation,
         score_activation=score_activation(raw, stated) or activation,
-        logit_bias=None if bias is None else float(bias),
+        logit_bias=None if bias is None else _number(bias),
     )
 
 
@@ -47,7 +49,7 @@ def score_activation(raw: dict[str, Any], stated: dict[str, Any]) -> Activation 
     Raises:
         ExportError: it lies outside of torch.nn.modules, or is not one that the SDK has.
     """
-    nested = raw.get("sentence_transformers") or {}
+    nested = some_object(raw.get("sentence_transformers"), "sentence_transformers", "config.json")
     for name in (
         stated.get("activation_fn"),
         nested.get("activation_fn"),
@@ -84,6 +86,14 @@ def _labels(spec: ExportSpec, raw: dict[str, Any]) -> tuple[str, ...]:
             f"id2label in config.json has the keys {', '.join(map(str, stated))}; expected 0 to {len(stated) - 1}"
         )
     return tuple(by_index[index] for index in range(len(by_index)))
+
+
+def _number(bias: Any) -> float:
+    if isinstance(bias, bool) or not isinstance(bias, (int, float)) or not math.isfinite(bias):
+        raise ExportError(
+            f"logit_bias in config.json is {bias!r}; expected a finite number. Correct the file."
+        )
+    return float(bias)
 
 
 def _default_activation(problem_type: str | None, num_labels: int) -> Activation:

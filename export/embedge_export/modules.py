@@ -10,6 +10,7 @@ import msgspec
 
 from embedge._types import PoolingMode
 from embedge.errors import ExportError
+from embedge_export.fields import some_texts, whole
 from embedge_export.heads import ACTIVATIONS
 from embedge_export.repository import inside, read_json
 
@@ -165,7 +166,8 @@ def _pooling(config: dict[str, Any], wanted: tuple[PoolingMode, ...]) -> dict[st
         flags = {key for key, on in config.items() if key.startswith("pooling_mode_") and on}
         unknown = sorted(flags - set(_LEGACY_MODES))
     else:
-        stated = [stated] if isinstance(stated, str) else list(stated)
+        file = "the Pooling module's config.json"
+        stated = [stated] if isinstance(stated, str) else list(some_texts(stated, "pooling_mode", file))
         unknown = [mode for mode in stated if mode not in _MODES]
     if not wanted and (unknown or not stated):
         raise ExportError(
@@ -173,6 +175,8 @@ def _pooling(config: dict[str, Any], wanted: tuple[PoolingMode, ...]) -> dict[st
             f"{', '.join(_MODES)}. Name another with --pooling if that is what you want."
         )
     size = config.get("embedding_dimension", config.get("word_embedding_dimension"))
+    if size is not None:
+        size = whole(size, "embedding_dimension", "the Pooling module's config.json")
     return {
         "pooling": wanted or tuple(_MODES[mode] for mode in stated),
         "pooling_size": size,
@@ -190,8 +194,8 @@ def _dense(folder: Path, path: str) -> DenseModule:
     try:
         return DenseModule(
             folder=folder,
-            in_features=int(config["in_features"]),
-            out_features=int(config["out_features"]),
+            in_features=whole(config["in_features"], "in_features", f"{path}/config.json"),
+            out_features=whole(config["out_features"], "out_features", f"{path}/config.json"),
             bias=bool(config.get("bias", True)),
             activation=activation_name(
                 str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))

@@ -144,9 +144,7 @@ def _provenance(manifest: Manifest) -> str:
     measured = [v.fidelity.end_to_end for v in manifest.variants.values() if v.fidelity.end_to_end]
     return _facts(
         [
-            ("checkpoint", source.name),
             ("revision", source.revision or "not known"),
-            ("licence", source.licence or "not stated by the checkpoint"),
             *((f"sha256 of {name}", digest) for name, digest in source.weights_sha256.items()),
             ("exported with", ", ".join(f"{name} {version}" for name, version in manifest.exporter.items())),
             *(("sha256 of the questions", figures.texts_sha256) for figures in measured[:1]),

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import msgspec
 import numpy as np
 
+from embedge._types import FloatArray
 from embedge.manifest import EndToEnd, Manifest, Variant
 from embedge_export.answers import Kind, Speed
 from embedge_export.comparison import cosines
@@ -17,6 +18,7 @@ from embedge_export.gates import GATES, Trial
 from embedge_export.report_graph import Operators
 from embedge_export.report_plots import cosine_histogram, difference_histogram, scatter
 from embedge_export.report_words import how_judged
+from embedge_export.similarity import GRADED_PAIRS
 
 _DASH = "–"
 
@@ -62,7 +64,7 @@ def fidelity(columns: Sequence[Column], kind: Kind) -> str:
     plots = "".join(_plot(index, column, kind) for index, column in enumerate(columns))
     rows: list[tuple[str, _Cell]] = [
         ("compared with", _compared_with),
-        ("from torch, before scaling", lambda column: f"{column.variant.fidelity.max_abs_diff:.1e}"),
+        ("raw output, from torch", lambda column: f"{column.variant.fidelity.max_abs_diff:.1e}"),
         ("mean cosine", _judged("cosine_mean", kind, cosine)),
         ("smallest cosine", _judged("cosine_min", kind, cosine)),
         ("rank correlation", _judged("rank_correlation", kind, "{:.4f}".format)),
@@ -83,7 +85,10 @@ def retrieval(columns: Sequence[Column], kind: Kind) -> str:
     rows += [("recall@10", _figure("recall_10", four)), ("MRR", _figure("mrr", four))]
     rows.append(("top-10 overlap with fp32", _judged("top_10_overlap", kind, four)))
     rows.append(("Spearman, graded pairs", _figure("spearman", four)))
-    return _table(columns, rows)
+    if kind != "embed":
+        return _table(columns, rows)
+    plots = "".join(_similarities(index, column) for index, column in enumerate(columns))
+    return (f'<div class="plots">{plots}</div>' if plots else "") + _table(columns, rows)
 
 
 def speed(columns: Sequence[Column]) -> str:
@@ -141,6 +146,27 @@ def _plot(index: int, column: Column, kind: Kind) -> str:
         plot = scatter(expected, actual, series, "score" if kind == "score" else "probability")
     against = "torch in float32" if trial.figures.reference == "torch" else "the fp32 variant"
     return f"<figure><figcaption><b>{escape(column.name)}</b> against {against}</figcaption>{plot}</figure>"
+
+
+def _similarities(index: int, column: Column) -> str:
+    """Cosines of queries and their answers, and of the graded pairs, as this variant and as fp32 give them."""
+    trial = column.trial
+    if trial is None or trial.reference is None or trial.figures.reference != "fp32":
+        return ""
+    plot = scatter(
+        _pair_cosines(trial, trial.reference.rows),
+        _pair_cosines(trial, trial.answers.rows),
+        f"s{index % 5}",
+        "cosine of two texts",
+    )
+    return f"<figure><figcaption><b>{escape(column.name)}</b> against the fp32 variant</figcaption>{plot}</figure>"
+
+
+def _pair_cosines(trial: Trial, rows: FloatArray) -> FloatArray:
+    size, pairs = len(trial.asked.texts.documents), len(GRADED_PAIRS)
+    answered = cosines(rows[:size], rows[size : 2 * size])
+    graded = cosines(rows[-2 * pairs : -pairs], rows[-pairs:])
+    return np.concatenate([answered, graded]).astype(np.float32)
 
 
 def _compared_with(column: Column) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from embedge.manifest import Dtype, Manifest
 from embedge_export.answers import Kind, Questions
-from embedge_export.retrieval import CANDIDATES
+from embedge_export.retrieval import CALIBRATION_DOCUMENTS, CANDIDATES, built_in_set
 
 DTYPES: dict[Dtype, str] = {
     "float32": "float32",
@@ -43,7 +43,14 @@ def _count(number: int) -> str:
 
 def facts(manifest: Manifest) -> list[tuple[str, str]]:
     """Names and values of what the checkpoint states."""
-    pairs = [("architecture", manifest.architecture), ("tasks", ", ".join(manifest.tasks))]
+    source = manifest.source
+    origin = source.name if source.revision is None else f"{source.name}, revision {source.revision}"
+    pairs = [
+        ("checkpoint", origin),
+        ("licence", source.licence or "not stated by the checkpoint"),
+        ("architecture", manifest.architecture),
+        ("tasks", ", ".join(manifest.tasks)),
+    ]
     if manifest.pooling is not None:
         pairs.append(("pooling", " and ".join(mode.lower() for mode in manifest.pooling.modes)))
     if manifest.modules:
@@ -100,7 +107,7 @@ def how_compared(asked: Questions) -> str:
 def how_judged(kind: Kind) -> str:
     """How to read the table of fidelity."""
     start = (
-        "Small figures are the gate: a variant beyond it would not have been written. The second row is the largest "
+        "Small figures are the gate: a variant beyond it would not have been written. Raw output is the largest "
         "difference of any number that the graph gives for the exporter's other texts, before any normalisation or "
         "activation. "
     )
@@ -129,8 +136,10 @@ def set_in_words(asked: Questions) -> str:
             "words with it."
         )
     size = len(asked.texts.documents)
+    whole = len(built_in_set().documents) - CALIBRATION_DOCUMENTS
+    rest = "" if size == whole else f" --full-report asks the whole set of {whole:,}."
     return (
-        f"{origin}{size:,} queries were asked over {size:,} documents. What matters is the difference between "
+        f"{origin}{size:,} queries were asked over {size:,} documents.{rest} What matters is the difference between "
         "variants: the set says little about how good a model is for other texts. Spearman is over 60 sentence "
         "pairs with grades of likeness."
     )

@@ -11,6 +11,7 @@ import msgspec
 from embedge.errors import ExportError
 from embedge.manifest import LateInteractionSpec, TemplateSpec
 from embedge_export.checkpoint import Checkpoint, LateSettings, ScoreTokens
+from embedge_export.fields import some_text, some_texts, whole
 from embedge_export.modules import Modules
 from embedge_export.repository import read_json
 from embedge_export.spec import ExportSpec
@@ -28,6 +29,7 @@ QWEN3_RERANKER = TemplateSpec(
 )
 """Template of Qwen3-Reranker's model card, for causal rerankers that bring no chat template of their own."""
 
+_STATED = "config_sentence_transformers.json"
 _QUERY, _DOCUMENT, _INSTRUCTION = "\ue000query\ue000", "\ue000document\ue000", "\ue000instruction\ue000"
 _MARKS = {_QUERY: "query", _DOCUMENT: "document", _INSTRUCTION: "instruction"}
 
@@ -43,7 +45,11 @@ def read_score_tokens(spec: ExportSpec, modules: Modules | None) -> ScoreTokens:
                 "the LogitScore module states no true_token_id; expected the id of the token that means yes"
             )
         no = config.get("false_token_id")
-        return ScoreTokens(yes=int(config["true_token_id"]), no=None if no is None else int(no))
+        file = "the LogitScore module's config.json"
+        return ScoreTokens(
+            yes=whole(config["true_token_id"], "true_token_id", file, least=0),
+            no=None if no is None else whole(no, "false_token_id", file, least=0),
+        )
     return ScoreTokens(yes="yes", no="no")
 
 
@@ -53,20 +59,22 @@ def read_late_settings(folder: Path, stated: dict[str, Any]) -> LateSettings:
     if path.is_file():
         metadata = read_json(folder, COLBERT_METADATA)
         return LateSettings(
-            query_marker=metadata.get("query_token_id", "[unused0]"),
-            document_marker=metadata.get("doc_token_id", "[unused1]"),
-            query_len=int(metadata.get("query_maxlen", 32)),
-            document_len=int(metadata.get("doc_maxlen", 180)),
+            query_marker=some_text(metadata.get("query_token_id", "[unused0]"), "query_token_id", path.name),
+            document_marker=some_text(metadata.get("doc_token_id", "[unused1]"), "doc_token_id", path.name),
+            query_len=whole(metadata.get("query_maxlen", 32), "query_maxlen", path.name),
+            document_len=whole(metadata.get("doc_maxlen", 180), "doc_maxlen", path.name),
             expand_query=True,
             attend_to_expansion=bool(metadata.get("attend_to_mask_tokens", False)),
             skip_words=tuple(string.punctuation) if metadata.get("mask_punctuation", True) else (),
         )
     skip_words = stated.get("skiplist_words")
+    if skip_words is not None:
+        skip_words = some_texts(skip_words, "skiplist_words", _STATED)
     return LateSettings(
-        query_marker=stated.get("query_prefix", "[Q] "),
-        document_marker=stated.get("document_prefix", "[D] "),
-        query_len=int(stated.get("query_length") or 32),
-        document_len=int(stated.get("document_length") or 180),
+        query_marker=some_text(stated.get("query_prefix", "[Q] "), "query_prefix", _STATED),
+        document_marker=some_text(stated.get("document_prefix", "[D] "), "document_prefix", _STATED),
+        query_len=whole(stated.get("query_length") or 32, "query_length", _STATED),
+        document_len=whole(stated.get("document_length") or 180, "document_length", _STATED),
         expand_query=bool(stated.get("do_query_expansion", True)),
         attend_to_expansion=bool(stated.get("attend_to_expansion_tokens", False)),
         skip_words=tuple(string.punctuation if skip_words is None else skip_words),

@@ -30,6 +30,9 @@ PACKAGES = ("numpy", "onnx", "msgspec")
 """Installed with the exporter, apart from torch and transformers, whose sources take too long to read."""
 
 MIN_DOCUMENTS = 2000
+CALIBRATION_DOCUMENTS = 64
+"""The set's last documents: int8 is calibrated on them, so that no variant is judged by them."""
+
 CANDIDATES = 8
 """Documents that a reranker sees for each query."""
 

@@ -14,6 +14,7 @@ from embedge_export.checkpoint import Checkpoint, Kind
 from embedge_export.checksums import hash_settings, hash_weights
 from embedge_export.classifiers import read_head, score_activation
 from embedge_export.families import STATIC, Family, family_of
+from embedge_export.fields import some_object, some_text, some_texts, texts_by_name, whole
 from embedge_export.libraries import load_libraries
 from embedge_export.modules import DenseModule, Modules, read_modules
 from embedge_export.remote_code import announce, find_code
@@ -39,6 +40,8 @@ _TASKS: dict[Kind, tuple[Task, ...]] = {
     "reward": ("token_classify",),
     "causal_reranker": ("score",),
 }
+_CONFIG = "config.json"
+_STATED = "config_sentence_transformers.json"
 _MODEL2VEC_MAX_SEQ_LEN = 512
 
 
@@ -51,7 +54,7 @@ def read_checkpoint(spec: ExportSpec) -> Checkpoint:
     repository = open_repository(spec)
     settings = hash_settings(repository.folder)
     modules = read_modules(repository.folder, spec.pooling)
-    stated = read_json(repository.folder, "config_sentence_transformers.json")
+    stated = read_json(repository.folder, _STATED)
     transformer = modules.folder if modules else repository.folder
     raw = read_json(transformer, "config.json")
     kind = _kind(spec, modules, raw, stated, repository.folder)
@@ -61,8 +64,8 @@ def read_checkpoint(spec: ExportSpec) -> Checkpoint:
         checkpoint = _read_transformer(spec, repository, modules, raw, stated, kind)
     checkpoint = msgspec.structs.replace(
         checkpoint,
-        prompts={**(stated.get("prompts") or {}), **spec.prompts},
-        default_prompt_name=spec.default_prompt_name or stated.get("default_prompt_name"),
+        prompts={**texts_by_name(stated.get("prompts") or {}, "prompts", _STATED), **spec.prompts},
+        default_prompt_name=spec.default_prompt_name or _optional_text(stated, "default_prompt_name"),
         similarity=_similarity(stated.get("similarity_fn_name")),
         settings=settings,
     )
@@ -82,7 +85,7 @@ def read_checkpoint(spec: ExportSpec) -> Checkpoint:
 def _kind(
     spec: ExportSpec, modules: Modules | None, raw: dict[str, Any], stated: dict[str, Any], folder: Path
 ) -> Kind:
-    architecture = str((raw.get("architectures") or [""])[0])
+    architecture = (_architectures(raw) or ("",))[0]
     task = str(modules.settings.get("transformer_task", "")) if modules else ""
     if (modules and modules.first == "StaticEmbedding") or raw.get("model_type") == "model2vec":
         return "static"
@@ -134,16 +137,18 @@ def _read_transformer(
         announce(repository, code)
     config = _config(transformer, bool(code))
     family = family_of(str(config.model_type), remote=bool(code))
-    architectures = raw.get("architectures") or [type(config).__name__.replace("Config", "Model")]
+    architectures = _architectures(raw) or (type(config).__name__.replace("Config", "Model"),)
     positions = getattr(config, "max_position_embeddings", None)
-    max_positions = int(positions) - family.position_offset if positions and positions > 0 else None
+    max_positions = None
+    if positions is not None and positions != -1:  # which stands for none
+        max_positions = whole(positions, "max_position_embeddings", _CONFIG) - family.position_offset
     if family.bounded_positions and max_positions is not None and (spec.max_seq_len or 0) > max_positions:
         raise ExportError(
             f"max_seq_len={spec.max_seq_len} is more than the {max_positions} tokens that the model has positions for; "
             f"expected at most {max_positions}. Leave out --max-seq-len, or pass a smaller one."
         )
     settings = modules.settings if modules else {}
-    hidden_size = int(config.hidden_size)
+    hidden_size = whole(getattr(config, "hidden_size", None), "hidden_size", _CONFIG)
     facts: dict[str, Any] = {"dense": ()}
     if kind == "embedding":
         facts |= _embedding_facts(spec, modules, family, hidden_size)
@@ -155,7 +160,12 @@ def _read_transformer(
         activation = score_activation(raw, stated) or "sigmoid"
         facts["head"] = HeadSpec(labels=("relevance",), activation=activation, score_activation=activation)
         facts["score_tokens"] = read_score_tokens(spec, modules)
-        facts["template_options"] = (settings.get("processing_kwargs") or {}).get("chat_template") or {}
+        options = some_object(
+            settings.get("processing_kwargs"), "processing_kwargs", "sentence_bert_config.json"
+        )
+        facts["template_options"] = some_object(
+            options.get("chat_template"), "chat_template", "sentence_bert_config.json"
+        )
     else:
         facts["head"] = read_head(spec, raw, stated)
         if kind == "reward":
@@ -177,8 +187,8 @@ def _read_transformer(
         architecture=str(architectures[0]),
         tasks=tasks,
         hidden_size=hidden_size,
-        vocab_size=int(config.vocab_size),
         num_attention_heads=_positive(getattr(config, "num_attention_heads", None)),
+        vocab_size=whole(getattr(config, "vocab_size", None), "vocab_size", _CONFIG),
         max_positions=max_positions,
         stated_max_seq_len=spec.max_seq_len or _positive(settings.get("max_seq_length")),
         lowercase=bool(settings.get("do_lower_case", False)),
@@ -234,8 +244,8 @@ def _config(folder: Path, trust_remote_code: bool) -> Any:
         return AutoConfig.from_pretrained(
             str(folder), trust_remote_code=trust_remote_code, local_files_only=True
         )
-    except (ValueError, KeyError, OSError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+    except (ValueError, KeyError, OSError, TypeError, AttributeError, IndexError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ExportError(
             f"transformers cannot read config.json: {reason}. Check the file and its model_type."
         ) from error
@@ -281,7 +291,7 @@ def _late_facts(
     dense = modules.dense if modules else ()
     metadata = read_json(folder, COLBERT_METADATA)
     if metadata and not modules:
-        size = int(metadata.get("dim", raw.get("dim", 128)))
+        size = whole(metadata.get("dim", raw.get("dim", 128)), "dim", COLBERT_METADATA)
         dense = (
             DenseModule(
                 folder=folder, in_features=hidden_size, out_features=size, bias=False, activation="Identity"
@@ -317,14 +327,15 @@ def _matryoshka(spec: ExportSpec, raw: dict[str, Any], size: int) -> bool | tupl
         stated = raw.get("matryoshka_dimensions") or raw.get("is_matryoshka") or False
     if isinstance(stated, bool):
         return stated
-    sizes = tuple(sorted({int(value) for value in stated}))
-    wrong = [value for value in sizes if not 1 <= value <= size]
+    sizes = tuple(stated) if isinstance(stated, (list, tuple)) else (stated,)
+    wrong = [value for value in sizes if not isinstance(value, int) or not 1 <= value <= size]
     if wrong or not sizes:
+        what = repr(wrong[0]) if wrong else "list is empty"
         raise ExportError(
-            f"Matryoshka size {wrong[0] if wrong else 'list is empty'} does not fit; expected sizes from 1 to the "
+            f"Matryoshka size {what} does not fit; expected sizes from 1 to the "
             f"embedding's {size}. Correct --matryoshka or matryoshka_dimensions in config.json."
         )
-    return sizes
+    return tuple(sorted(set(sizes)))
 
 
 def _dimensions(truncate_dim: Any, size: int) -> int | None:
@@ -363,6 +374,15 @@ def _check_prompts(checkpoint: Checkpoint) -> None:
             f"default_prompt_name {name!r} is not among the stored prompts; "
             f"expected one of {', '.join(checkpoint.prompts) or 'none: there are no prompts'}"
         )
+
+
+def _architectures(raw: dict[str, Any]) -> tuple[str, ...]:
+    return some_texts(raw.get("architectures") or [], "architectures", _CONFIG)
+
+
+def _optional_text(stated: dict[str, Any], name: str) -> str | None:
+    value = stated.get(name)
+    return None if value is None else some_text(value, name, _STATED)
 
 
 def _positive(value: Any) -> int | None:

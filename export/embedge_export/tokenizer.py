@@ -134,7 +134,7 @@ def _auto_tokenizer(checkpoint: Checkpoint) -> Any:
     except Exception as error:  # transformers, tokenizers and sentencepiece raise many classes here
         if not any((checkpoint.transformer / name).is_file() for name in _TOKENIZER_FILES):
             raise ExportError(
-                f"{checkpoint.repository.name} holds no tokenizer; expected tokenizer.json, as tokenizer.save_pretrained "
+                f"{checkpoint.repository.name} holds no tokenizer; expected tokenizer.json, as save_pretrained "
                 "writes it. Copy the checkpoint again."
             ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -15,7 +15,7 @@ from embedge_export import compress
 from embedge_export.answers import ask_torch, questions
 from embedge_export.gates import Trial, try_variant
 from embedge_export.progress import part, tracked
-from embedge_export.retrieval import built_in_set
+from embedge_export.retrieval import CALIBRATION_DOCUMENTS, built_in_set
 from embedge_export.texts import PAIRS, TEXTS
 from embedge_export.verify import Case, verify_variant
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from embedge_export.reference import Reference
     from embedge_export.tokenizer import Tokenization
 
-_CALIBRATION_TEXTS = 64
 # probes of a compressed graph may differ on another CPU by half as much again as they do here
 _PROBE_MARGIN = 1.5
 
@@ -59,10 +58,10 @@ def calibration_feeds(
     names = [value.name for value in graph.graph.input]
     # the gate asks the first documents, and must not meet what was calibrated on
     texts: list[tuple[str, str | None]] = [
-        (text, None) for text in built_in_set().documents[-_CALIBRATION_TEXTS:]
+        (text, None) for text in built_in_set().documents[-CALIBRATION_DOCUMENTS:]
     ]
     if pairs:
-        texts = [*texts[: _CALIBRATION_TEXTS // 2], *PAIRS]
+        texts = [*texts[: CALIBRATION_DOCUMENTS // 2], *PAIRS]
     feeds = []
     for text, document in [*texts, *((text, None) for text in TEXTS[:8])]:
         encoding = tokenization.encode(text, document)

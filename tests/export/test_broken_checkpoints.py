@@ -12,7 +12,8 @@ from embedge_export.dry_run import plan_export
 from embedge_export.spec import ExportSpec
 
 MESSAGES = {
-    "pickle-only": r"pickles only (pytorch_model.bin), which can run code when read",
+    "pickle-only": "pickles only (pytorch_model.bin), which can run code when read; expected model.safetensors. "
+    "Convert them where you trust the file: AutoModel.from_pretrained(MODEL).save_pretrained(NEW, safe_seria",
     "pickle-dense": r"the weights of 2_Dense are pickles only (pytorch_model.bin)",
     "nan-weights": "weight 'encoder.layer.0.attention.self.query.weight' holds NaN or infinity",
     "inf-dense": "weight '2_Dense/linear.bias' holds NaN or infinity",

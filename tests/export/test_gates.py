@@ -11,6 +11,7 @@ from embedge.bundle import check_files, open_bundle
 from embedge.errors import VerificationError
 from embedge.manifest import EndToEnd, fingerprint, load_manifest
 from embedge.testing import tiny_bundle
+from embedge_export import answers
 from embedge_export.answers import Answers, Questions, ask, questions
 from embedge_export.comparison import compare, cosines
 from embedge_export.gates import EXACT, GATES, Gate, check, measure, try_variant
@@ -31,6 +32,12 @@ KINDS = {
 }
 FEW = built_in_set().subset(30)
 DTYPES = ("float32", "float16", "bfloat16", "int8", "int4")
+
+
+@pytest.fixture(autouse=True)
+def as_many_questions_as_users_ask(monkeypatch):
+    """Not the few that tests/conftest.py leaves for tiny models."""
+    monkeypatch.setattr(answers, "QUICK_DOCUMENTS", QUICK_DOCUMENTS)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The report and the model card: complete, self-contained, readable at a phone's width."""
 
+import html
 import html.parser
 import re
 import shutil
@@ -113,7 +114,8 @@ def test_every_kind_has_a_well_formed_self_contained_page(kind, tmp_path):
     for heading in ("The model", "Fidelity", "Size and speed", "Operators", "How it was made", "Limits"):
         assert f"<h2>{heading}</h2>" in page
     assert ("<h2>Retrieval</h2>" in page) == (kind not in ("classify", "token_classify"))
-    assert page.count("<svg") == 2
+    # each variant against its reference; of embedders the similarities of pairs too, where that is fp32
+    assert page.count("<svg") == (3 if kind in ("embed", "sparse") else 2)
     assert "nan" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL).lower().replace(
         "finance", ""
     )
@@ -127,6 +129,9 @@ def test_the_page_shows_the_manifests_figures(embedder):
     assert "fp32 <small>" in page
     assert figures.texts_sha256 in page
     assert manifest.fingerprint[:16] in page
+    assert f"<dt>checkpoint</dt><dd>{manifest.source.name}</dd>" in page
+    assert "queries were asked over" in page
+    assert re.search(r"--full-report asks the whole set of 2,\d{3}\.", page)
     assert "embedge export org/tiny -o tiny --max-seq-len 32" in page
     assert machine() in page
 
@@ -328,7 +333,41 @@ def read_png(data: bytes) -> np.ndarray:
     return pixels[1:, 1:, :3].astype(np.uint8)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium")
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium"
+)
+
+
+def page_of(embedder) -> str:
+    return (embedder[0] / "report.html").read_text("utf-8")
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [320, 390])
+def test_nothing_is_wider_than_a_phone(embedder, tmp_path, width):
+    """Of the whole page, whatever its length."""
+    # Chromium's own windows are not as narrow, its frames are
+    frame = (
+        f'<iframe srcdoc="{html.escape(page_of(embedder))}" style="width: {width}px; border: 0"></iframe><script>'
+        "onload = () => { const page = frames[0].document.documentElement;"
+        "document.title = [page.scrollWidth, frames[0].innerWidth, page.scrollHeight] }</script>"
+    )
+    (tmp_path / "frame.html").write_text(f"<!DOCTYPE html><title>?</title>{frame}", "utf-8")
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    done = subprocess.run(
+        [*command, (tmp_path / "frame.html").as_uri()],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    widest, window, height = map(int, re.search(r"<title>(\d+),(\d+),(\d+)</title>", done.stdout).groups())
+    assert window == width
+    assert widest <= width
+    assert height > 3000
+
+
+@needs_chromium
 @pytest.mark.parametrize("width", [390, 1100])
 def test_the_page_fits_a_phone_and_a_desktop(embedder, tmp_path, width):
     pixels = screenshot(embedder[0] / "report.html", tmp_path / "page.png", width, 1000)

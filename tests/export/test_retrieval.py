@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from embedge_export.retrieval import (
+    CALIBRATION_DOCUMENTS,
     MIN_DOCUMENTS,
     QUICK_DOCUMENTS,
     RetrievalSet,
@@ -50,6 +51,16 @@ def test_a_subset_has_its_own_hash():
     assert texts.queries == built_in_set().queries[:QUICK_DOCUMENTS]
     assert texts.sha256 != built_in_set().sha256
     assert built_in_set().subset(10**6) is built_in_set()
+
+
+def test_nothing_is_judged_by_what_int8_is_calibrated_on(tmp_path):
+    from embedge.manifest import load_manifest
+    from embedge.testing import tiny_bundle
+    from embedge_export.answers import questions
+
+    asked = questions(load_manifest(tiny_bundle(tmp_path)), 10**9, full=True).texts
+    assert len(asked.documents) >= MIN_DOCUMENTS
+    assert not set(asked.documents) & set(built_in_set().documents[-CALIBRATION_DOCUMENTS:])
 
 
 def test_figures_follow_from_the_ranks():

@@ -1,0 +1,70 @@
+"""Values of a checkpoint's JSON files, checked where they are taken out: files are written by people and programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from embedge.errors import ExportError
+
+
+def whole(value: Any, name: str, file: str, least: int = 1) -> int:
+    """A whole number.
+
+    Raises:
+        ExportError: it is something else, or below `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ExportError(_wrong(value, name, file, f"a whole number from {least}"))
+    return value
+
+
+def some_text(value: Any, name: str, file: str) -> str:
+    """A text.
+
+    Raises:
+        ExportError: it is something else.
+    """
+    if not isinstance(value, str):
+        raise ExportError(_wrong(value, name, file, "a text"))
+    return value
+
+
+def some_texts(value: Any, name: str, file: str) -> tuple[str, ...]:
+    """A list of texts.
+
+    Raises:
+        ExportError: it is something else.
+    """
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        raise ExportError(_wrong(value, name, file, "a list of texts"))
+    return tuple(value)
+
+
+def texts_by_name(value: Any, name: str, file: str) -> dict[str, str]:
+    """Texts by name.
+
+    Raises:
+        ExportError: it is something else.
+    """
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise ExportError(_wrong(value, name, file, "an object whose values are texts"))
+    return value
+
+
+def some_object(value: Any, name: str, file: str) -> dict[str, Any]:
+    """An object; null is an empty one.
+
+    Raises:
+        ExportError: it is something else.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ExportError(_wrong(value, name, file, "an object"))
+    return value
+
+
+def _wrong(value: Any, name: str, file: str, expected: str) -> str:
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return f"{name} in {file} is {shown}; expected {expected}. Correct the file, or restore it from the model's origin."
