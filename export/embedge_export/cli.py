@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from embedge._types import PoolingMode, Task
-from embedge_export.progress import Progress
+from embedge_export.interrupts import kept_interrupts
+from embedge_export.progress import Progress, Step
 from embedge_export.spec import DEFAULT_OPSET, OPSETS, ExportSpec
 from embedge_export.stage_lines import shown
 
@@ -156,13 +158,20 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.dry_run:
         return _show_plan(spec, as_json=args.json)
-    if args.quiet:
-        target = _action(args)(spec, None)
-    else:
-        with shown(sys.stderr) as progress:
-            target = _action(args)(spec, progress)
+    with kept_interrupts() as check, _silent() if args.quiet else shown(sys.stderr) as show:
+
+        def progress(step: Step) -> None:
+            check()
+            show(step)
+
+        target = _action(args)(spec, progress)
     sys.stdout.write(f"{target}\n")
     return 0
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[Progress]:
+    yield lambda _: None
 
 
 def _action(args: argparse.Namespace) -> Callable[[ExportSpec, Progress | None], Path]:

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from embedge_export.libraries import put_off_interrupts
+from embedge_export.interrupts import kept_interrupts, put_off_interrupts
 
 
 def test_an_interrupt_waits_for_the_end_of_the_block():
@@ -46,6 +46,23 @@ def test_other_threads_change_nothing():
     thread.start()
     thread.join()
     assert seen == [signal.default_int_handler]
+
+
+def test_an_interrupt_that_a_destructor_swallows_is_kept(capsys):
+    class Interrupted:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    usual_hook = sys.unraisablehook
+    with kept_interrupts() as check:
+        check()
+        interrupted = Interrupted()
+        del interrupted
+        with pytest.raises(KeyboardInterrupt):
+            check()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert sys.unraisablehook is usual_hook
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.slow
