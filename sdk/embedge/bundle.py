@@ -135,8 +135,8 @@ def choose_variant(manifest: Manifest, variant: str, device_kind: str) -> Varian
                 f"variant={variant!r} is not in bundle {manifest.name!r}; expected one of {names}, or 'auto'"
             )
         spec = manifest.variants[variant]
-        if not _suits(spec, device_kind):
-            others = ", ".join(name for name, each in manifest.variants.items() if _suits(each, device_kind))
+        if not suits(spec, device_kind):
+            others = ", ".join(name for name, each in manifest.variants.items() if suits(each, device_kind))
             raise ParamsError(
                 f"variant={variant!r} is written with operators that only {spec.target} has, and the device is "
                 f"{device_kind}; expected one of {others or 'no variant of this bundle'}, or device={spec.target!r}"
@@ -144,7 +144,7 @@ def choose_variant(manifest: Manifest, variant: str, device_kind: str) -> Varian
         return VariantChoice(name=variant, spec=spec, reason=f"asked for{_costs(spec, device_kind)}")
     for name in (*_PREFERENCE.get(device_kind, _PREFERENCE["cpu"]), *manifest.variants):
         found = manifest.variants.get(name)
-        if found is not None and _suits(found, device_kind):
+        if found is not None and suits(found, device_kind):
             costs = _costs(found, device_kind)
             return VariantChoice(
                 name=name, spec=found, reason=f"auto: first of {names} that suits {device_kind}{costs}"
@@ -152,11 +152,14 @@ def choose_variant(manifest: Manifest, variant: str, device_kind: str) -> Varian
     raise BundleError(f"bundle {manifest.name!r} has no variant for {device_kind}; it has {names}")
 
 
-def _suits(spec: Variant, device_kind: str) -> bool:
+def suits(spec: Variant, device_kind: str) -> bool:
+    """Whether that kind of device has the operators of a variant."""
     return spec.target == "cpu" or device_kind == spec.target
 
 
 def _costs(spec: Variant, device_kind: str) -> str:
+    if spec.target == "cuda" and spec.fidelity.num_texts == 0:
+        return "; it was exported where no GPU could measure it: run `embedge verify --device cuda`"
     if device_kind != "cpu" or spec.dtype not in ("float16", "bfloat16"):
         return ""
     return (

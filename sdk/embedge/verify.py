@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from embedge._devices import find_devices
 from embedge._types import FloatArray, PathLike
-from embedge.bundle import check_files, open_bundle
+from embedge.bundle import Bundle, check_files, open_bundle, suits
 from embedge.manifest import Probe, load_probes
 from embedge.model import EdgeModel
 from embedge.params import PoolingParams
@@ -39,7 +40,7 @@ def verify(bundle: PathLike, *, device: str = "auto", variants: tuple[str, ...] 
     Args:
         bundle: a bundle's folder, or its name in the store.
         device: as for EdgeModel.
-        variants: which to run; empty means all.
+        variants: which to run; empty means all that the device has the operators for.
 
     Returns:
         One report per variant; a difference beyond the tolerance is reported, not raised.
@@ -52,7 +53,8 @@ def verify(bundle: PathLike, *, device: str = "auto", variants: tuple[str, ...] 
     check_files(opened)
     probes = load_probes(opened.folder)
     reports = []
-    for variant in variants or tuple(opened.manifest.variants):
+    kind = find_devices(device)[0].kind
+    for variant in variants or _suiting(opened, kind):
         with EdgeModel(opened.folder, device=device, variant=variant, verify_hashes=False) as model:
             diffs = [_difference(model, probe) for probe in probes.probes]
         reports.append(
@@ -64,6 +66,10 @@ def verify(bundle: PathLike, *, device: str = "auto", variants: tuple[str, ...] 
             )
         )
     return reports
+
+
+def _suiting(bundle: Bundle, device_kind: str) -> tuple[str, ...]:
+    return tuple(name for name, spec in bundle.manifest.variants.items() if suits(spec, device_kind))
 
 
 def _difference(model: EdgeModel, probe: Probe) -> float:

@@ -24,8 +24,10 @@ from embedge._onnxruntime import in_words
 from embedge._session import Session, _placement
 from embedge._tokens import Encoded
 from embedge.bundle import choose_variant, open_bundle
-from embedge.manifest import TokenizerSpec
+from embedge.cli.main import main
+from embedge.manifest import TokenizerSpec, load_manifest
 from embedge.testing import tiny_bundle
+from embedge.verify import verify
 
 TWO = [Device(kind="cuda", index=0), Device(kind="cuda", index=1)]
 
@@ -323,6 +325,23 @@ def test_a_variant_for_cuda_is_refused_elsewhere_by_name(tmp_path) -> None:
         choose_variant(manifest, "fp16_cuda", "cpu")
     assert "the CPU computes in float32" in choose_variant(manifest, "fp16", "cpu").reason
     assert choose_variant(manifest, "fp16", "cuda").reason == "asked for"
+
+
+def test_verify_replays_what_the_device_has_operators_for_and_names_the_rest(tmp_path, capsys) -> None:
+    tiny_bundle(tmp_path)
+    fp32 = load_manifest(tmp_path).variants["fp32"]
+    unmeasured = msgspec.structs.replace(fp32.fidelity, num_texts=0)
+    cuda = msgspec.structs.replace(fp32, dtype="float16", target="cuda", fidelity=unmeasured)
+    tiny_bundle(tmp_path, changes={"variants": {"fp32": fp32, "fp16_cuda": cuda}})
+    assert [report.variant for report in verify(tmp_path, device="cpu")] == ["fp32"]
+    with pytest.raises(ParamsError, match="only cuda has"):
+        verify(tmp_path, device="cpu", variants=("fp16_cuda",))
+    assert main(["verify", str(tmp_path), "--device", "cpu"]) == 0
+    assert (
+        "fp16_cuda: not replayed, as only cuda has its operators; use --device cuda"
+        in capsys.readouterr().out
+    )
+    assert "no GPU could measure it" in choose_variant(load_manifest(tmp_path), "auto", "cuda").reason
 
 
 @pytest.mark.gpu
