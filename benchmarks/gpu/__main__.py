@@ -97,6 +97,37 @@ def forms(context: Context) -> dict:
     return result
 
 
+def families(_: Context) -> dict:
+    """Small encoders of every family: the graph for CUDA on the GPU against the float32 graph on the CPU."""
+    import numpy as np
+
+    from embedge._onnxruntime import import_onnxruntime
+
+    ort = import_onnxruntime()
+    names = json.loads(Path(models.__file__).with_name("families.json").read_text())
+    result: dict = {}
+
+    def run(graph: bytes, provider: str, inputs: dict) -> np.ndarray:
+        settings = ort.SessionOptions()
+        settings.log_severity_level = 3
+        return ort.InferenceSession(graph, settings, providers=[provider, "CPUExecutionProvider"]).run(
+            None, inputs
+        )[0]
+
+    def compare(name: str) -> dict:
+        full, made, form, inputs = models.family_graphs(name)
+        real = inputs["attention_mask"] > 0
+        try:
+            rows = run(made, "CUDAExecutionProvider", inputs)[real]
+        except Exception as error:  # what onnxruntime refuses is a result
+            return {"form": form, "error": str(error)[:300]}
+        return {"form": form} | device.agreement([rows], [run(full, "CPUExecutionProvider", inputs)[real]])
+
+    for name in names:
+        result[name] = compare(name)
+    return result
+
+
 def cuda_graph(context: Context) -> dict:
     """One short text, run operator by operator and replayed from a captured CUDA graph."""
     result: dict = {}
@@ -190,8 +221,8 @@ def two(context: Context) -> dict:
 PARTS = {
     part.__name__: part
     for part in (
-        machine, ceiling, forms, bulk, query, fidelity, refusals, sentence_transformers, torch, traced, minilm,
-        cuda_graph, bulk_minilm, two,
+        machine, ceiling, families, forms, bulk, query, fidelity, refusals, sentence_transformers, torch, traced,
+        minilm, cuda_graph, bulk_minilm, two,
     )
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -104,17 +105,58 @@ def graph(folder: Path, form: str | None):
     encoder = read_encoder(facts)
     weights = StoredWeights([folder / "model.safetensors"], PREFIXES)
     if form is None:
-        model = build(encoder, weights)
-        loads = {}
+        model, loads = _with_loads(build(encoder, weights))
     else:
         choices = msgspec.structs.replace(CUDA_FP16, **FORMS[form])
         model, loads = build_cuda(encoder, weights, choices)
-    for tensor in model.graph.initializer if loads else ():
-        tensor.raw_data = loads[tensor.name]().tobytes()
+    fill(model, loads)
     head = Head(model)
     head.pool("last_hidden_state", ("MEAN",), output="sentence_embedding")
     head.output("sentence_embedding", ["batch_size", encoder.hidden_size])
     return model
+
+
+def fill(model, loads):
+    """Read every weight into a graph."""
+    for tensor in model.graph.initializer:
+        tensor.raw_data = loads[tensor.name]().tobytes()
+    return model
+
+
+def _with_loads(built):
+    from onnx import numpy_helper
+
+    if isinstance(built, tuple):
+        return built
+    return built, {t.name: partial(numpy_helper.to_array, t) for t in built.graph.initializer}
+
+
+def family_graphs(name: str):
+    """The float32 graph of a small encoder of a family, and its graph for CUDA, as bytes, and inputs for both."""
+    from embedge_export.graphs.build import build
+    from embedge_export.graphs.cuda import build_cuda
+    from embedge_export.graphs.families import read_encoder
+    from embedge_export.graphs.half import to_half
+    from embedge_export.graphs.reading import UnsupportedError
+    from embedge_export.graphs.targets import CUDA_FP16, CUDA_PLAIN
+    from embedge_export.graphs.tensors import SeededWeights
+
+    config = json.loads(Path(__file__).with_name("families.json").read_text())[name]
+    encoder, weights = read_encoder(config), SeededWeights(SEED)
+    full = fill(*_with_loads(build(encoder, weights)))
+    try:
+        form, made = "fused", build_cuda(encoder, weights, CUDA_FP16)
+    except UnsupportedError:
+        form, made = "plain", to_half(*_with_loads(build(encoder, weights, CUDA_PLAIN)))
+    inputs = feeds(8, 48, ragged=True)
+    inputs["input_ids"] = np.where(inputs["attention_mask"], inputs["input_ids"] % 900 + 50, 0)
+    wanted = {value.name for value in full.graph.input}
+    return (
+        full.SerializeToString(),
+        fill(*made).SerializeToString(),
+        form,
+        {key: value for key, value in inputs.items() if key in wanted},
+    )
 
 
 def bundle(folder: Path, target: Path, form: str) -> Path:

@@ -37,3 +37,5 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
 
 CPU_FP32 = Choices(device="cpu", precision="fp32", disabled_optimizers=("SkipLayerNormFusion",))
 CUDA_FP16 = Choices(device="cuda", precision="fp16", packed=True)
+CUDA_PLAIN = Choices(device="cuda", precision="fp32", flash=False)
+"""Single operators only, to be brought to half precision by `half.to_half`."""
