@@ -223,7 +223,7 @@ class Engine:
             except PromptError:
                 # the message is to name the first bad prompt by its position in the call
                 encode(prompts, limits)
-                raise
+                raise  # pragma: no cover (all prompts hold the bad one, too)
             return rows if isinstance(rows, EncodedRows) else EncodedRows(rows)
 
         return ArrivingRows([_likely_size(prompt) for prompt in prompts], encode_at)

@@ -68,13 +68,9 @@ def make_weights(seed: int, num_labels: int, num_modes: int) -> Weights:
     )
 
 
-def hidden_states(
-    weights: Weights, token_ids: Sequence[int], type_ids: Sequence[int] | None = None
-) -> FloatArray:
+def hidden_states(weights: Weights, token_ids: Sequence[int], type_ids: Sequence[int]) -> FloatArray:
     """The last hidden states of one sequence in numpy, float32 (num_tokens, hidden_size)."""
-    rows = weights.tokens[list(token_ids)]
-    if type_ids is not None:
-        rows = rows + weights.segments[list(type_ids)]
+    rows = weights.tokens[list(token_ids)] + weights.segments[list(type_ids)]
     context = rows.mean(axis=0, keepdims=True)
     positions = np.arange(len(rows), dtype=np.float32)[:, None] * weights.positions
     return np.tanh(rows + context + positions)

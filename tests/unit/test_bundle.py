@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -35,6 +36,20 @@ def test_a_file_that_the_manifest_does_not_list(load) -> None:
     ) as caught:
         load(bundle={"changes": {"modules": (dense,)}})
     assert caught.value.file == "modules/9.npz"
+
+
+def test_a_manifest_that_cannot_be_read_or_does_not_say_who_wrote_it(tiny, tmp_path) -> None:
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(
+        ManifestError, match="manifest.json cannot be read: Is a directory. Expected a readable"
+    ):
+        load_manifest(tmp_path)
+    path = tiny() / "manifest.json"
+    written = json.loads(path.read_text())
+    for exporter in (None, {}, {"embedge": 3}):
+        path.write_text(json.dumps(written | {"schema_version": 99, "exporter": exporter}))
+        with pytest.raises(ManifestError, match="schema_version 99"):
+            load_manifest(path.parent)
 
 
 def test_variants_of_other_devices_are_not_chosen(tiny) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import io
 import json
 import os
 import subprocess
 import sys
+import threading
 
+import numpy as np
 import pytest
 
 import bundles
@@ -79,6 +82,54 @@ def test_ctrl_c_is_one_sentence(tiny, capsys, monkeypatch) -> None:
     monkeypatch.setattr("embedge.cli.bundles.run_inspect", interrupted)
     assert main(["inspect", str(tiny())]) == 1
     assert capsys.readouterr().err.startswith("embedge: interrupted; no file was left half written")
+
+
+class Broken(io.StringIO):
+    def __init__(self, error) -> None:
+        super().__init__()
+        self._error = error
+
+    def write(self, text):
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (BrokenPipeError(), ""),
+        (OSError(28, "No space left on device"), "embedge: No space left on device. Free some space"),
+        (OSError(5, "I/O error", "disk"), "embedge: disk: I/O error. Check the path and its permissions."),
+    ],
+)
+def test_results_that_cannot_be_written(tiny, capsys, monkeypatch, error, words) -> None:
+    folder = str(tiny())
+    monkeypatch.setattr(sys, "stdout", Broken(error))
+    assert main(["inspect", folder, "--json"]) == 1
+    assert capsys.readouterr().err.startswith(words)
+
+
+def test_a_program_without_standard_streams(tiny, tmp_path, monkeypatch) -> None:
+    target = tmp_path / "rows.npy"
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, None)
+    folder = tiny()
+    status = main(["encode", str(folder), "good", "-o", str(target)])
+    sys.stdout.close()
+    sys.stderr.close()
+    assert status == 0
+    assert np.load(target).shape == (1, 8)
+
+
+def test_vectors_may_go_to_a_pipe(tiny, tmp_path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    got = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    assert main(["encode", str(tiny()), "good", "bad", "-o", str(pipe)]) == 0
+    reader.join()
+    assert np.lib.format.read_array(io.BytesIO(got[0])).shape == (2, 8)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
 def test_a_reader_that_is_gone_is_no_traceback(tiny) -> None:

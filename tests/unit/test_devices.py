@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -342,6 +343,45 @@ def test_verify_replays_what_the_device_has_operators_for_and_names_the_rest(tmp
         in capsys.readouterr().out
     )
     assert "no GPU could measure it" in choose_variant(load_manifest(tmp_path), "auto", "cuda").reason
+
+
+def test_auto_takes_cuda_where_all_of_it_is_there(runtime, monkeypatch, capsys) -> None:
+    folder = runtime(offered=CUDA_TOO, driver=FakeDriver(1))
+    with_library(folder)
+    (folder / "capi" / "libonnxruntime_providers_shared.so").touch()
+    loaded = []
+    monkeypatch.setattr(_devices.ctypes, "CDLL", lambda name, mode=0: loaded.append(name))
+    monkeypatch.setattr(FakeRuntime, "preload_dlls", lambda self: print("noise"), raising=False)
+    (found,) = find_devices("auto")
+    assert (found.name, found.reason[:24]) == ("cuda:0", "auto: onnxruntime offers")
+    assert [name.rpartition("_")[2] for name in loaded] == ["shared.so", "cuda.so"]
+    assert capsys.readouterr().out == ""
+
+
+def test_libraries_that_do_not_load_for_another_reason(runtime, monkeypatch) -> None:
+    with_library(runtime(offered=CUDA_TOO, driver=FakeDriver(1)))
+
+    def load(name, mode=0):
+        raise OSError("file too short")
+
+    monkeypatch.setattr(_devices.ctypes, "CDLL", load)
+    with pytest.raises(ProviderUnavailableError, match=r"its libraries do not load \(file too short\)"):
+        find_devices("cuda")
+
+
+def test_gpus_are_counted_by_the_driver(runtime) -> None:
+    for driver, count in ((None, 0), (FakeDriver(3, status=1), 0), (FakeDriver(3), 3)):
+        runtime(driver=driver)
+        assert _devices.count_gpus() == count
+
+
+def test_the_driver_has_each_platforms_name(monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(_devices.ctypes, "CDLL", asked.append)
+    for platform in ("linux", "win32"):
+        monkeypatch.setattr(sys, "platform", platform)
+        _devices._driver()
+    assert asked == ["libcuda.so.1", "nvcuda.dll"]
 
 
 @pytest.mark.gpu

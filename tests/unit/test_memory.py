@@ -29,6 +29,21 @@ def test_free_memory_in_a_control_group_of_version_1(tmp_path) -> None:
     assert available_memory_bytes(tmp_path, tmp_path / "none") == 0
 
 
+def test_a_system_that_does_not_say_what_is_available(tmp_path, monkeypatch) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 9000 kB\n")
+    pages = {"SC_AVPHYS_PAGES": 10, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(_memory.os, "sysconf", pages.__getitem__, raising=False)
+    for file in (meminfo, tmp_path / "none"):
+        assert available_memory_bytes(tmp_path, file) == 40960
+
+    def unknown(name):
+        raise ValueError("unrecognized configuration name")
+
+    monkeypatch.setattr(_memory.os, "sysconf", unknown, raising=False)
+    assert available_memory_bytes(tmp_path, meminfo) is None
+
+
 def test_this_machine_says_what_is_free() -> None:
     free = available_memory_bytes()
     assert free is None or free > 0

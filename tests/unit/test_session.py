@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
-from embedge import DeviceMemoryError, ProviderUnavailableError, SessionError
+from embedge import DeviceMemoryError, ParamsError, ProviderUnavailableError, SessionError, _devices
 from embedge._devices import CPU, CUDA, Device
+from embedge._progress import Progress, StopAt
 from embedge._session import Session
+from embedge._tokens import Encoded
+from embedge._workers import Stopped
+from embedge.params import ResolvedParams
 
 GRAPH = Path("model.onnx")
 GPU = Device(kind="cuda", index=1)
@@ -190,3 +195,65 @@ def test_onnxruntime_that_is_not_installed(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(SessionError, match="onnxruntime cannot be imported.*pip install onnxruntime"):
         Session(GRAPH, device=Device(kind="cpu"), threads=1)
+
+
+def failing(load, num_rows: int, **arguments):
+    """A call whose token ids onnxruntime refuses."""
+    model = load(**arguments)
+    rows = [Encoded(token_ids=[2, 10**6, 3])] * num_rows
+    params = [ResolvedParams(task="embed")] * num_rows
+    return model, lambda: model._engine.answerer.embeddings(rows, params, lambda _: None)
+
+
+@pytest.mark.parametrize("num_rows", [1, 200])
+def test_a_run_that_fails_on_the_cpu_fails_the_call_and_not_the_model(load, num_rows) -> None:
+    model, call = failing(load, num_rows, threads=2, max_batch_tokens=16)
+    with pytest.raises(SessionError, match="onnxruntime failed on cpu with a batch of"):
+        call()
+    assert model.lost_devices == ()
+    assert model.embed("good").numpy().shape == (1, 8)
+
+
+@pytest.fixture
+def cuda(ort, tmp_path, monkeypatch):
+    """A machine with one GPU, as far as anything asks."""
+    (tmp_path / "capi").mkdir()
+    (tmp_path / "capi" / "libonnxruntime_providers_cuda.so").touch()
+    ort.__file__ = str(tmp_path / "__init__.py")
+
+    class Driver:
+        def cuInit(self, flags):  # noqa: N802
+            return 0
+
+        def cuDeviceGetCount(self, count):  # noqa: N802
+            count._obj.value = 1
+            return 0
+
+    monkeypatch.setattr(_devices.ctypes, "CDLL", lambda name, mode=0: Driver())
+    _devices.cuda_problem.cache_clear()
+    yield ort
+    _devices.cuda_problem.cache_clear()
+
+
+def test_batches_that_cuda_cannot_index_are_refused(cuda, load) -> None:
+    with pytest.raises(
+        ParamsError, match=r"max_batch_tokens=2147483648 is more than .* at most 33554432 for"
+    ):
+        load(device="cuda", max_batch_tokens=2**31)
+    assert load(device="cuda").info.device == "cuda:0"
+
+
+def test_a_lower_limit_than_the_bundles(load) -> None:
+    model = load(max_model_len=8)
+    assert model.info.max_seq_len == 8
+    with pytest.raises(ValueError, match="the model's limit is 8"):
+        model.embed("the river is cold and the city is old")
+
+
+def test_a_stream_that_nobody_reads_any_more_ends_between_two_batches() -> None:
+    stopped = threading.Event()
+    with Progress(4, StopAt(stopped), "embed") as progress:
+        progress.update(1)
+        stopped.set()
+        with pytest.raises(Stopped):
+            progress.update(1)
