@@ -80,9 +80,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--opset",
         type=int,
         choices=OPSETS,
-        default=DEFAULT_OPSET,
         metavar="N",
-        help=f"ONNX operator set, {OPSETS[0]} to {OPSETS[-1]} (default: %(default)s)",
+        help=f"trace the graph with this ONNX operator set, {OPSETS[0]} to {OPSETS[-1]} (default: {DEFAULT_OPSET})",
+    )
+    parser.add_argument(
+        "--route",
+        choices=("auto", "build", "trace"),
+        default="auto",
+        help="build the graph from the weights, trace it, or build it where the family is known (default)",
+    )
+    parser.add_argument(
+        "--optimize-for",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="whose operators the graphs are made of (default: %(default)s)",
     )
     parser.add_argument(
         "--trust-remote-code", action="store_true", help="run Python code that the checkpoint brings"
@@ -92,7 +103,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=_names,
         default=("fp32",),
         metavar="NAME[,NAME]",
-        help="graphs to write, of fp32, fp16, int8, int4 (default: fp32)",
+        help="graphs to write, of fp32, fp16, int8, uint8, int4 (default: fp32)",
     )
     parser.add_argument(
         "--full-report", action="store_true", help="judge variants by the whole retrieval set; takes minutes"
@@ -149,6 +160,8 @@ def run(args: argparse.Namespace) -> int:
         step_tag=args.step_tag,
         revision=args.revision,
         opset=args.opset,
+        route=args.route,
+        optimize_for=args.optimize_for,
         from_onnx=args.from_onnx,
         probes=args.probes,
         trust_remote_code=args.trust_remote_code,

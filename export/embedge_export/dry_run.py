@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
 from embedge import store
@@ -11,12 +9,12 @@ from embedge._types import Task
 from embedge.manifest import MANIFEST_FILE, PROBES_FILE, TOKENIZER_FILE, Similarity
 from embedge_export.checkpoint import Checkpoint, Kind
 from embedge_export.rerankers import resolve_tokens
+from embedge_export.route import Route, choose_route
 from embedge_export.source import read_checkpoint
 from embedge_export.spec import SIZE_SHARES, ExportSpec
 from embedge_export.tokenizer import Tokenization, describe_tokenizer, load_tokenizer
 from embedge_export.write import EXTERNAL_DATA_BYTES, check_target
 
-Route = Literal["built from the table", "traced by optimum", "traced by torch.onnx"]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -90,7 +88,7 @@ def plan_export(spec: ExportSpec) -> Plan:
         architecture=checkpoint.architecture,
         kind=checkpoint.kind,
         tasks=checkpoint.tasks,
-        route=_route(checkpoint),
+        route=choose_route(checkpoint, spec),
         variants=tuple(spec.variants),
         hidden_size=checkpoint.hidden_size,
         vocab_size=checkpoint.vocab_size,
@@ -153,14 +151,6 @@ def _embedding(plan: Plan, matryoshka: str) -> str:
 
 def _prompt(plan: Plan, name: str, text: str) -> str:
     return f"{name} = {text!r}" + (" (default)" if name == plan.default_prompt_name else "")
-
-
-def _route(checkpoint: Checkpoint) -> Route:
-    if checkpoint.kind == "static":
-        return "built from the table"
-    from embedge_export.trace import described_by_optimum
-
-    return "traced by optimum" if described_by_optimum(checkpoint) else "traced by torch.onnx"
 
 
 def _limit_from(spec: ExportSpec, checkpoint: Checkpoint, tokenization: Tokenization) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from embedge_export.interrupts import put_off_interrupts
@@ -10,12 +11,14 @@ from embedge_export.interrupts import put_off_interrupts
 def load_libraries() -> None:
     """Import torch and transformers; a second call costs nothing.
 
-    transformers imports onnxruntime where it is installed, so onnxruntime is told to keep quiet before.
+    transformers imports onnxruntime where it is installed, so onnxruntime is told to keep quiet before. torch may be
+    missing where an ONNX file is wrapped.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed meanwhile.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     with put_off_interrupts():
-        import torch  # noqa: F401
+        with contextlib.suppress(ModuleNotFoundError):
+            import torch  # noqa: F401
         import transformers  # noqa: F401

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +29,12 @@ from embedge_export.assembly import (
 from embedge_export.checkpoint import Checkpoint
 from embedge_export.checksums import check_unchanged
 from embedge_export.companions import write_companions
+from embedge_export.graphs.canvas import Load
+from embedge_export.graphs.targets import CPU_FP32
 from embedge_export.progress import Progress, Stages
+from embedge_export.route import Route, build_from_weights, choose_route
 from embedge_export.source import read_checkpoint
-from embedge_export.spec import DTYPES, SIZE_SHARES, ExportSpec
+from embedge_export.spec import DEFAULT_OPSET, DTYPES, SIZE_SHARES, ExportSpec
 from embedge_export.write import check_target, commit, file_records, save_graph, staging
 
 if TYPE_CHECKING:
@@ -83,9 +86,9 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             f"{', '.join(checkpoint.tasks)}, up to {tokenization.max_seq_len} tokens"
         )
     with staging(target, _needed_bytes(checkpoint, spec.variants)) as folder:
-        with stages.stage("trace"):
-            graph = _make_graph(model, checkpoint, tokenization, spec.opset, folder)
-            stages.detail = f"{len(graph.graph.node)} nodes, opset {spec.opset}"
+        with stages.stage("graph"):
+            graph, loads, route = _make_graph(model, checkpoint, tokenization, spec, folder)
+            stages.detail = f"{len(graph.graph.node)} nodes, {route}"
         with stages.stage("heads"):
             from embedge_export.outputs import attach_heads
 
@@ -98,8 +101,8 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
 
             (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
             write_companions(checkpoint, tokenization, folder)
-            unmeasured = _save_variants(graph, checkpoint, tokenization, spec.variants, folder)
-            del graph
+            unmeasured = _save_variants(graph, loads, route, checkpoint, tokenization, spec.variants, folder)
+            del graph, loads
             reference = Reference(model, checkpoint, tokenization)
             inputs, probe_inputs = built_in_inputs(checkpoint)
             gate = checkpoint.family.max_abs_diff
@@ -158,23 +161,30 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
 
 
 def _make_graph(
-    model: Any, checkpoint: Checkpoint, tokenization: Tokenization, opset: int, folder: Path
-) -> onnx.ModelProto:
-    if checkpoint.kind == "static":
+    model: Any, checkpoint: Checkpoint, tokenization: Tokenization, spec: ExportSpec, folder: Path
+) -> tuple[onnx.ModelProto, Mapping[str, Load], Route]:
+    """The float32 graph without its heads, what reads the weights that are not in it, and how it was made."""
+    opset = DEFAULT_OPSET if spec.opset is None else spec.opset
+    route = choose_route(checkpoint, spec)
+    if route == "built from the table":
         from embedge_export.static import build_graph, read_table
 
-        return build_graph(read_table(checkpoint), opset, tokenization.ignored_id)
+        return build_graph(read_table(checkpoint), opset, tokenization.ignored_id), {}, route
+    if route == "built from the weights":
+        return (*build_from_weights(checkpoint), route)
     from embedge_export.trace import trace
 
     scratch = folder / "scratch"
     scratch.mkdir()
     graph = trace(model, checkpoint, opset, scratch)
     scratch.rmdir()
-    return graph
+    return graph, {}, route
 
 
 def _save_variants(
     graph: onnx.ModelProto,
+    loads: Mapping[str, Load],
+    route: Route,
     checkpoint: Checkpoint,
     tokenization: Tokenization,
     names: Sequence[str],
@@ -184,20 +194,31 @@ def _save_variants(
     from embedge_export.variants import calibration_feeds, compressed
 
     feeds = []
-    if "int8" in names:
-        feeds = calibration_feeds(graph, tokenization, pairs="score" in checkpoint.tasks)
-    made: dict[str, Variant] = {}
-    for name, smaller, disabled in compressed(graph, names, feeds):
-        file, data_files = save_graph(smaller, folder, f"model_{name}")
-        made[name] = Variant(
+    if "int8" in names or "uint8" in names:
+        inputs = [value.name for value in graph.graph.input]
+        feeds = calibration_feeds(inputs, tokenization, pairs="score" in checkpoint.tasks)
+    file, data_files = save_graph(graph, folder, "model", loads)
+    made = {
+        "fp32": Variant(
             file=file,
             data_files=data_files,
-            dtype=DTYPES[name],
+            dtype="float32",
             fidelity=UNMEASURED,
-            disabled_optimizers=disabled,
+            disabled_optimizers=CPU_FP32.disabled_optimizers if route == "built from the weights" else (),
         )
-    file, data_files = save_graph(graph, folder, "model")
-    return {"fp32": Variant(file=file, data_files=data_files, dtype="float32", fidelity=UNMEASURED), **made}
+    }
+    for smaller in compressed(folder / file, names, feeds):
+        file, data_files = save_graph(smaller.graph, folder, f"model_{smaller.name}")
+        made[smaller.name] = Variant(
+            file=file,
+            data_files=data_files,
+            dtype=DTYPES[smaller.name],
+            fidelity=UNMEASURED,
+            disabled_optimizers=smaller.disabled_optimizers,
+            needs=smaller.needs,
+            forms=smaller.forms,
+        )
+    return made
 
 
 def _keep_variants(manifest: Manifest, kept: dict[str, Variant], folder: Path) -> Manifest:

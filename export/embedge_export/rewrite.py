@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,8 +22,10 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
         node: position in the graph's list of nodes.
         rows: name of the activations, or of the indices.
         matrix: name of the float32 initialiser, (in_features, out_features) or (num_rows, size).
-        output: name of the result.
-        bias: name of what a Gemm adds.
+        output: name of the result, bias included.
+        bias: name of the float32 row that is added, by Gemm or by an Add node of its own.
+        bias_node: position of that Add node.
+        producer: operator that gives `rows`; empty for inputs of the graph.
     """
 
     node: int
@@ -30,26 +33,35 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
     matrix: str
     output: str
     bias: str | None = None
+    bias_node: int | None = None
+    producer: str = ""
 
 
 class GraphEditor:
-    """A graph whose nodes are replaced by their position; weights that nobody reads any more go at the end."""
+    """A graph whose nodes are replaced by their position; weights that nobody reads any more go at the end.
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    Weights in a file beside the graph are read one by one, when they are asked for, so that a graph's rewriting takes
+    little more memory than its result.
+
+    Args:
+        model: it is changed in place.
+        folder: where the model's external data is.
+    """
+
+    def __init__(self, model: onnx.ModelProto, folder: Path) -> None:
         self.model = model
+        self._folder = folder
         self._graph = model.graph
         self._replaced: dict[int, list[onnx.NodeProto]] = {}
         self._inserted: dict[int, list[onnx.NodeProto]] = {}
         self._weights = {tensor.name: tensor for tensor in self._graph.initializer}
 
     @classmethod
-    def copy(cls, model: onnx.ModelProto) -> GraphEditor:
-        """An editor of a copy; the model stays as it is."""
+    def open(cls, path: Path) -> GraphEditor:
+        """An editor of a graph on disk; the file stays as it is."""
         import onnx
 
-        copied = onnx.ModelProto()
-        copied.CopyFrom(model)
-        return cls(copied)
+        return cls(onnx.load(str(path), load_external_data=False), path.parent)
 
     def products(self, smallest: int) -> list[Product]:
         """MatMul and Gemm nodes whose second factor is a stored float32 matrix of at least so many values.
@@ -58,6 +70,8 @@ class GraphEditor:
         """
         found = []
         uses = Counter(name for node in self._graph.node for name in node.input)
+        producers = {name: node.op_type for node in self._graph.node for name in node.output}
+        additions = self._additions(uses)
         for position, node in enumerate(self._graph.node):
             if node.op_type not in ("MatMul", "Gemm") or node.domain:
                 continue
@@ -66,7 +80,10 @@ class GraphEditor:
                 continue
             if uses[tensor.name] > 1 or tensor.dims[0] * tensor.dims[1] < smallest:
                 continue
-            bias = None
+            output, bias, bias_node = node.output[0], None, None
+            if node.op_type == "MatMul" and output in additions:
+                bias_node, bias = additions[output]
+                output = self._graph.node[bias_node].output[0]
             if node.op_type == "Gemm":
                 stated = {attribute.name: attribute for attribute in node.attribute}
                 plain = all(stated[n].f == 1 for n in ("alpha", "beta") if n in stated)
@@ -76,9 +93,29 @@ class GraphEditor:
                 bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
             found.append(
                 Product(
-                    node=position, rows=node.input[0], matrix=tensor.name, output=node.output[0], bias=bias
+                    node=position,
+                    rows=node.input[0],
+                    matrix=tensor.name,
+                    output=output,
+                    bias=bias,
+                    bias_node=bias_node,
+                    producer=producers.get(node.input[0], ""),
                 )
             )
+        return found
+
+    def _additions(self, uses: Counter[str]) -> dict[str, tuple[int, str]]:
+        """Add nodes that add a stored row to something that nothing else reads: position and row, by that something."""
+        kept = {value.name for value in self._graph.output}
+        found = {}
+        for position, node in enumerate(self._graph.node):
+            if node.op_type != "Add" or node.domain:
+                continue
+            for rows, bias in (node.input, reversed(node.input)):
+                tensor = self._weights.get(bias)
+                stored = tensor is not None and tensor.data_type == 1 and len(tensor.dims) == 1
+                if stored and uses[rows] == 1 and rows not in kept and rows not in self._weights:
+                    found[rows] = (position, bias)
         return found
 
     def tables(self, fewest_rows: int) -> list[Product]:
@@ -102,9 +139,13 @@ class GraphEditor:
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """Values of an initialiser."""
+        import onnx
         from onnx import numpy_helper
 
-        return numpy_helper.to_array(self._weights[name])
+        # a copy, since what is loaded stays in the tensor
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(self._weights[name])
+        return numpy_helper.to_array(tensor, base_dir=str(self._folder))
 
     def weight(self, name: str, values: npt.ArrayLike) -> str:
         """Store an initialiser, once; returns its name."""
@@ -128,9 +169,10 @@ class GraphEditor:
         """Put nodes before the node at a position."""
         self._inserted.setdefault(position, []).extend(nodes)
 
-    def replace(self, position: int, nodes: Iterable[onnx.NodeProto]) -> None:
-        """Put nodes in place of the node at a position."""
-        self._replaced[position] = list(nodes)
+    def replace(self, product: Product, nodes: Iterable[onnx.NodeProto]) -> None:
+        """Put nodes in place of a product or look-up, and of the addition of its bias."""
+        self._replaced[product.node] = []
+        self._replaced[product.node if product.bias_node is None else product.bias_node] = list(nodes)
 
     def widen(self, name: str, stored: str) -> None:
         """Read an initialiser from a stored half-precision one."""
@@ -165,7 +207,16 @@ class GraphEditor:
         read = {name for node in nodes for name in node.input} | {value.name for value in self._graph.output}
         written = {name for node in nodes for name in node.output}
         kept = [t for t in self._graph.initializer if t.name in read and t.name not in written]
+        kept = [self._inside(tensor) for tensor in kept]
         del self._graph.node[:], self._graph.initializer[:], self._graph.value_info[:]
         self._graph.node.extend(nodes)
         self._graph.initializer.extend(kept)
         return self.model
+
+    def _inside(self, tensor: onnx.TensorProto) -> onnx.TensorProto:
+        """A tensor with its values in it."""
+        from onnx import numpy_helper
+
+        if not tensor.external_data:
+            return tensor
+        return numpy_helper.from_array(self.array(tensor.name), tensor.name)

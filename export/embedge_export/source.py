@@ -135,7 +135,7 @@ def _read_transformer(
     code = find_code(repository, transformer, trusted=spec.trust_remote_code)
     if code:
         announce(repository, code)
-    config = _config(transformer, bool(code))
+    config = read_config(transformer, bool(code))
     family = family_of(str(config.model_type), remote=bool(code))
     architectures = _architectures(raw) or (type(config).__name__.replace("Config", "Model"),)
     positions = getattr(config, "max_position_embeddings", None)
@@ -236,7 +236,12 @@ def _read_static(
     )
 
 
-def _config(folder: Path, trust_remote_code: bool) -> Any:
+def read_config(folder: Path, trust_remote_code: bool) -> Any:
+    """The transformer's configuration with transformers' defaults filled in.
+
+    Raises:
+        ExportError: transformers cannot read it.
+    """
     load_libraries()
     from transformers import AutoConfig
 

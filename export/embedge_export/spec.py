@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from embedge._types import PoolingMode, Task
 from embedge.errors import ExportError
-from embedge.manifest import Dtype
+from embedge.manifest import Dtype, Target
 
 OPSETS = range(17, 23)
 DEFAULT_OPSET = 18
 
-DTYPES: dict[str, Dtype] = {"fp32": "float32", "fp16": "float16", "int8": "int8", "int4": "int4"}
+DTYPES: dict[str, Dtype] = {
+    "fp32": "float32",
+    "fp16": "float16",
+    "int8": "int8",
+    "uint8": "int8",
+    "int4": "int4",
+}
 """Precision of the weights of each variant, by its name."""
 
-SIZE_SHARES = {"fp32": 1.0, "fp16": 0.5, "int8": 0.27, "int4": 0.16}
+SIZE_SHARES = {"fp32": 1.0, "fp16": 0.5, "int8": 0.27, "uint8": 0.27, "int4": 0.16}
 """Size of each variant's graph by that of the float32 weights, about."""
 
 
@@ -40,12 +47,14 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
         instruction: instruction of a causal reranker's template.
         step_tag: token at which a process reward model is read, as text.
         revision: commit, branch or tag of a hub repository.
-        opset: version of the ONNX operator set.
+        opset: version of the ONNX operator set of a traced graph; where it is given, the graph is traced.
+        route: "build" the graph from the weights or refuse, "trace" it, or "auto": build it where the family is known.
+        optimize_for: whose operators the graphs are made of.
         from_onnx: wrap this ONNX file instead of tracing the weights.
         probes: file of texts and answers to verify `from_onnx` with.
         trust_remote_code: run the Python code that the checkpoint brings along.
         force: replace a bundle that `output` already holds.
-        variants: of "fp32", "fp16", "int8", "int4".
+        variants: of "fp32", "fp16", "int8", "uint8", "int4".
         full_report: judge variants by the whole retrieval set instead of a part.
     """
 
@@ -65,7 +74,9 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
     instruction: str | None = None
     step_tag: str | None = None
     revision: str | None = None
-    opset: int = DEFAULT_OPSET
+    opset: int | None = None
+    route: Literal["auto", "build", "trace"] = "auto"
+    optimize_for: Target = "cpu"
     from_onnx: Path | None = None
     probes: Path | None = None
     trust_remote_code: bool = False
@@ -79,10 +90,14 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
             raise ExportError("model is empty; expected a checkpoint's folder or a hub id")
         if self.max_seq_len is not None and self.max_seq_len < 1:
             raise ExportError(f"max_seq_len={self.max_seq_len} is out of range; expected at least 1")
-        if self.opset not in OPSETS:
+        if self.opset is not None and self.opset not in OPSETS:
             raise ExportError(
                 f"opset={self.opset} is out of range; expected {OPSETS[0]} to {OPSETS[-1]}. "
                 f"Omit it for {DEFAULT_OPSET}."
+            )
+        if self.opset is not None and self.route == "build":
+            raise ExportError(
+                f"opset={self.opset} is given with route 'build'; expected one of them: built graphs have their own"
             )
         if self.probes is not None and self.from_onnx is None:
             raise ExportError("probes are given without from_onnx; expected the ONNX file that they verify")

@@ -11,11 +11,12 @@ import numpy as np
 
 from embedge._types import IntArray
 from embedge.manifest import Manifest, Variant
-from embedge_export import compress
+from embedge_export import compress, int8
 from embedge_export.answers import ask_torch, questions
 from embedge_export.gates import Trial, try_variant
 from embedge_export.progress import part, tracked
 from embedge_export.retrieval import CALIBRATION_DOCUMENTS, built_in_set
+from embedge_export.rewrite import GraphEditor
 from embedge_export.texts import PAIRS, TEXTS
 from embedge_export.verify import Case, verify_variant
 
@@ -29,33 +30,56 @@ if TYPE_CHECKING:
 _PROBE_MARGIN = 1.5
 
 
+class Compressed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A graph of a smaller precision.
+
+    Attributes:
+        name: of the variant.
+        graph: its weights inside.
+        disabled_optimizers: onnxruntime's fusions that must not run on it.
+        needs: CPU features that it needs.
+        forms: of its products, where they have several, in words.
+    """
+
+    name: str
+    graph: onnx.ModelProto
+    disabled_optimizers: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    forms: dict[str, int] = msgspec.field(default_factory=dict)
+
+
 def compressed(
-    graph: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Mapping[str, IntArray]]
-) -> Iterator[tuple[str, onnx.ModelProto, tuple[str, ...]]]:
+    graph: Path, names: Sequence[str], feeds: Sequence[Mapping[str, IntArray]]
+) -> Iterator[Compressed]:
     """Make every variant but fp32 from the float32 graph, one at a time.
 
     Args:
-        graph: float32, its weights inside; left as it is.
+        graph: file of the float32 graph.
         names: of the variants asked for.
         feeds: inputs to calibrate int8 with.
-
-    Yields:
-        Name, graph, and the onnxruntime fusions that must not run on it.
     """
     if "fp16" in names:
-        yield "fp16", compress.float16(graph), ()
-    if "int8" in names:
-        maxima = compress.calibrate(graph, feeds)
-        yield "int8", compress.int8(graph, maxima), compress.INT8_DISABLED_OPTIMIZERS
+        yield Compressed(name="fp16", graph=compress.float16(GraphEditor.open(graph)))
+    if "int8" in names or "uint8" in names:
+        activations = int8.calibrate(graph, feeds)
+        for name in ("int8", "uint8"):
+            if name in names:
+                made = int8.int8(GraphEditor.open(graph), activations, unsigned=name == "uint8")
+                yield Compressed(
+                    name=name,
+                    graph=made.graph,
+                    disabled_optimizers=int8.DISABLED_OPTIMIZERS,
+                    needs=() if name == "uint8" else ("vnni",),
+                    forms={str(form): count for form, count in made.forms.items()},
+                )
     if "int4" in names:
-        yield "int4", compress.int4(graph), ()
+        yield Compressed(name="int4", graph=compress.int4(GraphEditor.open(graph)))
 
 
 def calibration_feeds(
-    graph: onnx.ModelProto, tokenization: Tokenization, *, pairs: bool
+    names: Sequence[str], tokenization: Tokenization, *, pairs: bool
 ) -> list[dict[str, IntArray]]:
-    """Inputs of some real texts, one text each, so that no padding is measured."""
-    names = [value.name for value in graph.graph.input]
+    """Inputs of these names of some real texts, one text each, so that no padding is measured."""
     # the gate asks the first documents, and must not meet what was calibrated on
     texts: list[tuple[str, str | None]] = [
         (text, None) for text in built_in_set().documents[-CALIBRATION_DOCUMENTS:]

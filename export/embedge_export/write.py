@@ -6,17 +6,19 @@ import contextlib
 import errno
 import hashlib
 import io
+import math
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from embedge._types import FloatArray
 from embedge.errors import ExportError
 from embedge.manifest import MANIFEST_FILE, FileRecord
+from embedge_export.graphs.canvas import Load
 
 if TYPE_CHECKING:
     import onnx
@@ -29,6 +31,7 @@ For MiniLM's int8 graph (23 MB) that takes 17 MB off the peak and a fifth off th
 _SMALL_TENSOR_BYTES = 65_536
 """Smaller tensors stay in the graph: each one outside costs a mapping of its own."""
 
+_PAGE_BYTES = 4096
 _MB = 1_000_000
 
 
@@ -106,36 +109,58 @@ def commit(folder: Path, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def save_graph(graph: onnx.ModelProto, folder: Path, stem: str) -> tuple[str, tuple[str, ...]]:
+def save_graph(
+    graph: onnx.ModelProto, folder: Path, stem: str, loads: Mapping[str, Load] | None = None
+) -> tuple[str, tuple[str, ...]]:
     """Write a graph as onnx/STEM.onnx, large weights as onnx/STEM.onnx_data beside it.
 
     Args:
         graph: the graph; its weights are gone from it afterwards where they went to a file of their own.
         folder: the bundle.
         stem: "model", "model_fp16" …
+        loads: what reads the weights that have no values in the graph, one at a time.
 
     Returns:
         The graph's file and its data files, as paths in the bundle.
     """
-    import onnx
-
+    loads = loads or {}
     path = folder / "onnx" / f"{stem}.onnx"
-    path.parent.mkdir(exist_ok=True)
-    if sum(len(tensor.raw_data) for tensor in graph.graph.initializer) <= EXTERNAL_DATA_BYTES:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if sum(map(_size_bytes, graph.graph.initializer)) <= EXTERNAL_DATA_BYTES:
+        for tensor in graph.graph.initializer:
+            if tensor.name in loads:
+                tensor.raw_data = loads[tensor.name]().tobytes()
         path.write_bytes(graph.SerializeToString(deterministic=True))
         return f"onnx/{stem}.onnx", ()
     data = f"{stem}.onnx_data"
-    onnx.save_model(
-        graph,
-        str(path),
-        save_as_external_data=True,
-        all_tensors_to_one_file=True,
-        location=data,
-        size_threshold=_SMALL_TENSOR_BYTES,
-    )
-    for written in (path, path.with_name(data)):  # onnx makes its files for the owner alone
-        written.chmod(0o644)
+    with path.with_name(data).open("wb") as stream:
+        for tensor in graph.graph.initializer:
+            values = loads[tensor.name]().tobytes() if tensor.name in loads else tensor.raw_data
+            if len(values) < _SMALL_TENSOR_BYTES:
+                tensor.raw_data = values
+            else:
+                _move_outside(tensor, values, stream, data)
+    path.write_bytes(graph.SerializeToString(deterministic=True))
     return f"onnx/{stem}.onnx", (f"onnx/{data}",)
+
+
+def _size_bytes(tensor: onnx.TensorProto) -> int:
+    from onnx import helper
+
+    return math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+
+
+def _move_outside(tensor: onnx.TensorProto, values: bytes, stream: BinaryIO, location: str) -> None:
+    """Append a weight to the data file, on a page of its own, and say in the graph where it is."""
+    from onnx import TensorProto
+
+    stream.write(b"\0" * (-stream.tell() % _PAGE_BYTES))
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    stated = {"location": location, "offset": str(stream.tell()), "length": str(len(values))}
+    for key, value in stated.items():
+        tensor.external_data.add(key=key, value=value)
+    stream.write(values)
 
 
 def save_dense(folder: Path, index: int, weight: FloatArray, bias: FloatArray | None) -> str:

@@ -231,6 +231,7 @@ class Variant(_Part, frozen=True, kw_only=True):
         fidelity: measured at export.
         disabled_optimizers: onnxruntime fusions that must not run on this graph.
         needs: CPU features without which it must not be chosen.
+        forms: of an int8 graph's products, how many are quantised in which way; "float32" for those that are not.
     """
 
     file: str
@@ -240,6 +241,7 @@ class Variant(_Part, frozen=True, kw_only=True):
     target: Target = "cpu"
     disabled_optimizers: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    forms: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class SourceSpec(_Part, frozen=True, kw_only=True):

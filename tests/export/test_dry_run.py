@@ -39,7 +39,7 @@ def test_the_plan_says_what_was_understood(tmp_path):
     assert (plan.max_seq_len, plan.limit_from) == (48, "sentence_bert_config.json")
     assert plan.prompts == {"query": "query: ", "document": ""}
     assert set(plan.weights) == {"model.safetensors", "2_Dense/model.safetensors"}
-    assert plan.route == "traced by optimum"
+    assert plan.route == "built from the weights"
     text = describe(plan)
     assert "query = 'query: ' (default)" in text
     assert text.endswith("Nothing was written.\n")

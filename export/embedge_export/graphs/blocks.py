@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from embedge._types import FloatArray
@@ -13,6 +14,7 @@ from embedge_export.graphs.structure import (
     Attention,
     Embedding,
     FeedForward,
+    Head,
     Norm,
     Rotary,
 )
@@ -62,6 +64,8 @@ class Blocks:
         if activation == "silu":
             # x * sigmoid(1.0 * x) in one pass
             return canvas.contrib("QuickGelu", rows, alpha=1.0)
+        if activation == "tanh":
+            return canvas.op("Tanh", rows)
         return canvas.op("Relu", rows)
 
     def embed(self, embedding: Embedding) -> str:
@@ -122,6 +126,30 @@ class Blocks:
             inner = canvas.op("Mul", self.activate(gate, block.activation), linear)
         (result,) = project(canvas, inner, [projection(weights, block.down)])
         return result
+
+    def head(self, hidden: str, head: Head) -> str:
+        """(batch, seq_len, hidden_size) to logits (batch, n), or (batch, seq_len, n)."""
+        canvas, weights = self.canvas, self.weights
+        rows = self._pool(hidden, head) if head.pooling else hidden
+        canvas.scope("head")
+        if head.first is not None:
+            (rows,) = project(canvas, rows, [projection(weights, head.first)])
+        if head.activation is not None:
+            rows = self.activate(rows, head.activation)
+        last = projection(weights, head.last)
+        # the table of words may be there already, the other way round
+        last = msgspec.structs.replace(last, name=f"head.{last.name}")
+        (logits,) = project(canvas, self.norm(rows, head.norm), [last])
+        return logits
+
+    def _pool(self, hidden: str, head: Head) -> str:
+        canvas = self.canvas
+        if head.pooling == "CLS":
+            return canvas.op("Gather", hidden, canvas.constant(0), axis=1)
+        mask = self.places.mask()
+        total = canvas.op("MatMul", canvas.op("Unsqueeze", mask, canvas.constant([1])), hidden)
+        count = canvas.op("ReduceSum", mask, canvas.constant([1]), keepdims=1)
+        return canvas.op("Div", canvas.op("Squeeze", total, canvas.constant([1])), count)
 
     def attention(self, rows: str, block: Attention, scope: str) -> str:
         """(batch, seq_len, hidden_size) to the same shape."""

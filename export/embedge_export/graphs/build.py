@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedge_export.graphs.blocks import Blocks
-from embedge_export.graphs.canvas import Canvas
+from embedge_export.graphs.canvas import Canvas, Load
 from embedge_export.graphs.positions import Places
-from embedge_export.graphs.structure import Encoder, Layer
+from embedge_export.graphs.structure import Encoder, Head, Layer
 from embedge_export.graphs.targets import CPU_FP32, Choices
 from embedge_export.graphs.tensors import Weights
 
@@ -15,19 +15,24 @@ if TYPE_CHECKING:
     import onnx
 
 HIDDEN = "last_hidden_state"
+LOGITS = "logits"
 
 
-def build(encoder: Encoder, weights: Weights, choices: Choices = CPU_FP32) -> onnx.ModelProto:
+def build(
+    encoder: Encoder, weights: Weights, choices: Choices = CPU_FP32, head: Head | None = None
+) -> tuple[onnx.ModelProto, dict[str, Load]]:
     """Write the graph of an encoder.
 
     Args:
         encoder: what it is made of.
         weights: where its weights are.
         choices: which operators to write.
+        head: what follows the last hidden states, if anything.
 
     Returns:
         A graph with inputs input_ids, attention_mask and, where the encoder has them, token_type_ids, and one
-        output, last_hidden_state, float32 (batch, seq_len, hidden_size).
+        float32 output: last_hidden_state (batch, seq_len, hidden_size), or the head's logits. Its weights have names
+        and shapes but no values; these are read by the functions that come with it, one at a time.
     """
     from onnx import TensorProto
 
@@ -39,14 +44,18 @@ def build(encoder: Encoder, weights: Weights, choices: Choices = CPU_FP32) -> on
         hidden = _layer(blocks, hidden, layer, f"layers.{index}")
     canvas.scope("final")
     hidden = blocks.norm(hidden, encoder.final_norm)
-    canvas.rename_output(hidden, HIDDEN)
+    output, size = HIDDEN, encoder.hidden_size
+    if head is not None:
+        output, size = LOGITS, head.last.out_features
+        hidden = blocks.head(hidden, head)
+    canvas.rename_output(hidden, output)
     inputs = ["input_ids", "attention_mask"]
     if encoder.embedding.types is not None and encoder.embedding.types_input:
         inputs.append("token_type_ids")
-    shape: list[str | int] = ["batch_size", "sequence_length", encoder.hidden_size]
-    model: onnx.ModelProto = canvas.model(inputs, [(HIDDEN, shape, TensorProto.FLOAT)])
-    canvas.fill(model)
-    return model
+    pooled = head is not None and head.pooling is not None
+    shape: list[str | int] = ["batch_size", size] if pooled else ["batch_size", "sequence_length", size]
+    model: onnx.ModelProto = canvas.model(inputs, [(output, shape, TensorProto.FLOAT)])
+    return model, canvas.loads()
 
 
 def _layer(blocks: Blocks, hidden: str, layer: Layer, name: str) -> str:

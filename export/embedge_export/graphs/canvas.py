@@ -112,16 +112,6 @@ class Canvas:
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="embedge")
 
-    def fill(self, model: Any) -> None:
-        """Read every weight into the graph."""
-        for tensor in model.graph.initializer:
-            if tensor.name in self.weights:
-                shape, dtype, load = self.weights[tensor.name]
-                array = np.asarray(load(), dtype, order="C")
-                if array.shape != shape:
-                    raise AssertionError(f"{tensor.name}: {array.shape} for {shape}")
-                tensor.raw_data = array.tobytes()
-
     def loads(self) -> dict[str, Load]:
         """What reads each weight, by its name."""
         return {name: _Checked(name, *entry) for name, entry in self.weights.items()}

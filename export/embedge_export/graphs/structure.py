@@ -6,11 +6,12 @@ no family. Matrices are written as torch stores them, (out_features, in_features
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 import msgspec
 
-Activation: TypeAlias = Literal["gelu", "gelu_tanh", "silu", "relu"]
+Activation: TypeAlias = Literal["gelu", "gelu_tanh", "silu", "relu", "tanh"]
 Window: TypeAlias = tuple[int, int]
 
 
@@ -176,6 +177,20 @@ class RelativeBias(_Part, frozen=True, kw_only=True):
     max_distance: int
 
 
+class Head(_Part, frozen=True, kw_only=True):
+    """Hidden states to logits: last(norm(activation(first(x)))), each but the last where there is one.
+
+    Attributes:
+        pooling: the sequence's first token, or the mean of all; None for logits at every token.
+    """
+
+    last: Linear
+    pooling: Literal["CLS", "MEAN"] | None = None
+    first: Linear | None = None
+    activation: Activation | None = None
+    norm: Norm | None = None
+
+
 class Encoder(_Part, frozen=True, kw_only=True):
     """A whole encoder; layers may repeat (ALBERT shares one)."""
 
@@ -185,3 +200,15 @@ class Encoder(_Part, frozen=True, kw_only=True):
     vocab_size: int
     final_norm: Norm | None = None
     relative: RelativeBias | None = None
+
+
+def tensors(part: object) -> Iterator[Tensor]:
+    """Every stored weight that a part is made of."""
+    if isinstance(part, Tensor):
+        yield part
+    elif isinstance(part, _Part):
+        for name in part.__struct_fields__:
+            yield from tensors(getattr(part, name))
+    elif isinstance(part, tuple):
+        for item in part:
+            yield from tensors(item)

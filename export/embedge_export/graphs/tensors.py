@@ -31,7 +31,9 @@ class Weights(Protocol):
         """
         ...
 
-    def __contains__(self, name: str) -> bool: ...
+    def has(self, tensor: Tensor) -> bool:
+        """Whether there is a weight of this name and shape."""
+        ...
 
 
 def _part(tensor: Tensor, array: Any) -> FloatArray:
@@ -60,13 +62,18 @@ class StoredWeights:
                     self._entries[name] = (mapped, 8 + size, entry)
 
     def _find(self, name: str) -> tuple[mmap.mmap, int, dict[str, Any]] | None:
+        # files from the days of TensorFlow call a norm's weight gamma, and its bias beta
+        old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
         for prefix in self._prefixes:
-            if prefix + name in self._entries:
-                return self._entries[prefix + name]
+            for known in (prefix + name, prefix + old):
+                if known in self._entries:
+                    return self._entries[known]
         return None
 
-    def __contains__(self, name: str) -> bool:
-        return self._find(name) is not None
+    def has(self, tensor: Tensor) -> bool:
+        """See Weights.has."""
+        found = self._find(tensor.name)
+        return found is not None and tuple(found[2]["shape"]) == tensor.shape
 
     def read(self, tensor: Tensor) -> FloatArray:
         """See Weights.read."""
@@ -106,7 +113,8 @@ class SeededWeights:
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
 
-    def __contains__(self, name: str) -> bool:
+    def has(self, tensor: Tensor) -> bool:  # noqa: ARG002  # all can be drawn
+        """See Weights.has."""
         return True
 
     def read(self, tensor: Tensor) -> FloatArray:

@@ -1,0 +1,95 @@
+"""How a checkpoint's graph is made: built from its weights where the builder knows the family, else traced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from embedge_export.checkpoint import Checkpoint, Kind
+from embedge_export.graphs.build import build
+from embedge_export.graphs.canvas import Load
+from embedge_export.graphs.families import PREFIXES, read_encoder
+from embedge_export.graphs.heads import Kind as HeadKind
+from embedge_export.graphs.heads import read_head
+from embedge_export.graphs.reading import UnsupportedError
+from embedge_export.graphs.structure import Encoder, Head, tensors
+from embedge_export.graphs.tensors import StoredWeights
+from embedge_export.outputs import traces_base
+from embedge_export.repository import weight_files
+from embedge_export.source import read_config
+from embedge_export.spec import ExportSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+Made: TypeAlias = "tuple[onnx.ModelProto, Mapping[str, Load]]"
+Route: TypeAlias = Literal[
+    "built from the table", "built from the weights", "traced by optimum", "traced by torch.onnx"
+]
+
+_HEADS: dict[Kind, HeadKind] = {
+    "classifier": "sequence",
+    "token_classifier": "token",
+    "reward": "token",
+    "sparse": "vocabulary",
+}
+
+
+def build_from_weights(checkpoint: Checkpoint) -> Made:
+    """Build a checkpoint's graph.
+
+    Returns:
+        The graph, without values in its weights, and what reads them.
+
+    Raises:
+        UnsupportedError: the builder does not know the family, an option of it, its head, or the names of the weights.
+    """
+    encoder, head, weights = _describe(checkpoint)
+    return build(encoder, weights, head=head)
+
+
+def choose_route(checkpoint: Checkpoint, spec: ExportSpec) -> Route:
+    """How the graph of a checkpoint is made.
+
+    Raises:
+        UnsupportedError: `spec.route` is "build", and the builder does not know the checkpoint.
+    """
+    if checkpoint.kind == "static":
+        return "built from the table"
+    if spec.route == "build":
+        _describe(checkpoint)
+        return "built from the weights"
+    # an operator set is a wish about the trace: built graphs have their own
+    if spec.route == "auto" and spec.opset is None and can_build(checkpoint):
+        return "built from the weights"
+    from embedge_export.trace import described_by_optimum
+
+    return "traced by optimum" if described_by_optimum(checkpoint) else "traced by torch.onnx"
+
+
+def can_build(checkpoint: Checkpoint) -> bool:
+    """Whether `build_from_weights` succeeds."""
+    try:
+        _describe(checkpoint)
+    except UnsupportedError:
+        return False
+    return True
+
+
+def _describe(checkpoint: Checkpoint) -> tuple[Encoder, Head | None, StoredWeights]:
+    if checkpoint.kind == "static":
+        raise UnsupportedError("static embeddings have no encoder; expected a transformer")
+    config = read_config(checkpoint.transformer, checkpoint.trust_remote_code).to_dict()
+    try:
+        encoder = read_encoder(config)
+        kind = None if traces_base(checkpoint) else _HEADS.get(checkpoint.kind)
+        head = None if kind is None else read_head(config, kind)
+    except (KeyError, TypeError) as error:
+        raise UnsupportedError(f"config.json lacks {error}; expected it for a built graph") from error
+    weights = StoredWeights(weight_files(checkpoint.transformer), PREFIXES)
+    for tensor in (*tensors(encoder), *tensors(head)):
+        if not weights.has(tensor):
+            raise UnsupportedError(
+                f"the weights have no {tensor.name!r} of shape {tensor.shape}; expected it for a built graph"
+            )
+    return encoder, head, weights
