@@ -16,7 +16,6 @@ from embedge_export.tokenizer import Tokenization, describe_tokenizer, load_toke
 from embedge_export.write import EXTERNAL_DATA_BYTES, check_target
 
 
-
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was understood of a checkpoint, and what would be written.
 

@@ -203,7 +203,7 @@ class _Quantiser:
         return np.clip(factors, 1e-4, 1e4).astype(np.float32)
 
     def _error(self, seen: Activations, form: Form, smoothing: FloatArray, floor: float | None) -> float:
-        """Largest relative error of a product over the sample."""
+        """Largest error of a product over the sample, relative to how much its rows differ from each other."""
         rows = seen.sample / smoothing
         if form == "fixed":
             scales, zero = np.float32(_fixed_scale(seen, smoothing)), 128
@@ -219,7 +219,8 @@ class _Quantiser:
             values, columns = _columns(matrix * smoothing[:, None])
             exact = seen.sample @ matrix
             error = float(np.linalg.norm(stored @ (values * columns) - exact))
-            errors.append(error / max(float(np.linalg.norm(exact)), 1e-30))
+            # what all rows have in common tells nothing apart, and must not hide an error
+            errors.append(error / max(float(np.linalg.norm(exact - exact.mean(axis=0))), 1e-30))
         return max(errors)
 
     def _fixed(self, seen: Activations, smoothing: FloatArray) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from embedge._cpu import EXACT_INT8
 from embedge._types import IntArray
 from embedge.manifest import Manifest, Variant
 from embedge_export import compress, int8
@@ -69,7 +70,7 @@ def compressed(
                     name=name,
                     graph=made.graph,
                     disabled_optimizers=int8.DISABLED_OPTIMIZERS,
-                    needs=() if name == "uint8" else ("vnni",),
+                    needs=() if name == "uint8" else (EXACT_INT8,),
                     forms={str(form): count for form, count in made.forms.items()},
                 )
     if "int4" in names:

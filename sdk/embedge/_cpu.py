@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import platform
 from pathlib import Path
+
+import numpy as np
 
 _CGROUP = Path("/sys/fs/cgroup")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -14,6 +17,9 @@ _FEATURES = (
     "asimd", "asimddp", "i8mm", "bf16", "sve",
 )  # fmt: skip
 """What the kernels of onnxruntime tell apart, as Linux spells it; the last five are ARM's."""
+
+EXACT_INT8 = "exact_int8"
+"""Products of uint8 and int8 are added up without overflow: on x86 with VNNI, and on ARM."""
 
 
 def available_threads() -> int:
@@ -56,6 +62,23 @@ def cpu_features(cpuinfo: Path = _CPUINFO) -> tuple[str, ...]:
     """
     flags = set(_first_value(cpuinfo, ("flags", "Features")).split())
     return tuple(name for name in _FEATURES if name in flags)
+
+
+def graph_features(cpuinfo: Path = _CPUINFO) -> frozenset[str]:
+    """What a variant may need of the processor, see Variant.needs; on another system than Linux numpy is asked.
+
+    Args:
+        cpuinfo: Linux's description of the processors.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
+        return frozenset({EXACT_INT8})
+    if cpuinfo.exists():
+        exact = not {"avx512_vnni", "avx_vnni"}.isdisjoint(cpu_features(cpuinfo))
+    else:
+        # numpy 2 moved it
+        core = "numpy._core" if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else "numpy.core"
+        exact = bool(importlib.import_module(f"{core}._multiarray_umath").__cpu_features__.get("AVX512VNNI"))
+    return frozenset({EXACT_INT8}) if exact else frozenset()
 
 
 def cpu_name(cpuinfo: Path = _CPUINFO) -> str:

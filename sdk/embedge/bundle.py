@@ -12,7 +12,7 @@ from embedge.manifest import Manifest, Variant, load_manifest
 from embedge.store import find
 
 _CHUNK_BYTES = 1 << 20
-_PREFERENCE = {"cpu": ("fp32", "fp16", "int8", "int4"), "cuda": ("fp16_cuda", "fp16", "fp32")}
+_PREFERENCE = {"cpu": ("fp32", "fp16", "int8", "uint8", "int4"), "cuda": ("fp16_cuda", "fp16", "fp32")}
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,16 +116,19 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def choose_variant(manifest: Manifest, variant: str, device_kind: str) -> VariantChoice:
+def choose_variant(
+    manifest: Manifest, variant: str, device_kind: str, features: frozenset[str]
+) -> VariantChoice:
     """Pick the graph to run.
 
     Args:
         manifest: the bundle's.
         variant: a variant's name, or "auto".
         device_kind: "cpu", "cuda", or another accelerator, which gets what the CPU gets.
+        features: of the processor, as in Variant.needs.
 
     Raises:
-        ParamsError: the bundle has no such variant, or it is written for another kind of device.
+        ParamsError: the bundle has no such variant, or it is written for another kind of device or processor.
         BundleError: "auto" finds none for this kind of device.
     """
     names = ", ".join(manifest.variants)
@@ -135,16 +138,18 @@ def choose_variant(manifest: Manifest, variant: str, device_kind: str) -> Varian
                 f"variant={variant!r} is not in bundle {manifest.name!r}; expected one of {names}, or 'auto'"
             )
         spec = manifest.variants[variant]
-        if not suits(spec, device_kind):
-            others = ", ".join(name for name, each in manifest.variants.items() if suits(each, device_kind))
+        if not _has_operators(spec, device_kind):
+            others = ", ".join(name for name, each in manifest.variants.items() if suits(each, device_kind, features))
             raise ParamsError(
                 f"variant={variant!r} is written with operators that only {spec.target} has, and the device is "
                 f"{device_kind}; expected one of {others or 'no variant of this bundle'}, or device={spec.target!r}"
             )
+        if not suits(spec, device_kind, features):
+            return _instead(manifest, variant)
         return VariantChoice(name=variant, spec=spec, reason=f"asked for{_costs(spec, device_kind)}")
     for name in (*_PREFERENCE.get(device_kind, _PREFERENCE["cpu"]), *manifest.variants):
         found = manifest.variants.get(name)
-        if found is not None and suits(found, device_kind):
+        if found is not None and suits(found, device_kind, features):
             costs = _costs(found, device_kind)
             return VariantChoice(
                 name=name, spec=found, reason=f"auto: first of {names} that suits {device_kind}{costs}"
@@ -152,8 +157,28 @@ def choose_variant(manifest: Manifest, variant: str, device_kind: str) -> Varian
     raise BundleError(f"bundle {manifest.name!r} has no variant for {device_kind}; it has {names}")
 
 
-def suits(spec: Variant, device_kind: str) -> bool:
-    """Whether that kind of device has the operators of a variant."""
+def _instead(manifest: Manifest, variant: str) -> VariantChoice:
+    """The variant with the same numbers for processors that lack what this one needs."""
+    other = f"u{variant}"
+    if other in manifest.variants:
+        return VariantChoice(
+            name=other,
+            spec=manifest.variants[other],
+            reason=f"{variant} asked for, which needs VNNI; {other} has the same numbers without it",
+        )
+    raise ParamsError(
+        f"variant={variant!r} needs a processor with VNNI: this one adds its 8-bit products up in 16 bits, which "
+        f"overflow; expected such a processor, or a bundle with {other!r}. Export with --variants {other}, or use "
+        "variant='fp32'."
+    )
+
+
+def suits(spec: Variant, device_kind: str, features: frozenset[str]) -> bool:
+    """Whether that kind of device has what a variant needs; arguments are those of `choose_variant`."""
+    return _has_operators(spec, device_kind) and (device_kind != "cpu" or features.issuperset(spec.needs))
+
+
+def _has_operators(spec: Variant, device_kind: str) -> bool:
     return spec.target == "cpu" or device_kind == spec.target
 
 

@@ -230,7 +230,7 @@ class Variant(_Part, frozen=True, kw_only=True):
         target: execution provider whose operators the graph uses.
         fidelity: measured at export.
         disabled_optimizers: onnxruntime fusions that must not run on this graph.
-        needs: CPU features without which it must not be chosen.
+        needs: CPU features without which it must not be chosen, as in embedge._cpu.
         forms: of an int8 graph's products, how many are quantised in which way; "float32" for those that are not.
     """
 

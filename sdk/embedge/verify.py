@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from embedge._devices import find_devices
+from embedge._cpu import graph_features
 from embedge._types import FloatArray, PathLike
 from embedge.bundle import Bundle, check_files, open_bundle, suits
 from embedge.manifest import Probe, load_probes
@@ -69,7 +70,7 @@ def verify(bundle: PathLike, *, device: str = "auto", variants: tuple[str, ...] 
 
 
 def _suiting(bundle: Bundle, device_kind: str) -> tuple[str, ...]:
-    return tuple(name for name, spec in bundle.manifest.variants.items() if suits(spec, device_kind))
+    return tuple(name for name, spec in bundle.manifest.variants.items() if suits(spec, device_kind, graph_features()))
 
 
 def _difference(model: EdgeModel, probe: Probe) -> float:

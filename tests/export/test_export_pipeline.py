@@ -143,7 +143,7 @@ def test_altered_weights_fail_and_leave_nothing(tiny_bert, tmp_path, monkeypatch
     assert nothing_left(tmp_path)
 
 
-@pytest.mark.parametrize("stage", ["source", "trace", "heads", "write", "verify", "judge", "report"])
+@pytest.mark.parametrize("stage", ["source", "graph", "heads", "write", "verify", "judge", "report"])
 def test_ctrl_c_leaves_nothing(tiny_bert, tmp_path, stage):
     def interrupt(step):
         if step.stage == stage and step.finished:
