@@ -130,7 +130,7 @@ def test_altered_weights_fail_and_leave_nothing(tiny_bert, tmp_path, monkeypatch
     read = StoredWeights.read
 
     def altered(self, tensor):
-        values = read(self, tensor)
+        values = read(self, tensor).copy()
         if tensor.name.endswith("LayerNorm.weight"):
             values[0] += 0.01
         return values
@@ -176,17 +176,17 @@ def test_a_disk_that_is_full_is_refused_before_tracing(tiny_bert, tmp_path, monk
     stages = []
     with pytest.raises(ExportError, match=r"the disk has 0\.0 MB free"):
         export(
-            ExportSpec(model=str(tiny_bert), output=tmp_path / "out"), lambda *stage: stages.append(stage[0])
+            ExportSpec(model=str(tiny_bert), output=tmp_path / "out"), lambda step: stages.append(step.stage)
         )
-    assert stages == ["source"]
+    assert set(stages) == {"source"}
     assert nothing_left(tmp_path)
 
 
 def test_weights_that_change_during_the_export_are_refused(tmp_path):
     make_bert(tmp_path / "m")
 
-    def change(name, elapsed_s, detail):
-        if name == "write":
+    def change(step):
+        if step.stage == "write" and step.finished:
             with (tmp_path / "m" / "model.safetensors").open("ab") as stream:
                 stream.write(b" ")
 

@@ -51,7 +51,7 @@ def test_real_weights_in_every_precision(bundle: Path) -> None:
     assert sizes["int8"] < 0.27 * sizes["fp32"]
     assert manifest.variants["int8"].forms == {"fixed": 24, "token": 6, "floored": 6}
     expected = vectors(bundle, "fp32")
-    for variant, lowest, mean in (("fp16", 0.99999, 0.99999), ("int8", 0.994, 0.998)):
+    for variant, lowest, mean in (("fp16", 0.99999, 0.99999), ("int8", 0.99, 0.998)):
         cosines = (vectors(bundle, variant) * expected).sum(1)
         assert cosines.min() >= lowest
         assert cosines.mean() >= mean
