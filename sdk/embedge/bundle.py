@@ -139,7 +139,9 @@ def choose_variant(
             )
         spec = manifest.variants[variant]
         if not _has_operators(spec, device_kind):
-            others = ", ".join(name for name, each in manifest.variants.items() if suits(each, device_kind, features))
+            others = ", ".join(
+                name for name, each in manifest.variants.items() if suits(each, device_kind, features)
+            )
             raise ParamsError(
                 f"variant={variant!r} is written with operators that only {spec.target} has, and the device is "
                 f"{device_kind}; expected one of {others or 'no variant of this bundle'}, or device={spec.target!r}"
