@@ -95,6 +95,7 @@ class Engine:
                 threads=run_threads,
                 disabled_optimizers=choice.spec.disabled_optimizers,
                 device_memory_bytes=device_memory_bytes,
+                plan_memory=where.kind != "cpu" or profile == "latency",
             )
 
         self._open_on_cpu = partial(open_session, found)

@@ -46,6 +46,8 @@ class Session:
         threads: threads inside one run.
         disabled_optimizers: onnxruntime's fusions that must not run.
         device_memory_bytes: limit of onnxruntime's memory arena on a GPU.
+        plan_memory: let onnxruntime plan a block of memory for each shape of batch that it meets. With batches of many
+            shapes that is faster by a little and takes an eighth more memory in all.
 
     Raises:
         SessionError: onnxruntime refuses the graph.
@@ -64,12 +66,14 @@ class Session:
         threads: int,
         disabled_optimizers: Sequence[str] = (),
         device_memory_bytes: int | None = None,
+        plan_memory: bool = True,
     ) -> None:
         self._device = device
         ort = import_onnxruntime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        options.enable_mem_pattern = plan_memory
         # threads wait actively between the operators of a run, and not at all between runs
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if device.kind != "cpu":

@@ -86,7 +86,8 @@ class EdgeModel:
         truncate_prompt_tokens: default for all calls; see PoolingParams.
         compat: "0.13" or "0.21": which vLLM's spelling of PoolingParams is meant.
         threads: processors to use; None means all that this process may use.
-        max_batch_tokens: padded tokens per run; None means a size measured to suit the device.
+        max_batch_tokens: padded tokens per run; None means a size measured to suit the device, or what
+            `embedge bench --save` kept for this bundle on this machine.
         device_memory_bytes: limit of the memory that onnxruntime takes on each GPU; None sets none. A batch that does
             not fit raises DeviceMemoryError, and the model goes on working.
         provider_options: settings of an accelerator's execution provider, by onnxruntime's names, such as
@@ -94,7 +95,8 @@ class EdgeModel:
         retry_smaller_batches: on an accelerator, run a batch that does not fit into memory as halves, and those
             again, instead of raising DeviceMemoryError; each time is logged as a warning.
         profile: "latency" answers a small call with all threads and a large one with one-thread workers;
-            "throughput" has the workers only, for less memory; "background" uses one thread.
+            "throughput" has the workers only, for less memory; "background" uses one thread, and neither keeps
+            memory planned for each shape of batch.
         max_model_len: a lower limit in tokens than the bundle's max_seq_len.
         verify_hashes: compare the files with the manifest's hashes while loading.
         runner: "auto" or "pooling", as in vLLM; there is no other runner here.
