@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -105,7 +104,7 @@ def graph(folder: Path, form: str | None):
     encoder = read_encoder(facts)
     weights = StoredWeights([folder / "model.safetensors"], PREFIXES)
     if form is None:
-        model, loads = _with_loads(build(encoder, weights))
+        model, loads = build(encoder, weights)
     else:
         choices = msgspec.structs.replace(CUDA_FP16, **FORMS[form])
         model, loads = build_cuda(encoder, weights, choices)
@@ -123,14 +122,6 @@ def fill(model, loads):
     return model
 
 
-def _with_loads(built):
-    from onnx import numpy_helper
-
-    if isinstance(built, tuple):
-        return built
-    return built, {t.name: partial(numpy_helper.to_array, t) for t in built.graph.initializer}
-
-
 def family_graphs(name: str):
     """The float32 graph of a small encoder of a family, and its graph for CUDA, as bytes, and inputs for both."""
     from embedge_export.graphs.build import build
@@ -143,11 +134,11 @@ def family_graphs(name: str):
 
     config = json.loads(Path(__file__).with_name("families.json").read_text())[name]
     encoder, weights = read_encoder(config), SeededWeights(SEED)
-    full = fill(*_with_loads(build(encoder, weights)))
+    full = fill(*build(encoder, weights))
     try:
         form, made = "fused", build_cuda(encoder, weights, CUDA_FP16)
     except UnsupportedError:
-        form, made = "plain", to_half(*_with_loads(build(encoder, weights, CUDA_PLAIN)))
+        form, made = "plain", to_half(*build(encoder, weights, CUDA_PLAIN))
     inputs = feeds(8, 48, ragged=True)
     inputs["input_ids"] = np.where(inputs["attention_mask"], inputs["input_ids"] % 900 + 50, 0)
     wanted = {value.name for value in full.graph.input}

@@ -144,7 +144,7 @@ def _header(manifest: Manifest) -> list[str]:
 
 def _figures(manifest: Manifest, variant: str) -> list[str]:
     fidelity = manifest.variants[variant].fidelity
-    cells = [f"{fidelity.max_abs_diff:.1e}"]
+    cells = [f"{fidelity.max_abs_diff:.1e}" if fidelity.num_texts else "not measured"]
     for field, _, words in _shown(manifest):
         value = getattr(fidelity.end_to_end, field, None)
         cells.append("–" if value is None else words(value))

@@ -34,7 +34,7 @@ from embedge_export.graphs.targets import CPU_FP32
 from embedge_export.progress import Progress, Stages
 from embedge_export.route import Route, build_from_weights, choose_route
 from embedge_export.source import read_checkpoint
-from embedge_export.spec import DEFAULT_OPSET, DTYPES, SIZE_SHARES, ExportSpec
+from embedge_export.spec import CUDA_VARIANT, DEFAULT_OPSET, DTYPES, SIZE_SHARES, ExportSpec
 from embedge_export.write import check_target, commit, file_records, save_graph, staging
 
 if TYPE_CHECKING:
@@ -95,14 +95,17 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             graph_spec = attach_heads(graph, checkpoint, model)
             stages.detail = f"outputs {', '.join(value.name for value in graph.graph.output)}"
         with stages.stage("write"):
+            from embedge_export.cuda_variant import twin_difference, write_cuda_variant
             from embedge_export.reference import Reference
-            from embedge_export.variants import judge, probe_tolerances, summary
+            from embedge_export.variants import calibration_feeds, judge, probe_tolerances, summary
             from embedge_export.verify import built_in_inputs, make_cases, make_probes, verify_variant
 
             (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
             write_companions(checkpoint, tokenization, folder)
             unmeasured = _save_variants(graph, loads, route, checkpoint, tokenization, spec.variants, folder)
             del graph, loads
+            if CUDA_VARIANT in spec.variants:
+                unmeasured[CUDA_VARIANT] = write_cuda_variant(checkpoint, tokenization, model, folder)
             reference = Reference(model, checkpoint, tokenization)
             inputs, probe_inputs = built_in_inputs(checkpoint)
             gate = checkpoint.family.max_abs_diff
@@ -127,6 +130,11 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
                 f"alone or in a batch {fidelity.max_batch_diff:.1e}"
                 + (f", {left_out} without tokens left out" if left_out else "")
             )
+            if CUDA_VARIANT in manifest.variants:
+                feeds = calibration_feeds(graph_spec.inputs, tokenization, pairs=False)
+                twin = twin_difference(checkpoint, feeds)
+                if twin is not None:
+                    stages.detail += f"; {CUDA_VARIANT}'s operators in float32 differ by {twin:.1e}"
         variants = {"fp32": msgspec.structs.replace(manifest.variants["fp32"], fidelity=fidelity)}
         with stages.stage("judge"):
             variants, trials = judge(
@@ -139,7 +147,8 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             )
             kept = {name: variants[name] for name in manifest.variants if name in spec.variants}
             manifest = _keep_variants(manifest, kept, folder)
-            tolerances = probe_tolerances(kept, fp32_tolerance)
+            largest = max((abs(x) for probe in probes.probes for x in probe.expected), default=0.0)
+            tolerances = probe_tolerances(kept, fp32_tolerance, largest)
             write_probes(msgspec.structs.replace(probes, tolerances=tolerances), folder)
             variants = kept
             stages.detail = "; ".join(summary(name, variant) for name, variant in kept.items())

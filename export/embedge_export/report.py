@@ -136,6 +136,8 @@ def _headline(column: Column) -> tuple[str, str]:
             return f"{figures.rank_correlation:.4f}", "rank correlation with float32"
         if figures.label_agreement is not None:
             return f"{figures.label_agreement:.1%}", "of labels as in float32"
+    if not column.variant.fidelity.num_texts:
+        return "not measured", "as the export had no GPU"
     return f"{column.variant.fidelity.max_abs_diff:.1e}", "largest difference from torch"
 
 

@@ -64,7 +64,7 @@ def fidelity(columns: Sequence[Column], kind: Kind) -> str:
     plots = "".join(_plot(index, column, kind) for index, column in enumerate(columns))
     rows: list[tuple[str, _Cell]] = [
         ("compared with", _compared_with),
-        ("raw output, from torch", lambda column: f"{column.variant.fidelity.max_abs_diff:.1e}"),
+        ("raw output, from torch", _raw_diff),
         ("mean cosine", _judged("cosine_mean", kind, cosine)),
         ("smallest cosine", _judged("cosine_min", kind, cosine)),
         ("rank correlation", _judged("rank_correlation", kind, "{:.4f}".format)),
@@ -74,6 +74,11 @@ def fidelity(columns: Sequence[Column], kind: Kind) -> str:
         ("alone against in a batch", _figure("max_batch_diff", "{:.1e}".format)),
     ]
     return f'<div class="plots">{plots}</div>{_table(columns, rows)}<p class="note">{escape(how_judged(kind))}</p>'
+
+
+def _raw_diff(column: Column) -> str:
+    fidelity = column.variant.fidelity
+    return f"{fidelity.max_abs_diff:.1e}" if fidelity.num_texts else "not measured"
 
 
 def retrieval(columns: Sequence[Column], kind: Kind) -> str:

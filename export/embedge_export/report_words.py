@@ -163,6 +163,12 @@ def limits(manifest: Manifest) -> list[str]:
     cuda = [name for name, variant in manifest.variants.items() if variant.target == "cuda"]
     if cuda:
         said.append(f"{', '.join(cuda)}: for CUDA GPUs only.")
+    unmeasured = [name for name in cuda if not manifest.variants[name].fidelity.num_texts]
+    if unmeasured:
+        said.append(
+            f"{', '.join(unmeasured)}: exported where no GPU could run it, so its numbers are not known. Before use, "
+            "run embedge verify BUNDLE --device cuda on a machine with a GPU."
+        )
     if manifest.source.licence is None:
         said.append(
             "The checkpoint states no licence; whether it may be used or passed on is not known from it."

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from embedge_export.checkpoint import Checkpoint, Kind
 from embedge_export.graphs.build import build
 from embedge_export.graphs.canvas import Load
+from embedge_export.graphs.cuda import build_cuda
 from embedge_export.graphs.families import PREFIXES, read_encoder
+from embedge_export.graphs.half import to_half
 from embedge_export.graphs.heads import Kind as HeadKind
 from embedge_export.graphs.heads import read_head
 from embedge_export.graphs.reading import UnsupportedError
 from embedge_export.graphs.structure import Encoder, Head, tensors
+from embedge_export.graphs.targets import CUDA_FP16, CUDA_PLAIN, CUDA_TWIN
 from embedge_export.graphs.tensors import StoredWeights
 from embedge_export.outputs import traces_base
 from embedge_export.repository import weight_files
@@ -46,6 +49,35 @@ def build_from_weights(checkpoint: Checkpoint) -> Made:
     """
     encoder, head, weights = _describe(checkpoint)
     return build(encoder, weights, head=head)
+
+
+def build_for_cuda(checkpoint: Checkpoint) -> Made:
+    """Build a checkpoint's graph in half precision with CUDA's operators, fused where the family has them.
+
+    Raises:
+        UnsupportedError: as `build_from_weights`.
+    """
+    encoder, head, weights = _describe(checkpoint)
+    try:
+        return build_cuda(encoder, weights, CUDA_FP16, head)
+    except UnsupportedError:
+        return to_half(*build(encoder, weights, CUDA_PLAIN, head))
+
+
+def build_twin(checkpoint: Checkpoint) -> Made | None:
+    """The graph of fused operators for the CPU's provider: in float32, with padding kept.
+
+    Returns:
+        The graph; None where attention has no fused operator.
+
+    Raises:
+        UnsupportedError: as `build_from_weights`.
+    """
+    encoder, head, weights = _describe(checkpoint)
+    try:
+        return build_cuda(encoder, weights, CUDA_TWIN, head)
+    except UnsupportedError:
+        return None
 
 
 def choose_route(checkpoint: Checkpoint, spec: ExportSpec) -> Route:

@@ -88,7 +88,9 @@ def _few(cases: Sequence[Case], task: Task) -> list[Case]:
     return sorted(answered, key=lambda case: case.expected[task].size)[:_FEW_PROBES]
 
 
-def verify_variant(folder: Path, variant: str, cases: Sequence[Case], max_abs_diff: float) -> Fidelity:
+def verify_variant(
+    folder: Path, variant: str, cases: Sequence[Case], max_abs_diff: float, *, device: str = "cpu"
+) -> Fidelity:
     """Run every case through the SDK, alone and in batches of mixed lengths, and compare.
 
     Args:
@@ -96,6 +98,7 @@ def verify_variant(folder: Path, variant: str, cases: Sequence[Case], max_abs_di
         variant: which graph.
         cases: texts with the reference's answers.
         max_abs_diff: the gate: largest absolute difference of any component.
+        device: where to run it.
 
     Returns:
         The measured figures.
@@ -111,7 +114,7 @@ def verify_variant(folder: Path, variant: str, cases: Sequence[Case], max_abs_di
     worst = batch_diff = 0.0
     cosines: list[float] = []
     try:
-        with EdgeModel(folder, device="cpu", variant=variant, max_batch_tokens=_BATCH_TOKENS) as model:
+        with EdgeModel(folder, device=device, variant=variant, max_batch_tokens=_BATCH_TOKENS) as model:
             for task in tracked(tasks):
                 asked = [case for case in cases if task in case.expected]
                 with part(0.0, 0.6):

@@ -135,10 +135,7 @@ def feeds(encoder) -> dict[str, np.ndarray]:
 
 
 def expected(encoder, weights, inputs) -> np.ndarray:
-    built = build(encoder, weights)
-    graph = built[0] if isinstance(built, tuple) else built
-    if isinstance(built, tuple):
-        fill(*built)
+    graph = fill(*build(encoder, weights))
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, inputs)[0]
 

@@ -343,7 +343,10 @@ def test_verify_replays_what_the_device_has_operators_for_and_names_the_rest(tmp
         "fp16_cuda: not replayed, as only cuda has its operators; use --device cuda"
         in capsys.readouterr().out
     )
-    assert "no GPU could measure it" in choose_variant(load_manifest(tmp_path), "auto", "cuda").reason
+    assert (
+        "no GPU could measure it"
+        in choose_variant(load_manifest(tmp_path), "auto", "cuda", frozenset()).reason
+    )
 
 
 def test_auto_takes_cuda_where_all_of_it_is_there(runtime, monkeypatch, capsys) -> None:

@@ -12,18 +12,18 @@ import msgspec
 import numpy as np
 
 from embedge._types import FloatArray
+from embedge_export.graphs.blocks import Blocks
+from embedge_export.graphs.build import HIDDEN, LOGITS
 from embedge_export.graphs.canvas import CONTRIB, Canvas, Load
 from embedge_export.graphs.linear import LoadFloats, absorbed_bias, projection
 from embedge_export.graphs.positions import Places
 from embedge_export.graphs.reading import UnsupportedError
-from embedge_export.graphs.structure import Attention, Embedding, Encoder, FeedForward, Linear, Norm
-from embedge_export.graphs.targets import Choices
+from embedge_export.graphs.structure import Attention, Embedding, Encoder, FeedForward, Head, Linear, Norm
+from embedge_export.graphs.targets import CPU_FP32, Choices
 from embedge_export.graphs.tensors import Weights
 
 if TYPE_CHECKING:
     import onnx
-
-HIDDEN = "last_hidden_state"
 
 
 class _Sum(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ class _Sum(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def build_cuda(
-    encoder: Encoder, weights: Weights, choices: Choices
+    encoder: Encoder, weights: Weights, choices: Choices, head: Head | None = None
 ) -> tuple[onnx.ModelProto, dict[str, Load]]:
     """Write the graph of an encoder for CUDA.
 
@@ -49,6 +49,7 @@ def build_cuda(
         encoder: what it is made of; every token sees every other, at learnt positions.
         weights: where its weights are.
         choices: which operators to write.
+        head: what follows the last hidden states, if anything; in float32.
 
     Returns:
         As `build.build`. attention_mask must be 1 at the first tokens of a text and 0 after them.
@@ -82,12 +83,17 @@ def build_cuda(
     canvas.scope("final")
     rows, _ = writer.add_norm(state, encoder.final_norm, keep_sum=False)
     hidden = canvas.op("Cast", writer.pad(rows), to=TensorProto.FLOAT)
-    canvas.rename_output(hidden, HIDDEN)
+    output, size = HIDDEN, encoder.hidden_size
+    if head is not None:
+        output, size = LOGITS, head.last.out_features
+        hidden = Blocks(canvas, weights, CPU_FP32, writer.places).head(hidden, head)
+    canvas.rename_output(hidden, output)
     inputs = ["input_ids", "attention_mask"]
     if encoder.embedding.types is not None and encoder.embedding.types_input:
         inputs.append("token_type_ids")
-    shape: list[str | int] = ["batch_size", "sequence_length", encoder.hidden_size]
-    model: onnx.ModelProto = canvas.model(inputs, [(HIDDEN, shape, TensorProto.FLOAT)])
+    pooled = head is not None and head.pooling is not None
+    shape: list[str | int] = ["batch_size", size] if pooled else ["batch_size", "sequence_length", size]
+    model: onnx.ModelProto = canvas.model(inputs, [(output, shape, TensorProto.FLOAT)])
     return model, canvas.loads()
 
 

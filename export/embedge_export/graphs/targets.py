@@ -39,3 +39,5 @@ CPU_FP32 = Choices(device="cpu", precision="fp32", disabled_optimizers=("SkipLay
 CUDA_FP16 = Choices(device="cuda", precision="fp16", packed=True)
 CUDA_PLAIN = Choices(device="cuda", precision="fp32", flash=False)
 """Single operators only, to be brought to half precision by `half.to_half`."""
+CUDA_TWIN = Choices(device="cuda", precision="fp32")
+"""CUDA_FP16 with operators that the CPU has as well, to be held against the float32 graph."""

@@ -1,0 +1,106 @@
+"""Exports for CUDA where no GPU is: what is written, what is checked, and what is said to be unmeasured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from tests.export import tiny_kinds
+from tests.export.tiny import edit_json, make_bert
+
+from embedge import EdgeModel, ExportError, ParamsError, VerificationError
+from embedge.cli.main import main
+from embedge.manifest import load_manifest, load_probes
+from embedge.verify import verify
+from embedge_export import cuda_variant
+from embedge_export.pipeline import export
+from embedge_export.spec import ExportSpec
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch) -> None:
+    monkeypatch.setattr("embedge_export.variants.gpu_here", lambda: False)
+
+
+def exported(folder: Path, make=make_bert, **changes) -> Path:
+    make(folder / "checkpoint")
+    return export(
+        ExportSpec(model=str(folder / "checkpoint"), output=folder / "bundle", optimize_for="cuda", **changes)
+    )
+
+
+def operators(bundle: Path) -> set[str]:
+    file = load_manifest(bundle).variants["fp16_cuda"].file
+    return {node.op_type for node in onnx.load(str(bundle / file), load_external_data=False).graph.node}
+
+
+def test_the_variant_is_written_beside_float32_and_says_that_it_is_unmeasured(tmp_path, capsys) -> None:
+    bundle = exported(tmp_path)
+    manifest = load_manifest(bundle)
+    assert set(manifest.variants) == {"fp32", "fp16_cuda"}
+    cuda = manifest.variants["fp16_cuda"]
+    assert (cuda.target, cuda.dtype, cuda.fidelity.num_texts) == ("cuda", "float16", 0)
+    assert {"RemovePadding", "PackedMultiHeadAttention", "SkipLayerNormalization", "BiasGelu"} <= operators(
+        bundle
+    )
+    for file in ("report.html", "README.md"):
+        assert "not measured" in (bundle / file).read_text("utf-8")
+    assert "run embedge verify BUNDLE --device cuda" in (bundle / "report.html").read_text("utf-8")
+    assert load_probes(bundle).tolerances["fp16_cuda"] > load_probes(bundle).tolerances["fp32"]
+    assert main(["inspect", str(bundle)]) == 0
+    assert "not measured" in capsys.readouterr().out
+    assert [report.variant for report in verify(bundle, device="cpu")] == ["fp32"]
+    with EdgeModel(bundle, device="cpu") as model:
+        assert model.info.variant == "fp32"
+    with pytest.raises(ParamsError, match="only cuda has"):
+        EdgeModel(bundle, device="cpu", variant="fp16_cuda")
+
+
+def test_fp16_means_cudas_when_a_graph_is_optimised_for_it(tmp_path) -> None:
+    assert ExportSpec(model="m", optimize_for="cuda", variants=("fp16",)).variants == ("fp16_cuda",)
+    assert ExportSpec(model="m", optimize_for="cuda", variants=("fp32", "fp16", "int8")).variants == (
+        "fp32",
+        "int8",
+        "fp16_cuda",
+    )
+    with pytest.raises(ExportError, match="given with from_onnx"):
+        ExportSpec(model="m", optimize_for="cuda", from_onnx=tmp_path)
+
+
+def test_a_decoder_is_written_in_plain_half_precision(tmp_path) -> None:
+    bundle = exported(tmp_path, tiny_kinds.qwen3_embedder)
+    kinds = operators(bundle)
+    assert "SimplifiedLayerNormalization" in kinds
+    assert not any(kind.startswith("Packed") for kind in kinds)
+
+
+def test_a_classifiers_head_is_in_the_graph(tmp_path) -> None:
+    bundle = exported(tmp_path, lambda folder: tiny_kinds.bert_classifier(folder, "a", "b"))
+    assert load_manifest(bundle).tasks[0] == "classify"
+    assert "PackedMultiHeadAttention" in operators(bundle)
+
+
+def test_wrong_operators_fail_the_export(tmp_path, monkeypatch) -> None:
+    built = cuda_variant.build_twin
+
+    def wrong(checkpoint):
+        model, loads = built(checkpoint)
+        name = next(name for name in loads if name.endswith("value.weight"))
+        load = loads[name]
+        return model, loads | {name: lambda: load() * 1.5}
+
+    monkeypatch.setattr(cuda_variant, "build_twin", wrong)
+    with pytest.raises(VerificationError, match="the graph for CUDA is not the checkpoint"):
+        exported(tmp_path)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_what_cannot_be_built_is_refused(tmp_path) -> None:
+    make_bert(tmp_path / "checkpoint")
+    edit_json(tmp_path / "checkpoint" / "config.json", hidden_act="mish")
+    spec = ExportSpec(
+        model=str(tmp_path / "checkpoint"), output=tmp_path / "bundle", optimize_for="cuda", route="trace"
+    )
+    with pytest.raises(ExportError, match="needs a graph that is built from the weights: activation 'mish'"):
+        export(spec)
