@@ -12,7 +12,7 @@ import msgspec
 from embedge._accelerator import DeviceSessions
 from embedge._ahead import FROM_PROMPTS, ArrivingRows
 from embedge._answer import Answerer, pooling_modes
-from embedge._cpu import available_threads, graph_features
+from embedge._cpu import available_threads
 from embedge._devices import Device, find_devices
 from embedge._forward import Forward, Sessions
 from embedge._memory import Attention
@@ -78,7 +78,7 @@ class Engine:
         plugin = find_pooling(plugin_name) if plugin_name else None
         devices = find_devices(device, provider_options)
         found = devices[0]
-        choice = choose_variant(manifest, variant, found.kind, graph_features())
+        choice = choose_variant(manifest, variant, found.kind)
         num_threads = 1 if profile == "background" else available_threads() if threads is None else threads
         max_seq_len = _max_seq_len(manifest, max_model_len)
         tuning, tuning_reason = self._choose_tuning(

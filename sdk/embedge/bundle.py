@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from embedge._cpu import graph_features
 from embedge._types import PathLike
 from embedge.errors import BundleError, IntegrityError, ParamsError
 from embedge.manifest import Manifest, Variant, load_manifest
@@ -117,7 +118,7 @@ def sha256_file(path: Path) -> str:
 
 
 def choose_variant(
-    manifest: Manifest, variant: str, device_kind: str, features: frozenset[str]
+    manifest: Manifest, variant: str, device_kind: str, features: frozenset[str] | None = None
 ) -> VariantChoice:
     """Pick the graph to run.
 
@@ -125,7 +126,7 @@ def choose_variant(
         manifest: the bundle's.
         variant: a variant's name, or "auto".
         device_kind: "cpu", "cuda", or another accelerator, which gets what the CPU gets.
-        features: of the processor, as in Variant.needs.
+        features: of the processor, as in Variant.needs; None asks this one.
 
     Raises:
         ParamsError: the bundle has no such variant, or it is written for another kind of device or processor.
@@ -175,9 +176,12 @@ def _instead(manifest: Manifest, variant: str) -> VariantChoice:
     )
 
 
-def suits(spec: Variant, device_kind: str, features: frozenset[str]) -> bool:
+def suits(spec: Variant, device_kind: str, features: frozenset[str] | None = None) -> bool:
     """Whether that kind of device has what a variant needs; arguments are those of `choose_variant`."""
-    return _has_operators(spec, device_kind) and (device_kind != "cpu" or features.issuperset(spec.needs))
+    if device_kind != "cpu":
+        return _has_operators(spec, device_kind)
+    there = graph_features() if features is None else features
+    return _has_operators(spec, device_kind) and there.issuperset(spec.needs)
 
 
 def _has_operators(spec: Variant, device_kind: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from embedge._cpu import graph_features
 from embedge._devices import find_devices
 from embedge._types import FloatArray, PathLike
 from embedge.bundle import Bundle, check_files, open_bundle, suits
@@ -70,9 +69,7 @@ def verify(bundle: PathLike, *, device: str = "auto", variants: tuple[str, ...] 
 
 
 def _suiting(bundle: Bundle, device_kind: str) -> tuple[str, ...]:
-    return tuple(
-        name for name, spec in bundle.manifest.variants.items() if suits(spec, device_kind, graph_features())
-    )
+    return tuple(name for name, spec in bundle.manifest.variants.items() if suits(spec, device_kind))
 
 
 def _difference(model: EdgeModel, probe: Probe) -> float:

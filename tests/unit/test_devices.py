@@ -19,7 +19,6 @@ from embedge import (
     _devices,
 )
 from embedge._accelerator import DeviceSessions
-from embedge._cpu import graph_features
 from embedge._devices import Device, find_devices
 from embedge._forward import Forward
 from embedge._onnxruntime import in_words
@@ -319,14 +318,14 @@ def test_a_variant_for_cuda_is_refused_elsewhere_by_name(tmp_path) -> None:
         "fp16_cuda": msgspec.structs.replace(fp32, dtype="float16", target="cuda"),
     }
     manifest = msgspec.structs.replace(bundle.manifest, variants=variants)
-    assert choose_variant(manifest, "auto", "cuda", graph_features()).name == "fp16_cuda"
-    assert choose_variant(manifest, "auto", "openvino", graph_features()).name == "fp32"
+    assert choose_variant(manifest, "auto", "cuda").name == "fp16_cuda"
+    assert choose_variant(manifest, "auto", "openvino").name == "fp32"
     with pytest.raises(
         ParamsError, match="only cuda has, and the device is cpu; expected one of fp32, fp16,"
     ):
-        choose_variant(manifest, "fp16_cuda", "cpu", graph_features())
-    assert "the CPU computes in float32" in choose_variant(manifest, "fp16", "cpu", graph_features()).reason
-    assert choose_variant(manifest, "fp16", "cuda", graph_features()).reason == "asked for"
+        choose_variant(manifest, "fp16_cuda", "cpu")
+    assert "the CPU computes in float32" in choose_variant(manifest, "fp16", "cpu").reason
+    assert choose_variant(manifest, "fp16", "cuda").reason == "asked for"
 
 
 def test_verify_replays_what_the_device_has_operators_for_and_names_the_rest(tmp_path, capsys) -> None:
