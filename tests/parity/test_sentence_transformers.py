@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose
 
 from corpus import texts
@@ -61,14 +62,21 @@ def test_not_normalised(model, raw_vectors) -> None:
     assert_parity(actual, raw_vectors)
 
 
+@pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("dimensions", [64, 128, 256])
-def test_dimensions(model, reference, monkeypatch, dimensions) -> None:
-    monkeypatch.setattr(reference, "truncate_dim", dimensions)
-    some = TEXTS[::3]
-    expected = reference.encode(some, normalize_embeddings=True)
-    actual = model.embed(some, pooling_params=PoolingParams(dimensions=dimensions)).numpy()
-    assert_parity(actual, expected)
-    assert_allclose(np.linalg.norm(actual, axis=1), 1, atol=1e-6)
+def test_dimensions(model, reference, raw_vectors, dimensions, normalize) -> None:
+    from sentence_transformers.util import normalize_embeddings, truncate_embeddings
+
+    expected = truncate_embeddings(torch.from_numpy(raw_vectors), dimensions)
+    if normalize:
+        expected = normalize_embeddings(expected)
+        some = reference.encode(TEXTS[::10], truncate_dim=dimensions, normalize_embeddings=True)
+        assert_allclose(some, expected[::10], atol=1e-6, rtol=0)
+    params = PoolingParams(dimensions=dimensions, normalize=normalize)
+    actual = model.embed(TEXTS, pooling_params=params).numpy()
+    assert_parity(actual, expected.numpy())
+    lengths = np.linalg.norm(actual, axis=1)
+    assert (np.abs(lengths - 1).max() < 1e-6) == normalize
 
 
 def test_token_embeddings(model, reference) -> None:
