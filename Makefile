@@ -25,7 +25,7 @@ demo: $(BUNDLE)/manifest.json
 	@$(BIN)/embedge verify $(BUNDLE)
 	@$(BIN)/embedge search $(BUNDLE) --in README.md CONTRIBUTING.md CHANGELOG.md -- \
 	  "How do I shorten a vector without losing its length?" \
-	  "What if a file of the bundle is missing or altered?" \
+	  "What happens when a file is missing or altered?" \
 	  "Does it send anything over the network?"
 
 test: $(STAMP)
