@@ -67,6 +67,40 @@ def test_normalize_chosen_at_load_and_by_the_call(exported) -> None:
         assert_allclose(mixed[1::2], raw[1::2], atol=ATOL, rtol=0)
 
 
+def test_each_source_of_a_default_gives_way_to_the_next(exported) -> None:
+    """Architecture, sentence-transformers' files, export flags, load arguments, request."""
+    rows = {
+        name: np.stack(answers(name, exported(name)[0], TEXTS))
+        for name in ("pool-cls", "pool-max", "pool-lasttoken")
+    }
+    plain, plain_bundle = exported("bert")
+    first = np.stack([row[0] for row in answers("bert", plain, TEXTS)])
+    with load(plain_bundle) as model:
+        assert model.manifest.pooling.modes == ("CLS",)
+        assert_allclose(
+            model.embed(TEXTS).numpy(),
+            first / np.linalg.norm(first, axis=1, keepdims=True),
+            atol=ATOL,
+            rtol=0,
+        )
+    with load(exported("pool-max")[1]) as model:
+        assert_allclose(model.embed(TEXTS).numpy(), rows["pool-max"], atol=ATOL, rtol=0)
+    _, flagged = exported("pool-max", pooling=("LAST",), normalize=True, max_seq_len=100)
+    last = rows["pool-lasttoken"]
+    fits = [len(text.split()) < 20 and len(text) < 90 for text in TEXTS]
+    assert sum(fits) > 20
+    with load(flagged) as model:
+        assert model.info.max_seq_len == 100
+        unit = last / np.linalg.norm(last, axis=1, keepdims=True)
+        assert_allclose(model.embed(TEXTS).numpy()[fits], unit[fits], atol=ATOL, rtol=0)
+    pooler = PoolerConfig(pooling_type="CLS", normalize=False)
+    with load(flagged, pooler_config=pooler) as model:
+        assert_allclose(model.embed(TEXTS).numpy()[fits], rows["pool-cls"][fits], atol=ATOL, rtol=0)
+        unit = rows["pool-cls"] / np.linalg.norm(rows["pool-cls"], axis=1, keepdims=True)
+        asked = model.embed(TEXTS, pooling_params=PoolingParams(normalize=True)).numpy()
+        assert_allclose(asked[fits], unit[fits], atol=ATOL, rtol=0)
+
+
 @pytest.mark.parametrize("name", ["pool-mean-old", "qwen3-embedding"])
 def test_texts_are_cut_where_sentence_transformers_cuts_them(exported, name) -> None:
     from sentence_transformers import SentenceTransformer

@@ -141,6 +141,29 @@ def test_long_text_in_windows(load) -> None:
         model.embed(text, long_text="mean", prompt="the " * 40)
 
 
+def test_a_prompts_own_truncation_goes_before_the_calls_and_that_before_the_models(load) -> None:
+    text = "the river is cold and " * 3
+    model = load(truncate_prompt_tokens=12)
+    params = [
+        PoolingParams(truncate_prompt_tokens=4),
+        PoolingParams(),
+        PoolingParams(truncate_prompt_tokens=-1),
+    ]
+
+    def counts(**arguments) -> list[int]:
+        outputs = model.embed([text] * 3, pooling_params=params, **arguments)
+        return [len(output.prompt_token_ids) for output in outputs]
+
+    assert counts() == [4, 12, 17]
+    assert counts(truncate_prompt_tokens=7) == [4, 7, 17]
+    (kept,) = model.encode(text, truncate_prompt_tokens=5, pooling_task="token_embed")
+    assert [text[a:b] for a, b in kept.outputs.offsets] == ["", "is", "cold", "and", ""]
+    (kept,) = model.encode(
+        text, truncate_prompt_tokens=5, pooling_task="token_embed", truncation_side="right"
+    )
+    assert [text[a:b] for a, b in kept.outputs.offsets] == ["", "the", "river", "is", ""]
+
+
 @pytest.mark.parametrize("default", [None, 5])
 def test_long_text_error_and_truncate_are_stronger_than_the_default(load, default) -> None:
     model = load(truncate_prompt_tokens=default)
