@@ -32,6 +32,7 @@ def main() -> None:
     run.add_argument("--share", type=float, default=1.0, help="of each case's texts, for a quick look")
     curves = commands.add_parser("scaling", help="measure how time and memory grow")
     curves.add_argument("--curves", type=_listed, default=list(scaling.CURVES))
+    curves.add_argument("--largest", type=int, help="point to measure, for a quick look")
     for command in (run, curves):
         command.add_argument(
             "--resume", action="store_true", help="keep what was measured of the same sources"
@@ -69,7 +70,7 @@ def main() -> None:
         )
     elif args.command == "scaling":
         _check(parser, args.curves, scaling.CURVES)
-        scaling.run(args.curves, args.threads, args.resume, file)
+        scaling.run(args.curves, args.threads, args.resume, file, args.largest)
     elif args.command == "table":
         report.write(file, readme=not args.no_readme)
     else:

@@ -64,7 +64,7 @@ CURVES = {
 }
 
 
-def run(names: list[str], threads: int, resume: bool, file: Path) -> None:
+def run(names: list[str], threads: int, resume: bool, file: Path, largest: int | None = None) -> None:
     """Measure curves, and write results after every point.
 
     Args:
@@ -72,6 +72,7 @@ def run(names: list[str], threads: int, resume: bool, file: Path) -> None:
         threads: for every subject.
         resume: keep points that the file holds of the same sources.
         file: results.
+        largest: point to measure, for a quick look; None means all.
     """
     results = runner.open_results(file)
     for name in names:
@@ -91,16 +92,20 @@ def run(names: list[str], threads: int, resume: bool, file: Path) -> None:
             "sources": models.sources(),
             "threads": threads,
             "subjects": {
-                subject: facts | {"points": old["subjects"].get(subject, {}).get("points", {})}
+                subject: facts | {"points": _measured(old["subjects"].get(subject, {}).get("points", {}))}
                 for subject, facts in stated.items()
             },
         }
         results["scaling"][name] = entry
+        referenced = None
         for point in curve.points:
+            if largest is not None and point > largest:
+                break
             given = _given(curve, point, folders)
             waiting = [s for s, facts in entry["subjects"].items() if str(point) not in facts["points"]]
-            if waiting:
+            if waiting and referenced != given["texts"]:
                 runner.child(REFERENCE, truth | given | {"action": "reference"})
+                referenced = given["texts"]
             for subject in waiting:
                 facts = entry["subjects"][subject]
                 if "error" in facts:
@@ -115,6 +120,10 @@ def run(names: list[str], threads: int, resume: bool, file: Path) -> None:
                 facts["points"][str(point)] = figures | found
                 print(f"{name} {point} {subject}: {figures}", file=sys.stderr)
             runner.write(file, results)
+
+
+def _measured(points: dict) -> dict:
+    return {point: found for point, found in points.items() if "error" not in found}
 
 
 def _given(curve: Curve, point: int, folders: dict[str, str]) -> dict:
