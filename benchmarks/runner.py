@@ -22,7 +22,7 @@ SCHEMA = 3
 DISTURBED = 0.15
 """Processors in use by others, on average, above which a run is made again if `attempts` allow."""
 PATIENCE_S = 900
-"""After which a process counts as failed."""
+"""After which a measuring process counts as failed; making a bundle may take four times as long."""
 
 
 def run(
@@ -221,7 +221,8 @@ def _given(texts: workloads.Texts, model: str) -> dict:
 
 def make(model: str) -> dict[str, str]:
     """Folders of a model's checkpoint and bundle, made where they are missing."""
-    done = _process([_python("torch"), "-m", "benchmarks.models", model], threads=os.cpu_count() or 1)
+    command = [_python("torch"), "-m", "benchmarks.models", model]
+    done = _process(command, threads=os.cpu_count() or 1, patience_s=4 * PATIENCE_S)
     return json.loads(done.strip().splitlines()[-1])
 
 
@@ -256,7 +257,7 @@ def child(subject: str, job: dict, environment: str | None = None) -> dict:
     return json.loads(done.strip().splitlines()[-1])
 
 
-def _process(command: list[str], threads: int) -> str:
+def _process(command: list[str], threads: int, patience_s: int = PATIENCE_S) -> str:
     """stdout of a process in the repository's root.
 
     Raises:
@@ -264,11 +265,11 @@ def _process(command: list[str], threads: int) -> str:
     """
     try:
         done = subprocess.run(
-            command, text=True, capture_output=True, check=False, timeout=PATIENCE_S,
+            command, text=True, capture_output=True, check=False, timeout=patience_s,
             env=_environment(threads), cwd=models.ROOT,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise ChildError(f"took longer than {PATIENCE_S} s") from error
+        raise ChildError(f"took longer than {patience_s} s") from error
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         if os.environ.get("BENCHMARKS_DEBUG"):
