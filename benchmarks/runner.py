@@ -53,7 +53,7 @@ def run(
     for key in cases:
         model, name = key.split("/")
         texts, jobs, described = ready[key]
-        entry = _entry(results["cases"].get(key) if resume else None, texts)
+        entry = entry_for(results["cases"].get(key) if resume else None, texts.summary(), models.sources())
         entry |= {"model": model, "case": name, "threads": threads, "seed": workloads.SEED}
         for subject, facts in described.items():
             kept = entry["subjects"].get(subject, {})
@@ -72,10 +72,10 @@ def run(
             number = 1 + max((r["round"] for s in entry["subjects"].values() for r in s["runs"]), default=-1)
             for subject in subjects:
                 _attempt(entry, key, subject, jobs[subject] | given, attempts, number)
-            if name == "start":
-                results.setdefault("imports", import_cost(threads))
             write(file, results)
-    write(file, results)
+        if name == "start" and not (resume and "imports" in results):
+            results["imports"] = import_cost(threads)
+        write(file, results)
 
 
 def prepare(
@@ -131,9 +131,9 @@ def missing(entry: dict, subjects: Sequence[str], wanted: int) -> int:
     return max(0, wanted - len(rounds))
 
 
-def _entry(old: dict | None, texts: workloads.Texts) -> dict:
-    """A case's results to add to: the old ones if they are of the same sources and texts."""
-    facts = {"sources": models.sources(), "texts": texts.summary()}
+def entry_for(old: dict | None, texts: dict, sources: str) -> dict:
+    """A case's results to add to: the old ones if they are of the same texts and sources, else new ones."""
+    facts = {"sources": sources, "texts": texts}
     if old is not None and all(old[field] == value for field, value in facts.items()):
         return old
     return {"date": time.strftime("%Y-%m-%d"), **facts, "subjects": {}}

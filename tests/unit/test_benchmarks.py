@@ -8,6 +8,7 @@ import random
 import pytest
 from benchmarks import cases, operators, report, runner, scaling, tables, targets
 from benchmarks.corpus import choose, documents, fingerprint, joined
+from benchmarks.machine import machine
 from benchmarks.plans import PLANS
 from benchmarks.subjects import REFERENCE, SUBJECTS
 
@@ -101,8 +102,8 @@ def _results(case, subjects, model="minilm", texts=2000):
         },
         "subjects": subjects,
     }  # fmt: skip
-    machine = {"cpu": "a chip", "family": "", "model": "", "cores": 2, "flags": [], "system": "Linux"}
-    return {"schema": runner.SCHEMA, "machine": machine, "cases": {f"{model}/{case}": entry}}
+    chip = {"cpu": "a chip", "family": "", "model": "", "cores": 2, "flags": [], "system": "Linux"}
+    return {"schema": runner.SCHEMA, "machine": chip, "cases": {f"{model}/{case}": entry}}
 
 
 def _rates(*rates):
@@ -263,6 +264,26 @@ def test_missing_rounds_are_counted_for_subjects_that_work():
     assert runner.missing(entry, ["a", "b", "c"], 5) == 3
     assert runner.missing(entry, ["a"], 3) == 0
     assert runner.missing(entry, ["c"], 5) == 0
+
+
+def test_only_rounds_of_the_same_sources_and_texts_are_continued():
+    old = {"sources": "abc", "texts": {"sha256": "1"}, "subjects": {"a": {"runs": [{"round": 0}]}}}
+
+    assert runner.entry_for(old, {"sha256": "1"}, "abc") is old
+    assert runner.entry_for(old, {"sha256": "1"}, "def")["subjects"] == {}
+    assert runner.entry_for(old, {"sha256": "2"}, "abc")["subjects"] == {}
+    assert runner.entry_for(None, {"sha256": "1"}, "abc")["sources"] == "abc"
+
+
+def test_results_of_another_machine_are_not_mixed_in(tmp_path):
+    file = tmp_path / "cpu.json"
+    runner.write(file, {"schema": runner.SCHEMA, "machine": {"cpu": "another"}, "cases": {"x": 1}})
+
+    assert runner.open_results(file)["cases"] == {}
+
+    runner.write(file, {"schema": runner.SCHEMA, "machine": machine(), "cases": {"x": 1}})
+    assert runner.open_results(file)["cases"] == {"x": 1}
+    assert [each.name for each in tmp_path.iterdir()] == ["cpu.json"]
 
 
 def test_queries_are_dealt_their_own_documents():
