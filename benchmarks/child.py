@@ -145,9 +145,10 @@ def stream(subject, job):
 
     texts = _texts(job)
     expected = np.load(job["reference"], mmap_mode="r")
+    vectors = subject.load_stream(job)
     others, cpu, began = Others(), time.process_time(), time.perf_counter()
     worst, answered = 1.0, 0
-    for vector in subject.stream(job, islice(cycle(texts), job["count"])):
+    for vector in vectors(islice(cycle(texts), job["count"])):
         if answered == 0:
             first, before = time.perf_counter(), _peak_rss_mb()
         if answered % 97 == 0:

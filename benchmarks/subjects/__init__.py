@@ -5,6 +5,7 @@
     files(job)        what it reads from disk
     prepare(job)      optional: makes those files once, in the environment "torch", under job["prepared"]
     load_pairs(job)   optional, for cross-encoders: a function from a query and its documents to their logits
+    load_stream(job)  optional: a function from an iterable of texts to an iterator over their vectors
 
 All do the same work: the same checkpoint, the same texts cut to the same number of tokens, mean pooling, unit length,
 the same number of threads. Imports stand inside `load`, so that the child's clock sees them.

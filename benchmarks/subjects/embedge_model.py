@@ -30,10 +30,10 @@ def load_pairs(job):
     return lambda query, documents: model.score(query, documents, pooling_params=raw).numpy()[:, 0]
 
 
-def stream(job, texts):
-    """Vectors of any number of texts, one after the other."""
-    for answer in _open(job).stream(texts):
-        yield answer.outputs.data
+def load_stream(job):
+    """A function from any number of texts to their vectors, one after the other."""
+    model = _open(job)
+    return lambda texts: (answer.outputs.data for answer in model.stream(texts))
 
 
 def _open(job):
