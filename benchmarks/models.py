@@ -124,6 +124,11 @@ def _seeded(real: Path, model: Model, folder: Path) -> None:
     if model.family == "bert":
         BertModel(BertConfig(**sizes, **model.config), add_pooling_layer=False).eval().save_pretrained(folder)
         return
+    # ModernBERT knows no token types
+    names = ["input_ids", "attention_mask"]
+    _amend(
+        folder / "tokenizer_config.json", model_input_names=names, tokenizer_class="PreTrainedTokenizerFast"
+    )
     special = {
         "pad_token_id": 0,
         "cls_token_id": 101,
