@@ -118,6 +118,7 @@ class Engine:
                     manifest.tokenizer,
                     vocab_size=manifest.vocab_size,
                     max_seq_len=max_seq_len,
+                    parallel=num_threads > 1,
                 )
             except BundleError:
                 with contextlib.suppress(SessionError):

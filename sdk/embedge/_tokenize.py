@@ -28,12 +28,16 @@ class PromptTokenizer:
         spec: the manifest's facts about it.
         vocab_size: token ids must be below this.
         max_seq_len: limit in tokens, specials included.
+        parallel: let the tokenizers package use all processors for a batch; it knows of no limit but its own variable
+            TOKENIZERS_PARALLELISM.
 
     Raises:
         BundleError: tokenizers cannot read the file.
     """
 
-    def __init__(self, file: Path, spec: TokenizerSpec, *, vocab_size: int, max_seq_len: int) -> None:
+    def __init__(
+        self, file: Path, spec: TokenizerSpec, *, vocab_size: int, max_seq_len: int, parallel: bool = True
+    ) -> None:
         from tokenizers import Tokenizer
 
         try:
@@ -48,6 +52,7 @@ class PromptTokenizer:
         self._prefix = list(spec.prefix_ids)
         self._suffix = list(spec.suffix_ids)
         self._vocab_size = vocab_size
+        self._parallel = parallel
         self.max_seq_len = max_seq_len
 
     def check_limit(self, limit: int | None) -> None:
@@ -161,7 +166,9 @@ class PromptTokenizer:
         """
         encode = self._tokenizer.encode_batch if with_offsets else self._tokenizer.encode_batch_fast
         try:
-            return cast("list[Encoding]", encode(texts))
+            if self._parallel:
+                return cast("list[Encoding]", encode(texts))
+            return [encode([text])[0] for text in texts]
         except TypeError:
             for index, text in given or enumerate(texts):
                 for side in [text] if isinstance(text, str) else text:

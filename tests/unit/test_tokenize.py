@@ -119,6 +119,27 @@ def test_many_prompts_are_those_that_each_gives_alone(tokenizer) -> None:
     assert caught.value.index == 1050
 
 
+@pytest.mark.parametrize("with_offsets", [False, True])
+def test_one_thread_gives_the_same_tokens(tokenizer, tiny_embedder, with_offsets) -> None:
+    manifest = load_manifest(tiny_embedder)
+    single = PromptTokenizer(
+        tiny_embedder / "tokenizer.json",
+        manifest.tokenizer,
+        vocab_size=manifest.vocab_size,
+        max_seq_len=10,
+        parallel=False,
+    )
+    prompts = [words(i % 9, seed=i) for i in range(40)]
+    for one, many in zip(
+        single.encode(prompts, [-1] * 40, with_offsets=with_offsets),
+        tokenizer.encode(prompts, [-1] * 40, with_offsets=with_offsets),
+        strict=True,
+    ):
+        assert (one.token_ids, one.offsets) == (many.token_ids, many.offsets)
+    with pytest.raises(PromptError, match="prompt 1 is no valid text"):
+        single.encode(["a", "\ud800"], [None, None])
+
+
 @pytest.mark.parametrize("limit", [0, 1, -2, 11])
 def test_limits_out_of_range(tokenizer, limit) -> None:
     with pytest.raises(ParamsError, match=f"truncate_prompt_tokens={limit} .*2 to 10"):
