@@ -50,6 +50,24 @@ def write_companions(checkpoint: Checkpoint, tokenization: Tokenization, folder:
     _write_modules(checkpoint, limit, folder)
 
 
+def note_external_data(folder: Path) -> None:
+    """Tell transformers.js which graphs keep their weights in a file of their own; unasked it fetches none.
+
+    Args:
+        folder: the bundle, with all graphs written.
+
+    Source:
+        transformers.js `use_external_data_format`, which it reads from config.json's "transformers.js_config".
+    """
+    graphs = sorted(path.name.removesuffix("_data") for path in (folder / "onnx").glob("*.onnx_data"))
+    if not graphs or not (folder / "config.json").is_file():
+        return
+    config = read_json(folder, "config.json")
+    stated = config.get("transformers.js_config") or {}
+    config["transformers.js_config"] = {**stated, "use_external_data_format": dict.fromkeys(graphs, True)}
+    _write(folder / "config.json", config)
+
+
 def _write_modules(checkpoint: Checkpoint, limit: int, folder: Path) -> None:
     source = checkpoint.repository.folder
     listing = source / "modules.json"

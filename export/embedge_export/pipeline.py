@@ -28,7 +28,7 @@ from embedge_export.assembly import (
 )
 from embedge_export.checkpoint import Checkpoint
 from embedge_export.checksums import check_unchanged
-from embedge_export.companions import write_companions
+from embedge_export.companions import note_external_data, write_companions
 from embedge_export.graphs.canvas import Load
 from embedge_export.graphs.targets import CPU_FP32
 from embedge_export.progress import Progress, Stages
@@ -103,6 +103,7 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
             write_companions(checkpoint, tokenization, folder)
             unmeasured = _save_variants(graph, loads, route, checkpoint, tokenization, spec.variants, folder)
+            note_external_data(folder)
             del graph, loads
             if CUDA_VARIANT in spec.variants:
                 unmeasured[CUDA_VARIANT] = write_cuda_variant(checkpoint, tokenization, model, folder)

@@ -29,7 +29,7 @@ from embedge_export.assembly import (
 )
 from embedge_export.checkpoint import Checkpoint
 from embedge_export.checksums import check_unchanged
-from embedge_export.companions import write_companions
+from embedge_export.companions import note_external_data, write_companions
 from embedge_export.given_probes import GivenProbes, as_cases, compare_embeddings, read_probes
 from embedge_export.onnx_source import adapt, load_graph, precision
 from embedge_export.progress import Progress, Stages
@@ -92,6 +92,7 @@ def wrap(spec: ExportSpec, progress: Progress | None = None) -> Path:
             (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
             write_companions(checkpoint, tokenization, folder)
             file, data_files = save_graph(graph, folder, "model" if name == "fp32" else f"model_{name}")
+            note_external_data(folder)
             del graph
             dense = save_modules(checkpoint, folder)
             variant = Variant(file=file, data_files=data_files, dtype=dtype, fidelity=UNMEASURED)

@@ -32,6 +32,7 @@ def test_the_manifest_states_the_checkpoints_facts(bundle):
     assert manifest.normalize
     assert manifest.pooling.modes == ("MEAN",)
     assert manifest.embedding_size == 32
+    assert manifest.num_attention_heads == 4
     assert manifest.tokenizer.prefix_ids == (2,)
     assert manifest.tokenizer.suffix_ids == (3,)
     fidelity = manifest.variants["fp32"].fidelity
@@ -44,6 +45,21 @@ def test_the_bundle_names_no_folder_of_this_machine(bundle, tiny_bert):
     for path in bundle.rglob("*"):
         if path.is_file():
             assert str(tiny_bert.parent).encode() not in path.read_bytes()
+
+
+def test_weights_beside_the_graph_are_named_to_transformers_js(tiny_bert, bundle, tmp_path, monkeypatch):
+    from embedge_export import write
+
+    assert "transformers.js_config" not in json.loads((bundle / "config.json").read_bytes())
+    monkeypatch.setattr(write, "EXTERNAL_DATA_BYTES", 1000)
+    monkeypatch.setattr(write, "_SMALL_TENSOR_BYTES", 1000)
+    written = export(ExportSpec(model=str(tiny_bert), output=tmp_path / "out"))
+    assert load_manifest(written).variants["fp32"].data_files == ("onnx/model.onnx_data",)
+    config = json.loads((written / "config.json").read_bytes())
+    assert config["transformers.js_config"] == {"use_external_data_format": {"model.onnx": True}}
+    with EdgeModel(written, device="cpu") as outside, EdgeModel(bundle, device="cpu") as inside:
+        texts = ["food", "city water"]
+        assert np.abs(outside.embed(texts).numpy() - inside.embed(texts).numpy()).max() < 1e-6
 
 
 def test_the_tokenizer_neither_cuts_nor_pads(tiny_bert, tmp_path):
