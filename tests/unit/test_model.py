@@ -375,10 +375,12 @@ def test_rerank_orders_by_logit_where_scores_round_to_one(tiny_cross_encoder, tm
     bundle = bundles.copy(tiny_cross_encoder, tmp_path)
 
     def shift(graph) -> None:
-        from onnx import numpy_helper
+        from onnx import helper, numpy_helper
 
-        bias = next(t for t in graph.graph.initializer if t.name == "classifier.bias")
-        bias.CopyFrom(numpy_helper.from_array(np.float32([40.0]), bias.name))
+        last = next(n for n in graph.graph.node if "logits" in n.output)
+        last.output[list(last.output).index("logits")] = "unshifted"
+        graph.graph.initializer.append(numpy_helper.from_array(np.float32([40.0]), "shift"))
+        graph.graph.node.append(helper.make_node("Add", ["unshifted", "shift"], ["logits"]))
 
     bundles.edit_graph(bundle, shift)
     documents = ["food", "city", "water", "light", "berlin"]
