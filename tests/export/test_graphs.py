@@ -12,7 +12,7 @@ from tests.export import tiny_kinds
 from tests.export.architectures import CONFIGS, make, model_class
 from tests.export.test_export_architectures import embedding_gemma
 
-from checkpoints.remote import modeling_nomic_tiny
+from checkpoints.remote import modeling_gte_tiny, modeling_nomic_tiny
 from embedge.errors import ExportError
 from embedge.manifest import load_manifest
 from embedge_export import write
@@ -194,6 +194,33 @@ def test_nomic_bert(tmp_path):
     }
     weights = StoredWeights([tmp_path / "nomic" / "model.safetensors"])
     batch = token_batch()
+    built = run(*build(read_encoder(facts), weights), tmp_path, batch)
+    assert largest_difference(built, torch_rows(model, batch), batch) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"type_vocab_size": 0},
+        {"rope_scaling": {"type": "ntk", "factor": 8.0}},
+        {"rope_scaling": {"type": "ntk", "factor": 2.0, "mixed_b": 0.6}},
+    ],
+)
+def test_gte_new(changes, tmp_path):
+    import torch
+
+    torch.manual_seed(0)
+    config = modeling_gte_tiny.GteTinyConfig(**changes)
+    model = modeling_gte_tiny.GteTinyModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(tmp_path / "gte")
+    facts = config.to_dict() | {"model_type": "new", "pack_qkv": True, "position_embedding_type": "rope"}
+    weights = StoredWeights([tmp_path / "gte" / "model.safetensors"])
+    batch = token_batch()
+    batch["types"][:] = 0
     built = run(*build(read_encoder(facts), weights), tmp_path, batch)
     assert largest_difference(built, torch_rows(model, batch), batch) <= 1e-5
 
