@@ -10,7 +10,11 @@ PACKAGES = ("embedge", "onnxruntime", "tokenizers", "numpy")
 
 def files(job):
     bundle = Path(job["bundle"])
-    variant = json.loads((bundle / "manifest.json").read_text())["variants"][job["options"]["variant"]]
+    variants, name = json.loads((bundle / "manifest.json").read_text())["variants"], job["options"]["variant"]
+    if name not in variants:
+        reason = bundle.with_name("refused.txt")
+        raise SystemExit(reason.read_text() if reason.is_file() else f"the bundle has no {name}")
+    variant = variants[name]
     return [
         bundle / "tokenizer.json",
         bundle / variant["file"],
