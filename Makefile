@@ -56,12 +56,11 @@ ci: lint types test
 
 # What `make bench` measures lives in three environments: embedge as its users install it, peers with torch, peers
 # without. The harness runs in the second and exports the bundles itself. About 40 minutes; then `make bench-more` adds
-# other peers, larger models and scaling to the same results. Both continue an interrupted run with RESUME=--resume.
-# A quick look: make bench BENCH='--cases minilm/start --repeats 1 --name look'
+# long texts, other peers, scaling and larger models to the same results in about 80. RESUME=--resume continues either
+# where it was interrupted. A look: .venvs/torch/bin/python -m benchmarks run --cases minilm/start --name look --repeats 1
 BENCH_PIP := -m pip --disable-pip-version-check install -q -c .ci/constraints.txt -c benchmarks/constraints.txt
 BENCH_PYTHON := .venvs/torch/bin/python -m benchmarks
 BENCH_READY := .venvs/embedge/.installed .venvs/lean/.installed .venvs/torch/.installed
-BENCH :=
 RESUME :=
 
 .venvs/%/.installed: benchmarks/constraints.txt .ci/constraints.txt pyproject.toml
@@ -80,13 +79,14 @@ PEERS_torch := sentence-transformers optimum optimum-onnx optimum-intel onnxrunt
 bench: $(BENCH_READY)
 	$(BENCH_PYTHON) prepare --plan main
 	$(BENCH_PYTHON).operators
-	$(BENCH_PYTHON) run --plan main --attempts 2 $(RESUME) $(BENCH)
+	$(BENCH_PYTHON) run --plan main --attempts 2 $(RESUME)
 	$(BENCH_PYTHON) table
 
 bench-more: $(BENCH_READY)
+	$(BENCH_PYTHON) run --plan long --attempts 2 $(RESUME)
 	$(BENCH_PYTHON) run --plan peers --attempts 2 --resume
-	$(BENCH_PYTHON) run --plan models --attempts 2 $(RESUME)
 	$(BENCH_PYTHON) scaling $(RESUME)
+	$(BENCH_PYTHON) run --plan models --attempts 2 $(RESUME)
 	$(BENCH_PYTHON) table
 
 architectures: $(STAMP)

@@ -34,18 +34,17 @@ PLANS = {
             "minilm/start",
             "minilm/short",
             "cross-encoder/rerank",
-            "minilm/long",
-            "minilm/long512",
         ),
         subjects=KEY_SUBJECTS,
-        minutes=38,
+        minutes=32,
     ),
+    "long": Plan(cases=("minilm/long", "minilm/long512"), subjects=KEY_SUBJECTS, minutes=10),
     # embedge takes part again, so that every ratio is of the same rounds
     "peers": Plan(
         cases=("minilm/passages", "minilm/query", "minilm/start", "minilm/short", "cross-encoder/rerank"),
         subjects=("embedge-fp32", "embedge-int8", *OTHERS),
         repeats=2,
-        minutes=20,
+        minutes=19,
     ),
     "models": Plan(
         cases=(
@@ -61,6 +60,6 @@ PLANS = {
         ),
         subjects=KEY_SUBJECTS,
         repeats=3,
-        minutes=30,
+        minutes=45,
     ),
 }
