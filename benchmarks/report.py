@@ -151,9 +151,9 @@ def _texts(entry: dict) -> str:
     others = [run["others_cores"] for run in runs]
     busy = f"{statistics.median(others):.2f} cores, at worst {max(others):.2f}" if others else "unknown"
     return (
-        f"{texts['texts']:,} texts, {texts['tokens']:,} tokens, mean {texts['tokens_mean']:g}, longest "
-        f"{texts['tokens_max']}; sha256 of the texts {texts['sha256'][:16]}. Measured {entry['date']}, sources "
-        f"{entry['sources']}; other processes used {busy}."
+        f"{texts['texts']:,} text{'s' * (texts['texts'] > 1)}, {texts['tokens']:,} tokens, mean "
+        f"{texts['tokens_mean']:g}, longest {texts['tokens_max']}; sha256 of the texts {texts['sha256'][:16]}. "
+        f"Measured {entry['date']}, sources {entry['sources']}; other processes used {busy}."
     )
 
 
@@ -171,10 +171,11 @@ def _conditions(results: dict) -> str:
     chip = machine["cpu"]
     if machine["family"]:
         chip += f" (family {machine['family']}, model {machine['model']})"
+    flags = ", ".join(machine["flags"]) or "no vector flags"
     text = (
-        f"{chip}, {machine['cores']} cores, {', '.join(machine['flags']) or 'no vector flags'}, {machine['system']}; "
-        f"{', '.join(map(str, threads))} threads for every system. Medians of {span} fresh processes, systems in turn; "
-        "the same texts cut to the same number of tokens; vectors compared with sentence-transformers in float32."
+        f"{chip}, {machine['cores']} cores, {flags}, {machine['system']}; {', '.join(map(str, threads))} threads for "
+        f"every system. Medians over fresh processes ({span} per system and case), systems in turn; the same texts "
+        "cut to the same number of tokens; vectors compared with sentence-transformers in float32."
     )
     if results.get("imports"):
         cost = results["imports"]

@@ -10,6 +10,7 @@ from benchmarks.subjects import REFERENCE, SUBJECTS
 from benchmarks.tables import cases_of, paired, roofline_share, table
 
 MODEL = "minilm"
+ROUNDS = 5
 COSINE_MEAN, COSINE_MIN, COSINE_TEXTS = 0.9985, 0.996, 1000
 """What int8 has to keep of float32, on at least so many passages."""
 
@@ -168,8 +169,8 @@ def _ratio(target: Target, cases: dict[str, dict]) -> Outcome:
         kept, remark = _fidelity(entry, target)
         met = met and kept
         remarks.append(remark)
-    if len(found) < 5:
-        remarks.append(f"{len(found)} rounds only")
+    if len(found) < ROUNDS:
+        remarks.append(f"{len(found)} of {ROUNDS} rounds")
     digits = 2 if middle >= 0.1 else 3
     low, high = (f"{value:.{digits}f}" for value in (min(found), max(found)))
     return Outcome(
