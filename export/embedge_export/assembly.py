@@ -52,7 +52,6 @@ def make_manifest(
         architecture=checkpoint.architecture,
         tasks=checkpoint.tasks,
         hidden_size=checkpoint.hidden_size,
-        num_attention_heads=checkpoint.num_attention_heads,
         embedding_size=checkpoint.embedding_size,
         vocab_size=checkpoint.vocab_size,
         max_seq_len=tokenization.max_seq_len,

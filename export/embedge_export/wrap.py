@@ -27,6 +27,7 @@ from embedge_export.assembly import (
     save_modules,
     write_probes,
 )
+from embedge_export.attention import score_heads
 from embedge_export.checkpoint import Checkpoint
 from embedge_export.checksums import check_unchanged
 from embedge_export.companions import note_external_data, write_companions
@@ -93,9 +94,15 @@ def wrap(spec: ExportSpec, progress: Progress | None = None) -> Path:
             write_companions(checkpoint, tokenization, folder)
             file, data_files = save_graph(graph, folder, "model" if name == "fp32" else f"model_{name}")
             note_external_data(folder)
+            variant = Variant(
+                file=file,
+                data_files=data_files,
+                dtype=dtype,
+                fidelity=UNMEASURED,
+                score_heads=score_heads(graph, checkpoint.num_attention_heads),
+            )
             del graph
             dense = save_modules(checkpoint, folder)
-            variant = Variant(file=file, data_files=data_files, dtype=dtype, fidelity=UNMEASURED)
             origin = {path.name: hashlib.sha256(path.read_bytes()).hexdigest(), **checkpoint.weights}
             stated = msgspec.structs.replace(checkpoint, weights=origin)
             write_probes(Probes(tolerances={}, probes=()), folder)

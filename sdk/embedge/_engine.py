@@ -99,6 +99,7 @@ class Engine:
             )
 
         self._open_on_cpu = partial(open_session, found)
+        self._score_heads = choice.spec.score_heads
 
         def open_sessions() -> Sessions | DeviceSessions:
             if found.kind == "cpu":
@@ -183,11 +184,7 @@ class Engine:
     def _forward(self, sessions: Sessions | DeviceSessions, batch_tokens: int) -> Forward:
         manifest = self.manifest
         on_cpu = isinstance(sessions, Sessions)
-        attention = (
-            Attention(num_heads=manifest.num_attention_heads)
-            if on_cpu and manifest.num_attention_heads
-            else None
-        )
+        attention = Attention(num_heads=self._score_heads) if on_cpu and self._score_heads else None
         return Forward(sessions, manifest.tokenizer, manifest.graph.inputs, batch_tokens, attention)
 
     def encode(

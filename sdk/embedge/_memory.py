@@ -22,7 +22,7 @@ class Attention(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a graph whose memory grows with the square of a batch's length.
 
     Attributes:
-        num_heads: attention heads of a layer.
+        num_heads: heads of a layer whose scores are held at once.
     """
 
     num_heads: int

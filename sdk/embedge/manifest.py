@@ -232,6 +232,8 @@ class Variant(_Part, frozen=True, kw_only=True):
         disabled_optimizers: onnxruntime fusions that must not run on this graph.
         needs: CPU features without which it must not be chosen, as in embedge._cpu.
         forms: of an int8 graph's products, how many are quantised in which way; "float32" for those that are not.
+        score_heads: attention heads whose scores (seq_len x seq_len each) a run holds at once, which tells the memory
+            that a long text takes; None where attention is computed in blocks, or where it is not known.
     """
 
     file: str
@@ -242,6 +244,7 @@ class Variant(_Part, frozen=True, kw_only=True):
     disabled_optimizers: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     forms: dict[str, int] = msgspec.field(default_factory=dict)
+    score_heads: PositiveInt | None = None
 
 
 class SourceSpec(_Part, frozen=True, kw_only=True):
@@ -269,8 +272,6 @@ class Manifest(_Part, frozen=True, kw_only=True):
         architecture: class named in the checkpoint's config, e.g. "BertModel".
         tasks: what the bundle can do; the first is used when a call names none.
         hidden_size: size of the encoder's hidden states.
-        num_attention_heads: heads of a layer, which tell the memory that a long text takes; None without attention, or
-            where the checkpoint does not say.
         embedding_size: components of a full embedding; None without an embedding task.
         vocab_size: token ids are below this.
         max_seq_len: limit in tokens, specials included.
@@ -304,7 +305,6 @@ class Manifest(_Part, frozen=True, kw_only=True):
     source: SourceSpec
     exporter: dict[str, str]
     fingerprint: Sha256
-    num_attention_heads: PositiveInt | None = None
     embedding_size: PositiveInt | None = None
     pooling: PoolingSpec | None = None
     modules: tuple[DenseSpec, ...] = ()

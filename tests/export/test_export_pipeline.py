@@ -32,7 +32,6 @@ def test_the_manifest_states_the_checkpoints_facts(bundle):
     assert manifest.normalize
     assert manifest.pooling.modes == ("MEAN",)
     assert manifest.embedding_size == 32
-    assert manifest.num_attention_heads == 4
     assert manifest.tokenizer.prefix_ids == (2,)
     assert manifest.tokenizer.suffix_ids == (3,)
     fidelity = manifest.variants["fp32"].fidelity

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from embedge import PromptError, _memory
 from embedge._batching import plan_batches
 from embedge._memory import Attention, available_memory_bytes
+from embedge.manifest import Fidelity, Variant
 
 MB = 2**20
+
+
+def heads(count: int) -> dict[str, Any]:
+    """A bundle whose graph is said to hold the scores of so many heads."""
+    fidelity = Fidelity(num_texts=1, max_abs_diff=0.0, max_batch_diff=0.0)
+    variant = Variant(file="onnx/model.onnx", dtype="float32", fidelity=fidelity, score_heads=count)
+    return {"changes": {"variants": {"fp32": variant}}}
 
 
 def test_free_memory_is_the_least_that_anyone_grants(tmp_path) -> None:
@@ -65,7 +75,7 @@ def test_no_more_batches_at_once_than_fit(monkeypatch, free, lanes) -> None:
 
 
 def test_a_text_whose_attention_does_not_fit_is_refused_before_anything_runs(load, monkeypatch) -> None:
-    model = load(bundle={"changes": {"num_attention_heads": 10**7}})
+    model = load(bundle=heads(10**7))
     monkeypatch.setattr(_memory, "available_memory_bytes", lambda: 300 * MB)
     many = ["river"] * 30 + ["the river is cold and the river is cold"]
     ran = []
@@ -82,5 +92,5 @@ def test_a_text_whose_attention_does_not_fit_is_refused_before_anything_runs(loa
 def test_answers_do_not_depend_on_the_bound(load) -> None:
     texts = ["river", "the river is cold", "cold"] * 20
     free = load().embed(texts).numpy()
-    bound = load(bundle={"changes": {"num_attention_heads": 100_000}}, threads=2).embed(texts).numpy()
+    bound = load(bundle=heads(100_000), threads=2).embed(texts).numpy()
     assert abs(free - bound).max() < 1e-6
