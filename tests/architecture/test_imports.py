@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import embedge
+from embedge.testing import tiny_bundle
 
 SDK = Path(embedge.__file__).parent
 MODULES = sorted(SDK.rglob("*.py"))
@@ -75,6 +76,21 @@ def test_importing_embedge_loads_nothing_heavy() -> None:
     code = "import sys, embedge, embedge.cli.main; print(*sorted(m for m in sys.modules if '.' not in m))"
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
     assert set(done.stdout.split()).isdisjoint(HEAVY)
+
+
+def test_a_model_that_answers_needs_its_four_dependencies_alone(tmp_path: Path) -> None:
+    """tokenizers brings huggingface_hub along, and onnxruntime may find onnx or torch; none is imported."""
+    code = (
+        "import sys, embedge; model = embedge.EdgeModel(sys.argv[1]); model.embed(['the river'] * 99).numpy()\n"
+        "model.close(); print(*sorted(m for m in sys.modules if '.' not in m))"
+    )
+    folder = tiny_bundle(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], text=True, capture_output=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert loaded >= {"onnxruntime", "tokenizers"}
+    assert loaded.isdisjoint({"torch", "transformers", "optimum", "onnx", "safetensors", "huggingface_hub"})
 
 
 def test_public_names_are_sorted_and_documented() -> None:
