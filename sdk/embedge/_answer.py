@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -66,9 +67,10 @@ class Answerer:
     def logits(self, encoded: Sequence[Encoded], on_done: OnDone) -> FloatArray:
         """Logits as the graph gives them, float32 (num_prompts, num_labels)."""
         rows = _Rows(len(encoded), self._row_size)
-        for positions, batch in self._forward.pooled(_required(self._graph.pooled), encoded):
-            rows.put(positions, batch)
-            on_done(len(positions))
+        with closing(self._forward.pooled(_required(self._graph.pooled), encoded)) as batches:
+            for positions, batch in batches:
+                rows.put(positions, batch)
+                on_done(len(positions))
         return rows.array()
 
     def probabilities(
@@ -120,27 +122,28 @@ class Answerer:
         """One embedding per prompt from the weighted mean of its windows; cut and normalised after that."""
         flat = [window for parts in windows for window in parts]
         rows = _Rows(len(flat), self._row_size)
-        for positions, batch in self._pooled_rows(flat):
-            rows.put(positions, batch)
+        with closing(self._pooled_rows(flat)) as batches:
+            for positions, batch in batches:
+                rows.put(positions, batch)
         ends = np.cumsum([len(parts) for parts in windows])
         means = [
             np.average(rows.array()[end - len(each) : end], axis=0, weights=each)
             for end, each in zip(ends, weights, strict=True)
         ]
         stacked = np.array(means, dtype=np.float32)
-        return _assemble(
-            iter([(np.arange(len(means)), stacked)] if means else []), params, self._row_size, on_done
-        )
+        whole = [(np.arange(len(means)), stacked)] if means else []
+        return _assemble((each for each in whole), params, self._row_size, on_done)
 
     def sparse(self, encoded: Sequence[Encoded], on_done: OnDone) -> list[tuple[IntArray, FloatArray]]:
         """Vocabulary terms with a weight above zero and their weights, heaviest first."""
         terms: list[tuple[IntArray, FloatArray]] = [(np.zeros(0, dtype=np.int64), _EMPTY)] * len(encoded)
-        for positions, batch in self._forward.pooled(_required(self._graph.pooled), encoded):
-            for position, row in zip(positions, batch, strict=True):
-                token_ids = np.flatnonzero(row > 0)
-                order = token_ids[np.argsort(-row[token_ids], kind="stable")]
-                terms[position] = order.astype(np.int64), row[order]
-            on_done(len(positions))
+        with closing(self._forward.pooled(_required(self._graph.pooled), encoded)) as batches:
+            for positions, batch in batches:
+                for position, row in zip(positions, batch, strict=True):
+                    token_ids = np.flatnonzero(row > 0)
+                    order = token_ids[np.argsort(-row[token_ids], kind="stable")]
+                    terms[position] = order.astype(np.int64), row[order]
+                on_done(len(positions))
         return terms
 
     def plugin_rows(
@@ -157,18 +160,19 @@ class Answerer:
                 f"bundle {self._name!r} names no pooling plugin; load it with EdgeModel(..., pooling_plugin=NAME)"
             )
         answers: list[FloatArray] = [_EMPTY] * len(encoded)
-        for positions, batch in self._forward.tokens(_required(self._graph.hidden), encoded):
-            prompts = [
-                PluginPrompt(
-                    token_ids=np.asarray(encoded[position].token_ids, dtype=np.int64),
-                    hidden_states=rows,
-                    extra_kwargs=params[position].extra_kwargs or {},
-                )
-                for position, rows in zip(positions, batch, strict=True)
-            ]
-            for position, array in zip(positions, _call_plugin(plugin, prompts), strict=True):
-                answers[position] = array
-            on_done(len(positions))
+        with closing(self._forward.tokens(_required(self._graph.hidden), encoded)) as batches:
+            for positions, batch in batches:
+                prompts = [
+                    PluginPrompt(
+                        token_ids=np.asarray(encoded[position].token_ids, dtype=np.int64),
+                        hidden_states=rows,
+                        extra_kwargs=params[position].extra_kwargs or {},
+                    )
+                    for position, rows in zip(positions, batch, strict=True)
+                ]
+                for position, array in zip(positions, _call_plugin(plugin, prompts), strict=True):
+                    answers[position] = array
+                on_done(len(positions))
         return answers
 
     def _token_rows(
@@ -180,21 +184,25 @@ class Answerer:
     ) -> tuple[list[FloatArray], list[IntArray]]:
         kept_rows: list[FloatArray] = [_EMPTY] * len(encoded)
         kept_positions: list[IntArray] = [np.zeros(0, dtype=np.int64)] * len(encoded)
-        for positions, batch in self._forward.tokens(_required(self._graph.token), encoded):
-            for position, rows in zip(positions, batch, strict=True):
-                p = params[position]
-                token_ids = np.asarray(encoded[position].token_ids)
-                try:
-                    rows, kept_positions[position] = step_rows(
-                        rows, token_ids, step_tag_id=p.step_tag_id, returned_token_ids=p.returned_token_ids
-                    )
-                except ShapeError as error:
-                    raise ParamsError(f"prompt {position}: {error}") from error
-                kept_rows[position] = finish(rows, p)
-            on_done(len(positions))
+        with closing(self._forward.tokens(_required(self._graph.token), encoded)) as batches:
+            for positions, batch in batches:
+                for position, rows in zip(positions, batch, strict=True):
+                    p = params[position]
+                    token_ids = np.asarray(encoded[position].token_ids)
+                    try:
+                        rows, kept_positions[position] = step_rows(
+                            rows,
+                            token_ids,
+                            step_tag_id=p.step_tag_id,
+                            returned_token_ids=p.returned_token_ids,
+                        )
+                    except ShapeError as error:
+                        raise ParamsError(f"prompt {position}: {error}") from error
+                    kept_rows[position] = finish(rows, p)
+                on_done(len(positions))
         return kept_rows, kept_positions
 
-    def _pooled_rows(self, encoded: Sequence[Encoded]) -> Iterator[tuple[Positions, FloatArray]]:
+    def _pooled_rows(self, encoded: Sequence[Encoded]) -> Generator[tuple[Positions, FloatArray], None, None]:
         leaves_prompt_out = not self._include_prompt and any(e.num_prompt_tokens for e in encoded)
         if self._graph.pooled and self._modes == self._stored_modes and not leaves_prompt_out:
             yield from self._forward.pooled(self._graph.pooled, encoded)
@@ -205,17 +213,18 @@ class Answerer:
                 f"pooling {unknown[0]} gives one row per token, not one embedding; "
                 "use encode(pooling_task='token_embed'), or another pooling_type"
             )
-        for positions, hidden, mask in self._forward.batches(_required(self._graph.hidden), encoded):
-            if not self._include_prompt:
-                mask = _without_prompts(mask, [encoded[i].num_prompt_tokens for i in positions])
-            rows = pool(np.where(mask[:, :, None] > 0, hidden, 0), mask, self._modes)
-            for (weight, bias), activation in self._modules:
-                rows = dense(rows, weight, bias, activation)
-            finite = np.isfinite(rows).all(axis=1)
-            if not finite.all():
-                index = int(positions[~finite].min())
-                raise NumericalError(f"pooling gave NaN or infinity for prompt {index}", index=index)
-            yield positions, rows
+        with closing(self._forward.batches(_required(self._graph.hidden), encoded)) as batches:
+            for positions, hidden, mask in batches:
+                if not self._include_prompt:
+                    mask = _without_prompts(mask, [encoded[i].num_prompt_tokens for i in positions])
+                rows = pool(np.where(mask[:, :, None] > 0, hidden, 0), mask, self._modes)
+                for (weight, bias), activation in self._modules:
+                    rows = dense(rows, weight, bias, activation)
+                finite = np.isfinite(rows).all(axis=1)
+                if not finite.all():
+                    index = int(positions[~finite].min())
+                    raise NumericalError(f"pooling gave NaN or infinity for prompt {index}", index=index)
+                yield positions, rows
 
 
 def _call_plugin(plugin: PoolingPlugin, prompts: Sequence[PluginPrompt]) -> list[FloatArray]:
@@ -273,7 +282,7 @@ def _finish_embedding(rows: FloatArray, p: ResolvedParams) -> FloatArray:
 
 
 def _assemble(
-    batches: Iterator[tuple[Positions, FloatArray]],
+    made: Generator[tuple[Positions, FloatArray], None, None],
     params: Sequence[ResolvedParams],
     row_size: int,
     on_done: OnDone,
@@ -281,13 +290,14 @@ def _assemble(
     same_finish = len({(p.dimensions, p.normalize) for p in params}) <= 1
     gathered = _Rows(len(params), row_size)
     ragged: list[FloatArray] = [_EMPTY] * len(params)
-    for positions, rows in batches:
-        if same_finish:
-            gathered.put(positions, _finish_embedding(rows, params[0]))
-        else:
-            for position, row in zip(positions, rows, strict=True):
-                ragged[position] = _finish_embedding(row, params[position])
-        on_done(len(positions))
+    with closing(made) as batches:
+        for positions, rows in batches:
+            if same_finish:
+                gathered.put(positions, _finish_embedding(rows, params[0]))
+            else:
+                for position, row in zip(positions, rows, strict=True):
+                    ragged[position] = _finish_embedding(row, params[position])
+            on_done(len(positions))
     return gathered.array() if same_finish else ragged
 
 

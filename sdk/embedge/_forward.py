@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from typing import TypeAlias
 
 import numpy as np
@@ -101,8 +102,8 @@ class Forward:
 
     def batches(
         self, output: str, encoded: Sequence[Encoded]
-    ) -> Iterator[tuple[Positions, FloatArray, IntArray]]:
-        """Run all prompts, longest first.
+    ) -> Generator[tuple[Positions, FloatArray, IntArray], None, None]:
+        """Run all prompts, longest first. Who may stop early has to close it, which ends its threads.
 
         Yields:
             Positions of the batch's prompts, the output as float32, and attention_mask (batch, seq_len); batches
@@ -167,27 +168,33 @@ class Forward:
             for places in self._plan(rows):
                 yield rows, places, positions[places]
 
-    def pooled(self, output: str, encoded: Sequence[Encoded]) -> Iterator[tuple[Positions, FloatArray]]:
+    def pooled(
+        self, output: str, encoded: Sequence[Encoded]
+    ) -> Generator[tuple[Positions, FloatArray], None, None]:
         """Run an output that has one row per prompt.
 
         Raises:
             NumericalError: a row holds NaN or infinity.
         """
-        for positions, rows, _ in self.batches(output, encoded):
-            check_finite(rows, positions)
-            yield positions, rows
+        with closing(self.batches(output, encoded)) as batches:
+            for positions, rows, _ in batches:
+                check_finite(rows, positions)
+                yield positions, rows
 
-    def tokens(self, output: str, encoded: Sequence[Encoded]) -> Iterator[tuple[Positions, list[FloatArray]]]:
+    def tokens(
+        self, output: str, encoded: Sequence[Encoded]
+    ) -> Generator[tuple[Positions, list[FloatArray]], None, None]:
         """Run an output that has one row per token; padding is taken off.
 
         Raises:
             NumericalError: a row of a real token holds NaN or infinity.
         """
-        for positions, array, _ in self.batches(output, encoded):
-            rows = [self._real(array[i], len(encoded[k].token_ids)) for i, k in enumerate(positions)]
-            for i, row in enumerate(rows):
-                check_finite(row[None], positions[i : i + 1])
-            yield positions, rows
+        with closing(self.batches(output, encoded)) as batches:
+            for positions, array, _ in batches:
+                rows = [self._real(array[i], len(encoded[k].token_ids)) for i, k in enumerate(positions)]
+                for i, row in enumerate(rows):
+                    check_finite(row[None], positions[i : i + 1])
+                yield positions, rows
 
     def _real(self, rows: FloatArray, num_tokens: int) -> FloatArray:
         return (

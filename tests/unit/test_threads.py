@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from embedge import PoolerConfig, PoolingParams, register_pooling
+from embedge import NumericalError, PoolerConfig, PoolingParams, register_pooling
 
 WORDS = ["the", "river", "is", "cold", "good", "bad", "city", "light", "old", "no"]
 TEXTS = [" ".join(WORDS[(i * k) % 10] for k in range(1, 2 + i % 17)) for i in range(60)]
@@ -143,3 +143,34 @@ def test_coroutines_share_the_model(load) -> None:
 
     for i, outputs in enumerate(asyncio.run(many())):
         assert_allclose(outputs.numpy(), model.embed(TEXTS[i * 10 : i * 10 + 20]).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["embed", "sparse", "token_classify", "classify"])
+def test_a_call_that_fails_leaves_no_thread_even_while_its_error_is_kept(load, kind) -> None:
+    kept = []
+    for pooler in (None, PoolerConfig(pooling_type="MAX")) if kind == "embed" else (None,):
+        model = load(kind, threads=2, max_batch_tokens=16, pooler_config=pooler)
+        with pytest.raises(NumericalError) as caught:
+            model.encode(["nan", *TEXTS])
+        kept.append(caught.value)
+        assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
+    assert kept
+
+
+def test_a_caller_that_stops_a_call_leaves_no_thread(load) -> None:
+    class Bar:
+        def __init__(self, **_) -> None:
+            pass
+
+        def update(self, _) -> None:
+            raise KeyboardInterrupt
+
+        def close(self) -> None:
+            pass
+
+    model = load(threads=2, max_batch_tokens=16)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        model.embed(TEXTS, use_tqdm=Bar)
+    assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
+    assert caught.value is not None
+    assert len(model.embed(TEXTS)) == len(TEXTS)

@@ -169,3 +169,24 @@ def test_in_thread_keeps_the_signature_and_leaves_the_event_loop_free() -> None:
     total, where = asyncio.run(call(1, b=4))
     assert total == 5
     assert where != threading.get_ident()
+
+
+def test_an_item_that_was_only_prepared_when_the_consumer_left_is_not_computed() -> None:
+    first_computed, computed, events = threading.Event(), [], []
+
+    def prepare(item: int) -> int:
+        if item == 2:
+            first_computed.wait()
+            events[0].wait()
+        return item
+
+    def compute(item: int, stopped: threading.Event) -> int:
+        computed.append(item)
+        events.append(stopped)
+        first_computed.set()
+        return item
+
+    results = pipeline(iter([1, 2, 3]), prepare, compute)
+    assert next(results) == 1
+    results.close()
+    assert computed == [1]
