@@ -128,7 +128,8 @@ def test_a_separate_package_offers_a_pooling(tiny_embedder, tmp_path) -> None:
         "--no-index",
     ]
     subprocess.run([*command, "--target", str(tmp_path), str(PACKAGE)], check=True, capture_output=True)
-    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     done = subprocess.run(
         [sys.executable, "-c", CODE, str(tiny_embedder)], text=True, capture_output=True, check=False, env=env
     )
