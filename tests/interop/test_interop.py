@@ -50,6 +50,12 @@ def expected(outputs):
     return outputs.numpy()
 
 
+def close(vectors, expected, bundle, float_atol: float) -> None:
+    """Of int8, another order of sums may turn a rounding to 8 bits: components of 0.05 then differ by 1e-4."""
+    assert_allclose(vectors, expected, atol=1e-3 if bundle[1] == "int8" else float_atol)
+    assert (vectors * expected).sum(1).min() > 0.9999
+
+
 def file_of(variant: str) -> str:
     return "onnx/model.onnx" if variant == "fp32" else f"onnx/model_{variant}.onnx"
 
@@ -76,7 +82,7 @@ def test_sentence_transformers(bundle, expected):
     folder, variant = bundle
     options = {"provider": "CPUExecutionProvider", "file_name": file_of(variant)}
     model = SentenceTransformer(str(folder), backend="onnx", device="cpu", model_kwargs=options)
-    assert_allclose(model.encode(TEXTS), expected, atol=1e-5)
+    close(model.encode(TEXTS), expected, bundle, 1e-5)
 
 
 def test_fastembed(bundle, expected):
@@ -84,7 +90,7 @@ def test_fastembed(bundle, expected):
         pytest.skip("fastembed has no environment here; `make interop` makes one")
     folder, variant = bundle
     vectors = ask(FASTEMBED, HERE / "fastembed_custom.py", folder, expected.shape[1], file_of(variant))
-    assert_allclose(vectors, expected, atol=1e-5)
+    close(vectors, expected, bundle, 1e-5)
 
 
 def test_transformers_js(bundle, expected, outputs):
@@ -97,4 +103,4 @@ def test_transformers_js(bundle, expected, outputs):
     # transformers.js cuts the finished list of token ids, and the last special token with it
     whole = [index for index, output in enumerate(outputs) if output.num_truncated_tokens == 0]
     assert len(whole) >= 3
-    assert_allclose(vectors[whole], expected[whole], atol=1e-4)
+    close(vectors[whole], expected[whole], bundle, 1e-4)
