@@ -86,7 +86,7 @@ figure {
   padding: 0.9rem 1rem 0.7rem;
 }
 figcaption { color: var(--soft); font-size: 0.88rem; margin-bottom: 0.2rem; }
-.plot { display: block; width: 100%; max-width: 23rem; height: auto; margin: 0 auto; }
+.plot { display: block; width: 100%; max-width: 19rem; height: auto; margin: 0 auto; }
 .plot text { font-size: 11.5px; fill: var(--soft); font-family: inherit; }
 .plot .t { fill: var(--ink); } .plot .g { fill: var(--gate); }
 .plot .bars, .plot .dots { fill: var(--c); } .plot .dots { fill-opacity: 0.55; }
