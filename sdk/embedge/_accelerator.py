@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from embedge._devices import Device
@@ -14,7 +15,49 @@ from embedge._session import Lane, Session
 from embedge.errors import DeviceMemoryError, SessionError
 
 _log = logging.getLogger("embedge")
-_BATCHES_IN_FLIGHT = 2
+_BATCHES_IN_FLIGHT = 4
+"""Text to vectors on an H100, BERT-base: 23.0 thousand texts/s with one, 28.3 with two, 28.9 with three, 30.0 with four."""
+_BATCH_TOKENS = 65536
+"""28.3 thousand texts/s with 16,384 padded tokens in a batch, 29.9 with 32,768, 31.6 with 65,536."""
+_ELEMENTS = 2**31
+"""Kernels count a batch's elements in 32 bits; beyond that they break the whole process."""
+_WIDEST_LAYER = 8
+_SCORES = 3
+"""Copies of attention's scores where it is no single operator: scaled, masked, and their softmax."""
+_BYTES = 4
+_MEMORY_SHARE = 0.5
+
+
+class CudaLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How large a batch on a GPU may be.
+
+    Attributes:
+        tokens: padded tokens of a batch, where the caller asks for none.
+        most_tokens: more are refused.
+        square: limit on rows times the square of the longest; None where attention works in blocks.
+    """
+
+    tokens: int
+    most_tokens: int
+    square: int | None
+
+
+def cuda_limits(hidden_size: int, score_heads: int | None, memory_bytes: int | None) -> CudaLimits:
+    """Batches that fill a GPU, and fit into half of its memory with all that are in flight.
+
+    Args:
+        hidden_size: of the graph.
+        score_heads: heads whose scores a run holds at once, if any.
+        memory_bytes: of the smallest device; None where it is not known.
+    """
+    elements = _ELEMENTS
+    if memory_bytes is not None:
+        elements = min(elements, int(_MEMORY_SHARE * memory_bytes) // (_BATCHES_IN_FLIGHT * _BYTES))
+    return CudaLimits(
+        tokens=max(1, min(_BATCH_TOKENS, elements // (_WIDEST_LAYER * hidden_size))),
+        most_tokens=_ELEMENTS // (_WIDEST_LAYER * hidden_size),
+        square=None if score_heads is None else max(1, elements // (_SCORES * score_heads)),
+    )
 
 
 class DeviceLane:
@@ -57,7 +100,7 @@ class DeviceLane:
 
 
 class DeviceSessions:
-    """A session on each device, with two batches in flight on each: one is copied while the other is computed.
+    """A session on each device, with several batches in flight on each: some are copied while another is computed.
 
     Args:
         open_session: opens a session on a device.

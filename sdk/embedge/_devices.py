@@ -262,3 +262,19 @@ def count_gpus() -> int:
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return 0
     return count.value
+
+
+def gpu_memory_bytes(index: int) -> int | None:
+    """All memory of a GPU; None where the driver does not say."""
+    handle, size = ctypes.c_int(0), ctypes.c_size_t(0)
+    try:
+        driver = _driver()
+    except OSError:
+        return None
+    if (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(handle), index)
+        or driver.cuDeviceTotalMem_v2(ctypes.byref(size), handle)
+    ):
+        return None
+    return size.value

@@ -9,11 +9,11 @@ from typing import Any, get_args
 
 import msgspec
 
-from embedge._accelerator import DeviceSessions
+from embedge._accelerator import DeviceSessions, cuda_limits
 from embedge._ahead import FROM_PROMPTS, ArrivingRows
 from embedge._answer import Answerer, pooling_modes
 from embedge._cpu import available_threads
-from embedge._devices import Device, find_devices
+from embedge._devices import Device, find_devices, gpu_memory_bytes
 from embedge._forward import Forward, Sessions
 from embedge._memory import Attention
 from embedge._session import Session
@@ -29,15 +29,9 @@ from embedge.outputs import ModelInfo
 from embedge.params import ModelConfig, PoolerConfig
 from embedge.plugins import find_pooling
 
-_BATCH_TOKENS = {"cuda": 16384}
-"""Padded tokens per run: small enough for a core's caches, large enough to fill a GPU (benchmarks/results)."""
 _MANY_BATCHES = 1000
 _UNTESTED_BATCH_TOKENS = 4096
 """For accelerators that nobody measured."""
-
-_CUDA_ELEMENTS = 2**31
-_WIDEST_LAYER = 8
-"""Kernels count a batch's elements in 32 bits; beyond that they break the whole process, so it is refused."""
 
 
 class Engine:
@@ -129,19 +123,20 @@ class Engine:
         finally:
             # a damaged file is reported as such, not as what onnxruntime or tokenizers make of it
             checked()
-        batch_tokens = (
-            tuning.batch_tokens
-            if found.kind == "cpu"
-            else max_batch_tokens or _BATCH_TOKENS.get(found.kind, _UNTESTED_BATCH_TOKENS)
-        )
-        most = _CUDA_ELEMENTS // (_WIDEST_LAYER * manifest.hidden_size)
-        if found.kind == "cuda" and batch_tokens > most:
-            raise ParamsError(
-                f"max_batch_tokens={batch_tokens} is more than CUDA's kernels index safely; "
-                f"expected at most {most} for this model"
-            )
+        batch_tokens, max_square = tuning.batch_tokens, None
+        if found.kind != "cpu":
+            batch_tokens = max_batch_tokens or _UNTESTED_BATCH_TOKENS
+        if found.kind == "cuda":
+            memory_bytes = device_memory_bytes or _smallest_memory(devices)
+            limits = cuda_limits(manifest.hidden_size, self._score_heads, memory_bytes)
+            batch_tokens, max_square = max_batch_tokens or limits.tokens, limits.square
+            if batch_tokens > limits.most_tokens:
+                raise ParamsError(
+                    f"max_batch_tokens={batch_tokens} is more than CUDA's kernels index safely; "
+                    f"expected at most {limits.most_tokens} for this model"
+                )
         self.sessions = sessions
-        forward = self._forward(sessions, batch_tokens)
+        forward = self._forward(sessions, batch_tokens, max_square)
         self.answerer = Answerer(bundle, forward, pooler_config, plugin)
         self.info = ModelInfo(
             name=manifest.name,
@@ -181,11 +176,15 @@ class Engine:
     def _cpu_sessions(self, tuning: Tuning, threads: int, profile: Profile) -> Sessions:
         return Sessions(self._open_on_cpu, threads=threads, profile=profile, tuning=tuning)
 
-    def _forward(self, sessions: Sessions | DeviceSessions, batch_tokens: int) -> Forward:
+    def _forward(
+        self, sessions: Sessions | DeviceSessions, batch_tokens: int, max_square: int | None = None
+    ) -> Forward:
         manifest = self.manifest
         on_cpu = isinstance(sessions, Sessions)
         attention = Attention(num_heads=self._score_heads) if on_cpu and self._score_heads else None
-        return Forward(sessions, manifest.tokenizer, manifest.graph.inputs, batch_tokens, attention)
+        return Forward(
+            sessions, manifest.tokenizer, manifest.graph.inputs, batch_tokens, attention, max_square
+        )
 
     def encode(
         self,
@@ -226,6 +225,11 @@ class Engine:
             return rows if isinstance(rows, EncodedRows) else EncodedRows(rows)
 
         return ArrivingRows([_likely_size(prompt) for prompt in prompts], encode_at)
+
+
+def _smallest_memory(devices: Sequence[Device]) -> int | None:
+    sizes = [gpu_memory_bytes(where.index) for where in devices]
+    return min((size for size in sizes if size is not None), default=None)
 
 
 def _likely_size(prompt: ParsedPrompt) -> int:

@@ -82,8 +82,8 @@ class Forward:
         tokenizer: padding facts.
         inputs: names of the graph's inputs.
         max_batch_tokens: limit on padded tokens per run.
-        attention: what bounds the memory of a batch; None where it is not known, or for accelerators, which bound
-            their own.
+        attention: what bounds the memory of a batch on the CPU; None where it is not known, or for accelerators.
+        max_square: for accelerators, limit on a batch's rows times the square of its longest, if any.
     """
 
     def __init__(
@@ -93,12 +93,14 @@ class Forward:
         inputs: Sequence[str],
         max_batch_tokens: int,
         attention: Attention | None = None,
+        max_square: int | None = None,
     ) -> None:
         self._sessions = sessions
         self._tokenizer = tokenizer
         self._inputs = inputs
         self._max_batch_tokens = max_batch_tokens
         self._attention = attention
+        self._max_square = max_square if attention is None else attention.max_square()
 
     def batches(
         self, output: str, encoded: Sequence[Encoded]
@@ -140,8 +142,7 @@ class Forward:
         yield from run_jobs(jobs, compute, lanes[:num_lanes], self._sessions.survives)
 
     def _plan(self, rows: EncodedRows) -> list[Positions]:
-        max_square = None if self._attention is None else self._attention.max_square()
-        return plan_batches(rows.num_tokens, self._max_batch_tokens, max_square)
+        return plan_batches(rows.num_tokens, self._max_batch_tokens, self._max_square)
 
     def _num_lanes(self, rows: EncodedRows, planned: Sequence[Positions]) -> int | None:
         """Batches that may run at once; None: all."""

@@ -41,7 +41,7 @@ def test_the_variant_is_written_beside_float32_and_says_that_it_is_unmeasured(tm
     assert set(manifest.variants) == {"fp32", "fp16_cuda"}
     cuda = manifest.variants["fp16_cuda"]
     assert (cuda.target, cuda.dtype, cuda.fidelity.num_texts) == ("cuda", "float16", 0)
-    assert {"RemovePadding", "PackedMultiHeadAttention", "SkipLayerNormalization", "BiasGelu"} <= operators(
+    assert {"RemovePadding", "PackedAttention", "SkipLayerNormalization", "BiasGelu"} <= operators(
         bundle
     )
     for file in ("report.html", "README.md"):
@@ -78,7 +78,7 @@ def test_a_decoder_is_written_in_plain_half_precision(tmp_path) -> None:
 def test_a_classifiers_head_is_in_the_graph(tmp_path) -> None:
     bundle = exported(tmp_path, lambda folder: tiny_kinds.bert_classifier(folder, "a", "b"))
     assert load_manifest(bundle).tasks[0] == "classify"
-    assert "PackedMultiHeadAttention" in operators(bundle)
+    assert "PackedAttention" in operators(bundle)
 
 
 def test_wrong_operators_fail_the_export(tmp_path, monkeypatch) -> None:

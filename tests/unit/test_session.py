@@ -229,6 +229,13 @@ def cuda(ort, tmp_path, monkeypatch):
             count._obj.value = 1
             return 0
 
+        def cuDeviceGet(self, handle, index):  # noqa: N802
+            return 0
+
+        def cuDeviceTotalMem_v2(self, size, handle):  # noqa: N802
+            size._obj.value = 2**20
+            return 0
+
     monkeypatch.setattr(_devices.ctypes, "CDLL", lambda name, mode=0: Driver())
     _devices.cuda_problem.cache_clear()
     yield ort
@@ -240,7 +247,12 @@ def test_batches_that_cuda_cannot_index_are_refused(cuda, load) -> None:
         ParamsError, match=r"max_batch_tokens=2147483648 is more than .* at most 33554432 for"
     ):
         load(device="cuda", max_batch_tokens=2**31)
-    assert load(device="cuda").info.device == "cuda:0"
+    model = load(device="cuda")
+    assert model.info.device == "cuda:0"
+    # half of a megabyte for four batches of 8 layers' widths of 8 components of 4 bytes
+    assert model.info.max_batch_tokens == 2**19 // (4 * 8 * 8 * 4)
+    assert load(device="cuda", device_memory_bytes=2**21).info.max_batch_tokens == 2**20 // (4 * 8 * 8 * 4)
+    assert load(device="cuda", max_batch_tokens=4096).info.max_batch_tokens == 4096
 
 
 def test_a_lower_limit_than_the_bundles(load) -> None:
