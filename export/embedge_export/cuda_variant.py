@@ -1,7 +1,8 @@
 """The variant for CUDA: written anywhere, judged like every variant where there is a GPU, and held against float32.
 
 Where there is none, its numbers stay unmeasured, which the manifest and everything made from it say. What can be held
-against float32 there is that the same operators in float32, with padding kept, give the same hidden states.
+against float32 there is that the same operators in float32, with padding kept, give the same hidden states, and that
+none of their values comes near the end of half precision.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from embedge._types import FloatArray, IntArray
 from embedge.errors import ExportError, VerificationError
 from embedge.manifest import Variant
 from embedge_export.assembly import UNMEASURED
+from embedge_export.attention import score_heads
 from embedge_export.checkpoint import Checkpoint
 from embedge_export.graphs.reading import UnsupportedError
+from embedge_export.half_range import check_range, finite, watch
 from embedge_export.outputs import attach_heads
 from embedge_export.route import Made, build_for_cuda, build_from_weights, build_twin
 from embedge_export.spec import CUDA_VARIANT
@@ -48,9 +51,17 @@ def write_cuda_variant(
             f"optimize_for='cuda' needs a graph that is built from the weights: {error}. Export without it; "
             "the graphs for the CPU run on a GPU as well, slower."
         ) from error
+    heads = score_heads(graph, checkpoint.num_attention_heads)
     attach_heads(graph, checkpoint, model)
-    file, data_files = save_graph(graph, folder, f"model_{CUDA_VARIANT}", loads)
-    return Variant(file=file, data_files=data_files, dtype="float16", target="cuda", fidelity=UNMEASURED)
+    file, data_files = save_graph(graph, folder, f"model_{CUDA_VARIANT}", finite(loads))
+    return Variant(
+        file=file,
+        data_files=data_files,
+        dtype="float16",
+        target="cuda",
+        fidelity=UNMEASURED,
+        score_heads=heads,
+    )
 
 
 def _check_padding(checkpoint: Checkpoint, tokenization: Tokenization) -> None:
@@ -65,30 +76,30 @@ def _check_padding(checkpoint: Checkpoint, tokenization: Tokenization) -> None:
         )
 
 
-def twin_difference(checkpoint: Checkpoint, feeds: Sequence[Mapping[str, IntArray]]) -> float | None:
-    """How far the fused operators in float32 are from the float32 graph, on padded batches.
+def twin_difference(checkpoint: Checkpoint, feeds: Sequence[Mapping[str, IntArray]]) -> float:
+    """How far the graph for CUDA in float32 is from the float32 graph, on padded batches.
 
     Args:
         checkpoint: what both are built from.
         feeds: single texts.
 
     Returns:
-        The largest difference of any hidden state or logit; None where the graph for CUDA has no fused attention, and
-        is the float32 graph itself in half precision.
+        The largest difference of any hidden state or logit.
 
     Raises:
         VerificationError: it is more than sums in another order give.
+        ExportError: values come near the end of half precision.
     """
-    made = build_twin(checkpoint)
-    if made is None:
-        return None
-    worst = 0.0
+    made, fused = build_twin(checkpoint)
+    watched = watch(made[0], head=not fused)
+    worst, largest = 0.0, np.zeros(len(watched))
     with tempfile.TemporaryDirectory(prefix="embedge-") as scratch:
         twin = _open(made, Path(scratch), "twin")
         full = _open(build_from_weights(checkpoint), Path(scratch), "full")
         for start in range(0, len(feeds), _BATCH):
             batch = _pad(feeds[start : start + _BATCH])
-            rows, expected = _run(twin, batch), _run(full, batch)
+            (rows, *each), (expected,) = _run(twin, batch), _run(full, batch)
+            largest = np.maximum(largest, each)
             if rows.ndim == 3:
                 real = batch["attention_mask"] > 0
                 rows, expected = rows[real], expected[real]
@@ -99,6 +110,7 @@ def twin_difference(checkpoint: Checkpoint, feeds: Sequence[Mapping[str, IntArra
             f"the graph for CUDA is not the checkpoint: its operators in float32 differ by {worst:.3g}; expected at "
             f"most {_TWIN_GATE:g}. Nothing was written. Export without optimize_for='cuda', and report the checkpoint."
         )
+    check_range(watched, largest)
     return worst
 
 
@@ -116,10 +128,12 @@ def _open(made: Made, folder: Path, stem: str) -> Any:
     return ort.InferenceSession(str(folder / file), options, providers=["CPUExecutionProvider"])
 
 
-def _run(session: Any, batch: Mapping[str, IntArray]) -> FloatArray:
+def _run(session: Any, batch: Mapping[str, IntArray]) -> list[FloatArray]:
     wanted = {value.name for value in session.get_inputs()}
-    rows: FloatArray = session.run(None, {name: array for name, array in batch.items() if name in wanted})[0]
-    return rows
+    outputs: list[FloatArray] = session.run(
+        None, {name: array for name, array in batch.items() if name in wanted}
+    )
+    return outputs
 
 
 def _pad(feeds: Sequence[Mapping[str, IntArray]]) -> dict[str, IntArray]:

@@ -135,8 +135,7 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             if CUDA_VARIANT in manifest.variants:
                 feeds = calibration_feeds(graph_spec.inputs, tokenization, pairs=False)
                 twin = twin_difference(checkpoint, feeds)
-                if twin is not None:
-                    stages.detail += f"; {CUDA_VARIANT}'s operators in float32 differ by {twin:.1e}"
+                stages.detail += f"; {CUDA_VARIANT}'s operators in float32 differ by {twin:.1e}"
         variants = {"fp32": msgspec.structs.replace(manifest.variants["fp32"], fidelity=fidelity)}
         with stages.stage("judge"):
             variants, trials = judge(

@@ -64,20 +64,20 @@ def build_for_cuda(checkpoint: Checkpoint) -> Made:
         return to_half(*build(encoder, weights, CUDA_PLAIN, head))
 
 
-def build_twin(checkpoint: Checkpoint) -> Made | None:
-    """The graph of fused operators for the CPU's provider: in float32, with padding kept.
+def build_twin(checkpoint: Checkpoint) -> tuple[Made, bool]:
+    """The graph of `build_for_cuda` for the CPU's provider: in float32, with padding kept.
 
     Returns:
-        The graph; None where attention has no fused operator.
+        The graph, and whether its operators are fused.
 
     Raises:
         UnsupportedError: as `build_from_weights`.
     """
     encoder, head, weights = _describe(checkpoint)
     try:
-        return build_cuda(encoder, weights, CUDA_TWIN, head)
+        return build_cuda(encoder, weights, CUDA_TWIN, head), True
     except UnsupportedError:
-        return None
+        return to_half(*build(encoder, weights, CUDA_PLAIN, head), twin=True), False
 
 
 def choose_route(checkpoint: Checkpoint, spec: ExportSpec) -> Route:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from safetensors.torch import load_file, save_file
 from tests.export import tiny_kinds
 from tests.export.tiny import edit_json, make_bert
 
@@ -41,9 +42,8 @@ def test_the_variant_is_written_beside_float32_and_says_that_it_is_unmeasured(tm
     assert set(manifest.variants) == {"fp32", "fp16_cuda"}
     cuda = manifest.variants["fp16_cuda"]
     assert (cuda.target, cuda.dtype, cuda.fidelity.num_texts) == ("cuda", "float16", 0)
-    assert {"RemovePadding", "PackedAttention", "SkipLayerNormalization", "BiasGelu"} <= operators(
-        bundle
-    )
+    assert cuda.score_heads is None
+    assert {"RemovePadding", "PackedAttention", "SkipLayerNormalization", "BiasGelu"} <= operators(bundle)
     for file in ("report.html", "README.md"):
         assert "not measured" in (bundle / file).read_text("utf-8")
     assert "run embedge verify BUNDLE --device cuda" in (bundle / "report.html").read_text("utf-8")
@@ -73,6 +73,7 @@ def test_a_decoder_is_written_in_plain_half_precision(tmp_path) -> None:
     kinds = operators(bundle)
     assert "SimplifiedLayerNormalization" in kinds
     assert not any(kind.startswith("Packed") for kind in kinds)
+    assert load_manifest(bundle).variants["fp16_cuda"].score_heads == 4
 
 
 def test_a_classifiers_head_is_in_the_graph(tmp_path) -> None:
@@ -81,18 +82,61 @@ def test_a_classifiers_head_is_in_the_graph(tmp_path) -> None:
     assert "PackedAttention" in operators(bundle)
 
 
-def test_wrong_operators_fail_the_export(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("make", "weight"),
+    [(make_bert, "output.dense.weight"), (tiny_kinds.qwen3_embedder, "v_proj.weight.half")],
+)
+def test_wrong_operators_fail_the_export(tmp_path, monkeypatch, make, weight) -> None:
     built = cuda_variant.build_twin
 
     def wrong(checkpoint):
-        model, loads = built(checkpoint)
-        name = next(name for name in loads if name.endswith("value.weight"))
+        (model, loads), fused = built(checkpoint)
+        name = next(name for name in loads if name.endswith(weight))
         load = loads[name]
-        return model, loads | {name: lambda: load() * 1.5}
+        return (model, loads | {name: lambda: load() * 1.5}), fused
 
     monkeypatch.setattr(cuda_variant, "build_twin", wrong)
     with pytest.raises(VerificationError, match="the graph for CUDA is not the checkpoint"):
-        exported(tmp_path)
+        exported(tmp_path, make)
+    assert not (tmp_path / "bundle").exists()
+
+
+def enlarge(folder: Path, name: str | tuple[str, ...], factor: float) -> None:
+    """Multiply weights whose names end so; what follows normalises it away, as in a trained model that does so."""
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    for key in weights:
+        if key.endswith(name):
+            weights[key] *= factor
+    save_file(weights, file, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "factor", "words"),
+    [
+        (
+            make_bert,
+            ("layer.1.intermediate.dense.weight", "layer.1.output.dense.weight"),
+            5e3,
+            r"layers.1.feed_forward/MatMul_2 reaches [\d,]{6,} on built-in texts; expected at most 32,752",
+        ),
+        (
+            tiny_kinds.qwen3_embedder,
+            ("layers.0.mlp.up_proj.weight", "layers.0.mlp.down_proj.weight"),
+            5e3,
+            r"layers.0.feed_forward/\w+ reaches",
+        ),
+        (make_bert, "layer.0.intermediate.dense.weight", 1e9, "the weight .* has values beyond 65,504"),
+    ],
+)
+def test_what_overflows_half_precision_is_refused_by_name(tmp_path, make, name, factor, words) -> None:
+    def enlarged(folder: Path) -> None:
+        make(folder)
+        enlarge(folder, name, factor)
+
+    with pytest.raises(ExportError, match=f"would overflow float16: {words}") as caught:
+        exported(tmp_path, enlarged)
+    assert "the fp32 variant runs on a GPU as well" in str(caught.value)
     assert not (tmp_path / "bundle").exists()
 
 

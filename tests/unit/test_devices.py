@@ -405,7 +405,9 @@ def test_a_gpus_memory_is_asked_of_the_driver(runtime) -> None:
         (768, None, 1, 1),
     ],
 )
-def test_batches_on_cuda_fill_the_card_and_fit_into_it(hidden_size, score_heads, memory_bytes, tokens) -> None:
+def test_batches_on_cuda_fill_the_card_and_fit_into_it(
+    hidden_size, score_heads, memory_bytes, tokens
+) -> None:
     limits = cuda_limits(hidden_size, score_heads, memory_bytes)
     assert limits.tokens == tokens <= limits.most_tokens
     widest = limits.tokens * 8 * hidden_size

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from embedge_export.graphs.canvas import Array, Load
 
 if TYPE_CHECKING:
     import onnx
 
-_PLACES = "places/"
+PLACES = "places/"
 _LOWEST = -3e4
 """Scores of what must not be seen; half precision ends at 65,504, and a row of infinities gives no softmax."""
 _LOWEST_NAME = "lowest"
@@ -25,12 +26,15 @@ _BY_FIRST = {
 }  # fmt: skip
 
 
-def to_half(model: onnx.ModelProto, loads: Mapping[str, Load]) -> tuple[onnx.ModelProto, dict[str, Load]]:
+def to_half(
+    model: onnx.ModelProto, loads: Mapping[str, Load], *, twin: bool = False
+) -> tuple[onnx.ModelProto, dict[str, Load]]:
     """Compute a graph's blocks in float16; its inputs and outputs stay what they are.
 
     Args:
         model: as `build.build` gives it; its weights have no values.
         loads: what reads them.
+        twin: write the same nodes in float32, to be held against the graph that they came from.
 
     Returns:
         A new graph, and what reads its weights.
@@ -38,6 +42,7 @@ def to_half(model: onnx.ModelProto, loads: Mapping[str, Load]) -> tuple[onnx.Mod
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
+    kind, dtype = (TensorProto.FLOAT, np.float32) if twin else (TensorProto.FLOAT16, np.float16)
     made = onnx.ModelProto()
     made.CopyFrom(model)
     graph = made.graph
@@ -50,7 +55,7 @@ def to_half(model: onnx.ModelProto, loads: Mapping[str, Load]) -> tuple[onnx.Mod
     for node in graph.node:
         if _gives_floats(node, floats):
             floats.update(node.output)
-        if node.name.startswith(_PLACES):
+        if node.name.startswith(PLACES):
             kept.update(node.input)
             nodes.append(node)
             continue
@@ -58,7 +63,7 @@ def to_half(model: onnx.ModelProto, loads: Mapping[str, Load]) -> tuple[onnx.Mod
             if name in floats and name not in halves:
                 halves[name] = f"{name}.half"
                 if name not in weights:
-                    nodes += _narrow(name, halves[name])
+                    nodes += _narrow(name, halves[name], kind)
             node.input[index] = halves.get(name, name)
         for index, name in enumerate(node.output):
             if name in floats:
@@ -75,9 +80,9 @@ def to_half(model: onnx.ModelProto, loads: Mapping[str, Load]) -> tuple[onnx.Mod
             tensors.append(tensor)
             read[name] = loads[name]
         if name in weights and name in halves:
-            half = TensorProto(name=halves[name], dims=tensor.dims, data_type=TensorProto.FLOAT16)
+            half = TensorProto(name=halves[name], dims=tensor.dims, data_type=kind)
             tensors.append(half)
-            read[half.name] = _Narrowed(loads[name])
+            read[half.name] = _Narrowed(loads[name], dtype)
     tensors.append(numpy_helper.from_array(np.array(_LOWEST, np.float32), _LOWEST_NAME))
     read[_LOWEST_NAME] = lambda: np.array(_LOWEST, np.float32)
     del graph.node[:], graph.initializer[:]
@@ -99,21 +104,44 @@ def _gives_floats(node: onnx.NodeProto, floats: set[str]) -> bool:
     return any(name in floats for name in node.input)
 
 
-def _narrow(name: str, half: str) -> list[onnx.NodeProto]:
-    from onnx import TensorProto, helper
+def floats_of(model: onnx.ModelProto) -> set[str]:
+    """Names of a graph's tensors of real numbers, where they are float32 all alike."""
+    from onnx import TensorProto
+
+    floats = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    for node in model.graph.node:
+        if _gives_floats(node, floats):
+            floats.update(node.output)
+    return floats - {""}
+
+
+def narrowed_masks(model: onnx.ModelProto) -> set[str]:
+    """Names of the masks that `to_half` brought to half precision: what a sum has to do with places alone."""
+    made = {node.name for node in model.graph.node}
+    return {
+        name
+        for node in model.graph.node
+        if node.op_type == "Add" and not node.name.startswith(PLACES)
+        for name in node.input
+        if f"{PLACES}{name}" in made
+    }
+
+
+def _narrow(name: str, half: str, kind: int) -> list[onnx.NodeProto]:
+    from onnx import helper
 
     raised = f"{name}.raised"
     return [
-        helper.make_node("Max", [name, _LOWEST_NAME], [raised], name=f"{_PLACES}{raised}"),
-        helper.make_node("Cast", [raised], [half], name=f"{_PLACES}{half}", to=TensorProto.FLOAT16),
+        helper.make_node("Max", [name, _LOWEST_NAME], [raised], name=f"{PLACES}{raised}"),
+        helper.make_node("Cast", [raised], [half], name=f"{PLACES}{half}", to=kind),
     ]
 
 
 class _Narrowed:
-    """Reads a weight in half precision."""
+    """Reads a weight in another precision."""
 
-    def __init__(self, load: Load) -> None:
-        self._load = load
+    def __init__(self, load: Load, dtype: npt.DTypeLike) -> None:
+        self._load, self._dtype = load, dtype
 
     def __call__(self) -> Array:
-        return self._load().astype(np.float16)
+        return self._load().astype(self._dtype)
