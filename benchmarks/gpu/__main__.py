@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.gpu import device, models, peers, sdk, texts
 
 MAIN = "bert-base"
-CHOSEN = "packed_multi_head_attention"
+CHOSEN = "packed_attention"
 PART_S = 200
 
 
@@ -44,7 +44,7 @@ class Context:
         return texts.passages(self.pool, count, mean_words=36.0)
 
 
-def machine(_: Context) -> dict:
+def machine(context: Context) -> dict:
     import onnxruntime
     import torch
     import transformers
@@ -52,6 +52,7 @@ def machine(_: Context) -> dict:
     from benchmarks.machine import machine as host
 
     return {
+        "form": context._args.form,
         "cards": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "onnxruntime": onnxruntime.__version__,
         "torch": torch.__version__,
@@ -66,16 +67,21 @@ def ceiling(_: Context) -> dict:
 
 
 def torch(context: Context) -> dict:
-    return {name: peers.torch_rates(context.checkpoint(name), device.SHAPES) for name in (MAIN, "minilm")}
+    made = peers.torch_rates(context.checkpoint(), device.SHAPES, masked=True)
+    return {
+        MAIN: made["rates"],
+        "masked": made["masked"],
+        "minilm": peers.torch_rates(context.checkpoint("minilm"), device.SHAPES)["rates"],
+    }
 
 
 def forms(context: Context) -> dict:
-    """Each way to write the graph for CUDA: speed at every shape, and agreement with torch float32."""
+    """Ways to write the graph for CUDA: speed at every shape, and agreement with torch float32."""
     batches = [models.feeds(32, 64, ragged=True), models.feeds(16, 128), models.feeds(1, 9)]
     folder = context.checkpoint()
     expected = peers.reference(folder, batches)
     result: dict = {}
-    for form in models.FORMS:
+    for form in context._args.forms.split(","):
         graph = models.graph(folder, form).SerializeToString()
         try:
             made = device.DeviceGraph(graph)
@@ -131,10 +137,9 @@ def families(_: Context) -> dict:
 def cuda_graph(context: Context) -> dict:
     """One short text, run operator by operator and replayed from a captured CUDA graph."""
     result: dict = {}
-    for form in ("attention", "multi_head_attention"):
-        graph = models.graph(context.checkpoint(), form).SerializeToString()
-        for name, options in (("bound", {}), ("captured", {"enable_cuda_graph": "1"})):
-            result[f"{form}, {name}"] = _replayed(graph, options)
+    graph = models.graph(context.checkpoint(), "attention").SerializeToString()
+    for name, options in (("bound", {}), ("captured", {"enable_cuda_graph": "1"})):
+        result[f"attention, {name}"] = _replayed(graph, options)
     return result
 
 
@@ -168,8 +173,8 @@ def bulk(context: Context) -> dict:
     from embedge import _accelerator
 
     passages = context.passages(100_000)
-    result = sdk.throughput(context.bundle(), passages, (None, 32768, 65536))
-    for count in (1, 3, 4):
+    result = sdk.throughput(context.bundle(), passages, (None, 16384))
+    for count in (2,):
         _accelerator._BATCHES_IN_FLIGHT = count
         made = sdk.throughput(context.bundle(), passages, (None,))
         result["texts_per_s"][f"{count} in flight"] = made["texts_per_s"]["None"]
@@ -177,7 +182,7 @@ def bulk(context: Context) -> dict:
 
 
 def bulk_minilm(context: Context) -> dict:
-    return sdk.throughput(context.bundle("minilm"), context.passages(100_000), (None, 65536))
+    return sdk.throughput(context.bundle("minilm"), context.passages(100_000), (None,))
 
 
 def query(context: Context) -> dict:
@@ -235,6 +240,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/gpu.json"))
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "embedge-gpus")
     parser.add_argument("--form", choices=list(models.FORMS), default=CHOSEN)
+    parser.add_argument("--forms", default=f"attention,{CHOSEN}", help=f"some of {', '.join(models.FORMS)}")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.inside:

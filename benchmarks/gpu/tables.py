@@ -1,0 +1,238 @@
+"""Tables and a plot of the GPU's results, for results/gpu.md and README: `python -m benchmarks.gpu.tables`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from benchmarks.gpu.plot import plot
+from benchmarks.gpu.targets import CEILING, MAIN, chosen, evaluate, share
+from benchmarks.tables import number, table
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- gpu:begin -->", "<!-- gpu:end -->"
+SHAPES = ("64x128", "256x128", "256x32", "32x512", "ragged")
+FORM_OPERATORS = {
+    "attention": "Attention",
+    "multi_head_attention": "MultiHeadAttention",
+    "packed_attention": "PackedAttention",
+    "packed_multi_head_attention": "PackedMultiHeadAttention",
+}
+
+
+def targets_table(results: dict, two: dict | None) -> str:
+    """What embedge is held to."""
+    words = {True: "met", False: "**missed**", None: "not measured"}
+    return table(
+        ["measure", "target", "measured", "outcome"],
+        [[each.measure, each.target, each.measured, words[each.met]] for each in evaluate(results, two)],
+        words=True,
+    )
+
+
+def device_rows(results: dict) -> list[tuple[str, bool, dict]]:
+    """Label, whether it is ours, and device-only figures of every system at BERT-base size."""
+    rows = []
+    for form, figures in results.get("forms", {}).items():
+        if "tokens_per_s" in figures:
+            name = f"embedge, {FORM_OPERATORS[form]}"
+            rows.append((name, True, figures))
+    rows.sort(key=lambda row: row[2] is not chosen(results))
+    torch = results.get("torch", {})
+    if MAIN in torch:
+        rows.append(("torch float16 SDPA", False, {"tokens_per_s": torch[MAIN]}))
+    if "masked" in torch:
+        rows.append(("torch float16 SDPA, one token masked", False, {"tokens_per_s": torch["masked"]}))
+    if "tokens_per_s" in results.get("traced", {}):
+        rows.append(("onnxruntime, traced float16 graph", False, results["traced"]))
+    return rows
+
+
+def device_table(results: dict) -> str:
+    """Device-only rates."""
+    rows = []
+    for label, ours, figures in device_rows(results):
+        rates = [figures["tokens_per_s"].get(shape) for shape in SHAPES]
+        name = f"**{label}** (in bundles)" if ours and figures is chosen(results) else label
+        rows.append(
+            [
+                name,
+                *("–" if rate is None else f"{rate / 1e6:.2f}" for rate in rates),
+                number(figures.get("query_ms", {}).get("p50")),
+            ]
+        )
+    header = ["M tokens/s", *(shape.replace("x", " x ") for shape in SHAPES), "one query (ms)"]
+    return table(header, rows)
+
+
+def text_table(results: dict) -> str:
+    """Text to vectors."""
+    rows = []
+    for part, label in (("bulk", "BERT-base"), ("bulk_minilm", "MiniLM-L6")):
+        found = results.get(part, {})
+        for key, rate in found.get("texts_per_s", {}).items():
+            how = (
+                "as it is by default" if key == "None" else key if "flight" in key else f"{int(key):,} tokens"
+            )
+            tokens = found["tokens_per_s"].get(key, rate * found["tokens"] / found["texts"])
+            rows.append([f"embedge, {label}, {how}", f"{rate:,.0f}", f"{tokens / 1e6:.2f}"])
+        if part == "bulk" and "tokenise_texts_per_s" in found:
+            rate = found["tokenise_texts_per_s"]
+            tokens = rate * found["tokens"] / found["texts"]
+            rows.append(["tokenising alone, all host cores", f"{rate:,.0f}", f"{tokens / 1e6:.2f}"])
+    peer = results.get("sentence_transformers", {})
+    if "texts_per_s" in peer:
+        label = f"sentence-transformers {peer['version']} float16, BERT-base, batches of {peer['batch_size']}"
+        rows.append([label, f"{peer['texts_per_s']:,.0f}", "–"])
+    return table(["text to vectors", "texts/s", "M tokens/s"], rows)
+
+
+def limits(results: dict) -> str:
+    """What stands between these rates and the card's, in words made of the figures."""
+    ours, ceiling = chosen(results).get("tokens_per_s", {}), results.get("ceiling", {})
+    if "256x128" not in ours or CEILING not in ceiling:
+        return "The card's matrix-product rate was not measured."
+    layer = [rate for shape, rate in ceiling.items() if shape != CEILING]
+    torch = results.get("torch", {}).get(MAIN, {})
+    dense = [ours[s] / torch[s] for s in SHAPES[:-1] if s in ours and s in torch]
+    against = ""
+    if dense and "ragged" in torch:
+        against = (
+            f" torch's own kernels reach nearly the same on full rows: embedge is at {min(dense):.2f} to "
+            f"{max(dense):.2f} times its rate there, and at {ours['ragged'] / torch['ragged']:.2f} times on a ragged "
+            "batch, where torch computes padding."
+        )
+    return (
+        f"A large matrix product runs at {ceiling[CEILING]:,.0f} TFLOP/s on this card, those of one layer at 32,768 "
+        f"tokens at {min(layer):,.0f} to {max(layer):,.0f}; the whole model at 256 x 128 reaches "
+        f"{share(results, '256x128', ours['256x128']):.0f} % of the first. The rest is attention, normalisation and "
+        f"activations, which are bound by memory, not by arithmetic.{against} The targets against torch come from an "
+        "earlier run in which torch made 0.49, 0.68 and 1.04 M tokens/s at these shapes."
+    )
+
+
+def graphs_table(results: dict) -> str:
+    """One query operator by operator, and replayed from a captured CUDA graph."""
+    rows = []
+    for name, figures in results.get("cuda_graph", {}).items():
+        operator, how = name.split(", ")
+        if isinstance(figures, dict) and "p50" in figures:
+            rows.append([FORM_OPERATORS[operator], how, number(figures["p50"]), number(figures["p90"])])
+        else:
+            rows.append([FORM_OPERATORS[operator], how, "refused by onnxruntime", "–"])
+    return table(["operator", "one text of 16 tokens", "p50 (ms)", "p90 (ms)"], rows, words=True)
+
+
+def families_table(results: dict) -> str:
+    """Graphs of every family on the card against float32 on the CPU."""
+    rows = []
+    for name, figures in results.get("families", {}).items():
+        if "cosine_min" in figures:
+            cosine = f"{int(1e6 * figures['cosine_min']) / 1e6:.6f}"
+            rows.append([name, figures["form"], cosine, f"{figures['max_diff']:.1e}"])
+        else:
+            rows.append([name, figures.get("form", "–"), "failed: " + str(figures.get("error"))[:160], "–"])
+    return table(
+        ["family", "operators", "smallest cosine", "largest difference of unit rows"], rows, words=True
+    )
+
+
+def conditions(results: dict) -> str:
+    """The machine in one line."""
+    machine = results["machine"]
+    host = machine["host"]
+    return (
+        f"{machine['cards'][0]}, {host['cores']} host cores; onnxruntime-gpu {machine['onnxruntime']}, "
+        f"torch {machine['torch']}, transformers {machine['transformers']}; weights drawn from a seed, float16"
+    )
+
+
+def render(results: dict, two: dict | None) -> str:
+    """The whole results file as Markdown."""
+    said = "\n".join(
+        f"- `{asked}`: {answer if isinstance(answer, str) else answer.get('message')}"
+        for asked, answer in results.get("refusals", {}).items()
+    )
+    query = results.get("query", {})
+    split = ""
+    if "run_p50" in query:
+        split = (
+            f"One query takes {query['p50']:.2f} ms from text to vector at the median; {query['run_p50']:.2f} of them "
+            "are the run on the card with its copies.\n\n"
+        )
+    several = ""
+    if two is not None and "gain" in two.get("two", {}):
+        found = two["two"]
+        rates = [found[name]["texts_per_s"]["None"] for name in ("one", "many")]
+        several = (
+            f"## Several GPUs\n\n{conditions(two)}: {rates[0]:,.0f} texts/s on one, {rates[1]:,.0f} on "
+            f"{len(two['machine']['cards'])}, {found['gain']:.2f} times as many.\n\n"
+        )
+    return (
+        f"# Measurements on a GPU\n\n{conditions(results)}.\n\n"
+        f"## Targets\n\n{targets_table(results, two)}\n\n{limits(results)}\n\n"
+        f"## The device alone, BERT-base\n\nBatch x tokens; inputs and pooled rows stay on the card. "
+        f"The ragged batch has 256 texts of 4 to 128 tokens, and only real tokens count. torch is given a mask without "
+        f"padding, which transformers drops; with one token masked it cannot.\n\n{device_table(results)}\n\n"
+        f"## Text to vectors\n\n{text_table(results)}\n\n{split}{several}"
+        f"## CUDA graphs\n\n{graphs_table(results)}\n\n{_ON_GRAPHS}\n\n"
+        f"## Families\n\nTiny encoders, weights from a seed; float16 on the card against float32 on the CPU.\n\n"
+        f"{families_table(results)}\n\n"
+        f"## What is said to wrong input\n\n{said}\n"
+    )
+
+
+_ON_GRAPHS = (
+    "embedge does not capture CUDA graphs: the packed form has as many rows as there are real tokens, which a "
+    "captured graph cannot. It would take a second graph with Attention, its weights in the card's memory once more, "
+    "and a capture for each length, for what is gained on a single query."
+)
+
+
+def readme_section(results: dict, two: dict | None, name: str) -> str:
+    """What stands in README between the markers."""
+    return "\n".join(
+        [
+            f"BERT-base on {conditions(results)}. Every bar and row is of the same run.",
+            "",
+            f"![rates on the device, text to vectors, one query](benchmarks/results/{name}.png)",
+            "",
+            targets_table(results, two),
+            "",
+            limits(results),
+            "",
+            f"`python -m benchmarks.gpu` measures again; [benchmarks/results/{name}.md](benchmarks/results/{name}.md) "
+            "has all figures.",
+        ]
+    )
+
+
+def second(file: Path) -> dict | None:
+    """Results of a machine with several cards, which lie beside those of one."""
+    other = file.with_name(f"{file.stem}-two.json")
+    return json.loads(other.read_text()) if other.is_file() else None
+
+
+def write(file: Path, *, readme: Path | None) -> None:
+    """Render a results file beside itself, and into README."""
+    results, two = json.loads(file.read_text()), second(file)
+    file.with_suffix(".md").write_text(render(results, two))
+    plot(results, device_rows(results), file.with_suffix(""))
+    if readme is not None:
+        before, rest = readme.read_text().split(BEGIN, 1)
+        _, after = rest.split(END, 1)
+        readme.write_text(f"{before}{BEGIN}\n{readme_section(results, two, file.stem)}\n{END}{after}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.tables", description=__doc__)
+    parser.add_argument("--file", type=Path, default=RESULTS / "gpu.json")
+    parser.add_argument("--no-readme", action="store_true")
+    args = parser.parse_args()
+    write(args.file, readme=None if args.no_readme else ROOT / "README.md")
+
+
+if __name__ == "__main__":
+    main()

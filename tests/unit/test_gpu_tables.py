@@ -1,0 +1,81 @@
+"""The GPU's results: tables and README follow from the file, targets are judged by it, losses are shown."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+from benchmarks.gpu import tables, targets
+
+FILE = tables.RESULTS / "gpu.json"
+RESULTS = json.loads(FILE.read_text())
+
+
+def outcomes(results, two=None) -> dict[str, targets.Outcome]:
+    return {each.measure: each for each in targets.evaluate(results, two)}
+
+
+def changed(path: tuple[str, ...], value: object) -> dict:
+    results = copy.deepcopy(RESULTS)
+    place = results
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return results
+
+
+def test_the_page_and_readme_show_the_results_and_nothing_else() -> None:
+    two = tables.second(FILE)
+    assert FILE.with_suffix(".md").read_text() == tables.render(RESULTS, two)
+    readme = (tables.ROOT / "README.md").read_text()
+    shown = readme.split(tables.BEGIN)[1].split(tables.END)[0].strip()
+    assert shown == tables.readme_section(RESULTS, two, "gpu")
+    for suffix in (".png", ".svg"):
+        assert FILE.with_suffix(suffix).stat().st_size > 10_000
+
+
+def test_every_target_of_the_card_is_there() -> None:
+    assert [each.target for each in targets.evaluate(RESULTS, None)] == [
+        ">= 4x", ">= 2.6x", ">= 1.9x", ">= 45 %", ">= 50 %", ">= 85 %", ">= 3x", ">= 70 %", "<= 2 ms", ">= 0.9999",
+        ">= 1.8x",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "measure", "met"),
+    [
+        (("query", "p50"), 2.01, "one query, text to vector, p50", False),
+        (("query", "p50"), 1.99, "one query, text to vector, p50", True),
+        (("fidelity", "fp16_cosine_min"), 0.99989999, "smallest cosine to the float32 reference", False),
+        (("torch", "bert-base", "64x128"), 1e5, "device only, 64 x 128, against torch float16 SDPA", True),
+        (("torch", "bert-base", "64x128"), 1e7, "device only, 64 x 128, against torch float16 SDPA", False),
+        (("ceiling", targets.CEILING), 5000.0, "share of the card's matrix-product rate, 256 x 128", False),
+    ],
+)
+def test_targets_are_met_or_missed_by_the_figures(path, value, measure, met) -> None:
+    assert outcomes(changed(path, value))[measure].met is met
+
+
+def test_two_gpus_are_read_from_their_own_file() -> None:
+    measure = "two GPUs against one, text to vectors"
+    assert outcomes(RESULTS)[measure].met is None
+    assert outcomes(RESULTS, {"two": {"skipped": "1 GPU here"}})[measure].met is None
+    for gain, met in ((1.79, False), (1.9, True)):
+        assert outcomes(RESULTS, {"two": {"gain": gain}})[measure].met is met
+
+
+def test_what_failed_is_shown_as_such() -> None:
+    results = changed(("query",), {"error": "TimeoutExpired"})
+    del results["torch"], results["sentence_transformers"]
+    results["families"]["qwen3"] = {"form": "plain", "error": "no kernel"}
+    page = tables.render(results, None)
+    assert "| one query, text to vector, p50 | <= 2 ms | – | not measured |" in page
+    assert "failed: no kernel" in page
+    assert "torch float16 SDPA |" not in page.split("## The device alone")[1]
+
+
+def test_the_share_is_of_the_cards_own_rate() -> None:
+    results = changed(("ceiling", targets.CEILING), 349.0)
+    # 12 layers of 24 * 768 ** 2 + 4 * 128 * 768 operations per token
+    assert targets.share(results, "64x128", 1e6) == pytest.approx(50.0, abs=0.1)
