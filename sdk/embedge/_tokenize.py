@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from embedge._prompts import check_text
 from embedge._tokens import Encoded, EncodedRows
 from embedge._types import PairTruncation, ParsedPrompt, Side
+from embedge._workers import start as begin
 from embedge.errors import BundleError, ParamsError, PromptError
 from embedge.manifest import TokenizerSpec
 
@@ -94,25 +97,69 @@ class PromptTokenizer:
             self.check_limit(limit)
         leading = len(self._content_prefix(stored_prompt)) if stored_prompt else 0
         parts = []
-        for start in range(0, len(prompts), _TEXTS_PER_CALL):
-            end = start + _TEXTS_PER_CALL
-            chunk = self._encode(
-                prompts[start:end], limits[start:end], start, stored_prompt, leading, with_offsets
-            )
-            shortest = self._room(min((x for x in limits[start:end] if x not in (None, -1)), default=None))
-            fitted = [
-                e
-                if len(e.token_ids) <= shortest or isinstance(prompts[i], tuple)
-                else self.fit(e, limits[i], truncation_side, i)
-                for i, e in enumerate(chunk, start)
-            ]
-            if len(prompts) <= _FEW:
-                return fitted
-            parts.append(EncodedRows(fitted))
+        with contextlib.closing(self._tokenise(prompts, stored_prompt, with_offsets)) as tokenised:
+            for start, encodings in tokenised:
+                end = start + _TEXTS_PER_CALL
+                chunk = self._encode(
+                    encodings,
+                    prompts[start:end],
+                    limits[start:end],
+                    start,
+                    stored_prompt,
+                    leading,
+                    with_offsets,
+                )
+                shortest = self._room(
+                    min((x for x in limits[start:end] if x not in (None, -1)), default=None)
+                )
+                fitted = [
+                    e
+                    if len(e.token_ids) <= shortest or isinstance(prompts[i], tuple)
+                    else self.fit(e, limits[i], truncation_side, i)
+                    for i, e in enumerate(chunk, start)
+                ]
+                if len(prompts) <= _FEW:
+                    return fitted
+                parts.append(EncodedRows(fitted))
         return EncodedRows.concatenate(parts) if parts else []
+
+    def _tokenise(
+        self, prompts: Sequence[ParsedPrompt], stored_prompt: str, with_offsets: bool
+    ) -> Generator[tuple[int, list[Encoding]], None, None]:
+        """Chunks of prompts as the tokenizer gives their texts, each with its first prompt's index.
+
+        While one chunk is used, the next is tokenised in another thread, which the tokenizers package lets run; with
+        many cores what is left to Python takes about as long.
+        """
+
+        def tokenise(start: int) -> list[Encoding]:
+            given = []
+            for index, prompt in enumerate(prompts[start : start + _TEXTS_PER_CALL], start):
+                if isinstance(prompt, list):
+                    self._check_token_ids(prompt, index)
+                else:
+                    given.append((index, prompt))
+            texts = [prompt if isinstance(prompt, tuple) else stored_prompt + prompt for _, prompt in given]
+            return self.encode_texts(texts, given, with_offsets=with_offsets)
+
+        ahead: Callable[[], list[Encoding]] | None = None
+        try:
+            for start in range(0, len(prompts), _TEXTS_PER_CALL):
+                wait, ahead = ahead or partial(tokenise, start), None
+                encodings = wait()
+                following = start + _TEXTS_PER_CALL
+                if self._parallel and following < len(prompts):
+                    ahead = begin(partial(tokenise, following))
+                yield start, encodings
+        finally:
+            # an earlier prompt was refused, so that what is wrong with later ones no longer matters
+            if ahead is not None:
+                with contextlib.suppress(PromptError):
+                    ahead()
 
     def _encode(
         self,
+        tokenised: Sequence[Encoding],
         prompts: Sequence[ParsedPrompt],
         limits: Sequence[int | None],
         first: int,
@@ -120,12 +167,7 @@ class PromptTokenizer:
         num_prompt_tokens: int,
         with_offsets: bool,
     ) -> list[Encoded]:
-        for index, prompt in enumerate(prompts, first):
-            if isinstance(prompt, list):
-                self._check_token_ids(prompt, index)
-        given = [(index, p) for index, p in enumerate(prompts, first) if not isinstance(p, list)]
-        texts = [prompt if isinstance(prompt, tuple) else stored_prompt + prompt for _, prompt in given]
-        encodings = iter(self.encode_texts(texts, given, with_offsets=with_offsets))
+        encodings = iter(tokenised)
         encoded: list[Encoded] = []
         for index, prompt in enumerate(prompts, first):
             if isinstance(prompt, list):
@@ -187,10 +229,14 @@ class PromptTokenizer:
         """
         leading = len(self._content_prefix(stored_prompt)) if stored_prompt else 0
         windows = []
-        for start in range(0, len(prompts), _TEXTS_PER_CALL):
-            chunk = prompts[start : start + _TEXTS_PER_CALL]
-            whole = self._encode(chunk, [-1] * len(chunk), start, stored_prompt, leading, with_offsets=False)
-            windows += [self._windows(encoded, index) for index, encoded in enumerate(whole, start)]
+        with contextlib.closing(self._tokenise(prompts, stored_prompt, with_offsets=False)) as tokenised:
+            for start, encodings in tokenised:
+                chunk = prompts[start : start + _TEXTS_PER_CALL]
+                limits = [-1] * len(chunk)
+                whole = self._encode(
+                    encodings, chunk, limits, start, stored_prompt, leading, with_offsets=False
+                )
+                windows += [self._windows(encoded, index) for index, encoded in enumerate(whole, start)]
         return windows
 
     def num_text_tokens(self, window: Encoded) -> int:

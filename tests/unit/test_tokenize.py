@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,20 @@ def test_many_prompts_are_those_that_each_gives_alone(tokenizer) -> None:
     with pytest.raises(PromptError, match="prompt 1050 has 32 tokens") as caught:
         tokenizer.encode(short, [None] * len(short))
     assert caught.value.index == 1050
+
+
+def test_a_later_chunk_is_tokenised_ahead_and_the_first_bad_prompt_is_named(tokenizer) -> None:
+    many = ["food city water"] * 3000
+    assert [e.token_ids for e in tokenizer.encode(many, [None] * 3000)] == [
+        tokenizer.encode(many[:1], [None])[0].token_ids
+    ] * 3000
+    for first, second in ((5, 2500), (1500, 1200)):
+        prompts = list(many)
+        prompts[first], prompts[second] = "food " * 99, "\udc80"
+        with pytest.raises(PromptError) as caught:
+            tokenizer.encode(prompts, [None] * 3000)
+        assert caught.value.index == min(first, second)
+    assert not [t for t in threading.enumerate() if t.name == "embedge-ahead"]
 
 
 @pytest.mark.parametrize("with_offsets", [False, True])
