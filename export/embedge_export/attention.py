@@ -31,3 +31,15 @@ def score_heads(model: onnx.ModelProto, num_heads: int | None) -> int | None:
         ):
             return num_heads
     return None
+
+
+def attention_block(model: onnx.ModelProto, hidden_size: int, num_heads: int | None) -> int | None:
+    """Rows that onnxruntime's attention in blocks computes at a time on the CPU, or None where there is none.
+
+    A block has as many rows as a head has components of queries and values together; a query has one more, which
+    carries the mask.
+    """
+    if num_heads is None or score_heads(model, num_heads) is not None:
+        return None
+    blockwise = any(node.op_type == _BLOCKWISE for node in model.graph.node)
+    return 2 * (hidden_size // num_heads) + 1 if blockwise else None

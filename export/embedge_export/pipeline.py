@@ -26,7 +26,7 @@ from embedge_export.assembly import (
     save_modules,
     write_probes,
 )
-from embedge_export.attention import score_heads
+from embedge_export.attention import attention_block, score_heads
 from embedge_export.checkpoint import Checkpoint
 from embedge_export.checksums import check_unchanged
 from embedge_export.companions import note_external_data, write_companions
@@ -215,6 +215,7 @@ def _save_variants(
             dtype="float32",
             fidelity=UNMEASURED,
             score_heads=score_heads(graph, checkpoint.num_attention_heads),
+            attention_block=attention_block(graph, checkpoint.hidden_size, checkpoint.num_attention_heads),
             disabled_optimizers=CPU_FP32.disabled_optimizers if route == "built from the weights" else (),
         )
     }
@@ -229,6 +230,9 @@ def _save_variants(
             needs=smaller.needs,
             forms=smaller.forms,
             score_heads=score_heads(smaller.graph, checkpoint.num_attention_heads),
+            attention_block=attention_block(
+                smaller.graph, checkpoint.hidden_size, checkpoint.num_attention_heads
+            ),
         )
     return made
 

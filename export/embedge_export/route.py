@@ -116,8 +116,11 @@ def _describe(checkpoint: Checkpoint) -> tuple[Encoder, Head | None, StoredWeigh
         encoder = read_encoder(config)
         kind = None if traces_base(checkpoint) else _HEADS.get(checkpoint.kind)
         head = None if kind is None else read_head(config, kind)
-    except (KeyError, TypeError) as error:
-        raise UnsupportedError(f"config.json lacks {error}; expected it for a built graph") from error
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise UnsupportedError(
+            f"config.json cannot be read for a built graph: {type(error).__name__}: {error}; expected the values of "
+            f"a {checkpoint.model_type} model. Correct it, or pass --route trace."
+        ) from error
     weights = StoredWeights(weight_files(checkpoint.transformer), PREFIXES)
     for tensor in (*tensors(encoder), *tensors(head)):
         if not weights.has(tensor):

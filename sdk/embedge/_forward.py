@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import TypeAlias
 
+import msgspec
 import numpy as np
 
 from embedge._accelerator import DeviceSessions
@@ -14,7 +15,7 @@ from embedge._ahead import ArrivingRows, deal
 from embedge._batching import plan_batches
 from embedge._memory import Attention
 from embedge._session import Lane, Session
-from embedge._tokens import Encoded, EncodedRows, Positions, TokenBatch, batch_of_one
+from embedge._tokens import Encoded, EncodedRows, Positions, TokenBatch, batch_of_one, widened
 from embedge._tuning import Tuning
 from embedge._types import FloatArray, IntArray, Profile
 from embedge._workers import run_jobs
@@ -74,6 +75,25 @@ class Sessions:
         return False
 
 
+class LoneRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Where attention's last block of rows would hold a single one, which another kernel computes, rounding otherwise.
+
+    A text's vector would then depend, in the last digits, on whether its batch is padded beyond it; an int8 graph makes
+    more of that. Such a batch is padded by one more.
+
+    Attributes:
+        block: rows that attention computes at a time.
+        max_seq_len: no batch is padded beyond it; texts of that length are never padded either.
+    """
+
+    block: int
+    max_seq_len: int
+
+    def at(self, seq_len: int) -> bool:
+        """Whether a padded length is one of those."""
+        return (seq_len - 1) % self.block == 0 and seq_len < self.max_seq_len
+
+
 class Forward:
     """A graph with what is needed to feed it.
 
@@ -84,6 +104,7 @@ class Forward:
         max_batch_tokens: limit on padded tokens per run.
         attention: what bounds the memory of a batch on the CPU; None where it is not known, or for accelerators.
         max_square: for accelerators, limit on a batch's rows times the square of its longest, if any.
+        lone_row: padded lengths at which attention would compute a single row by itself.
     """
 
     def __init__(
@@ -94,8 +115,10 @@ class Forward:
         max_batch_tokens: int,
         attention: Attention | None = None,
         max_square: int | None = None,
+        lone_row: LoneRow | None = None,
     ) -> None:
         self._sessions = sessions
+        self._lone_row = lone_row
         self._tokenizer = tokenizer
         self._inputs = inputs
         self._max_batch_tokens = max_batch_tokens
@@ -204,6 +227,8 @@ class Forward:
 
     def feeds(self, batch: TokenBatch) -> dict[str, IntArray]:
         """The graph's inputs, each int64 (batch, seq_len)."""
+        if self._lone_row is not None and self._lone_row.at(batch.input_ids.shape[1]):
+            batch = widened(batch, self._tokenizer.pad_token_id, self._tokenizer.padding_side)
         feeds = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         if "token_type_ids" in self._inputs:
             feeds["token_type_ids"] = (

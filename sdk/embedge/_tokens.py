@@ -179,6 +179,16 @@ def batch_of_one(encoded: Encoded) -> TokenBatch:
     )
 
 
+def widened(batch: TokenBatch, pad_token_id: int, side: Side) -> TokenBatch:
+    """The batch with one more column of padding."""
+    columns = ((0, 0), (0, 1) if side == "right" else (1, 0))
+    return TokenBatch(
+        input_ids=np.pad(batch.input_ids, columns, constant_values=pad_token_id),
+        attention_mask=np.pad(batch.attention_mask, columns),
+        type_ids=None if batch.type_ids is None else np.pad(batch.type_ids, columns),
+    )
+
+
 _NONE: SmallInts = np.zeros(0, dtype=np.int32)
 
 

@@ -234,6 +234,7 @@ class Variant(_Part, frozen=True, kw_only=True):
         forms: of an int8 graph's products, how many are quantised in which way; "float32" for those that are not.
         score_heads: attention heads whose scores (seq_len x seq_len each) a run holds at once, which tells the memory
             that a long text takes; None where attention is computed in blocks, or where it is not known.
+        attention_block: rows of such a block on the CPU.
     """
 
     file: str
@@ -245,6 +246,7 @@ class Variant(_Part, frozen=True, kw_only=True):
     needs: tuple[str, ...] = ()
     forms: dict[str, int] = msgspec.field(default_factory=dict)
     score_heads: PositiveInt | None = None
+    attention_block: PositiveInt | None = None
 
 
 class SourceSpec(_Part, frozen=True, kw_only=True):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from embedge._batching import plan_batches
-from embedge._tokens import Encoded, EncodedRows, batch_of_one
+from embedge._forward import LoneRow
+from embedge._tokens import Encoded, EncodedRows, batch_of_one, widened
 
 
 def test_longest_first_and_within_the_limit() -> None:
@@ -82,3 +83,21 @@ def test_one_prompt_is_a_batch_without_padding(prompt) -> None:
 
 
 TYPES = ("input_ids", "attention_mask", "type_ids")
+
+
+def test_a_padded_length_that_leaves_attention_a_single_row() -> None:
+    lone = LoneRow(block=65, max_seq_len=131)
+    assert [n for n in range(1, 140) if lone.at(n)] == [1, 66]  # nothing is padded beyond 131
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_one_more_column_of_padding(side) -> None:
+    rows = EncodedRows([Encoded(token_ids=[5, 6, 7], type_ids=[0, 1, 1]), Encoded(token_ids=[8])])
+    batch = rows.batch(np.array([0, 1]), 9, side)
+    wider = widened(batch, 9, side)
+    place = slice(1, None) if side == "left" else slice(0, -1)
+    for name, filled in (("input_ids", 9), ("attention_mask", 0), ("type_ids", 0)):
+        array = getattr(wider, name)
+        assert array.shape == (2, 4)
+        np.testing.assert_array_equal(array[:, place], getattr(batch, name))
+        assert set(array[:, 0 if side == "left" else -1]) == {filled}
