@@ -31,6 +31,10 @@ PREFIXES = ("model.", "bert.", "roberta.", "distilbert.", "mpnet.", "electra.", 
 """What a checkpoint with a head puts before the names of its encoder."""
 
 
+_MOST_LAYERS = 1000
+"""No model has as many; a graph of a damaged configuration would fill the memory."""
+
+
 def read_encoder(config: Config) -> Encoder:
     """Describe the encoder of a configuration.
 
@@ -45,13 +49,8 @@ def read_encoder(config: Config) -> Encoder:
         raise UnsupportedError(
             f"model_type {config['model_type']!r} has no built graph; expected one of {', '.join(FAMILIES)}"
         )
+    for key in ("num_hidden_layers", "n_layers", "n_layer"):
+        layers = config.get(key, 1)
+        if not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:
+            raise UnsupportedError(f"{key}={layers!r} has no built graph; expected 1 to {_MOST_LAYERS}")
     return read(config)
-
-
-def supports(config: Config) -> bool:
-    """Whether the builder knows this configuration."""
-    try:
-        read_encoder(config)
-    except (UnsupportedError, KeyError):
-        return False
-    return True
