@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 FORBIDDEN = ("torch", "transformers", "optimum", "onnx", "safetensors")
-MAX_ADDED_BYTES = 2_000_000
+MAX_ADDED_BYTES = 1_000_000
+"""Of our own files. pip compiles them, which adds 1.4 MB of bytecode with Python 3.11, two thirds of it the exporter's."""
 CLEAN = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
@@ -75,7 +76,8 @@ def test_never_imports_what_tokenizers_brings_along(clean_python: Path, minilm_b
 def test_adds_little_to_its_dependencies(clean_python: Path) -> None:
     code = (
         "import importlib.metadata as m; "
-        "print(sum((f.locate().stat().st_size) for f in m.files('embedge') if f.locate().exists()))"
+        "print(sum(f.locate().stat().st_size for f in m.files('embedge') "
+        "if f.locate().exists() and f.suffix != '.pyc'))"
     )
     assert int(run(clean_python, "-c", code).stdout) < MAX_ADDED_BYTES
 
