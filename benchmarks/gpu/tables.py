@@ -113,6 +113,19 @@ def limits(results: dict) -> str:
     )
 
 
+def two_cards(two: dict | None) -> str:
+    """What bounds several cards, in words made of the figures."""
+    found = (two or {}).get("two", {})
+    if "many" not in found:
+        return ""
+    many, cores = found["many"], two["machine"]["host"]["cores"]
+    reached, host = many["texts_per_s"]["None"], many["tokenise_texts_per_s"]
+    return (
+        f" Two cards make {reached:,.0f} texts/s together; tokenising alone, on all {cores} cores of their host, makes "
+        f"{host:,.0f}, so that it is the host that bounds them."
+    )
+
+
 def graphs_table(results: dict) -> str:
     """One query operator by operator, and replayed from a captured CUDA graph."""
     rows = []
@@ -172,7 +185,7 @@ def render(results: dict, two: dict | None) -> str:
         )
     return (
         f"# Measurements on a GPU\n\n{conditions(results)}.\n\n"
-        f"## Targets\n\n{targets_table(results, two)}\n\n{limits(results)}\n\n"
+        f"## Targets\n\n{targets_table(results, two)}\n\n{limits(results)}{two_cards(two)}\n\n"
         f"## The device alone, BERT-base\n\nBatch x tokens; inputs and pooled rows stay on the card. "
         f"The ragged batch has 256 texts of 4 to 128 tokens, and only real tokens count. torch is given a mask without "
         f"padding, which transformers drops; with one token masked it cannot.\n\n{device_table(results)}\n\n"
@@ -195,13 +208,14 @@ def readme_section(results: dict, two: dict | None, name: str) -> str:
     """What stands in README between the markers."""
     return "\n".join(
         [
-            f"BERT-base on {conditions(results)}. Every bar and row is of the same run.",
+            f"BERT-base on {conditions(results)}. Every bar and row is of the same run"
+            + (", the last row of another machine with two such cards." if two else "."),
             "",
             f"![rates on the device, text to vectors, one query](benchmarks/results/{name}.png)",
             "",
             targets_table(results, two),
             "",
-            limits(results),
+            limits(results) + two_cards(two),
             "",
             f"`python -m benchmarks.gpu` measures again; [benchmarks/results/{name}.md](benchmarks/results/{name}.md) "
             "has all figures.",
