@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 FORBIDDEN = ("torch", "transformers", "optimum", "onnx", "safetensors")
 MAX_ADDED_BYTES = 1_000_000
-"""Of our own files. pip compiles them, which adds 1.4 MB of bytecode with Python 3.11, two thirds of it the exporter's."""
+"""Of our own files. The bytecode that pip makes of them adds 1.4 MB, most of it the exporter's."""
 CLEAN = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
