@@ -13,8 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 FORBIDDEN = ("torch", "transformers", "optimum", "onnx", "safetensors")
-MAX_ADDED_BYTES = 1_000_000
-"""Of our own files. The bytecode that pip makes of them adds 1.4 MB, most of it the exporter's."""
+MAX_ADDED_BYTES = 2_000_000
+MAX_OWN_BYTES = 1_000_000
+"""Of the files in the wheel, without the bytecode that pip makes of them."""
 CLEAN = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
@@ -72,14 +73,23 @@ def test_never_imports_what_tokenizers_brings_along(clean_python: Path, minilm_b
     assert "huggingface_hub" not in loaded
 
 
-@pytest.mark.slow
-def test_adds_little_to_its_dependencies(clean_python: Path) -> None:
+def added_bytes(clean_python: Path, condition: str) -> int:
     code = (
         "import importlib.metadata as m; "
-        "print(sum(f.locate().stat().st_size for f in m.files('embedge') "
-        "if f.locate().exists() and f.suffix != '.pyc'))"
+        f"print(sum(f.locate().stat().st_size for f in m.files('embedge') if f.locate().exists() and {condition}))"
     )
-    assert int(run(clean_python, "-c", code).stdout) < MAX_ADDED_BYTES
+    return int(run(clean_python, "-c", code).stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(reason="2.2 MB with Python 3.11's bytecode, most of it the exporter's", strict=False)
+def test_adds_little_to_its_dependencies(clean_python: Path) -> None:
+    assert added_bytes(clean_python, "True") < MAX_ADDED_BYTES
+
+
+@pytest.mark.slow
+def test_its_own_files_are_small(clean_python: Path) -> None:
+    assert added_bytes(clean_python, "f.suffix != '.pyc'") < MAX_OWN_BYTES
 
 
 @pytest.mark.slow
