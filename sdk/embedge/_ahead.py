@@ -10,6 +10,7 @@ from typing import Generic, TypeVar, overload
 import numpy as np
 
 from embedge._tokens import Encoded, EncodedRows, Positions
+from embedge._workers import LaneFailure, Stop
 
 LaneT = TypeVar("LaneT")
 JobT = TypeVar("JobT")
@@ -114,8 +115,8 @@ class _Run(Generic[LaneT, JobT, ResultT]):
     ) -> None:
         self._jobs = jobs
         self._compute = compute
-        self._pending: queue.SimpleQueue[JobT | _Stop] = queue.SimpleQueue()
-        self._finished: queue.SimpleQueue[ResultT | _Failure[LaneT, JobT] | _Made] = queue.SimpleQueue()
+        self._pending: queue.SimpleQueue[JobT | Stop] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[ResultT | LaneFailure[LaneT, JobT] | _Made] = queue.SimpleQueue()
         self._ahead = threading.Semaphore(_JOBS_AHEAD)
         self._room = threading.Semaphore(len(lanes))
         self._stopped = threading.Event()
@@ -146,13 +147,13 @@ class _Run(Generic[LaneT, JobT, ResultT]):
         while True:
             self._room.acquire()
             job = self._pending.get()
-            if self._stopped.is_set() or isinstance(job, _Stop):
+            if self._stopped.is_set() or isinstance(job, Stop):
                 return
             self._ahead.release()
             try:
                 self._finished.put(self._compute(lane, job))
             except BaseException as error:
-                self._finished.put(_Failure(error, lane, job))
+                self._finished.put(LaneFailure(error, lane, job))
                 return
 
     def results(self, survives: Callable[[LaneT, BaseException], bool]) -> Iterator[ResultT]:
@@ -165,7 +166,7 @@ class _Run(Generic[LaneT, JobT, ResultT]):
                 total = result.count
                 continue
             self._room.release()
-            if isinstance(result, _Failure):
+            if isinstance(result, LaneFailure):
                 self._alive -= 1
                 if not survives(result.lane, result.error) or self._alive == 0:
                     raise result.error
@@ -177,7 +178,7 @@ class _Run(Generic[LaneT, JobT, ResultT]):
     def stop(self) -> None:
         self._stopped.set()
         for _ in self._threads:
-            self._pending.put(_Stop())
+            self._pending.put(Stop())
         self._room.release(len(self._threads))
         self._ahead.release()
         for thread in self._threads:
@@ -188,14 +189,3 @@ class _Made:
     def __init__(self, count: int, error: BaseException | None) -> None:
         self.count = count
         self.error = error
-
-
-class _Failure(Generic[LaneT, JobT]):
-    def __init__(self, error: BaseException, lane: LaneT, job: JobT) -> None:
-        self.error = error
-        self.lane = lane
-        self.job = job
-
-
-class _Stop:
-    pass

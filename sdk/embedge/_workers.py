@@ -45,10 +45,10 @@ def run_jobs(
         for job in jobs:
             yield compute(lanes[0], job)
         return
-    pending: queue.SimpleQueue[JobT | _Stop] = queue.SimpleQueue()
+    pending: queue.SimpleQueue[JobT | Stop] = queue.SimpleQueue()
     for job in jobs:
         pending.put(job)
-    finished: queue.SimpleQueue[ResultT | _LaneFailure[LaneT, JobT]] = queue.SimpleQueue()
+    finished: queue.SimpleQueue[ResultT | LaneFailure[LaneT, JobT]] = queue.SimpleQueue()
     room = threading.Semaphore(len(lanes))
     stopped = threading.Event()
 
@@ -56,12 +56,12 @@ def run_jobs(
         while True:
             room.acquire()
             job = pending.get()
-            if stopped.is_set() or isinstance(job, _Stop):
+            if stopped.is_set() or isinstance(job, Stop):
                 return
             try:
                 finished.put(compute(lane, job))
             except BaseException as error:
-                finished.put(_LaneFailure(error, lane, job))
+                finished.put(LaneFailure(error, lane, job))
                 return
 
     workers = [
@@ -75,7 +75,7 @@ def run_jobs(
         while left:
             result = finished.get()
             room.release()
-            if isinstance(result, _LaneFailure):
+            if isinstance(result, LaneFailure):
                 alive -= 1
                 if alive == 0 or survives is None or not survives(result.lane, result.error):
                     raise result.error
@@ -86,7 +86,7 @@ def run_jobs(
     finally:
         stopped.set()
         for _ in workers:
-            pending.put(_Stop())
+            pending.put(Stop())
         room.release(len(workers))
         for worker in workers:
             worker.join()
@@ -199,12 +199,14 @@ class _Failure:
         self.error = error
 
 
-class _LaneFailure(Generic[LaneT, JobT]):
+class LaneFailure(Generic[LaneT, JobT]):
+    """A job that raised, and where."""
+
     def __init__(self, error: BaseException, lane: LaneT, job: JobT) -> None:
         self.error = error
         self.lane = lane
         self.job = job
 
 
-class _Stop:
-    pass
+class Stop:
+    """Ends a thread that waits for a job."""

@@ -34,8 +34,6 @@ def build(
         float32 output: last_hidden_state (batch, seq_len, hidden_size), or the head's logits. Its weights have names
         and shapes but no values; these are read by the functions that come with it, one at a time.
     """
-    from onnx import TensorProto
-
     canvas = Canvas()
     places = Places(canvas, weights, encoder.relative)
     blocks = Blocks(canvas, weights, choices, places)
@@ -44,11 +42,19 @@ def build(
         hidden = _layer(blocks, hidden, layer, f"layers.{index}")
     canvas.scope("final")
     hidden = blocks.norm(hidden, encoder.final_norm)
-    output, size = HIDDEN, encoder.hidden_size
     if head is not None:
-        output, size = LOGITS, head.last.out_features
         hidden = blocks.head(hidden, head)
-    canvas.rename_output(hidden, output)
+    return finish(canvas, encoder, hidden, head)
+
+
+def finish(
+    canvas: Canvas, encoder: Encoder, result: str, head: Head | None
+) -> tuple[onnx.ModelProto, dict[str, Load]]:
+    """Name a graph's result and state its inputs and output, as `build` describes them."""
+    from onnx import TensorProto
+
+    output, size = (HIDDEN, encoder.hidden_size) if head is None else (LOGITS, head.last.out_features)
+    canvas.rename_output(result, output)
     inputs = ["input_ids", "attention_mask"]
     if encoder.embedding.types is not None and encoder.embedding.types_input:
         inputs.append("token_type_ids")

@@ -13,7 +13,7 @@ import numpy as np
 
 from embedge._types import FloatArray
 from embedge_export.graphs.blocks import Blocks
-from embedge_export.graphs.build import HIDDEN, LOGITS
+from embedge_export.graphs.build import finish
 from embedge_export.graphs.canvas import CONTRIB, Canvas, Load
 from embedge_export.graphs.linear import LoadFloats, absorbed_bias, projection
 from embedge_export.graphs.positions import Places
@@ -83,18 +83,9 @@ def build_cuda(
     canvas.scope("final")
     rows, _ = writer.add_norm(state, encoder.final_norm, keep_sum=False)
     hidden = canvas.op("Cast", writer.pad(rows), to=TensorProto.FLOAT)
-    output, size = HIDDEN, encoder.hidden_size
     if head is not None:
-        output, size = LOGITS, head.last.out_features
         hidden = Blocks(canvas, weights, CPU_FP32, writer.places).head(hidden, head)
-    canvas.rename_output(hidden, output)
-    inputs = ["input_ids", "attention_mask"]
-    if encoder.embedding.types is not None and encoder.embedding.types_input:
-        inputs.append("token_type_ids")
-    pooled = head is not None and head.pooling is not None
-    shape: list[str | int] = ["batch_size", size] if pooled else ["batch_size", "sequence_length", size]
-    model: onnx.ModelProto = canvas.model(inputs, [(output, shape, TensorProto.FLOAT)])
-    return model, canvas.loads()
+    return finish(canvas, encoder, hidden, head)
 
 
 class _Writer:
