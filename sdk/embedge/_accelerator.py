@@ -90,7 +90,7 @@ class DeviceLane:
             count = len(feeds["input_ids"])
             if not self._retry or count == 1:
                 raise
-            _log.warning("%s; it is run as two halves", error)
+            _warn("%s; it is run as two halves", error)
         half = (count + 1) // 2
         parts = [
             self.run(output, {name: array[rows] for name, array in feeds.items()})
@@ -146,7 +146,13 @@ class DeviceSessions:
             if not isinstance(error, SessionError) or not others:
                 return False
             if len(others) < len(self._sessions):
-                _log.warning("device %s failed and is left out: %s", lane.device.name, error)
+                _warn("device %s failed and is left out: %s", lane.device.name, error)
                 self.lost_devices.append(lane.device.name)
                 self._sessions = others
         return True
+
+
+def _warn(message: str, *arguments: object) -> None:
+    import logging  # what runs on the CPU has no use for it
+
+    logging.getLogger("embedge").warning(message, *arguments)

@@ -16,6 +16,7 @@ from embedge._cpu import available_threads
 from embedge._devices import Device, find_devices, gpu_memory_bytes
 from embedge._forward import Forward, LoneRow, Sessions
 from embedge._memory import Attention
+from embedge._onnxruntime import import_onnxruntime
 from embedge._session import Session
 from embedge._tokenize import PromptTokenizer
 from embedge._tokens import Encoded, EncodedRows
@@ -78,6 +79,7 @@ class Engine:
         tuning, tuning_reason = self._choose_tuning(
             choice.name, found, num_threads, profile, max_batch_tokens
         )
+        import_onnxruntime()  # before there are threads: an import holds up every other that needs the interpreter
         checked = start(
             lambda: check_files(bundle, bundle.variant_files(choice.name) if verify_hashes else [])
         )
