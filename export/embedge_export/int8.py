@@ -4,8 +4,9 @@ Every column of a matrix has a scale of its own. The rows that it multiplies are
 of which lets a text's vector depend on what else is in the batch (dynamic quantisation per tensor, which onnxruntime
 and optimum offer, does):
 
-- fixed, after a normalisation: one scale measured beforehand, since normalised rows are alike; channels that stand out
-  are smoothed into the weights. No pass over the activations looks for a scale, and the bias goes into the product.
+- fixed, after a normalisation or attention: one scale measured beforehand, since such rows are alike; channels that
+  stand out are smoothed into the weights. No pass over the activations looks for a scale, and the bias goes into the
+  product. After attention smoothing costs nothing: the weights that its values come from are divided instead.
 - floored, after GELU or ReLU: one scale per token, from its largest value, and nearly all 256 steps for what is
   above 0.
 - token: one scale per token, from its largest absolute value; smoothed, where that alone is not enough.
@@ -133,10 +134,24 @@ def int8(editor: GraphEditor, activations: Mapping[str, Activations], *, unsigne
     by_rows: dict[str, list[Product]] = {}
     for product in products:
         by_rows.setdefault(product.rows, []).append(product)
+    values = editor.attention_values(products)
+    divisors: dict[str, FloatArray] = {}
+    quantisers = []
+    written: set[str] = set()
     forms: dict[Form, int] = {}
-    for sharing in by_rows.values():
-        form = _Quantiser(editor, sharing, activations.get(sharing[0].rows), unsigned=unsigned).quantise()
-        forms[form] = forms.get(form, 0) + len(sharing)
+    for rows, sharing in by_rows.items():
+        before = rows in values and values[rows].matrix in written
+        quantiser = _Quantiser(
+            editor, sharing, activations.get(rows), unsigned=unsigned, smoothed_before=before
+        )
+        if quantiser.smoothed_before and quantiser.form == "fixed":
+            divisors[values[rows].matrix] = quantiser.smoothing
+        if quantiser.form != "float32":
+            written.update(product.matrix for product in sharing)
+        forms[quantiser.form] = forms.get(quantiser.form, 0) + len(sharing)
+        quantisers.append(quantiser)
+    for quantiser in quantisers:
+        quantiser.quantise(divisors)
     quantise_tables(editor)
     return Quantised(graph=editor.finish(), forms=forms)
 
@@ -160,41 +175,82 @@ def quantise_tables(editor: GraphEditor) -> None:
 
 
 class _Quantiser:
-    """Quantises one activation and its products."""
+    """Quantises one activation and its products.
+
+    Args:
+        editor: of the graph.
+        sharing: the products of the activation.
+        seen: the activation over the calibration texts.
+        unsigned: see `int8`.
+        smoothed_before: the activation's channels can be divided where it comes from.
+
+    Attributes:
+        form: the first that is close enough.
+        smoothing: what it divides each channel by.
+        smoothed_before: as given.
+    """
 
     def __init__(
-        self, editor: GraphEditor, sharing: Sequence[Product], seen: Activations | None, *, unsigned: bool
+        self,
+        editor: GraphEditor,
+        sharing: Sequence[Product],
+        seen: Activations | None,
+        *,
+        unsigned: bool,
+        smoothed_before: bool = False,
     ) -> None:
         self._editor = editor
-        self._sharing = sharing
+        self._sharing = list(sharing)
         self._unsigned = unsigned
-        self._matrices = [editor.array(product.matrix) for product in sharing]
         self._rows = sharing[0].rows
+        self._matrices = self._read()
         channels = len(self._matrices[0])
         self._seen = None if seen is None or seen.peak.shape != (channels,) else seen
+        self.smoothed_before = smoothed_before
+        self._floor = _FLOORS.get(sharing[0].producer)
+        self.form, self.smoothing = self._choose()
+        self._matrices.clear()  # one activation's are in memory at a time
 
-    def quantise(self) -> Form:
-        """Take the first form that is close enough."""
+    def _read(self) -> list[FloatArray]:
+        return [self._editor.array(product.matrix) for product in self._sharing]
+
+    def _choose(self) -> tuple[Form, FloatArray]:
         ones = np.ones(len(self._matrices[0]), dtype=np.float32)
-        floor = _FLOORS.get(self._sharing[0].producer)
         if self._seen is None:
-            self._by_token(ones, floor)
-            return "token" if floor is None else "floored"
-        if floor is not None:
+            return "token" if self._floor is None else "floored", ones
+        if self._floor is not None:
             forms: list[tuple[Form, FloatArray]] = [("floored", ones)]
-        elif self._sharing[0].producer in _NORMS:
+        elif self.smoothed_before or self._sharing[0].producer in _NORMS:
             forms = [("fixed", self._smoothing(self._seen, _FIXED_SMOOTHING)), ("token", ones)]
         else:
             forms = [("token", ones)]
         forms.append(("smoothed token", self._smoothing(self._seen, _TOKEN_SMOOTHING)))
         for form, smoothing in forms:
-            if self._error(self._seen, form, smoothing, floor) <= _LARGEST_ERROR:
-                if form == "fixed":
-                    self._fixed(self._seen, smoothing)
-                else:
-                    self._by_token(smoothing, floor if form == "floored" else None)
-                return form
-        return "float32"
+            if self._error(self._seen, form, smoothing, self._floor) <= _LARGEST_ERROR:
+                return form, smoothing
+        return "float32", ones
+
+    def quantise(self, divisors: Mapping[str, FloatArray]) -> None:
+        """Write the form's nodes.
+
+        Args:
+            divisors: what the columns of a matrix are divided by first, by its name.
+        """
+        self._matrices = self._read()
+        for i, product in enumerate(self._sharing):
+            if product.matrix not in divisors:
+                continue
+            by = divisors[product.matrix]
+            self._matrices[i] = self._matrices[i] / by
+            if product.bias is not None:
+                bias = self._editor.weight(f"{product.bias}.divided", self._editor.array(product.bias) / by)
+                self._sharing[i] = msgspec.structs.replace(product, bias=bias)
+        if self.form == "fixed":
+            assert self._seen is not None
+            self._fixed(self._seen, self.smoothing)
+        elif self.form != "float32":
+            self._by_token(self.smoothing, self._floor if self.form == "floored" else None)
+        self._matrices.clear()
 
     def _smoothing(self, seen: Activations, alpha: float) -> FloatArray:
         """What activations are divided by and weights multiplied with, one value per channel."""
@@ -225,7 +281,7 @@ class _Quantiser:
 
     def _fixed(self, seen: Activations, smoothing: FloatArray) -> None:
         editor, name = self._editor, f"{self._rows}.int8"
-        rows, nodes = self._smooth(smoothing)
+        rows, nodes = (self._rows, []) if self.smoothed_before else self._smooth(smoothing)
         zero = editor.weight("int8.zero_point", np.uint8(128))
         scale = editor.weight(f"{name}.scale", np.float32(_fixed_scale(seen, smoothing)))
         editor.insert(

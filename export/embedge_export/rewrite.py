@@ -118,6 +118,24 @@ class GraphEditor:
                     found[rows] = (position, bias)
         return found
 
+    def attention_values(self, products: Iterable[Product]) -> dict[str, Product]:
+        """The product that gives the values of each MultiHeadAttention and nothing else, by the attention's result.
+
+        A channel of the values becomes the same channel of the result.
+        """
+        uses = Counter(name for node in self._graph.node for name in node.input)
+        kept = {value.name for value in self._graph.output}
+        by_output = {product.output: product for product in products}
+        found = {}
+        for node in self._graph.node:
+            if node.op_type != "MultiHeadAttention" or len(node.input) < 3 or any(node.input[6:8]):
+                continue
+            values = by_output.get(node.input[2])
+            has_bias = len(node.input) > 3 and node.input[3]
+            if values is not None and not has_bias and uses[values.output] == 1 and values.output not in kept:
+                found[node.output[0]] = values
+        return found
+
     def tables(self, fewest_rows: int) -> list[Product]:
         """Gather nodes along the first axis of a stored float32 table that nothing else reads."""
         uses = Counter(name for node in self._graph.node for name in node.input)
