@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from typing import Generic, TypeVar, overload
 
 import numpy as np
 
 from embedge._tokens import Encoded, EncodedRows, Positions
 from embedge._workers import LaneFailure, Stop
+from embedge._workers import start as begin
 
 LaneT = TypeVar("LaneT")
 JobT = TypeVar("JobT")
@@ -18,8 +22,10 @@ ResultT = TypeVar("ResultT")
 
 FROM_PROMPTS = 4096
 """Fewer prompts are tokenised at once: their tokenising takes less time than it would save."""
+PIECE = 4096
 _FIRST_PIECE = 1024
-_PIECE = 4096
+_PIECE_SIZE = 2**21
+"""Limit on the sizes of a piece's prompts together, as what the tokenizer makes of them takes room."""
 _JOBS_AHEAD = 64
 
 
@@ -29,19 +35,26 @@ class ArrivingRows(Sequence[Encoded]):
     Args:
         sizes: what the prompts' numbers of tokens are expected to go with, such as their characters.
         encode: tokenises the prompts at some positions.
+        ahead: pieces to tokenise, in threads of their own, while one is used. With one, the processors would have
+            nothing to do while Python is at a piece's texts before and after the tokenizer.
     """
 
-    def __init__(self, sizes: Sequence[int], encode: Callable[[list[int]], EncodedRows]) -> None:
+    def __init__(
+        self, sizes: Sequence[int], encode: Callable[[list[int]], EncodedRows], ahead: int = 2
+    ) -> None:
         self._encode = encode
-        self._order = np.argsort(-np.asarray(sizes, dtype=np.int64), kind="stable")
+        self._ahead = ahead
+        given = np.asarray(sizes, dtype=np.int64)
+        self._order = np.argsort(-given, kind="stable")
+        self._total_sizes = np.cumsum(given[self._order])
         self._pieces: list[EncodedRows] = []
         # piece of each prompt, and its place there; -1 before it arrived
         self._piece_of = np.full(len(sizes), -1, dtype=np.int64)
         self._place_of = np.zeros(len(sizes), dtype=np.int64)
-        self._arrived = 0
+        self._begun: collections.deque[tuple[Positions, Callable[[], EncodedRows]]] = collections.deque()
 
-    def arrivals(self) -> Iterator[tuple[Positions, EncodedRows]]:
-        """Tokenise what has not been tokenised yet.
+    def arrivals(self) -> Generator[tuple[Positions, EncodedRows], None, None]:
+        """Tokenise what has not been tokenised yet. Who may stop early has to close it, which ends its threads.
 
         Yields:
             Positions of a piece's prompts, and their tokens; all pieces from the first on.
@@ -49,23 +62,49 @@ class ArrivingRows(Sequence[Encoded]):
         Raises:
             PromptError: from `encode`.
         """
+        index = 0
         start = 0
-        for piece in list(self._pieces):
-            yield self._order[start : start + len(piece)], piece
-            start += len(piece)
-        while self._arrived < len(self._order):
-            yield self._next()
+        try:
+            while start < len(self._order):
+                if index == len(self._pieces):
+                    self._next(self._ahead)
+                piece = self._pieces[index]
+                yield self._order[start : start + len(piece)], piece
+                index += 1
+                start += len(piece)
+        finally:
+            self._abandon()
 
-    def _next(self) -> tuple[Positions, EncodedRows]:
-        start = self._arrived
-        size = min(_PIECE, max(_FIRST_PIECE, 2 * len(self._pieces[-1]) if self._pieces else 0))
-        positions = self._order[start : start + size]
-        piece = self._encode(positions.tolist())
+    def _next(self, ahead: int) -> None:
+        """Wait for the next piece, more of them begun."""
+        while len(self._begun) <= ahead:
+            positions = self._following()
+            if not len(positions):
+                break
+            encode = partial(self._encode, positions.tolist())
+            self._begun.append((positions, begin(encode) if ahead else encode))
+        positions, wait = self._begun.popleft()
+        piece = wait()
         self._place_of[positions] = np.arange(len(positions))
         self._pieces.append(piece)
         self._piece_of[positions] = len(self._pieces) - 1
-        self._arrived += len(positions)
-        return positions, piece
+
+    def _following(self) -> Positions:
+        """Prompts of the piece after those that arrived or were begun; the first pieces are small."""
+        sizes = [len(piece) for piece in self._pieces] + [len(positions) for positions, _ in self._begun]
+        start = sum(sizes)
+        most = min(PIECE, max(_FIRST_PIECE, 2 * sizes[-1] if sizes else 0))
+        before = self._total_sizes[start - 1] if start else 0
+        end = int(np.searchsorted(self._total_sizes, before + _PIECE_SIZE, side="right"))
+        return self._order[start : max(start + 1, min(start + most, end))]
+
+    def _abandon(self) -> None:
+        while self._begun:
+            _, wait = self._begun.pop()
+            if isinstance(wait, partial):
+                continue
+            with contextlib.suppress(Exception):
+                wait()
 
     def __len__(self) -> int:
         return len(self._order)
@@ -78,12 +117,12 @@ class ArrivingRows(Sequence[Encoded]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         while self._piece_of[index] < 0:
-            self._next()
+            self._next(ahead=0)
         return self._pieces[self._piece_of[index]][int(self._place_of[index])]
 
 
 def deal(
-    jobs: Iterable[JobT],
+    jobs: Generator[JobT, None, None],
     compute: Callable[[LaneT, JobT], ResultT],
     lanes: Sequence[LaneT],
     survives: Callable[[LaneT, BaseException], bool],
@@ -94,7 +133,7 @@ def deal(
     good, the making of jobs raises, or the consumer stops early, all threads end after what they are at.
 
     Args:
-        jobs: computed in about this order.
+        jobs: computed in about this order; closed at the end.
         compute: called with a thread's lane and a job.
         lanes: what each thread computes with.
         survives: whether the run goes on without a lane whose job raised; the job is then done by another lane.
@@ -111,7 +150,10 @@ def deal(
 
 class _Run(Generic[LaneT, JobT, ResultT]):
     def __init__(
-        self, jobs: Iterable[JobT], compute: Callable[[LaneT, JobT], ResultT], lanes: Sequence[LaneT]
+        self,
+        jobs: Generator[JobT, None, None],
+        compute: Callable[[LaneT, JobT], ResultT],
+        lanes: Sequence[LaneT],
     ) -> None:
         self._jobs = jobs
         self._compute = compute
@@ -132,12 +174,13 @@ class _Run(Generic[LaneT, JobT, ResultT]):
     def _make(self) -> None:
         count = 0
         try:
-            for job in self._jobs:
-                self._ahead.acquire()
-                if self._stopped.is_set():
-                    return
-                self._pending.put(job)
-                count += 1
+            with contextlib.closing(self._jobs) as jobs:
+                for job in jobs:
+                    self._ahead.acquire()
+                    if self._stopped.is_set():
+                        return
+                    self._pending.put(job)
+                    count += 1
         except BaseException as error:
             self._finished.put(_Made(count, error))
             return

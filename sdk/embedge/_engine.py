@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
 
 import msgspec
 
 from embedge._accelerator import DeviceSessions, cuda_limits
-from embedge._ahead import FROM_PROMPTS, ArrivingRows
+from embedge._ahead import FROM_PROMPTS, PIECE, ArrivingRows
 from embedge._answer import Answerer, pooling_modes
 from embedge._cpu import available_threads
 from embedge._devices import Device, find_devices, gpu_memory_bytes
@@ -18,7 +19,7 @@ from embedge._forward import Forward, LoneRow, Sessions
 from embedge._memory import Attention
 from embedge._onnxruntime import import_onnxruntime
 from embedge._session import Session
-from embedge._tokenize import PromptTokenizer
+from embedge._tokenize import TEXTS_PER_CALL, PromptTokenizer
 from embedge._tokens import Encoded, EncodedRows
 from embedge._tuning import Tuning, default_tuning, find_tuning
 from embedge._types import ParsedPrompt, PathLike, Profile, Side
@@ -31,6 +32,7 @@ from embedge.params import ModelConfig, PoolerConfig
 from embedge.plugins import find_pooling
 
 _MANY_BATCHES = 1000
+_PIECES_AHEAD = 2
 _UNTESTED_BATCH_TOKENS = 4096
 """For accelerators that nobody measured."""
 
@@ -117,6 +119,7 @@ class Engine:
                     vocab_size=manifest.vocab_size,
                     max_seq_len=max_seq_len,
                     parallel=num_threads > 1,
+                    texts_per_call=TEXTS_PER_CALL if found.kind == "cpu" else PIECE,
                 )
             except BundleError:
                 with contextlib.suppress(SessionError):
@@ -221,16 +224,20 @@ class Engine:
         for limit in set(limits):
             self.tokenizer.check_limit(limit)
 
+        searched = threading.Lock()
+        found: list[PromptError] = []
+
         def encode_at(positions: list[int]) -> EncodedRows:
             try:
                 rows = encode([prompts[i] for i in positions], [limits[i] for i in positions])
-            except PromptError:
-                # the message is to name the first bad prompt by its position in the call
-                encode(prompts, limits)
-                raise  # pragma: no cover (all prompts hold the bad one, too)
+            except PromptError as error:
+                with searched:
+                    if not found:
+                        found.append(_first_error(lambda: encode(prompts, limits), error))
+                raise found[0] from None
             return rows if isinstance(rows, EncodedRows) else EncodedRows(rows)
 
-        return ArrivingRows([_likely_size(prompt) for prompt in prompts], encode_at)
+        return ArrivingRows(_likely_sizes(prompts), encode_at, _PIECES_AHEAD if self.info.threads > 1 else 0)
 
 
 def _smallest_memory(devices: Sequence[Device]) -> int | None:
@@ -238,11 +245,27 @@ def _smallest_memory(devices: Sequence[Device]) -> int | None:
     return min((size for size in sizes if size is not None), default=None)
 
 
-def _likely_size(prompt: ParsedPrompt) -> int:
-    """What goes with the number of tokens: characters, of which a token has about four."""
-    if isinstance(prompt, str):
-        return len(prompt)
-    return 4 * len(prompt) if isinstance(prompt, list) else sum(map(len, prompt))
+def _first_error(encode: Callable[[], object], error: PromptError) -> PromptError:
+    """What tokenising all prompts raises, whose message names the first bad one by its position in the call."""
+    try:
+        encode()
+    except PromptError as first:
+        return first
+    return error  # pragma: no cover (all prompts hold the bad one, too)
+
+
+def _likely_sizes(prompts: Sequence[ParsedPrompt]) -> list[int]:
+    """What goes with the numbers of tokens: characters, of which a token has about four."""
+    if set(map(type, prompts)) == {str}:
+        return list(map(len, prompts))
+    return [
+        len(prompt)
+        if isinstance(prompt, str)
+        else 4 * len(prompt)
+        if isinstance(prompt, list)
+        else sum(map(len, prompt))
+        for prompt in prompts
+    ]
 
 
 def _model_config(manifest: Manifest, override: PoolerConfig | None) -> ModelConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import TypeAlias
 
@@ -187,10 +187,11 @@ class Forward:
                     raise
         raise AssertionError("a call has at least one lane")  # pragma: no cover (the last lane raises)
 
-    def _arriving(self, encoded: ArrivingRows) -> Iterator[_Job]:
-        for positions, rows in encoded.arrivals():
-            for places in self._plan(rows):
-                yield rows, places, positions[places]
+    def _arriving(self, encoded: ArrivingRows) -> Generator[_Job, None, None]:
+        with closing(encoded.arrivals()) as arrivals:
+            for positions, rows in arrivals:
+                for places in self._plan(rows):
+                    yield rows, places, positions[places]
 
     def pooled(
         self, output: str, encoded: Sequence[Encoded]

@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+
+from embedge._cutting import dropped_tokens, kept_positions, kept_tokens
 from embedge._prompts import check_text
-from embedge._tokens import Encoded, EncodedRows
+from embedge._tokens import Encoded, EncodedRows, SmallInts
 from embedge._types import PairTruncation, ParsedPrompt, Side
 from embedge._workers import start as begin
 from embedge.errors import BundleError, ParamsError, PromptError
@@ -18,7 +23,8 @@ from embedge.manifest import TokenizerSpec
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-_TEXTS_PER_CALL = 1024
+TEXTS_PER_CALL = 1024
+_IDS = attrgetter("ids")
 _FEW = 16
 """Up to here a list costs less than the arrays would save."""
 
@@ -33,13 +39,22 @@ class PromptTokenizer:
         max_seq_len: limit in tokens, specials included.
         parallel: let the tokenizers package use all processors for a batch; it knows of no limit but its own variable
             TOKENIZERS_PARALLELISM.
+        texts_per_call: how many texts it is given at once; until they are taken over, each of their tokens takes about
+            100 bytes.
 
     Raises:
         BundleError: tokenizers cannot read the file.
     """
 
     def __init__(
-        self, file: Path, spec: TokenizerSpec, *, vocab_size: int, max_seq_len: int, parallel: bool = True
+        self,
+        file: Path,
+        spec: TokenizerSpec,
+        *,
+        vocab_size: int,
+        max_seq_len: int,
+        parallel: bool = True,
+        texts_per_call: int = TEXTS_PER_CALL,
     ) -> None:
         from tokenizers import Tokenizer
 
@@ -56,6 +71,7 @@ class PromptTokenizer:
         self._suffix = list(spec.suffix_ids)
         self._vocab_size = vocab_size
         self._parallel = parallel
+        self._texts_per_call = texts_per_call
         self.max_seq_len = max_seq_len
 
     def check_limit(self, limit: int | None) -> None:
@@ -96,10 +112,14 @@ class PromptTokenizer:
         for limit in set(limits):
             self.check_limit(limit)
         leading = len(self._content_prefix(stored_prompt)) if stored_prompt else 0
+        only_texts = not with_offsets and len(prompts) > _FEW and set(map(type, prompts)) == {str}
         parts = []
         with contextlib.closing(self._tokenise(prompts, stored_prompt, with_offsets)) as tokenised:
             for start, encodings in tokenised:
-                end = start + _TEXTS_PER_CALL
+                end = start + self._texts_per_call
+                if only_texts:
+                    parts.append(self._rows(encodings, limits[start:end], start, leading, truncation_side))
+                    continue
                 chunk = self._encode(
                     encodings,
                     prompts[start:end],
@@ -123,6 +143,38 @@ class PromptTokenizer:
                 parts.append(EncodedRows(fitted))
         return EncodedRows.concatenate(parts) if parts else []
 
+    def _rows(
+        self,
+        encodings: list[Encoding],
+        limits: Sequence[int | None],
+        first: int,
+        num_prompt_tokens: int,
+        side: Side | None,
+    ) -> EncodedRows:
+        """Many texts at once, with no object per text or token that outlives it; takes the encodings over."""
+        lens = np.fromiter(map(len, encodings), dtype=np.int32, count=len(encodings))
+        token_ids = np.fromiter(
+            chain.from_iterable(map(_IDS, encodings)), dtype=np.int32, count=int(lens.sum())
+        )
+        # a text's encoding is many times the size of its ids, and would be walked by the garbage collector
+        encodings.clear()
+        if not lens.all():
+            raise _empty(first + int(np.argmin(lens)))
+        rows = EncodedRows.whole(token_ids, lens, num_prompt_tokens)
+        rooms = [self._room(limit) for limit in limits] if len(set(limits)) > 1 else self._room(limits[0])
+        long = np.flatnonzero(lens > rooms)
+        if not len(long):
+            return rows
+        dropped = np.array(
+            [
+                self._dropped(token_ids[start : start + count], limits[i], side, first + i)
+                for i, start, count in zip(
+                    long.tolist(), rows.starts[long].tolist(), lens[long].tolist(), strict=True
+                )
+            ]
+        )
+        return rows.without(long, dropped[:, 0], dropped[:, 1])
+
     def _tokenise(
         self, prompts: Sequence[ParsedPrompt], stored_prompt: str, with_offsets: bool
     ) -> Generator[tuple[int, list[Encoding]], None, None]:
@@ -133,21 +185,24 @@ class PromptTokenizer:
         """
 
         def tokenise(start: int) -> list[Encoding]:
-            given = []
-            for index, prompt in enumerate(prompts[start : start + _TEXTS_PER_CALL], start):
+            given: list[tuple[int, str | tuple[str, str]]] = []
+            for index, prompt in enumerate(prompts[start : start + self._texts_per_call], start):
                 if isinstance(prompt, list):
                     self._check_token_ids(prompt, index)
                 else:
                     given.append((index, prompt))
-            texts = [prompt if isinstance(prompt, tuple) else stored_prompt + prompt for _, prompt in given]
+            texts = [
+                stored_prompt + prompt if stored_prompt and isinstance(prompt, str) else prompt
+                for _, prompt in given
+            ]
             return self.encode_texts(texts, given, with_offsets=with_offsets)
 
         ahead: Callable[[], list[Encoding]] | None = None
         try:
-            for start in range(0, len(prompts), _TEXTS_PER_CALL):
+            for start in range(0, len(prompts), self._texts_per_call):
                 wait, ahead = ahead or partial(tokenise, start), None
                 encodings = wait()
-                following = start + _TEXTS_PER_CALL
+                following = start + self._texts_per_call
                 if self._parallel and following < len(prompts):
                     ahead = begin(partial(tokenise, following))
                 yield start, encodings
@@ -180,11 +235,7 @@ class PromptTokenizer:
                 continue
             token_ids = encoding.ids
             if not token_ids:
-                raise PromptError(
-                    f"prompt {index} is empty: this tokenizer adds no special tokens, so nothing would be left "
-                    "to pool. Pass a text with at least one token.",
-                    index=index,
-                )
+                raise _empty(index)
             offsets = self._offsets(encoding, len(stored_prompt)) if with_offsets else None
             encoded.append(Encoded(token_ids=token_ids, offsets=offsets, num_prompt_tokens=num_prompt_tokens))
         return encoded
@@ -231,7 +282,7 @@ class PromptTokenizer:
         windows = []
         with contextlib.closing(self._tokenise(prompts, stored_prompt, with_offsets=False)) as tokenised:
             for start, encodings in tokenised:
-                chunk = prompts[start : start + _TEXTS_PER_CALL]
+                chunk = prompts[start : start + self._texts_per_call]
                 limits = [-1] * len(chunk)
                 whole = self._encode(
                     encodings, chunk, limits, start, stored_prompt, leading, with_offsets=False
@@ -302,9 +353,10 @@ class PromptTokenizer:
     def _room(self, limit: int | None) -> int:
         return self.max_seq_len if limit is None or limit == -1 else limit
 
-    def _special_lens(self, token_ids: list[int]) -> tuple[int, int]:
-        prefix = len(self._prefix) if token_ids[: len(self._prefix)] == self._prefix else 0
-        suffix = len(self._suffix) if token_ids[len(token_ids) - len(self._suffix) :] == self._suffix else 0
+    def _special_lens(self, token_ids: list[int] | SmallInts) -> tuple[int, int]:
+        first, last = len(self._prefix), len(self._suffix)
+        prefix = first if list(token_ids[:first]) == self._prefix else 0
+        suffix = last if list(token_ids[len(token_ids) - last :]) == self._suffix else 0
         return prefix, suffix
 
     def fit(self, whole: Encoded, limit: int | None, side: Side | None, index: int) -> Encoded:
@@ -314,23 +366,25 @@ class PromptTokenizer:
             PromptError: it is too long and limit is None.
         """
         token_ids, offsets, num_prompt_tokens = whole.token_ids, whole.offsets, whole.num_prompt_tokens
-        count = len(token_ids)
-        room = self._room(limit)
-        if count <= room:
+        if len(token_ids) <= self._room(limit):
             return whole
+        start, end = self._dropped(token_ids, limit, side, index)
+        return Encoded(
+            token_ids=token_ids[:start] + token_ids[end:],
+            offsets=None if offsets is None else offsets[:start] + offsets[end:],
+            num_truncated=end - start,
+            num_prompt_tokens=min(num_prompt_tokens, start) + max(0, num_prompt_tokens - end),
+        )
+
+    def _dropped(
+        self, token_ids: list[int] | SmallInts, limit: int | None, side: Side | None, index: int
+    ) -> tuple[int, int]:
+        """Start and end of what has to go from a prompt that is too long."""
+        count, room = len(token_ids), self._room(limit)
         if limit is None:
             raise too_long(f"prompt {index}", f"{count} tokens", room, index)
-        prefix, suffix = self._special_lens(token_ids)
-        keep = room - prefix - suffix
         dropped_side = side or (self.spec.truncation_side if limit == -1 else "left")
-        start = count - suffix - keep if dropped_side == "left" else prefix
-        positions = [*range(prefix), *range(start, start + keep), *range(count - suffix, count)]
-        return Encoded(
-            token_ids=[token_ids[i] for i in positions],
-            offsets=None if offsets is None else [offsets[i] for i in positions],
-            num_truncated=count - len(positions),
-            num_prompt_tokens=sum(i < num_prompt_tokens for i in positions) if num_prompt_tokens else 0,
-        )
+        return dropped_tokens(count, room, *self._special_lens(token_ids), dropped_side)
 
     def fit_pair(
         self, encoding: Encoding, limit: int | None, truncate: PairTruncation, what: str, index: int
@@ -349,7 +403,7 @@ class PromptTokenizer:
             if limit is None:
                 alone = f", and its query alone has {counts[0]}" if counts[0] + specials >= room else ""
                 raise too_long(what, f"{len(token_ids)} tokens{alone}", room, index)
-            kept = _kept(counts, room - specials, truncate)
+            kept = kept_tokens(counts, room - specials, truncate)
             if min(kept) < 0 or (truncate == "document" and kept[1] == 0):
                 raise PromptError(
                     f"{what}: its query alone has {counts[0]} tokens, and {specials} special tokens come on top; "
@@ -357,7 +411,7 @@ class PromptTokenizer:
                     index=index,
                 )
             dropped = counts[0] - kept[0], counts[1] - kept[1]
-            positions = _positions(sides, kept)
+            positions = kept_positions(sides, kept)
             token_ids = [token_ids[i] for i in positions]
             type_ids = [type_ids[i] for i in positions]
         return Encoded(
@@ -368,30 +422,12 @@ class PromptTokenizer:
         )
 
 
-def _kept(counts: tuple[int, int], room: int, truncate: PairTruncation) -> tuple[int, int]:
-    query, document = counts
-    if truncate == "document":
-        return query, room - query
-    # the tokenizers package's LongestFirst: the shorter side stays whole while the longer one can give way
-    shorter, longer = min(counts), max(counts)
-    longer = max(shorter, room - shorter) if shorter <= room else shorter
-    if shorter + longer > room:
-        shorter = room // 2
-        longer = shorter + room % 2
-    return (longer, shorter) if query > document else (shorter, longer)
-
-
-def _positions(sides: Sequence[int | None], kept: tuple[int, int]) -> list[int]:
-    seen = [0, 0]
-    positions = []
-    for position, side in enumerate(sides):
-        if side is None:
-            positions.append(position)
-            continue
-        seen[side] += 1
-        if seen[side] <= kept[side]:
-            positions.append(position)
-    return positions
+def _empty(index: int) -> PromptError:
+    return PromptError(
+        f"prompt {index} is empty: this tokenizer adds no special tokens, so nothing would be left "
+        "to pool. Pass a text with at least one token.",
+        index=index,
+    )
 
 
 def too_long(what: str, size: str, limit: int, index: int) -> PromptError:

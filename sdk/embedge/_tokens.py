@@ -80,6 +80,55 @@ class EncodedRows(Sequence[Encoded]):
         self._offsets = [e.offsets for e in rows] if any(e.offsets is not None for e in rows) else None
 
     @classmethod
+    def whole(cls, token_ids: SmallInts, lens: SmallInts, num_prompt_tokens: int) -> EncodedRows:
+        """Texts of which nothing was cut, one after the other in one array.
+
+        Args:
+            token_ids: of all texts.
+            lens: tokens of each.
+            num_prompt_tokens: see Encoded; the same for all.
+        """
+        made = cls(())
+        made._token_ids, made._lens, made._attended = token_ids, lens, lens
+        made._starts = np.cumsum(lens, dtype=np.int64) - lens
+        made._num_truncated = made._num_truncated_query = np.zeros_like(lens)
+        made._num_prompt_tokens = np.full_like(lens, num_prompt_tokens)
+        return made
+
+    def without(self, rows: Positions, starts: Positions, ends: Positions) -> EncodedRows:
+        """The same texts, some of them without the tokens from a start to an end.
+
+        Args:
+            rows: which texts; each once.
+            starts: of what is dropped, counted in its text.
+            ends: likewise.
+        """
+        edges = np.zeros(len(self._token_ids) + 1, dtype=np.int8)
+        edges[self._starts[rows] + starts] += 1
+        edges[self._starts[rows] + ends] -= 1
+        dropped = (ends - starts).astype(np.int32)
+        lens, prompt_tokens = self._lens.copy(), self._num_prompt_tokens.copy()
+        lens[rows] -= dropped
+        prompt_tokens[rows] = np.minimum(prompt_tokens[rows], starts) + np.maximum(
+            prompt_tokens[rows] - ends, 0
+        )
+        made = self.whole(self._token_ids[np.cumsum(edges[:-1], dtype=np.int8) == 0], lens, 0)
+        made._num_prompt_tokens = prompt_tokens
+        made._num_truncated = self._num_truncated.copy()
+        made._num_truncated[rows] += dropped
+        return made
+
+    @property
+    def token_ids(self) -> SmallInts:
+        """Tokens of all prompts, one after the other."""
+        return self._token_ids
+
+    @property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """Place of each prompt's first token in token_ids."""
+        return self._starts
+
+    @classmethod
     def concatenate(cls, parts: Sequence[EncodedRows]) -> EncodedRows:
         """All prompts of the parts, in order."""
         if len(parts) == 1:

@@ -58,11 +58,15 @@ def never(lane, error) -> bool:
     return False
 
 
+def numbers(count: int):
+    yield from range(count)
+
+
 @pytest.mark.parametrize("num_lanes", [1, 3])
 def test_deal_computes_every_job_once(num_lanes) -> None:
-    results = deal(iter(range(500)), lambda lane, job: job * job, range(num_lanes), never)
+    results = deal(numbers(500), lambda lane, job: job * job, range(num_lanes), never)
     assert sorted(results) == [i * i for i in range(500)]
-    assert list(deal(iter(()), max, range(num_lanes), never)) == []
+    assert list(deal(numbers(0), max, range(num_lanes), never)) == []
     assert alive() == []
 
 
@@ -95,7 +99,7 @@ def test_deal_raises_what_making_or_computing_raises() -> None:
         return job
 
     with pytest.raises(OSError, match="job 3"):
-        list(deal(iter(range(1000)), compute, range(2), never))
+        list(deal(numbers(1000), compute, range(2), never))
     assert alive() == []
 
 
@@ -106,9 +110,9 @@ def test_deal_goes_on_without_a_lost_lane() -> None:
         return job
 
     lanes = ["bad", "good", "bad"]
-    assert sorted(deal(iter(range(300)), compute, lanes, lambda lane, error: True)) == list(range(300))
+    assert sorted(deal(numbers(300), compute, lanes, lambda lane, error: True)) == list(range(300))
     with pytest.raises(OSError, match="bad"):
-        list(deal(iter(range(300)), compute, ["bad", "bad"], lambda lane, error: True))
+        list(deal(numbers(300), compute, ["bad", "bad"], lambda lane, error: True))
     assert alive() == []
 
 
@@ -189,5 +193,6 @@ def test_a_bad_prompt_is_named_by_its_position_in_the_call(two_gpus, texts, tmp_
 
 
 def test_sizes_of_every_form_of_prompt() -> None:
-    assert [_engine._likely_size(p) for p in ("abcd", [1, 2], ("ab", "c"))] == [4, 8, 3]
+    assert _engine._likely_sizes(["abcd", [1, 2], ("ab", "c")]) == [4, 8, 3]
+    assert _engine._likely_sizes(["abcd", ""]) == [4, 0]
     assert _ahead.FROM_PROMPTS > _ahead._FIRST_PIECE
