@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.gpu import device, models, peers, sdk, texts
 
 MAIN = "bert-base"
-CHOSEN = "packed_attention"
+CHOSEN = "packed"
 PART_S = 200
 
 
@@ -240,7 +240,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/gpu.json"))
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "embedge-gpus")
     parser.add_argument("--form", choices=list(models.FORMS), default=CHOSEN)
-    parser.add_argument("--forms", default=f"attention,{CHOSEN}", help=f"some of {', '.join(models.FORMS)}")
+    parser.add_argument(
+        "--forms",
+        default=f"{CHOSEN},packed_attention,packed_multi_head_attention,attention",
+        help=f"some of {', '.join(models.FORMS)}",
+    )
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.inside:

@@ -32,12 +32,15 @@ SIZES = {
     "bert-base": Size(layers=12, hidden=768, heads=12),
     "minilm": Size(layers=6, hidden=384, heads=12),
 }
+_ONE = {"separate_from": None}
 FORMS = {
-    "attention": {"packed": False, "merged_attention": True},
-    "multi_head_attention": {"packed": False, "merged_attention": False},
-    "packed_attention": {"packed": True, "merged_attention": True},
-    "packed_multi_head_attention": {"packed": True, "merged_attention": False},
+    "packed": {},
+    "attention": _ONE | {"packed": False, "merged_attention": True},
+    "multi_head_attention": _ONE | {"packed": False, "merged_attention": False},
+    "packed_attention": _ONE | {"packed": True, "merged_attention": True},
+    "packed_multi_head_attention": _ONE | {"packed": True, "merged_attention": False},
 }
+"""Choices that differ from CUDA_FP16."""
 
 
 def checkpoint(name: str, root: Path, tokenizer: Path) -> Path:

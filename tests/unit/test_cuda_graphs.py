@@ -146,8 +146,9 @@ def fill(graph, loads) -> onnx.ModelProto:
     return graph
 
 
-def made(encoder, weights, **choices) -> onnx.ModelProto:
-    return fill(*build_cuda(encoder, weights, msgspec.structs.replace(CUDA_FP16, **choices)))
+def made(encoder, weights, separate_from=None, **choices) -> onnx.ModelProto:
+    chosen = msgspec.structs.replace(CUDA_FP16, separate_from=separate_from, **choices)
+    return fill(*build_cuda(encoder, weights, chosen))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -188,6 +189,49 @@ def test_half_precision_is_in_weights_and_rows_and_not_in_the_output(packed, mer
     assert kinds.count("BiasGelu") == 2
     names = {"attention": "Attention", "separate": "MultiHeadAttention"}
     assert kinds.count(("Packed" if packed else "") + names["attention" if merged else "separate"]) == 2
+
+
+class Absent(OpRun):
+    """In place of the operator of the branch that must not run."""
+
+    op_domain = "com.microsoft"
+
+    def _run(self, *inputs, **attributes):
+        raise AssertionError("the other branch ran")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    ("separate_from", "absent"),
+    [
+        ((9, 36), "PackedAttention"),
+        ((10, 36), "PackedMultiHeadAttention"),
+        ((9, 37), "PackedMultiHeadAttention"),
+    ],
+)
+def test_long_and_large_batches_take_the_other_form(name, separate_from, absent) -> None:
+    encoder, weights = read_encoder(CONFIGS[name]), SeededWeights(3)
+    inputs = feeds(encoder)
+    graph = made(encoder, weights, separate_from, precision="fp32")
+    ops = [op for op in OPS if op.__name__ != absent] + [type(absent, (Absent,), {})]
+    rows = ReferenceEvaluator(graph, new_ops=ops).run(None, inputs)[0]
+    real = inputs["attention_mask"][..., None]
+    assert np.abs((rows - expected(encoder, weights, inputs)) * real).max() < 2e-5
+    assert np.abs(rows * (1 - real)).max() == 0
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_both_forms_share_the_matrices(name) -> None:
+    encoder, weights = read_encoder(CONFIGS[name]), SeededWeights(3)
+
+    def matrices(**choices) -> set[str]:
+        return {
+            tensor.name
+            for tensor in made(encoder, weights, **choices).graph.initializer
+            if len(tensor.dims) > 1
+        }
+
+    assert matrices(separate_from=(128, 8192)) == matrices()
 
 
 def test_a_pre_norm_encoder_keeps_its_sums() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -61,6 +61,31 @@ class Canvas:
         )
         return results
 
+    def branch(self) -> Canvas:
+        """A canvas for nodes that only run when they are chosen; its weights and constants are this one's."""
+        made = Canvas()
+        made.weights, made._constants = self.weights, self._constants
+        return made
+
+    def choose(
+        self, condition: str, then: tuple[Canvas, str], otherwise: tuple[Canvas, str], kind: int
+    ) -> str:
+        """Append a node that runs one of two branches.
+
+        Args:
+            condition: name of a bool scalar.
+            then: nodes, and the name of their result.
+            otherwise: likewise.
+            kind: ONNX element type of both results.
+        """
+        from onnx import helper
+
+        graphs = [
+            helper.make_graph(part.nodes, name, [], [helper.make_tensor_value_info(result, kind, None)])
+            for name, (part, result) in (("then", then), ("otherwise", otherwise))
+        ]
+        return self.op("If", condition, then_branch=graphs[0], else_branch=graphs[1])
+
     def rename_output(self, old: str, new: str) -> str:
         """Call the output of the last node that gave `old` by another name."""
         for node in reversed(self.nodes):
@@ -94,7 +119,7 @@ class Canvas:
         """
         from onnx import TensorProto, helper
 
-        used = {name for node in self.nodes for name in node.input}
+        used = {name for node in every_node(self.nodes) for name in node.input}
         tensors = []
         for name, (shape, dtype, _) in self.weights.items():
             if name in used:
@@ -115,6 +140,14 @@ class Canvas:
     def loads(self) -> dict[str, Load]:
         """What reads each weight, by its name."""
         return {name: _Checked(name, *entry) for name, entry in self.weights.items()}
+
+
+def every_node(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes, and those of their branches."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            yield from every_node(attribute.g.node)
 
 
 class _Checked:

@@ -60,6 +60,36 @@ def build_cuda(
     from onnx import TensorProto
 
     canvas = Canvas()
+    if choices.separate_from is None:
+        hidden = _body(canvas, encoder, weights, choices)
+    else:
+        separate, merged = canvas.branch(), canvas.branch()
+        other = msgspec.structs.replace(choices, merged_attention=False)
+        then = separate, _body(separate, encoder, weights, other)
+        otherwise = merged, _body(merged, encoder, weights, choices)
+        hidden = canvas.choose(_is_long(canvas, *choices.separate_from), then, otherwise, TensorProto.FLOAT)
+    if head is not None:
+        places = Places(canvas, weights, encoder.relative)
+        hidden = Blocks(canvas, weights, CPU_FP32, places).head(hidden, head)
+    return finish(canvas, encoder, hidden, head)
+
+
+def _is_long(canvas: Canvas, length: int, tokens: int) -> str:
+    """Whether a batch is so long and has so many tokens, padding included; no value on the device is read."""
+    canvas.scope("form")
+    long = canvas.op(
+        "GreaterOrEqual",
+        canvas.op("Gather", canvas.op("Shape", "input_ids"), canvas.constant(1)),
+        canvas.constant(length),
+    )
+    large = canvas.op("GreaterOrEqual", canvas.op("Size", "input_ids"), canvas.constant(tokens))
+    return canvas.op("And", long, large)
+
+
+def _body(canvas: Canvas, encoder: Encoder, weights: Weights, choices: Choices) -> str:
+    """Token ids to the last hidden states, float32."""
+    from onnx import TensorProto
+
     writer = _Writer(canvas, weights, choices, Places(canvas, weights, encoder.relative))
     state = _Sum(rows=writer.embed(encoder.embedding))
     for index, layer in enumerate(encoder.layers):
@@ -82,10 +112,7 @@ def build_cuda(
                 state = _Sum(rows=rows)
     canvas.scope("final")
     rows, _ = writer.add_norm(state, encoder.final_norm, keep_sum=False)
-    hidden = canvas.op("Cast", writer.pad(rows), to=TensorProto.FLOAT)
-    if head is not None:
-        hidden = Blocks(canvas, weights, CPU_FP32, writer.places).head(hidden, head)
-    return finish(canvas, encoder, hidden, head)
+    return canvas.op("Cast", writer.pad(rows), to=TensorProto.FLOAT)
 
 
 class _Writer:
@@ -257,13 +284,16 @@ class _Writer:
                 "attention with rotations, windows, causality, relative positions or grouped heads has no graph of "
                 "fused CUDA operators"
             )
-        mixed = self._merged(rows, block) if self.choices.merged_attention else self._separate(rows, block)
         output = projection(self.weights, block.output)
-        bias = output.load_bias if self.choices.merged_attention else self._moved_bias(block)
+        if self.choices.merged_attention:
+            mixed, bias, suffix = self._merged(rows, block), output.load_bias, "bias"
+        else:
+            # with the bias of the values in it
+            mixed, bias, suffix = self._separate(rows, block), self._moved_bias(block), "bias+value"
         result = self.canvas.op("MatMul", mixed, self.half(output.name, output.shape, output.load))
         if bias is None:
             return result, None
-        return result, self.half(f"{output.name}.bias", output.shape[1:], bias)
+        return result, self.half(f"{output.name}.{suffix}", output.shape[1:], bias)
 
     def _moved_bias(self, block: Attention) -> LoadFloats | None:
         return absorbed_bias(self.weights, block.output, block.value)
@@ -274,9 +304,17 @@ class _Writer:
         A key's bias moves all scores of a query alike, and softmax takes it out; a value's goes to the output's.
         """
         canvas = self.canvas
-        query = self.add_bias(*self.product(rows, block.query))
-        key, _ = self.product(rows, block.key, bias=False)
-        value, _ = self.product(rows, block.value, bias=False)
+        if self.choices.separate_from is None:
+            query, bias = self.product(rows, block.query)
+            key, _ = self.product(rows, block.key, bias=False)
+            value, _ = self.product(rows, block.value, bias=False)
+        else:
+            # stored as the other branch needs them
+            parts = canvas.ops("Split", self._merged_weight(block), outputs=3, axis=1, num_outputs=3)
+            query, key, value = (canvas.op("MatMul", rows, part) for part in parts)
+            matrix = projection(self.weights, block.query)
+            bias = matrix.load_bias and self.half(f"{matrix.name}.bias", matrix.shape[1:], matrix.load_bias)
+        query = self.add_bias(query, bias)
         options = {"num_heads": block.num_heads, "scale": block.scale}
         if self._padding is not None:
             return canvas.contrib(
@@ -304,11 +342,7 @@ class _Writer:
         """One product for queries, keys and values, inside of the operator."""
         canvas = self.canvas
         parts = [projection(self.weights, linear) for linear in (block.query, block.key, block.value)]
-        inner, outer = parts[0].shape
-        name = "+".join(part.name for part in parts)
-
-        def load() -> FloatArray:
-            return np.concatenate([part.load() for part in parts], axis=1)
+        outer = parts[0].shape[1]
 
         def load_bias() -> FloatArray:
             return np.concatenate(
@@ -318,9 +352,18 @@ class _Writer:
                 ]
             )
 
-        weight = self.half(name, (inner, 3 * outer), load)
-        bias = self.half(f"{name}.bias", (3 * outer,), load_bias)
+        weight = self._merged_weight(block)
+        bias = self.half(f"{weight}.bias", (3 * outer,), load_bias)
         options = {"num_heads": block.num_heads, "scale": block.scale}
         if self._padding is not None:
             return canvas.contrib("PackedAttention", rows, weight, bias, *self._padding, **options)
         return canvas.contrib("Attention", rows, weight, bias, self._lengths, **options)
+
+    def _merged_weight(self, block: Attention) -> str:
+        parts = [projection(self.weights, linear) for linear in (block.query, block.key, block.value)]
+        inner, outer = parts[0].shape
+        return self.half(
+            "+".join(part.name for part in parts),
+            (inner, 3 * outer),
+            lambda: np.concatenate([part.load() for part in parts], axis=1),
+        )

@@ -25,6 +25,8 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
         flash: attention by MultiHeadAttention, the mask carried by one more component of each head.
         packed: CUDA: padding is taken off before the first layer and put back after the last.
         merged_attention: CUDA: one operator multiplies by the weights of queries, keys and values and attends.
+        separate_from: CUDA: a batch of such length and of so many tokens, padding included, takes the other form of
+            merged_attention; None for never.
         disabled_optimizers: onnxruntime's own passes that would undo the choices.
     """
 
@@ -33,6 +35,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     flash: bool = True
     packed: bool = False
     merged_attention: bool = False
+    separate_from: tuple[int, int] | None = None
     disabled_optimizers: tuple[str, ...] = ()
 
 
@@ -40,8 +43,10 @@ CPU_FP32 = Choices(
     device="cpu", precision="fp32", disabled_optimizers=("SkipLayerNormFusion", "BiasGeluFusion")
 )
 """Both fusions take longer than what they replace: BiasGelu by 1 to 2 % of MiniLM's whole run."""
-CUDA_FP16 = Choices(device="cuda", precision="fp16", packed=True, merged_attention=True)
-"""PackedAttention, padding taken off once.
+CUDA_FP16 = Choices(
+    device="cuda", precision="fp16", packed=True, merged_attention=True, separate_from=(128, 8192)
+)
+"""PackedAttention, PackedMultiHeadAttention for long texts; padding taken off once.
 
 Millions of real tokens a second of BERT-base by (batch, tokens), and one query in milliseconds:
 
