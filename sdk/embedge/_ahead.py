@@ -27,6 +27,7 @@ _FIRST_PIECE = 1024
 _PIECE_SIZE = 2**21
 """Limit on the sizes of a piece's prompts together, as what the tokenizer makes of them takes room."""
 _JOBS_AHEAD = 64
+_RESULTS_AHEAD = 3
 
 
 class ArrivingRows(Sequence[Encoded]):
@@ -160,7 +161,7 @@ class _Run(Generic[LaneT, JobT, ResultT]):
         self._pending: queue.SimpleQueue[JobT | Stop] = queue.SimpleQueue()
         self._finished: queue.SimpleQueue[ResultT | LaneFailure[LaneT, JobT] | _Made] = queue.SimpleQueue()
         self._ahead = threading.Semaphore(_JOBS_AHEAD)
-        self._room = threading.Semaphore(len(lanes))
+        self._room = threading.Semaphore(_RESULTS_AHEAD * len(lanes))
         self._stopped = threading.Event()
         self._alive = len(lanes)
         self._threads = [
