@@ -22,7 +22,7 @@ ResultT = TypeVar("ResultT")
 
 FROM_PROMPTS = 4096
 """Fewer prompts are tokenised at once: their tokenising takes less time than it would save."""
-PIECE = 4096
+PIECE = 2048
 _FIRST_PIECE = 1024
 _PIECE_SIZE = 2**21
 """Limit on the sizes of a piece's prompts together, as what the tokenizer makes of them takes room."""

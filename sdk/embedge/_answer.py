@@ -20,6 +20,7 @@ from embedge.params import PoolerConfig, ResolvedParams
 from embedge.plugins import PluginPrompt, PoolingPlugin
 
 OnDone = Callable[[int], None]
+Finish = Callable[[FloatArray], FloatArray]
 
 
 class Answerer:
@@ -62,7 +63,9 @@ class Answerer:
         Returns:
             float32 (num_prompts, dim) where all prompts ask for the same size, else a list of rows.
         """
-        return _assemble(self._pooled_rows(encoded), params, self._row_size, on_done)
+        finish = _same_finish(params)
+        made = self._pooled_rows(encoded, finish)
+        return _assemble(made, params, self._row_size, on_done, finished=finish is not None)
 
     def logits(self, encoded: Sequence[Encoded], on_done: OnDone) -> FloatArray:
         """Logits as the graph gives them, float32 (num_prompts, num_labels)."""
@@ -202,10 +205,12 @@ class Answerer:
                 on_done(len(positions))
         return kept_rows, kept_positions
 
-    def _pooled_rows(self, encoded: Sequence[Encoded]) -> Generator[tuple[Positions, FloatArray], None, None]:
+    def _pooled_rows(
+        self, encoded: Sequence[Encoded], finish: Finish | None = None
+    ) -> Generator[tuple[Positions, FloatArray], None, None]:
         leaves_prompt_out = not self._include_prompt and any(e.num_prompt_tokens for e in encoded)
         if self._graph.pooled and self._modes == self._stored_modes and not leaves_prompt_out:
-            yield from self._forward.pooled(self._graph.pooled, encoded)
+            yield from self._forward.pooled(self._graph.pooled, encoded, finish)
             return
         unknown = [mode for mode in self._modes if mode not in POOLERS]
         if unknown:
@@ -224,7 +229,7 @@ class Answerer:
                 if not finite.all():
                     index = int(positions[~finite].min())
                     raise NumericalError(f"pooling gave NaN or infinity for prompt {index}", index=index)
-                yield positions, rows
+                yield positions, rows if finish is None else finish(rows)
 
 
 def _call_plugin(plugin: PoolingPlugin, prompts: Sequence[PluginPrompt]) -> list[FloatArray]:
@@ -281,24 +286,33 @@ def _finish_embedding(rows: FloatArray, p: ResolvedParams) -> FloatArray:
     return cut_and_normalize(rows, p.dimensions, p.normalize)
 
 
+def _same_finish(params: Sequence[ResolvedParams]) -> Finish | None:
+    """How every prompt's row is finished, or None where they ask for different ways."""
+    if not params or len({(p.dimensions, p.normalize) for p in params}) > 1:
+        return None
+    return lambda rows: _finish_embedding(rows, params[0])
+
+
 def _assemble(
     made: Generator[tuple[Positions, FloatArray], None, None],
     params: Sequence[ResolvedParams],
     row_size: int,
     on_done: OnDone,
+    *,
+    finished: bool = False,
 ) -> FloatArray | list[FloatArray]:
-    same_finish = len({(p.dimensions, p.normalize) for p in params}) <= 1
+    finish = _same_finish(params)
     gathered = _Rows(len(params), row_size)
     ragged: list[FloatArray] = [_EMPTY] * len(params)
     with closing(made) as batches:
         for positions, rows in batches:
-            if same_finish:
-                gathered.put(positions, _finish_embedding(rows, params[0]))
+            if finish is not None:
+                gathered.put(positions, rows if finished else finish(rows))
             else:
                 for position, row in zip(positions, rows, strict=True):
                     ragged[position] = _finish_embedding(row, params[position])
             on_done(len(positions))
-    return gathered.array() if same_finish else ragged
+    return gathered.array() if finish is not None or not params else ragged
 
 
 def _without_prompts(mask: IntArray, num_prompt_tokens: Sequence[int]) -> IntArray:

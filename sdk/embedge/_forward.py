@@ -24,6 +24,7 @@ from embedge.manifest import TokenizerSpec
 
 _Job: TypeAlias = tuple[EncodedRows, Positions, Positions]
 """Prompts, the places of a batch's prompts among them, and these prompts' positions in the call."""
+Finish: TypeAlias = Callable[[FloatArray, Positions], FloatArray]
 _LARGE_CALL_BATCHES = 8
 """From here on a second session pays for the time and memory that it takes."""
 
@@ -126,20 +127,31 @@ class Forward:
         self._max_square = max_square if attention is None else attention.max_square()
 
     def batches(
-        self, output: str, encoded: Sequence[Encoded]
+        self, output: str, encoded: Sequence[Encoded], finish: Finish | None = None
     ) -> Generator[tuple[Positions, FloatArray, IntArray], None, None]:
         """Run all prompts, longest first. Who may stop early has to close it, which ends its threads.
+
+        Args:
+            output: of the graph.
+            encoded: the prompts.
+            finish: makes of a batch's output, and its prompts' positions, what is yielded in place of it; called in
+                the thread that computed the batch.
 
         Yields:
             Positions of the batch's prompts, the output as float32, and attention_mask (batch, seq_len); batches
             in the order in which they finish.
         """
+
+        def finished(rows: FloatArray, positions: Positions) -> FloatArray:
+            return rows if finish is None else finish(rows, positions)
+
         if len(encoded) == 1:
             one = encoded[0]
             if self._attention is not None:
                 self._attention.num_lanes(1, 1, len(one.token_ids), 0)
             feeds = self.feeds(batch_of_one(one))
-            yield np.zeros(1, dtype=np.intp), self._run(output, feeds), feeds["attention_mask"]
+            positions = np.zeros(1, dtype=np.intp)
+            yield positions, finished(self._run(output, feeds), positions), feeds["attention_mask"]
             return
         pad_token_id, side = self._tokenizer.pad_token_id, self._tokenizer.padding_side
 
@@ -147,7 +159,7 @@ class Forward:
             rows, places, positions = job
             feeds = self.feeds(rows.batch(places, pad_token_id, side))
             array = lane.run(output, feeds).astype(np.float32, copy=False)
-            return positions, array, feeds["attention_mask"]
+            return positions, finished(array, positions), feeds["attention_mask"]
 
         if isinstance(encoded, ArrivingRows):
             lanes = self._sessions.lanes(_LARGE_CALL_BATCHES)
@@ -158,7 +170,7 @@ class Forward:
         num_lanes = self._num_lanes(rows, planned)
         if len(planned) == 1:
             feeds = self.feeds(rows.batch(planned[0], pad_token_id, side))
-            yield planned[0], self._run(output, feeds), feeds["attention_mask"]
+            yield planned[0], finished(self._run(output, feeds), planned[0]), feeds["attention_mask"]
             return
         jobs = [(rows, positions, positions) for positions in planned]
         lanes = self._sessions.lanes(len(planned))
@@ -194,16 +206,28 @@ class Forward:
                     yield rows, places, positions[places]
 
     def pooled(
-        self, output: str, encoded: Sequence[Encoded]
+        self,
+        output: str,
+        encoded: Sequence[Encoded],
+        finish: Callable[[FloatArray], FloatArray] | None = None,
     ) -> Generator[tuple[Positions, FloatArray], None, None]:
         """Run an output that has one row per prompt.
+
+        Args:
+            output: of the graph.
+            encoded: the prompts.
+            finish: makes of a batch's rows what is yielded in place of them.
 
         Raises:
             NumericalError: a row holds NaN or infinity.
         """
-        with closing(self.batches(output, encoded)) as batches:
+
+        def finished(rows: FloatArray, positions: Positions) -> FloatArray:
+            check_finite(rows, positions)
+            return rows if finish is None else finish(rows)
+
+        with closing(self.batches(output, encoded, finished)) as batches:
             for positions, rows, _ in batches:
-                check_finite(rows, positions)
                 yield positions, rows
 
     def tokens(

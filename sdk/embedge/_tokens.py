@@ -144,6 +144,8 @@ class EncodedRows(Sequence[Encoded]):
         ):
             setattr(made, name, np.concatenate([getattr(part, name) for part in parts] or [_NONE]))
         made._starts = np.cumsum(made._lens, dtype=np.int64) - made._lens
+        if all(part._attended is part._lens for part in parts):
+            made._attended = made._lens
         if any(part._type_ids is not None for part in parts):
             made._type_ids = np.concatenate(
                 [
@@ -198,20 +200,23 @@ class EncodedRows(Sequence[Encoded]):
             side: where the filling goes.
         """
         lens = self._lens[positions][:, None]
-        attended = self._attended[positions][:, None]
         longest = int(lens.max())
         # place of each cell in its own prompt: (batch, longest), negative or too large for padding
         places = np.arange(longest, dtype=np.int64)[None, :]
         if side == "left":
             places = places - (longest - lens)
-        real = (places >= 0) & (places < lens)
-        cells = np.where(real, self._starts[positions][:, None] + places, 0)
+            padding = places < 0
+        else:
+            padding = places >= lens
+        cells = self._starts[positions][:, None] + places
         return TokenBatch(
-            input_ids=np.where(real, self._token_ids[cells], pad_token_id).astype(np.int64, copy=False),
-            attention_mask=(real & (places < attended)).astype(np.int64),
-            type_ids=(
-                None if self._type_ids is None else np.where(real, self._type_ids[cells], 0).astype(np.int64)
-            ),
+            input_ids=_gather(self._token_ids, cells, padding, pad_token_id),
+            attention_mask=(
+                ~padding
+                if self._attended is self._lens
+                else ~padding & (places < self._attended[positions][:, None])
+            ).astype(np.int64),
+            type_ids=None if self._type_ids is None else _gather(self._type_ids, cells, padding, 0),
         )
 
 
@@ -247,3 +252,10 @@ def _ints(values: Sequence[int]) -> SmallInts:
 
 def _flat(rows: Sequence[Sequence[int]], count: int) -> SmallInts:
     return np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=count)
+
+
+def _gather(values: SmallInts, cells: Positions, padding: npt.NDArray[np.bool_], fill: int) -> IntArray:
+    """Values at the cells, and `fill` in padding, whose cells may lie outside."""
+    made = values.take(cells, mode="clip").astype(np.int64)
+    np.copyto(made, fill, where=padding)
+    return made

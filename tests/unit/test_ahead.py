@@ -36,11 +36,11 @@ def test_pieces_come_longest_first_and_every_prompt_once() -> None:
     for positions, piece in rows.arrivals():
         seen += positions.tolist()
         lengths += piece.num_tokens.tolist()
-    assert pieces == [1024, 2048, 4096, 4096, 736]
+    assert pieces == [1024, 2048, 2048, 2048, 2048, 2048, 736]
     assert sorted(seen) == list(range(12_000))
     assert lengths == sorted(lengths, reverse=True)
     assert [p.tolist() for p, _ in rows.arrivals()] == [p.tolist() for p, _ in rows.arrivals()]
-    assert pieces == [1024, 2048, 4096, 4096, 736]
+    assert pieces == [1024, 2048, 2048, 2048, 2048, 2048, 736]
     assert len(rows) == 12_000
     assert rows[8].token_ids == [9, 9]
     assert [e.token_ids for e in rows[7:9]] == [[8], [9, 9]]

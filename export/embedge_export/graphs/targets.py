@@ -44,7 +44,7 @@ CPU_FP32 = Choices(
 )
 """Both fusions take longer than what they replace: BiasGelu by 1 to 2 % of MiniLM's whole run."""
 CUDA_FP16 = Choices(
-    device="cuda", precision="fp16", packed=True, merged_attention=True, separate_from=(128, 8192)
+    device="cuda", precision="fp16", packed=True, merged_attention=True, separate_from=(96, 8192)
 )
 """PackedAttention, PackedMultiHeadAttention for long texts; padding taken off once.
 
