@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from benchmarks.gpu.models import feeds
@@ -81,6 +83,22 @@ class DeviceGraph:
         wanted = {value.name for value in self.session.get_inputs()}
         batch = {name: array for name, array in batch.items() if name in wanted}
         return percentiles_ms(lambda _: self.session.run(["sentence_embedding"], batch), 300)
+
+    def new_shape_ms(self) -> dict[str, float]:
+        """Runs of shapes that no run had before, and of the same ones again, memory taken by a larger one before."""
+        shapes = [(24 + i, 61 + 3 * i) for i in range(8)]
+        self.rows(feeds(48, 128))
+
+        def median(batches: list[dict[str, np.ndarray]]) -> float:
+            times = []
+            for batch in batches:
+                began = time.perf_counter()
+                self.rows(batch)
+                times.append(1e3 * (time.perf_counter() - began))
+            return float(np.median(times))
+
+        batches = [feeds(*shape) for shape in shapes]
+        return {"first": median(batches), "again": median(batches)}
 
     def replayed_query_ms(self, seq_len: int = 16) -> dict:
         """One short text by replaying a captured CUDA graph: inputs and the output at fixed places on the device."""

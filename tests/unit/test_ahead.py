@@ -54,6 +54,52 @@ def test_a_prompt_asked_for_early_makes_the_pieces_up_to_it() -> None:
     assert sum(pieces) == 3000
 
 
+def test_a_piece_has_no_more_than_so_many_characters(monkeypatch) -> None:
+    monkeypatch.setattr(_ahead, "_PIECE_SIZE", 100)
+    pieces = []
+
+    def encode(positions):
+        pieces.append(len(positions))
+        return EncodedRows([Encoded(token_ids=[1])] * len(positions))
+
+    rows = ArrivingRows([10] * 15 + [300], encode)
+    assert [positions.tolist() for positions, _ in rows.arrivals()] == [[15], [*range(10)], [*range(10, 15)]]
+    assert sorted(pieces) == [1, 5, 10]
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_pieces_are_tokenised_ahead_until_the_consumer_leaves(ahead) -> None:
+    begun, go_on = [], threading.Event()
+
+    def encode(positions):
+        begun.append(threading.current_thread().name)
+        go_on.wait(5)
+        return EncodedRows([Encoded(token_ids=[1])] * len(positions))
+
+    rows = ArrivingRows([1] * 20_000, encode, ahead)
+    arrivals = rows.arrivals()
+    go_on.set()
+    positions, piece = next(arrivals)
+    assert len(positions) == len(piece) == 1024
+    assert len(begun) == 1 + ahead
+    assert set(begun) == ({"embedge-ahead"} if ahead else {"MainThread"})
+    arrivals.close()
+    assert alive() == []
+    assert sum(len(piece) for _, piece in rows.arrivals()) == 20_000
+
+
+def test_a_piece_that_fails_ends_the_others() -> None:
+    def encode(positions):
+        if 5000 in positions:
+            raise PromptError("prompt 5000", index=5000)
+        return EncodedRows([Encoded(token_ids=[1])] * len(positions))
+
+    arrivals = ArrivingRows([1] * 20_000, encode).arrivals()
+    with pytest.raises(PromptError, match="prompt 5000"):
+        list(arrivals)
+    assert alive() == []
+
+
 def never(lane, error) -> bool:
     return False
 

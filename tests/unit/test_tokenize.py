@@ -120,6 +120,37 @@ def test_many_prompts_are_those_that_each_gives_alone(tokenizer) -> None:
     assert caught.value.index == 1050
 
 
+@pytest.mark.parametrize("side", [None, "left", "right"])
+@pytest.mark.parametrize("stored_prompt", ["", "how do "])
+@pytest.mark.parametrize("limits", [[-1], [4], [-1, 2, 5, 10, 3]])
+def test_many_texts_are_cut_as_each_alone(tokenizer, side, stored_prompt, limits) -> None:
+    texts = [words(i * 7 % 23, seed=i) for i in range(300)]
+    every = [limits[i % len(limits)] for i in range(300)]
+    how = {"truncation_side": side, "stored_prompt": stored_prompt}
+    many = tokenizer.encode(texts, every, **how)
+    assert sum(e.num_truncated > 0 for e in many) > 150
+    for text, limit, encoded in zip(texts, every, many, strict=True):
+        alone = tokenizer.encode([text], [limit], **how)[0]
+        assert encoded.token_ids == alone.token_ids
+        assert (encoded.num_truncated, encoded.num_prompt_tokens) == (
+            alone.num_truncated,
+            alone.num_prompt_tokens,
+        )
+    flat = [t for e in many for t in e.token_ids]
+    batch = many.batch(np.arange(300), 0, "right")
+    assert batch.input_ids[batch.attention_mask > 0].tolist() == flat
+
+
+def test_the_first_of_many_texts_that_is_too_long_is_named(tokenizer) -> None:
+    texts = [words(5)] * 40
+    texts[21], texts[13], texts[7] = words(12), words(11), words(20)
+    limits = [None] * 40
+    limits[7] = -1
+    with pytest.raises(PromptError, match="prompt 13 has 13 tokens; the model's limit is 10") as caught:
+        tokenizer.encode(texts, limits)
+    assert caught.value.index == 13
+
+
 def test_a_later_chunk_is_tokenised_ahead_and_the_first_bad_prompt_is_named(tokenizer) -> None:
     many = ["food city water"] * 3000
     assert [e.token_ids for e in tokenizer.encode(many, [None] * 3000)] == [
