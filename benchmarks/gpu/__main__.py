@@ -53,6 +53,7 @@ def machine(context: Context) -> dict:
 
     return {
         "form": context._args.form,
+        "note": context._args.note,
         "cards": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "onnxruntime": onnxruntime.__version__,
         "torch": torch.__version__,
@@ -165,11 +166,11 @@ def minilm(context: Context) -> dict:
 
 
 def bulk(context: Context) -> dict:
-    """Text to vectors by size of batch, then by number of batches in flight on a device."""
+    """Text to vectors as it is by default, and with fewer batches in flight on a device."""
     from embedge import _accelerator
 
     passages = context.passages(100_000)
-    result = sdk.throughput(context.bundle(), passages, (None, 16384))
+    result = sdk.throughput(context.bundle(), passages, (None,))
     for count in (2,):
         _accelerator._BATCHES_IN_FLIGHT = count
         made = sdk.throughput(context.bundle(), passages, (None,))
@@ -241,6 +242,7 @@ def main() -> None:
         default=f"{CHOSEN},packed_attention,packed_multi_head_attention,attention",
         help=f"some of {', '.join(models.FORMS)}",
     )
+    parser.add_argument("--note", default="", help="what else is to be known of the run, for the results")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.inside:

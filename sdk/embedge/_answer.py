@@ -64,17 +64,14 @@ class Answerer:
             float32 (num_prompts, dim) where all prompts ask for the same size, else a list of rows.
         """
         finish = _same_finish(params)
-        made = self._pooled_rows(encoded, finish)
-        return _assemble(made, params, self._row_size, on_done, finished=finish is not None)
+        if finish is not None:
+            return _gather(self._pooled_rows(encoded, finish), len(params), self._row_size, on_done)
+        return _each_finished(self._pooled_rows(encoded), params, on_done)
 
     def logits(self, encoded: Sequence[Encoded], on_done: OnDone) -> FloatArray:
         """Logits as the graph gives them, float32 (num_prompts, num_labels)."""
-        rows = _Rows(len(encoded), self._row_size)
-        with closing(self._forward.pooled(_required(self._graph.pooled), encoded)) as batches:
-            for positions, batch in batches:
-                rows.put(positions, batch)
-                on_done(len(positions))
-        return rows.array()
+        made = self._forward.pooled(_required(self._graph.pooled), encoded)
+        return _gather(made, len(encoded), self._row_size, on_done)
 
     def probabilities(
         self, logits: FloatArray, params: Sequence[ResolvedParams], *, for_score: bool
@@ -134,8 +131,12 @@ class Answerer:
             for end, each in zip(ends, weights, strict=True)
         ]
         stacked = np.array(means, dtype=np.float32)
-        whole = [(np.arange(len(means)), stacked)] if means else []
-        return _assemble((each for each in whole), params, self._row_size, on_done)
+        finish = _same_finish(params)
+        whole = [(np.arange(len(means)), stacked if finish is None else finish(stacked))] if means else []
+        made = (each for each in whole)
+        if finish is not None:
+            return _gather(made, len(params), self._row_size, on_done)
+        return _each_finished(made, params, on_done)
 
     def sparse(self, encoded: Sequence[Encoded], on_done: OnDone) -> list[tuple[IntArray, FloatArray]]:
         """Vocabulary terms with a weight above zero and their weights, heaviest first."""
@@ -288,31 +289,35 @@ def _finish_embedding(rows: FloatArray, p: ResolvedParams) -> FloatArray:
 
 def _same_finish(params: Sequence[ResolvedParams]) -> Finish | None:
     """How every prompt's row is finished, or None where they ask for different ways."""
-    if not params or len({(p.dimensions, p.normalize) for p in params}) > 1:
+    several = {id(p): p for p in params}.values()  # of many prompts mostly one object
+    if len({(p.dimensions, p.normalize) for p in several}) > 1:
         return None
     return lambda rows: _finish_embedding(rows, params[0])
 
 
-def _assemble(
-    made: Generator[tuple[Positions, FloatArray], None, None],
-    params: Sequence[ResolvedParams],
-    row_size: int,
-    on_done: OnDone,
-    *,
-    finished: bool = False,
-) -> FloatArray | list[FloatArray]:
-    finish = _same_finish(params)
-    gathered = _Rows(len(params), row_size)
-    ragged: list[FloatArray] = [_EMPTY] * len(params)
+def _gather(
+    made: Generator[tuple[Positions, FloatArray], None, None], num_rows: int, row_size: int, on_done: OnDone
+) -> FloatArray:
+    gathered = _Rows(num_rows, row_size)
     with closing(made) as batches:
         for positions, rows in batches:
-            if finish is not None:
-                gathered.put(positions, rows if finished else finish(rows))
-            else:
-                for position, row in zip(positions, rows, strict=True):
-                    ragged[position] = _finish_embedding(row, params[position])
+            gathered.put(positions, rows)
             on_done(len(positions))
-    return gathered.array() if finish is not None or not params else ragged
+    return gathered.array()
+
+
+def _each_finished(
+    made: Generator[tuple[Positions, FloatArray], None, None],
+    params: Sequence[ResolvedParams],
+    on_done: OnDone,
+) -> list[FloatArray]:
+    finished: list[FloatArray] = [_EMPTY] * len(params)
+    with closing(made) as batches:
+        for positions, rows in batches:
+            for position, row in zip(positions, rows, strict=True):
+                finished[position] = _finish_embedding(row, params[position])
+            on_done(len(positions))
+    return finished
 
 
 def _without_prompts(mask: IntArray, num_prompt_tokens: Sequence[int]) -> IntArray:

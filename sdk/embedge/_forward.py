@@ -274,7 +274,10 @@ def check_finite(rows: FloatArray, positions: Positions) -> None:
     Raises:
         NumericalError: names the first prompt concerned.
     """
-    if np.isfinite(rows).all():
+    # a sum is finite only if all is; one that is not may have overflowed
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = rows.sum()
+    if np.isfinite(total) or np.isfinite(rows).all():
         return
     bad = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
     index = int(positions[bad].min())

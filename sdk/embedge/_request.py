@@ -123,6 +123,9 @@ def limits_of(
     default = model_default
     if truncate_prompt_tokens is not None:
         default = PoolingParams(truncate_prompt_tokens=truncate_prompt_tokens).truncate_prompt_tokens
+    if len(set(map(id, params))) == 1:
+        own = params[0].truncate_prompt_tokens
+        return [default if own is None else own] * len(params)
     return [default if p.truncate_prompt_tokens is None else p.truncate_prompt_tokens for p in params]
 
 
