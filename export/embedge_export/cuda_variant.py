@@ -77,7 +77,7 @@ def _check_padding(checkpoint: Checkpoint, tokenization: Tokenization) -> None:
 
 
 def twin_difference(checkpoint: Checkpoint, feeds: Sequence[Mapping[str, IntArray]]) -> float:
-    """How far the graph for CUDA in float32 is from the float32 graph, on padded batches.
+    """How far the graph for CUDA in float32 is from the float32 graph, on padded batches; both of its forms.
 
     Args:
         checkpoint: what both are built from.
@@ -91,26 +91,28 @@ def twin_difference(checkpoint: Checkpoint, feeds: Sequence[Mapping[str, IntArra
         ExportError: values come near the end of half precision.
     """
     made, fused = build_twin(checkpoint)
-    watched = watch(made[0], head=not fused)
-    worst, largest = 0.0, np.zeros(len(watched))
+    forms = [made, build_twin(checkpoint, merged=False)[0]] if fused else [made]
+    watched = [watch(graph, head=not fused) for graph, _ in forms]
+    worst, largest = 0.0, [np.zeros(len(names)) for names in watched]
     with tempfile.TemporaryDirectory(prefix="embedge-") as scratch:
-        twin = _open(made, Path(scratch), "twin")
+        twins = [_open(form, Path(scratch), f"twin{index}") for index, form in enumerate(forms)]
         full = _open(build_from_weights(checkpoint), Path(scratch), "full")
         for start in range(0, len(feeds), _BATCH):
             batch = _pad(feeds[start : start + _BATCH])
-            (rows, *each), (expected,) = _run(twin, batch), _run(full, batch)
-            largest = np.maximum(largest, each)
-            if rows.ndim == 3:
-                real = batch["attention_mask"] > 0
-                rows, expected = rows[real], expected[real]
-            worst = max(worst, float(np.abs(rows - expected).max()))
-        del twin, full
+            (expected,) = _run(full, batch)
+            real = batch["attention_mask"] > 0 if expected.ndim == 3 else slice(None)
+            for index, twin in enumerate(twins):
+                rows, *each = _run(twin, batch)
+                largest[index] = np.maximum(largest[index], each)
+                worst = max(worst, float(np.abs(rows[real] - expected[real]).max()))
+        del twin, twins, full
     if not worst <= _TWIN_GATE:
         raise VerificationError(
             f"the graph for CUDA is not the checkpoint: its operators in float32 differ by {worst:.3g}; expected at "
             f"most {_TWIN_GATE:g}. Nothing was written. Export without optimize_for='cuda', and report the checkpoint."
         )
-    check_range(watched, largest)
+    for names, values in zip(watched, largest, strict=True):
+        check_range(names, values)
     return worst
 
 

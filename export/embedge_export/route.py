@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import msgspec
+
 from embedge_export.checkpoint import Checkpoint, Kind
 from embedge_export.graphs.build import build
 from embedge_export.graphs.canvas import Load
@@ -64,8 +66,12 @@ def build_for_cuda(checkpoint: Checkpoint) -> Made:
         return to_half(*build(encoder, weights, CUDA_PLAIN, head))
 
 
-def build_twin(checkpoint: Checkpoint) -> tuple[Made, bool]:
+def build_twin(checkpoint: Checkpoint, *, merged: bool = True) -> tuple[Made, bool]:
     """The graph of `build_for_cuda` for the CPU's provider: in float32, with padding kept.
+
+    Args:
+        checkpoint: what it is built from.
+        merged: the form for short or for long texts, where there are two.
 
     Returns:
         The graph, and whether its operators are fused.
@@ -75,7 +81,8 @@ def build_twin(checkpoint: Checkpoint) -> tuple[Made, bool]:
     """
     encoder, head, weights = _describe(checkpoint)
     try:
-        return build_cuda(encoder, weights, CUDA_TWIN, head), True
+        choices = msgspec.structs.replace(CUDA_TWIN, merged_attention=merged)
+        return build_cuda(encoder, weights, choices, head), True
     except UnsupportedError:
         return to_half(*build(encoder, weights, CUDA_PLAIN, head), twin=True), False
 

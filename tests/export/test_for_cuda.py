@@ -92,14 +92,20 @@ def test_a_classifiers_head_is_in_the_graph(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "weight"),
-    [(make_bert, "output.dense.weight"), (tiny_kinds.qwen3_embedder, "v_proj.weight.half")],
+    ("make", "weight", "wrong_form"),
+    [
+        (make_bert, "output.dense.weight", True),
+        (make_bert, "output.dense.weight", False),
+        (tiny_kinds.qwen3_embedder, "v_proj.weight.half", True),
+    ],
 )
-def test_wrong_operators_fail_the_export(tmp_path, monkeypatch, make, weight) -> None:
+def test_wrong_operators_fail_the_export(tmp_path, monkeypatch, make, weight, wrong_form) -> None:
     built = cuda_variant.build_twin
 
-    def wrong(checkpoint):
-        (model, loads), fused = built(checkpoint)
+    def wrong(checkpoint, merged=True):
+        (model, loads), fused = built(checkpoint, merged=merged)
+        if merged is not wrong_form:
+            return (model, loads), fused
         name = next(name for name in loads if name.endswith(weight))
         load = loads[name]
         return (model, loads | {name: lambda: load() * 1.5}), fused
