@@ -12,9 +12,11 @@ from benchmarks.tables import number, table
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
+_BOUND_BY_THE_HOST = 0.8
 BEGIN, END = "<!-- gpu:begin -->", "<!-- gpu:end -->"
 SHAPES = ("64x128", "256x128", "256x32", "32x512", "ragged")
 FORM_OPERATORS = {
+    "packed": "the packed operators, by shape",
     "attention": "Attention",
     "multi_head_attention": "MultiHeadAttention",
     "packed_attention": "PackedAttention",
@@ -104,12 +106,30 @@ def limits(results: dict) -> str:
             f"{max(dense):.2f} times its rate there, and at {ours['ragged'] / torch['ragged']:.2f} times on a ragged "
             "batch, where torch computes padding."
         )
+        if torch["64x128"] < _BOUND_BY_THE_HOST * torch["256x128"]:
+            against += (
+                " At 8,192 tokens torch is bound by this host, as it starts every operator from Python; on another one "
+                "it made 1.91 (64 x 128) and 1.79 (256 x 32) M tokens/s."
+            )
     return (
         f"A large matrix product runs at {ceiling[CEILING]:,.0f} TFLOP/s on this card, those of one layer at 32,768 "
         f"tokens at {min(layer):,.0f} to {max(layer):,.0f}; the whole model at 256 x 128 reaches "
         f"{share(results, '256x128', ours['256x128']):.0f} % of the first. The rest is attention, normalisation and "
         f"activations, which are bound by memory, not by arithmetic.{against} The targets against torch come from an "
         "earlier run in which torch made 0.49, 0.68 and 1.04 M tokens/s at these shapes."
+    )
+
+
+def new_shapes(results: dict) -> str:
+    """Why Attention is in no bundle, in words made of the figures."""
+    found = results.get("forms", {}).get("attention", {}).get("new_shape_ms")
+    if found is None:
+        return ""
+    return (
+        "Attention is fastest where nothing is padded, and in no bundle: its kernels (cuDNN's) are planned for each "
+        f"number of texts and tokens anew, in every thread. A batch of a shape that was not there before takes "
+        f"{found['first']:.0f} ms, the next of that shape {found['again']:.1f}; texts of all lengths seldom give the "
+        "same shape twice. The packed operators plan nothing.\n\n"
     )
 
 
@@ -120,10 +140,10 @@ def two_cards(two: dict | None) -> str:
         return ""
     many, cores = found["many"], two["machine"]["host"]["cores"]
     reached, host = many["texts_per_s"]["None"], many["tokenise_texts_per_s"]
-    return (
-        f" Two cards make {reached:,.0f} texts/s together; tokenising alone, on all {cores} cores of their host, makes "
-        f"{host:,.0f}, so that it is the host that bounds them."
-    )
+    made = f" Two cards make {reached:,.0f} texts/s together; tokenising alone makes {host:,.0f} on all {cores} cores"
+    if reached > _BOUND_BY_THE_HOST * host:
+        return f"{made} of their host, which bounds them."
+    return f"{made} of their host, which also gather the batches and finish the vectors."
 
 
 def graphs_table(results: dict) -> str:
@@ -159,6 +179,7 @@ def conditions(results: dict) -> str:
     return (
         f"{machine['cards'][0]}, {host['cores']} host cores; onnxruntime-gpu {machine['onnxruntime']}, "
         f"torch {machine['torch']}, transformers {machine['transformers']}; weights drawn from a seed, float16"
+        f"{'; ' + machine['note'] if machine.get('note') else ''}"
     )
 
 
@@ -187,8 +208,10 @@ def render(results: dict, two: dict | None) -> str:
         f"# Measurements on a GPU\n\n{conditions(results)}.\n\n"
         f"## Targets\n\n{targets_table(results, two)}\n\n{limits(results)}{two_cards(two)}\n\n"
         f"## The device alone, BERT-base\n\nBatch x tokens; inputs and pooled rows stay on the card. "
+        "From 96 tokens on in a batch of 8,192 or more, bundles take PackedMultiHeadAttention, else PackedAttention. "
         f"The ragged batch has 256 texts of 4 to 128 tokens, and only real tokens count. torch is given a mask without "
         f"padding, which transformers drops; with one token masked it cannot.\n\n{device_table(results)}\n\n"
+        f"{new_shapes(results)}"
         f"## Text to vectors\n\n{text_table(results)}\n\n{split}{several}"
         f"## CUDA graphs\n\n{graphs_table(results)}\n\n{_ON_GRAPHS}\n\n"
         f"## Families\n\nTiny encoders, weights from a seed; float16 on the card against float32 on the CPU.\n\n"
@@ -199,17 +222,20 @@ def render(results: dict, two: dict | None) -> str:
 
 _ON_GRAPHS = (
     "embedge does not capture CUDA graphs: the packed form has as many rows as there are real tokens, which a "
-    "captured graph cannot. It would take a second graph with Attention, its weights in the card's memory once more, "
-    "and a capture for each length, for what is gained on a single query."
+    "captured graph cannot, and chooses between two branches. It would take a second graph with Attention, its weights "
+    "in the card's memory once more, and a capture for each length, for what is gained on a single query."
 )
 
 
 def readme_section(results: dict, two: dict | None, name: str) -> str:
     """What stands in README between the markers."""
+    last = ""
+    if two is not None:
+        same = two["machine"]["host"] == results["machine"]["host"]
+        last = f", the last row of {'both cards' if same else 'another machine with two such cards'}"
     return "\n".join(
         [
-            f"BERT-base on {conditions(results)}. Every bar and row is of the same run"
-            + (", the last row of another machine with two such cards." if two else "."),
+            f"BERT-base on {conditions(results)}. Every bar and row is of the same run{last}.",
             "",
             f"![rates on the device, text to vectors, one query](benchmarks/results/{name}.png)",
             "",
