@@ -102,8 +102,6 @@ class ArrivingRows(Sequence[Encoded]):
     def _abandon(self) -> None:
         while self._begun:
             _, wait = self._begun.pop()
-            if isinstance(wait, partial):
-                continue
             with contextlib.suppress(Exception):
                 wait()
 

@@ -119,13 +119,8 @@ class EncodedRows(Sequence[Encoded]):
         return made
 
     @property
-    def token_ids(self) -> SmallInts:
-        """Tokens of all prompts, one after the other."""
-        return self._token_ids
-
-    @property
     def starts(self) -> npt.NDArray[np.int64]:
-        """Place of each prompt's first token in token_ids."""
+        """Place of each prompt's first token among all."""
         return self._starts
 
     @classmethod

@@ -238,6 +238,23 @@ def test_a_bad_prompt_is_named_by_its_position_in_the_call(two_gpus, texts, tmp_
     assert alive() == []
 
 
+def test_several_bad_pieces_name_the_first_prompt_of_the_call(two_gpus, texts, tmp_path) -> None:
+    texts[5007], texts[7] = "river " * 40, "a " * 33  # of which the first looks longer
+    with EdgeModel(tiny_bundle(tmp_path), device="cuda") as model:
+        with pytest.raises(PromptError, match="prompt 7 has") as caught:
+            model.embed(texts)
+    assert caught.value.index == 7
+    assert alive() == []
+
+
+def test_one_thread_tokenises_without_others(two_gpus, texts, tmp_path) -> None:
+    with EdgeModel(tiny_bundle(tmp_path), device="cuda", threads=1) as model:
+        rows = model.embed(texts).numpy()
+        assert_embeddings_close(rows[:50], model.embed(texts[:50]).numpy())
+        many = model._engine.encode([*texts, [1, 2]], [None] * 6001)
+        assert many[6000].token_ids == [1, 2]
+
+
 def test_sizes_of_every_form_of_prompt() -> None:
     assert _engine._likely_sizes(["abcd", [1, 2], ("ab", "c")]) == [4, 8, 3]
     assert _engine._likely_sizes(["abcd", ""]) == [4, 0]

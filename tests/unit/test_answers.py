@@ -86,6 +86,22 @@ def test_infinity_is_reported_like_nan(value) -> None:
     assert caught.value.index == 2
 
 
+def test_large_rows_are_no_infinity() -> None:
+    largest = np.full((3, 8), np.finfo(np.float32).max, dtype=np.float32)
+    largest[1] *= -1
+    check_finite(largest, np.arange(3))
+
+
+def test_windows_of_texts_of_which_one_is_normalised(load) -> None:
+    model = load()
+    texts = ["good " * 70, "bad"]
+    params = [PoolingParams(normalize=True), PoolingParams(normalize=False)]
+    rows = model.embed(texts, long_text="mean", pooling_params=params)
+    whole = model.embed(texts, long_text="mean", pooling_params=PoolingParams(normalize=False)).numpy()
+    assert_allclose(rows[0].outputs.data, whole[0] / np.linalg.norm(whole[0]), atol=1e-6)
+    assert_allclose(rows[1].outputs.data, whole[1], atol=1e-6)
+
+
 def without_prompt(**pooling):
     return {
         "pooling": PoolingSpec(modes=("MEAN",), include_prompt=False),

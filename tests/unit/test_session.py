@@ -249,9 +249,9 @@ def test_batches_that_cuda_cannot_index_are_refused(cuda, load) -> None:
         load(device="cuda", max_batch_tokens=2**31)
     model = load(device="cuda")
     assert model.info.device == "cuda:0"
-    # half of a megabyte for four batches of 8 layers' widths of 8 components of 4 bytes
-    assert model.info.max_batch_tokens == 2**19 // (4 * 8 * 8 * 4)
-    assert load(device="cuda", device_memory_bytes=2**21).info.max_batch_tokens == 2**20 // (4 * 8 * 8 * 4)
+    # half of a megabyte for six batches of 8 layers' widths of 8 components of 4 bytes
+    assert model.info.max_batch_tokens == 2**19 // (6 * 8 * 8 * 4)
+    assert load(device="cuda", device_memory_bytes=2**21).info.max_batch_tokens == 2**20 // (6 * 8 * 8 * 4)
     assert load(device="cuda", max_batch_tokens=4096).info.max_batch_tokens == 4096
 
 

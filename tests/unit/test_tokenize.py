@@ -88,6 +88,9 @@ def test_a_text_without_tokens_is_refused_where_no_special_ones_are_added(load) 
     ) as caught:
         model.embed(["good", " ", "bad"])
     assert caught.value.index == 1
+    with pytest.raises(PromptError, match="prompt 29 is empty") as caught:
+        model.embed([*["good"] * 29, "", "", "bad"])
+    assert caught.value.index == 29
 
 
 @pytest.mark.parametrize("ids", [[5, -1], [5, 10**6]])
