@@ -42,7 +42,7 @@ def throughput(bundle: Path, texts: list[str], batch_tokens: tuple[int | None, .
         with EdgeModel(bundle, device=device, truncate_prompt_tokens=-1, max_batch_tokens=size) as model:
             if "tokens" not in result:
                 began = time.perf_counter()
-                encoded = model._engine.tokenizer.encode(texts, [-1] * len(texts))
+                encoded = model._open().engine.tokenizer.encode(texts, [-1] * len(texts))
                 result["tokenise_texts_per_s"] = len(texts) / (time.perf_counter() - began)
                 result["tokens"] = int(encoded.num_tokens.sum())
                 result["info"] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,21 +14,9 @@ import numpy as np
 
 from embedge._progress import Progress, StopAt
 from embedge._prompts import parse_prompt, parse_prompts
-from embedge._request import (
-    Call,
-    Params,
-    check_side,
-    check_task,
-    limits_of,
-    named_tasks,
-    refuse_pairs,
-    resolve_all,
-    stated_task,
-    stored_prompt,
-)
+from embedge._request import Call, Params, check_task, named_tasks, stated_task
 from embedge._types import (
     Compat,
-    FloatArray,
     LongText,
     PairTruncation,
     ParsedPrompt,
@@ -38,6 +26,7 @@ from embedge._types import (
     Side,
     Task,
 )
+from embedge._verbs import Outputs, Prompts, UseTqdm, Verbs, scoring_outputs
 from embedge._workers import in_thread, pipeline
 from embedge.errors import ParamsError, PromptError, SessionError, TaskNotSupportedError
 from embedge.outputs import (
@@ -47,26 +36,16 @@ from embedge.outputs import (
     EmbeddingOutput,
     EmbeddingRequestOutput,
     ModelInfo,
-    PoolingOutput,
-    PoolingRequestOutput,
     RaggedOutputs,
     RerankResult,
-    ScoringOutput,
     ScoringRequestOutput,
     SparseEmbeddingOutput,
     SparseEmbeddingRequestOutput,
 )
-from embedge.params import COMPATS, ModelConfig, PoolerConfig, PoolingParams, ResolvedParams
+from embedge.params import COMPATS, ModelConfig, PoolerConfig, PoolingParams
 
 if TYPE_CHECKING:
-    from embedge._engine import Engine
     from embedge.manifest import Manifest
-    from embedge.scoring import Scores
-
-_TOKEN_TASKS = ("token_embed", "token_classify")
-UseTqdm = bool | Callable[..., Any]
-Prompts = PromptInput | Iterable[PromptInput]
-Outputs = PoolingRequestOutput[PoolingOutput]
 
 
 class EdgeModel:
@@ -135,7 +114,11 @@ class EdgeModel:
             )
         if compat not in COMPATS:
             raise ParamsError(f"compat={compat!r} is not known; expected one of {', '.join(COMPATS)}")
-        self._truncate = PoolingParams(truncate_prompt_tokens=truncate_prompt_tokens).truncate_prompt_tokens
+        if not isinstance(pooler_config, PoolerConfig | None):
+            raise ParamsError(
+                f"pooler_config is a {type(pooler_config).__name__}; expected PoolerConfig or None"
+            )
+        truncate = PoolingParams(truncate_prompt_tokens=truncate_prompt_tokens).truncate_prompt_tokens
         self._compat: Compat = compat
         # the engine's imports cost more than those of this module, so `import embedge` leaves them out
         from embedge._engine import Engine
@@ -155,21 +138,19 @@ class EdgeModel:
             max_model_len=max_model_len,
             verify_hashes=verify_hashes,
         )
-        engine.tokenizer.check_limit(self._truncate)
+        engine.tokenizer.check_limit(truncate)
         self.info: ModelInfo = engine.info
         self.manifest: Manifest = engine.manifest
         self._default_task = (
             named_tasks(self.manifest, compat)[0] if task is None else check_task(self.manifest, task, compat)
         )
-        self._engine: Engine | None = engine
         self._model_config = engine.model_config
-        self._lock = threading.Lock()
-        self._num_requests = 0
+        self._verbs: Verbs | None = Verbs(engine, compat, truncate)
 
     @property
     def lost_devices(self) -> tuple[str, ...]:
         """Devices that failed since the model was loaded, while others went on."""
-        return tuple(self._open().sessions.lost_devices)
+        return tuple(self._open().engine.sessions.lost_devices)
 
     @property
     def model_config(self) -> ModelConfig:
@@ -213,7 +194,7 @@ class EdgeModel:
             PluginError: task "plugin": the plugin raised, or returned something else than one array per prompt.
         """
         task = pooling_task or stated_task(pooling_params) or self._default_task
-        call = self._prepare(
+        call = self._open().prepare(
             parse_prompts(prompts),
             pooling_params,
             task,
@@ -222,7 +203,7 @@ class EdgeModel:
             truncate_prompt_tokens,
             truncation_side,
         )
-        return self._encode(call, use_tqdm)
+        return self._open().encode(call, use_tqdm)
 
     def stream(
         self,
@@ -275,7 +256,7 @@ class EdgeModel:
         def prepare(taken: tuple[list[ParsedPrompt], int]) -> Call:
             some, first = taken
             try:
-                return self._prepare(
+                return self._open().prepare(
                     some, pooling_params, task, prompt_name, prompt, truncate_prompt_tokens, truncation_side
                 )
             except PromptError as error:
@@ -285,7 +266,7 @@ class EdgeModel:
                 ) from error
 
         def compute(call: Call, stopped: threading.Event) -> Sequence[Outputs]:
-            return self._encode(call, StopAt(stopped))
+            return self._open().encode(call, StopAt(stopped))
 
         def outputs() -> Iterator[Outputs]:
             with contextlib.closing(pipeline(windows(), prepare, compute)) as answers:
@@ -329,10 +310,10 @@ class EdgeModel:
         if long_text is not None and (truncate_prompt_tokens is not None or truncation_side is not None):
             raise ParamsError("long_text and truncation are both given; expected one of them")
         if long_text == "mean":
-            call, rows = self._embed_windows(prompts, pooling_params, prompt_name, prompt, use_tqdm)
+            call, rows = self._open().embed_windows(prompts, pooling_params, prompt_name, prompt, use_tqdm)
         else:
             truncate = -1 if long_text == "truncate" else truncate_prompt_tokens
-            call = self._prepare(
+            call = self._open().prepare(
                 parse_prompts(prompts),
                 pooling_params,
                 "embed",
@@ -342,7 +323,7 @@ class EdgeModel:
                 truncation_side,
                 long_text == "error",
             )
-            rows = self._rows(call, use_tqdm)
+            rows = self._open().rows(call, use_tqdm)
         return ArrayOutputs(
             rows, lambda i: EmbeddingRequestOutput(outputs=EmbeddingOutput(data=rows[i]), **call.facts(i))
         )
@@ -373,7 +354,7 @@ class EdgeModel:
                 task="embed",
                 tasks=self.manifest.tasks,
             )
-        call = self._prepare(
+        call = self._open().prepare(
             parse_prompts(prompts),
             None,
             "embed",
@@ -383,7 +364,7 @@ class EdgeModel:
             truncation_side,
         )
         with Progress(len(call.encoded), use_tqdm, "embed") as progress:
-            terms = self._open().answerer.sparse(call.encoded, progress.update)
+            terms = self._open().engine.answerer.sparse(call.encoded, progress.update)
         vocab_size = self.manifest.vocab_size
         return RaggedOutputs(
             [weights for _, weights in terms],
@@ -411,7 +392,7 @@ class EdgeModel:
         Returns:
             One ClassificationRequestOutput per prompt; `.numpy()` is float32 (num_prompts, num_labels).
         """
-        call = self._prepare(
+        call = self._open().prepare(
             parse_prompts(prompts),
             pooling_params,
             "classify",
@@ -420,8 +401,8 @@ class EdgeModel:
             truncate_prompt_tokens,
             truncation_side,
         )
-        rows = self._rows(call, use_tqdm)
-        labels = self._labels()
+        rows = self._open().rows(call, use_tqdm)
+        labels = self._open().labels()
         return ArrayOutputs(
             rows,
             lambda i: ClassificationRequestOutput(
@@ -470,8 +451,8 @@ class EdgeModel:
         if prompts is not None:
             if data_1 is not None or data_2 is not None:
                 raise ParamsError("prompts and data_1, data_2 are both given; expected one or the other")
-            return self._score_prompts(prompts, pooling_params, truncate_prompt_tokens, use_tqdm)
-        scores, first_id = self._score(
+            return self._open().score_prompts(prompts, pooling_params, truncate_prompt_tokens, use_tqdm)
+        scores, first_id = self._open().score(
             data_1,
             data_2,
             pooling_params,
@@ -481,7 +462,7 @@ class EdgeModel:
             (query_prompt_name, document_prompt_name),
             use_tqdm,
         )
-        return _scoring_outputs(scores, first_id)
+        return scoring_outputs(scores, first_id)
 
     def rerank(
         self,
@@ -522,7 +503,7 @@ class EdgeModel:
             raise PromptError("documents is one text; expected a list of texts")
         if len(documents) == 0:
             return []
-        scores, _ = self._score(
+        scores, _ = self._open().score(
             query,
             documents,
             pooling_params,
@@ -547,7 +528,7 @@ class EdgeModel:
 
     def close(self) -> None:
         """Free the graph's memory; a later call raises SessionError."""
-        self._engine = None
+        self._verbs = None
 
     def __enter__(self) -> EdgeModel:
         return self
@@ -560,192 +541,11 @@ class EdgeModel:
     def __repr__(self) -> str:
         return f"EdgeModel({self.info.name!r}, variant={self.info.variant!r}, device={self.info.device!r})"
 
-    def _prepare(
-        self,
-        texts: list[ParsedPrompt],
-        pooling_params: Params,
-        task: Task,
-        prompt_name: str | None,
-        prompt: str | None,
-        truncate_prompt_tokens: int | None,
-        truncation_side: Side | None,
-        never_truncate: bool = False,
-    ) -> Call:
-        engine = self._open()
-        task = check_task(self.manifest, task, self._compat)
-        refuse_pairs(texts, task)
-        params = resolve_all(pooling_params, task, len(texts), self._model_config, self._compat)
-        default = None if never_truncate else self._truncate
-        encoded = engine.encode(
-            texts,
-            limits_of(params, truncate_prompt_tokens, default),
-            truncation_side=check_side(truncation_side),
-            stored_prompt=stored_prompt(self.manifest, prompt_name, prompt),
-            with_offsets=task in _TOKEN_TASKS,
-        )
-        return Call(task=task, encoded=encoded, params=params, first_id=self._count(len(texts)))
-
-    def _encode(self, call: Call, use_tqdm: UseTqdm) -> ArrayOutputs[Outputs] | RaggedOutputs[Outputs]:
-        if call.task in _TOKEN_TASKS:
-            return self._encode_tokens(call, use_tqdm)
-        if call.task == "plugin":
-            with Progress(len(call.encoded), use_tqdm, "plugin") as progress:
-                arrays = self._open().answerer.plugin_rows(call.encoded, call.params, progress.update)
-            return RaggedOutputs(
-                arrays, lambda i: PoolingRequestOutput(outputs=PoolingOutput(data=arrays[i]), **call.facts(i))
-            )
-        rows = self._rows(call, use_tqdm)
-        return ArrayOutputs(
-            rows, lambda i: PoolingRequestOutput(outputs=PoolingOutput(data=rows[i]), **call.facts(i))
-        )
-
-    def _rows(self, call: Call, use_tqdm: UseTqdm) -> FloatArray | list[FloatArray]:
-        answerer = self._open().answerer
-        with Progress(len(call.encoded), use_tqdm, call.task) as progress:
-            if call.task == "embed":
-                return answerer.embeddings(call.encoded, call.params, progress.update)
-            logits = answerer.logits(call.encoded, progress.update)
-            # with compat="0.21", classify is also the name of a reranker's score
-            scores = call.task == "score" or (self._compat == "0.21" and "score" in self.manifest.tasks)
-            return answerer.probabilities(logits, call.params, for_score=scores)
-
-    def _embed_windows(
-        self,
-        prompts: Prompts,
-        pooling_params: Params,
-        prompt_name: str | None,
-        prompt: str | None,
-        use_tqdm: UseTqdm,
-    ) -> tuple[Call, FloatArray | list[FloatArray]]:
-        engine = self._open()
-        check_task(self.manifest, "embed", self._compat)
-        texts = parse_prompts(prompts)
-        refuse_pairs(texts, "embed")
-        params = resolve_all(pooling_params, "embed", len(texts), self._model_config, self._compat)
-        windows = engine.tokenizer.windows(texts, stored_prompt(self.manifest, prompt_name, prompt))
-        with Progress(len(texts), use_tqdm, "embed") as progress:
-            weights = [[engine.tokenizer.num_text_tokens(window) for window in parts] for parts in windows]
-            rows = engine.answerer.window_embeddings(windows, weights, params, progress.update)
-        joined = [engine.tokenizer.join(parts) for parts in windows]
-        return Call(task="embed", encoded=joined, params=params, first_id=self._count(len(texts))), rows
-
-    def _encode_tokens(self, call: Call, use_tqdm: UseTqdm) -> RaggedOutputs[Outputs]:
-        answerer = self._open().answerer
-        embeds = call.task == "token_embed"
-        answer = answerer.token_embeddings if embeds else answerer.token_probabilities
-        with Progress(len(call.encoded), use_tqdm, call.task) as progress:
-            rows, positions = answer(call.encoded, call.params, progress.update)
-
-        def make(i: int) -> Outputs:
-            offsets = call.encoded[i].offsets
-            kept = None if offsets is None else [offsets[k] for k in positions[i]]
-            labels = None if embeds else self._labels(call.params[i])
-            return PoolingRequestOutput(
-                outputs=PoolingOutput(data=rows[i], offsets=kept, labels=labels), **call.facts(i)
-            )
-
-        return RaggedOutputs(rows, make)
-
-    def _score(
-        self,
-        data_1: Any,
-        data_2: Any,
-        pooling_params: Params,
-        truncate_prompt_tokens: int | None,
-        truncate: PairTruncation,
-        instruction: str | None,
-        prompt_names: tuple[str | None, str | None],
-        use_tqdm: UseTqdm,
-    ) -> tuple[Scores, int]:
-        from embedge.scoring import parse_pairs, score_pairs
-
-        engine = self._open()
-        task = self._scoring_task()
-        queries, documents = parse_pairs(data_1, data_2)
-        params = resolve_all(pooling_params, task, len(documents), self._model_config, self._compat)
-        with Progress(len(documents), use_tqdm, "score") as progress:
-            scores = score_pairs(
-                engine,
-                queries,
-                documents,
-                params,
-                limits_of(params, truncate_prompt_tokens, self._truncate),
-                truncate=truncate,
-                instruction=instruction,
-                stored_prompts=(
-                    stored_prompt(self.manifest, prompt_names[0], None),
-                    stored_prompt(self.manifest, prompt_names[1], None),
-                ),
-                on_done=progress.update,
-            )
-        return scores, self._count(len(documents))
-
-    def _score_prompts(
-        self, prompts: Prompts, pooling_params: Params, truncate_prompt_tokens: int | None, use_tqdm: UseTqdm
-    ) -> ArrayOutputs[ScoringRequestOutput]:
-        from embedge.scoring import score_encoded
-
-        engine = self._open()
-        task = self._scoring_task()
-        if self.manifest.head is None or self.manifest.template is not None:
-            raise TaskNotSupportedError(
-                f"bundle {self.manifest.name!r} is no cross-encoder, so score(prompts=...) has no meaning for it; "
-                "pass queries and documents as data_1 and data_2",
-                task="score",
-                tasks=self.manifest.tasks,
-            )
-        call = self._prepare(
-            parse_prompts(prompts), pooling_params, task, None, None, truncate_prompt_tokens, None
-        )
-        with Progress(len(call.encoded), use_tqdm, "score") as progress:
-            scores = score_encoded(engine, call.encoded, call.params, progress.update)
-        return _scoring_outputs(scores, call.first_id)
-
-    def _scoring_task(self) -> Task:
-        """The task whose parameters a score takes: the bundle's own way to compare two texts."""
-        tasks = self.manifest.tasks
-        if "score" in tasks:
-            return "classify" if self._compat == "0.21" else "score"
-        if "embed" in tasks:
-            return "embed"
-        if self.manifest.late_interaction is not None:
-            return "token_embed"
-        return check_task(self.manifest, "classify" if self._compat == "0.21" else "score", self._compat)
-
-    def _count(self, num_prompts: int) -> int:
-        with self._lock:
-            first_id = self._num_requests
-            self._num_requests += num_prompts
-        return first_id
-
-    def _open(self) -> Engine:
-        if self._engine is None:
+    def _open(self) -> Verbs:
+        if self._verbs is None:
             raise SessionError(f"the model {self.info.name!r} is closed; load it again with EdgeModel(...)")
-        return self._engine
-
-    def _labels(self, params: ResolvedParams | None = None) -> tuple[str, ...]:
-        labels = self.manifest.head.labels if self.manifest.head else ()
-        if params is not None and params.returned_token_ids:
-            return tuple(labels[i] if i < len(labels) else str(i) for i in params.returned_token_ids)
-        return labels
+        return self._verbs
 
 
 LLM = EdgeModel
 """vLLM's name for it, so that ported programs read naturally."""
-
-
-def _scoring_outputs(scores: Scores, first_id: int) -> ArrayOutputs[ScoringRequestOutput]:
-    def make(i: int) -> ScoringRequestOutput:
-        parts = scores.pairs[i]
-        query = parts[0].num_truncated if len(parts) == 2 else parts[0].num_truncated_query
-        total = sum(part.num_truncated for part in parts)
-        return ScoringRequestOutput(
-            request_id=str(first_id + i),
-            outputs=ScoringOutput(data=scores.scores[i]),
-            prompt_token_ids=[token_id for part in parts for token_id in part.token_ids],
-            num_truncated_tokens=total,
-            num_truncated_query_tokens=query,
-            num_truncated_document_tokens=total - query,
-        )
-
-    return ArrayOutputs(scores.scores, make)

@@ -208,7 +208,9 @@ def test_step_keeps_columns_and_then_rows(load) -> None:
         model.encode(text, PoolingParams(returned_token_ids=[2]), pooling_task="token_classify")
     other = load(
         "reward",
-        pooler_config=PoolerConfig(step_tag_id=model._engine.tokenizer.ids_without_specials("river")[0]),
+        pooler_config=PoolerConfig(
+            step_tag_id=model._open().engine.tokenizer.ids_without_specials("river")[0]
+        ),
     )
     assert [text[a:b] for a, b in other.encode(text)[0].outputs.offsets] == ["river"]
 

@@ -79,7 +79,7 @@ def test_a_text_whose_attention_does_not_fit_is_refused_before_anything_runs(loa
     monkeypatch.setattr(_memory, "available_memory_bytes", lambda: 300 * MB)
     many = ["river"] * 30 + ["the river is cold and the river is cold"]
     ran = []
-    monkeypatch.setattr(model._engine.answerer._forward, "feeds", ran.append)
+    monkeypatch.setattr(model._open().engine.answerer._forward, "feeds", ran.append)
     for prompts, index in ((many, 30), (many[-1], 0)):
         with pytest.raises(
             PromptError, match=rf"prompt {index} has 11 tokens; the attention of .* GB, and 0.3 GB"

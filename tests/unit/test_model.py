@@ -136,6 +136,7 @@ def test_a_graph_that_onnxruntime_refuses(tiny_embedder, tmp_path) -> None:
         ({"profile": "fast"}, ParamsError, "latency, throughput, background"),
         ({"compat": "0.9"}, ParamsError, "compat='0.9'"),
         ({"runner": "generate"}, ParamsError, "only pools"),
+        ({"pooler_config": 3}, ParamsError, "pooler_config is a int; expected PoolerConfig or None"),
         ({"task": "classify"}, TaskNotSupportedError, "its tasks are embed, token_embed"),
         ({"task": "chat"}, ParamsError, "task='chat' is not known"),
         ({"truncate_prompt_tokens": 49}, ParamsError, "truncate_prompt_tokens=49"),
@@ -230,7 +231,7 @@ def test_wrong_call_arguments(model, arguments, message) -> None:
 
 def test_a_bad_prompt_fails_the_call_before_anything_is_computed(model, monkeypatch) -> None:
     ran = []
-    monkeypatch.setattr(type(model._engine.answerer), "embeddings", lambda *a: ran.append(a))
+    monkeypatch.setattr(type(model._open().engine.answerer), "embeddings", lambda *a: ran.append(a))
     with pytest.raises(PromptError, match="prompt 2 has"):
         model.embed(["a", "b", "city " * 100, "d"])
     with pytest.raises(PromptError, match="prompt 0 is a pair"):

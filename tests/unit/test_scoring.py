@@ -145,7 +145,7 @@ def test_late_interaction_is_max_sim_of_unit_rows(load) -> None:
     from embedge._pairs import encode_late
 
     model = load("late_interaction", bundle={"changes": {"matryoshka": True}})
-    spec, engine = model.manifest.late_interaction, model._engine
+    spec, engine = model.manifest.late_interaction, model._open().engine
     params = [PoolingParams(dimensions=2), PoolingParams(), PoolingParams(dimensions=3, normalize=False)]
     documents = ["the river , is cold .", "no light in the city", "good"]
     scores = model.score("river", documents, pooling_params=params).numpy()[:, 0]

@@ -202,7 +202,7 @@ def failing(load, num_rows: int, **arguments):
     model = load(**arguments)
     rows = [Encoded(token_ids=[2, 10**6, 3])] * num_rows
     params = [ResolvedParams(task="embed")] * num_rows
-    return model, lambda: model._engine.answerer.embeddings(rows, params, lambda _: None)
+    return model, lambda: model._open().engine.answerer.embeddings(rows, params, lambda _: None)
 
 
 @pytest.mark.parametrize("num_rows", [1, 200])

@@ -59,7 +59,7 @@ def run_bench(args: argparse.Namespace) -> int:
     with EdgeModel(
         args.bundle, device="cpu", variant=args.variant, threads=args.threads, truncate_prompt_tokens=-1
     ) as model:
-        engine, info = model._open(), model.info
+        engine, info = model._open().engine, model.info
         query = " ".join(texts[0].split()[:_QUERY_WORDS])
         latency = measure_latency(lambda: len(model.encode(query)[0].prompt_token_ids), seconds=1.0)
         speeds = []
