@@ -40,7 +40,7 @@ class PromptTokenizer:
         parallel: let the tokenizers package use all processors for a batch; it knows of no limit but its own variable
             TOKENIZERS_PARALLELISM.
         texts_per_call: how many texts it is given at once; until they are taken over, each of their tokens takes about
-            100 bytes.
+            130 bytes.
 
     Raises:
         BundleError: tokenizers cannot read the file.

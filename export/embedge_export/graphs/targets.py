@@ -56,11 +56,11 @@ Millions of real tokens a second of BERT-base by (batch, tokens), and one query 
 | PackedMultiHeadAttention | 1.97 | 2.19 | 1.71 | 1.95 | 1.91 | 1.24 |
 | Attention | 2.13 | 2.21 | 1.89 | 2.06 | 1.10 | 1.06 |
 
-PackedAttention copies its product to put the heads apart and attends with a kernel of an older generation; the other
-one attends by FlashAttention, on three products. At 96 tokens it makes 2.10 against 1.98 (340 texts), at 64 2.05
-against 2.08 (1,024 texts); below 8,192 tokens in all the three products fill the card worse (32 x 128: 1.70 against
-1.77). Which form a batch takes follows from its shape, so that nothing on the device is waited for. The matrices are
-stored once; onnxruntime keeps those of attention in the card's memory a second time, as it splits them at load.
+PackedAttention copies its product to put the heads apart, and has no FlashAttention; the other one has it, on three
+products. At 96 tokens it makes 2.10 against 1.98 (340 texts), at 64 2.05 against 2.08 (1,024 texts); below 8,192 tokens
+in all the three products fill the card worse (32 x 128: 1.70 against 1.77). Which form a batch takes follows from its
+shape, so that nothing on the device is waited for. The matrices are stored once; onnxruntime keeps those of attention
+in the card's memory a second time, as it splits them at load.
 
 Padding costs Attention half of a ragged batch (256 texts of 4 to 128 tokens). Where there is none it leads, but by
 cuDNN's kernels, which onnxruntime plans anew for each shape in each thread: 47 ms for a batch that then takes 1.6.
