@@ -251,7 +251,7 @@ def test_one_thread_tokenises_without_others(two_gpus, texts, tmp_path) -> None:
     with EdgeModel(tiny_bundle(tmp_path), device="cuda", threads=1) as model:
         rows = model.embed(texts).numpy()
         assert_embeddings_close(rows[:50], model.embed(texts[:50]).numpy())
-        many = model._engine.encode([*texts, [1, 2]], [None] * 6001)
+        many = model._open().engine.encode([*texts, [1, 2]], [None] * 6001)
         assert many[6000].token_ids == [1, 2]
 
 
