@@ -37,8 +37,9 @@ class Context:
     def checkpoint(self, name: str = MAIN) -> Path:
         return models.checkpoint(name, self.work / "checkpoints", self._args.tokenizer)
 
-    def bundle(self, name: str = MAIN) -> Path:
-        return models.bundle(self.checkpoint(name), self.work / f"bundle-{name}", self._args.form)
+    def bundle(self, name: str = MAIN, form: str | None = None) -> Path:
+        form = form or self._args.form
+        return models.bundle(self.checkpoint(name), self.work / f"bundle-{name}-{form}", form)
 
     def passages(self, count: int) -> list[str]:
         return texts.passages(self.pool, count, mean_words=36.0)
@@ -183,7 +184,10 @@ def bulk_minilm(context: Context) -> dict:
 
 
 def query(context: Context) -> dict:
-    return sdk.single_queries(context.bundle(), context.passages(300))
+    """One query at a time; also without the branch between two forms, so that its cost is seen."""
+    texts = context.passages(300)
+    figures = sdk.single_queries(context.bundle(), texts)
+    return figures | {"unbranched": sdk.single_queries(context.bundle(form="packed_attention"), texts)}
 
 
 def fidelity(context: Context) -> dict:

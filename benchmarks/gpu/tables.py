@@ -194,8 +194,15 @@ def render(results: dict, two: dict | None) -> str:
     if "run_p50" in query:
         split = (
             f"One query takes {query['p50']:.2f} ms from text to vector at the median; {query['run_p50']:.2f} of them "
-            "are the run on the card with its copies.\n\n"
+            "are the run on the card with its copies."
         )
+        if "unbranched" in query:
+            split += (
+                f" A graph of PackedAttention alone, without the branch to the other form, takes "
+                f"{query['unbranched']['p50']:.2f}: probably since onnxruntime plans no memory for what stands "
+                "in a branch."
+            )
+        split += "\n\n"
     several = ""
     if two is not None and "gain" in two.get("two", {}):
         found = two["two"]
