@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,6 @@ from embedge._devices import Device
 from embedge._session import Lane, Session
 from embedge.errors import DeviceMemoryError, SessionError
 
-_log = logging.getLogger("embedge")
 _BATCHES_IN_FLIGHT = 6
 """Thousand texts/s of BERT-base on an H100: 27.9 with two, 31.0 with six; on two of them 53 with four, 56 with six."""
 _BATCH_TOKENS = 65536
@@ -150,6 +148,12 @@ class DeviceSessions:
                 self.lost_devices.append(lane.device.name)
                 self._sessions = others
         return True
+
+
+def _warn(message: str, *arguments: object) -> None:
+    import logging  # what runs on the CPU has no use for it
+
+    logging.getLogger("embedge").warning(message, *arguments)
 
 
 def _warn(message: str, *arguments: object) -> None:
