@@ -154,9 +154,3 @@ def _warn(message: str, *arguments: object) -> None:
     import logging  # what runs on the CPU has no use for it
 
     logging.getLogger("embedge").warning(message, *arguments)
-
-
-def _warn(message: str, *arguments: object) -> None:
-    import logging  # what runs on the CPU has no use for it
-
-    logging.getLogger("embedge").warning(message, *arguments)
