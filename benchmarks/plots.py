@@ -128,7 +128,7 @@ def plot_scaling(results: dict, stem: Path) -> None:
         axis.set_title(title, fontsize=10, loc="left")
         axis.grid(color="#dddddd", linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, fontsize=8, loc="upper left" if scale == "log" else "lower left")
+        axis.legend(frameon=False, fontsize=8, loc="best")
     machine = results["machine"]
     figure.suptitle(f"{machine['cpu']}, {machine['cores']} cores", fontsize=11)
     _save(figure, stem)
