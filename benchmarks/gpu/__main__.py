@@ -185,9 +185,9 @@ def bulk_minilm(context: Context) -> dict:
 
 def query(context: Context) -> dict:
     """One query at a time; also without the branch between two forms, so that its cost is seen."""
-    texts = context.passages(300)
-    figures = sdk.single_queries(context.bundle(), texts)
-    return figures | {"unbranched": sdk.single_queries(context.bundle(form="packed_attention"), texts)}
+    passages = context.passages(300)
+    figures = sdk.single_queries(context.bundle(), passages)
+    return figures | {"unbranched": sdk.single_queries(context.bundle(form="packed_attention"), passages)}
 
 
 def fidelity(context: Context) -> dict:

@@ -236,6 +236,8 @@ class _Quantiser:
         Args:
             divisors: what the columns of a matrix are divided by first, by its name.
         """
+        if self.form == "float32":
+            return
         self._matrices = self._read()
         for i, product in enumerate(self._sharing):
             if product.matrix not in divisors:
@@ -248,7 +250,7 @@ class _Quantiser:
         if self.form == "fixed":
             assert self._seen is not None
             self._fixed(self._seen, self.smoothing)
-        elif self.form != "float32":
+        else:
             self._by_token(self.smoothing, self._floor if self.form == "floored" else None)
         self._matrices.clear()
 

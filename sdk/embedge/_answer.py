@@ -63,10 +63,7 @@ class Answerer:
         Returns:
             float32 (num_prompts, dim) where all prompts ask for the same size, else a list of rows.
         """
-        finish = _same_finish(params)
-        if finish is not None:
-            return _gather(self._pooled_rows(encoded, finish), len(params), self._row_size, on_done)
-        return _each_finished(self._pooled_rows(encoded), params, on_done)
+        return self._finished(lambda finish: self._pooled_rows(encoded, finish), params, on_done)
 
     def logits(self, encoded: Sequence[Encoded], on_done: OnDone) -> FloatArray:
         """Logits as the graph gives them, float32 (num_prompts, num_labels)."""
@@ -131,12 +128,25 @@ class Answerer:
             for end, each in zip(ends, weights, strict=True)
         ]
         stacked = np.array(means, dtype=np.float32)
+
+        def make(finish: Finish | None) -> Generator[tuple[Positions, FloatArray], None, None]:
+            if means:
+                yield np.arange(len(means)), stacked if finish is None else finish(stacked)
+
+        return self._finished(make, params, on_done)
+
+    def _finished(
+        self,
+        make: Callable[[Finish | None], Generator[tuple[Positions, FloatArray], None, None]],
+        params: Sequence[ResolvedParams],
+        on_done: OnDone,
+    ) -> FloatArray | list[FloatArray]:
+        """One array where all prompts are finished in the same way, by whoever makes the rows; else a list."""
         finish = _same_finish(params)
-        whole = [(np.arange(len(means)), stacked if finish is None else finish(stacked))] if means else []
-        made = (each for each in whole)
-        if finish is not None:
-            return _gather(made, len(params), self._row_size, on_done)
-        return _each_finished(made, params, on_done)
+        made = make(finish)
+        if finish is None:
+            return _each_finished(made, params, on_done)
+        return _gather(made, len(params), self._row_size, on_done)
 
     def sparse(self, encoded: Sequence[Encoded], on_done: OnDone) -> list[tuple[IntArray, FloatArray]]:
         """Vocabulary terms with a weight above zero and their weights, heaviest first."""
