@@ -103,33 +103,22 @@ def forms(context: Context) -> dict:
 
 def families(_: Context) -> dict:
     """Small encoders of every family: the graph for CUDA on the GPU against the float32 graph on the CPU."""
-    import numpy as np
+    return {
+        f"{name}, {precision}": _compare_family(name, precision)
+        for precision in ("fp16", "bf16")
+        for name in models.families()
+    }
 
-    from embedge._onnxruntime import import_onnxruntime
 
-    ort = import_onnxruntime()
-    names = json.loads(Path(models.__file__).with_name("families.json").read_text())
-    result: dict = {}
-
-    def run(graph: bytes, provider: str, inputs: dict) -> np.ndarray:
-        settings = ort.SessionOptions()
-        settings.log_severity_level = 3
-        return ort.InferenceSession(graph, settings, providers=[provider, "CPUExecutionProvider"]).run(
-            None, inputs
-        )[0]
-
-    def compare(name: str) -> dict:
-        full, made, form, inputs = models.family_graphs(name)
-        real = inputs["attention_mask"] > 0
-        try:
-            rows = run(made, "CUDAExecutionProvider", inputs)[real]
-        except Exception as error:  # what onnxruntime refuses is a result
-            return {"form": form, "error": str(error)[:300]}
-        return {"form": form} | device.agreement([rows], [run(full, "CPUExecutionProvider", inputs)[real]])
-
-    for name in names:
-        result[name] = compare(name)
-    return result
+def _compare_family(name: str, precision: str) -> dict:
+    full, made, form, inputs = models.family_graphs(name, precision)
+    real = inputs["attention_mask"] > 0
+    try:
+        rows, elsewhere = device.run_once(made, "CUDAExecutionProvider", inputs)
+    except Exception as error:  # what onnxruntime refuses is a result
+        return {"form": form, "error": str(error)[:300]}
+    expected, _ = device.run_once(full, "CPUExecutionProvider", inputs)
+    return {"form": form, "elsewhere": elsewhere} | device.agreement([rows[real]], [expected[real]])
 
 
 def cuda_graph(context: Context) -> dict:
@@ -235,7 +224,7 @@ PARTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("parts", nargs="*", choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--documents", type=Path)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/gpu.json"))

@@ -35,12 +35,7 @@ class DeviceGraph:
 
     def placement(self) -> dict[str, list[str]]:
         """Operators that do not run on the GPU."""
-        found: dict[str, list[str]] = {}
-        for part in self.session.get_provider_graph_assignment_info():
-            found.setdefault(part.ep_name, []).extend(node.op_type for node in part.get_nodes())
-        return {name: sorted(ops) for name, ops in found.items() if name != "CUDAExecutionProvider"} | {
-            "CUDAExecutionProvider": [str(len(found.get("CUDAExecutionProvider", [])))]
-        }
+        return placement(self.session)
 
     def bind(self, batch: dict[str, np.ndarray]):
         """A binding with the batch on the device."""
@@ -125,6 +120,29 @@ class DeviceGraph:
             "row": run(0)[0, :8].tolist(),
             "plain": None if plain is None else plain[0, :8].tolist(),
         }
+
+
+def placement(session) -> dict[str, list[str]]:
+    """Operators by provider; of those on the GPU their number."""
+    found: dict[str, list[str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        found.setdefault(part.ep_name, []).extend(node.op_type for node in part.get_nodes())
+    return {name: sorted(ops) for name, ops in found.items() if name != "CUDAExecutionProvider"} | {
+        "CUDAExecutionProvider": [str(len(found.get("CUDAExecutionProvider", [])))]
+    }
+
+
+def run_once(graph: bytes, provider: str, inputs: dict) -> tuple[np.ndarray, dict[str, list[str]]]:
+    """A graph's first output, and where its operators ran."""
+    from embedge._onnxruntime import import_onnxruntime
+
+    ort = import_onnxruntime()
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 3
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    providers = list(dict.fromkeys([provider, "CPUExecutionProvider"]))
+    session = ort.InferenceSession(graph, settings, providers=providers)
+    return session.run(None, inputs)[0], placement(session)
 
 
 def agreement(rows: list[np.ndarray], expected: list[np.ndarray]) -> dict[str, float]:

@@ -33,12 +33,15 @@ SIZES = {
     "minilm": Size(layers=6, hidden=384, heads=12),
 }
 _ONE = {"separate_from": None}
+_STANDARD = _ONE | {"packed": False, "attention": "standard"}
 FORMS = {
     "packed": {},
-    "attention": _ONE | {"packed": False, "merged_attention": True},
-    "multi_head_attention": _ONE | {"packed": False, "merged_attention": False},
-    "packed_attention": _ONE | {"packed": True, "merged_attention": True},
-    "packed_multi_head_attention": _ONE | {"packed": True, "merged_attention": False},
+    "attention": _ONE | {"packed": False, "attention": "merged"},
+    "multi_head_attention": _ONE | {"packed": False, "attention": "separate"},
+    "packed_attention": _ONE | {"packed": True, "attention": "merged"},
+    "packed_multi_head_attention": _ONE | {"packed": True, "attention": "separate"},
+    "standard": _STANDARD,
+    "bfloat16": _STANDARD | {"precision": "bf16"},
 }
 """Choices that differ from CUDA_FP16."""
 
@@ -125,30 +128,35 @@ def fill(model, loads):
     return model
 
 
-def family_graphs(name: str):
-    """The float32 graph of a small encoder of a family, and its graph for CUDA, as bytes, and inputs for both."""
+def families() -> dict[str, dict]:
+    """Configurations of small encoders of every family."""
+    found: dict[str, dict] = json.loads(Path(__file__).with_name("families.json").read_text())
+    return found
+
+
+def family_graphs(name: str, precision: str):
+    """A small encoder of a family: its float32 graph, its graph for CUDA, and inputs for both.
+
+    Returns:
+        Both as bytes, the form of attention of the second, and the inputs.
+    """
     from embedge_export.graphs.build import build
-    from embedge_export.graphs.cuda import build_cuda
+    from embedge_export.graphs.cuda import build_cuda, suited
     from embedge_export.graphs.families import read_encoder
-    from embedge_export.graphs.half import to_half
-    from embedge_export.graphs.reading import UnsupportedError
-    from embedge_export.graphs.targets import CUDA_FP16, CUDA_PLAIN
+    from embedge_export.graphs.targets import CUDA_BF16, CUDA_FP16
     from embedge_export.graphs.tensors import SeededWeights
 
-    config = json.loads(Path(__file__).with_name("families.json").read_text())[name]
-    encoder, weights = read_encoder(config), SeededWeights(SEED)
+    encoder, weights = read_encoder(families()[name]), SeededWeights(SEED)
     full = fill(*build(encoder, weights))
-    try:
-        form, made = "fused", build_cuda(encoder, weights, CUDA_FP16)
-    except UnsupportedError:
-        form, made = "plain", to_half(*build(encoder, weights, CUDA_PLAIN))
+    choices = suited(encoder, {"fp16": CUDA_FP16, "bf16": CUDA_BF16}[precision])
+    made = fill(*build_cuda(encoder, weights, choices))
     inputs = feeds(8, 48, ragged=True)
     inputs["input_ids"] = np.where(inputs["attention_mask"], inputs["input_ids"] % 900 + 50, 0)
     wanted = {value.name for value in full.graph.input}
     return (
         full.SerializeToString(),
-        fill(*made).SerializeToString(),
-        form,
+        made.SerializeToString(),
+        choices.attention,
         {key: value for key, value in inputs.items() if key in wanted},
     )
 

@@ -1,8 +1,8 @@
-"""The variant for CUDA: written anywhere, judged like every variant where there is a GPU, and held against float32.
+"""The variants for CUDA: written anywhere, judged like every variant where there is a GPU, and held against float32.
 
-Where there is none, its numbers stay unmeasured, which the manifest and everything made from it say. What can be held
+Where there is none, their numbers stay unmeasured, which the manifest and everything made from it say. What can be held
 against float32 there is that the same operators in float32, with padding kept, give the same hidden states, and that
-none of their values comes near the end of half precision.
+none of their values comes near the end of float16; where one does, bfloat16 takes its place.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from embedge._devices import cuda_problem
@@ -20,55 +21,96 @@ from embedge._types import FloatArray, IntArray
 from embedge.errors import ExportError, VerificationError
 from embedge.manifest import Variant
 from embedge_export.assembly import UNMEASURED
-from embedge_export.attention import score_heads
 from embedge_export.checkpoint import Checkpoint
 from embedge_export.graphs.reading import UnsupportedError
-from embedge_export.half_range import check_range, finite, watch
+from embedge_export.graphs.targets import CUDA_BF16, CUDA_FP16, Choices
+from embedge_export.half_range import Seen, overflow, watch
 from embedge_export.outputs import attach_heads
-from embedge_export.route import Made, build_for_cuda, build_from_weights, build_twin
-from embedge_export.spec import CUDA_VARIANT
+from embedge_export.route import Made, build_for_cuda, build_from_weights, build_twins
+from embedge_export.spec import DTYPES
 from embedge_export.tokenizer import Tokenization
 from embedge_export.write import save_graph
 
+_CHOICES = {"fp16_cuda": CUDA_FP16, "bf16_cuda": CUDA_BF16}
+_INSTEAD = {"fp16_cuda": "bf16_cuda"}
 _TWIN_GATE = 1e-3
 """Largest difference of a hidden state, whose components are near 1: sums in another order, never another sum."""
 _BATCH = 8
 
 
-def write_cuda_variant(
-    checkpoint: Checkpoint, tokenization: Tokenization, model: Any, folder: Path
-) -> Variant:
-    """Write the graph for CUDA into a bundle.
+class CudaVariants(msgspec.Struct, frozen=True, kw_only=True):
+    """What was written for CUDA.
+
+    Attributes:
+        variants: by name.
+        words: how far their operators in float32 are from the float32 graph, and why one stands in for another.
+    """
+
+    variants: dict[str, Variant]
+    words: list[str]
+
+
+def write_cuda_variants(
+    checkpoint: Checkpoint,
+    tokenization: Tokenization,
+    model: Any,
+    feeds: Sequence[Mapping[str, IntArray]],
+    names: Sequence[str],
+    folder: Path,
+) -> CudaVariants:
+    """Write the graphs for CUDA into a bundle.
+
+    Args:
+        checkpoint: what they are built from.
+        tokenization: what they are asked with.
+        model: in torch.
+        feeds: single texts, to hold their operators against float32.
+        names: of the variants asked for; where float16 would overflow, bf16_cuda stands in.
+        folder: the bundle.
 
     Raises:
         ExportError: the checkpoint has no such graph.
+        VerificationError: a graph differs by more than sums in another order give.
     """
     _check_padding(checkpoint, tokenization)
-    try:
-        graph, loads = build_for_cuda(checkpoint)
-    except UnsupportedError as error:
-        raise ExportError(
-            f"optimize_for='cuda' needs a graph that is built from the weights: {error}. Export without it; "
-            "the graphs for the CPU run on a GPU as well, slower."
-        ) from error
-    heads = score_heads(graph, checkpoint.num_attention_heads)
-    attach_heads(graph, checkpoint, model)
-    file, data_files = save_graph(graph, folder, f"model_{CUDA_VARIANT}", finite(loads))
-    return Variant(
-        file=file,
-        data_files=data_files,
-        dtype="float16",
-        target="cuda",
-        fidelity=UNMEASURED,
-        score_heads=heads,
-    )
+    variants: dict[str, Variant] = {}
+    words: list[str] = []
+    asked = list(names)
+    for name in asked:
+        choices = _CHOICES[name]
+        try:
+            difference, problem = hold_twins(checkpoint, choices, tokenization.max_seq_len, feeds)
+            if problem is not None and name in _INSTEAD:
+                words.append(f"{_INSTEAD[name]} in place of {name}, as float16 would overflow: {problem}")
+                if _INSTEAD[name] not in asked:
+                    asked.append(_INSTEAD[name])
+                continue
+            graph, loads, facts = build_for_cuda(checkpoint, choices, tokenization.max_seq_len)
+        except UnsupportedError as error:
+            raise ExportError(
+                f"optimize_for='cuda' needs a graph that is built from the weights: {error}. Export without it; "
+                "the graphs for the CPU run on a GPU as well, slower."
+            ) from error
+        words.append(f"{name}'s operators in float32 differ by {difference:.1e}")
+        attach_heads(graph, checkpoint, model)
+        file, data_files = save_graph(graph, folder, f"model_{name}", loads)
+        variants[name] = Variant(
+            file=file,
+            data_files=data_files,
+            dtype=DTYPES[name],
+            target="cuda",
+            fidelity=UNMEASURED,
+            score_heads=facts.score_heads,
+            pad_to_multiple_of=facts.pad_to_multiple_of,
+        )
+    return CudaVariants(variants=variants, words=words)
 
 
 def _check_padding(checkpoint: Checkpoint, tokenization: Tokenization) -> None:
-    """Refuse what the fused operators would get wrong: they take the first tokens of a row for the real ones."""
+    """Refuse what the operators would get wrong: they take the first tokens of a row for the real ones."""
     late = checkpoint.late_interaction
-    if tokenization.spec.padding_side == "left" and not checkpoint.is_decoder:
-        raise ExportError("optimize_for='cuda' needs padding on the right; this tokenizer pads on the left")
+    if tokenization.spec.padding_side == "left":
+        raise ExportError("optimize_for='cuda' needs padding on the right; this bundle pads on the left")
     if late is not None and late.expand_query and not late.attend_to_expansion:
         raise ExportError(
             "optimize_for='cuda' needs every token of a text to be attended to; this late-interaction checkpoint "
@@ -76,34 +118,40 @@ def _check_padding(checkpoint: Checkpoint, tokenization: Tokenization) -> None:
         )
 
 
-def twin_difference(checkpoint: Checkpoint, feeds: Sequence[Mapping[str, IntArray]]) -> float:
-    """How far the graph for CUDA in float32 is from the float32 graph, on padded batches; both of its forms.
+def hold_twins(
+    checkpoint: Checkpoint, choices: Choices, max_seq_len: int, feeds: Sequence[Mapping[str, IntArray]]
+) -> tuple[float, str | None]:
+    """Hold the graph for CUDA, in float32, against the float32 graph, on padded batches; each of its forms.
 
     Args:
         checkpoint: what both are built from.
+        choices: of the graph for CUDA.
+        max_seq_len: no text is longer.
         feeds: single texts.
 
     Returns:
-        The largest difference of any hidden state or logit.
+        The largest difference of any hidden state or logit, and what float16 would not hold, in words.
 
     Raises:
         VerificationError: it is more than sums in another order give.
-        ExportError: values come near the end of half precision.
     """
-    made, fused = build_twin(checkpoint)
-    forms = [made, build_twin(checkpoint, merged=False)[0]] if fused else [made]
-    watched = [watch(graph, head=not fused) for graph, _ in forms]
+    forms = build_twins(checkpoint, choices, max_seq_len)
+    watched = [watch(graph) for graph, _ in forms]
+    seen = [Seen(loads) for _, loads in forms]
     worst, largest = 0.0, [np.zeros(len(names)) for names in watched]
     with tempfile.TemporaryDirectory(prefix="embedge-") as scratch:
-        twins = [_open(form, Path(scratch), f"twin{index}") for index, form in enumerate(forms)]
+        twins = [
+            _open((graph, each.loads), Path(scratch), f"twin{index}")
+            for index, ((graph, _), each) in enumerate(zip(forms, seen, strict=True))
+        ]
         full = _open(build_from_weights(checkpoint), Path(scratch), "full")
         for start in range(0, len(feeds), _BATCH):
             batch = _pad(feeds[start : start + _BATCH])
             (expected,) = _run(full, batch)
             real = batch["attention_mask"] > 0 if expected.ndim == 3 else slice(None)
             for index, twin in enumerate(twins):
-                rows, *each = _run(twin, batch)
-                largest[index] = np.maximum(largest[index], each)
+                rows, *each_largest = _run(twin, batch)
+                largest[index] = np.maximum(largest[index], each_largest)
                 worst = max(worst, float(np.abs(rows[real] - expected[real]).max()))
         del twin, twins, full
     if not worst <= _TWIN_GATE:
@@ -111,9 +159,11 @@ def twin_difference(checkpoint: Checkpoint, feeds: Sequence[Mapping[str, IntArra
             f"the graph for CUDA is not the checkpoint: its operators in float32 differ by {worst:.3g}; expected at "
             f"most {_TWIN_GATE:g}. Nothing was written. Export without optimize_for='cuda', and report the checkpoint."
         )
-    for names, values in zip(watched, largest, strict=True):
-        check_range(names, values)
-    return worst
+    problems = [
+        *(each.overflow() for each in seen),
+        *(overflow(names, values) for names, values in zip(watched, largest, strict=True)),
+    ]
+    return worst, next((problem for problem in problems if problem is not None), None)
 
 
 def gpu_here() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from embedge._types import PoolingMode, Side
+from embedge._types import PoolingMode
 from embedge.errors import ExportError
 
 
@@ -14,7 +14,6 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         pooling: mode where no sentence-transformers file names one; None where the caller has to.
         position_offset: positions of max_position_embeddings that no token can use.
-        padding_side: side that suits the position embeddings; None leaves it to the tokenizer.
         bounded_positions: max_position_embeddings is the size of a table, so that no text can be longer, whatever
             the checkpoint states.
         max_abs_diff: gate between the graph and the float32 reference.
@@ -24,7 +23,6 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
 
     pooling: PoolingMode | None = "CLS"
     position_offset: int = 0
-    padding_side: Side | None = "right"
     bounded_positions: bool = True
     max_abs_diff: float = 1e-5
     encoder_only: str | None = None
@@ -35,7 +33,7 @@ _ENCODER = Family()
 _RELATIVE = Family(bounded_positions=False)
 _OFFSET = Family(position_offset=2)
 # rotary decoders: hidden states reach magnitudes of 10 to 100, so that float32 itself leaves about 1e-5
-_DECODER = Family(pooling="LAST", padding_side=None, bounded_positions=False, max_abs_diff=1e-4)
+_DECODER = Family(pooling="LAST", bounded_positions=False, max_abs_diff=1e-4)
 _T5 = Family(pooling="MEAN", bounded_positions=False, encoder_only="T5EncoderModel", default_max_seq_len=512)
 
 FAMILIES: dict[str, Family] = {
@@ -71,7 +69,7 @@ REMOTE: dict[str, Family] = {
 
 _UNKNOWN = msgspec.structs.replace(_RELATIVE, pooling=None)
 
-STATIC = Family(pooling="MEAN", padding_side="right", bounded_positions=False, default_max_seq_len=1_000_000)
+STATIC = Family(pooling="MEAN", bounded_positions=False, default_max_seq_len=1_000_000)
 """Static embeddings have no architecture, and no limit."""
 
 

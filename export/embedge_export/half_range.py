@@ -1,4 +1,4 @@
-"""Whether a graph stays in half precision's range: the largest value of every tensor that it would keep in it.
+"""Whether a graph stays in half precision's range: its weights, and the largest value of every tensor that it computes.
 
 Measured on the CPU, where the same operators compute in float32 and nothing overflows.
 """
@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from embedge._types import FloatArray
-from embedge.errors import ExportError
 from embedge_export.graphs.canvas import Array, Load
-from embedge_export.graphs.half import PLACES, floats_of, narrowed_masks
+from embedge_export.graphs.positions import PLACES
 
 if TYPE_CHECKING:
     import onnx
@@ -22,18 +20,15 @@ if TYPE_CHECKING:
 HIGHEST = 65504.0
 """Half precision ends here."""
 _ALLOWED = 0.5
-_WAY_OUT = (
-    "Export without optimize_for='cuda': the fp32 variant runs on a GPU as well. There is no bfloat16 variant, as "
-    "PackedAttention has no kernel for it in onnxruntime."
-)
+_NOT_IN_HALF = (PLACES, "head")
+_CHOOSING = {"Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Transpose", "Unsqueeze"}
 
 
-def watch(model: onnx.ModelProto, *, head: bool) -> list[str]:
-    """Let a float32 graph give the largest magnitude of each tensor that its half-precision form keeps in float16.
+def watch(model: onnx.ModelProto) -> list[str]:
+    """Let a float32 graph give the largest magnitude of each tensor that its half-precision form has in float16.
 
     Args:
-        model: of fused operators, or as `half.to_half` gives it; outputs are appended to its own.
-        head: whether what follows the last hidden states is in half precision as well.
+        model: as `cuda.build_cuda` gives it; outputs are appended to its own.
 
     Returns:
         Names of the tensors, in the order of the new outputs.
@@ -41,7 +36,7 @@ def watch(model: onnx.ModelProto, *, head: bool) -> list[str]:
     from onnx import TensorProto, helper
 
     graph = model.graph
-    floats, masked = floats_of(model), narrowed_masks(model)
+    floats = _floats(model)
     given = {value.name for value in graph.output}
     watched: list[str] = []
     added: list[onnx.NodeProto] = []
@@ -54,59 +49,82 @@ def watch(model: onnx.ModelProto, *, head: bool) -> list[str]:
         watched.append(name)
 
     for node in graph.node:
-        scope = node.name.split("/")[0]
-        if node.name.startswith(PLACES) or node.op_type == "Cast" or (scope == "head" and not head):
+        if node.name.split("/")[0] in _NOT_IN_HALF or node.op_type == "Cast":
             continue
-        if node.op_type == "Attention":
+        if node.op_type == "Attention" and node.domain:
             # queries, keys and values exist inside of the operator only
             product, total = f"{node.name}/qkv.product", f"{node.name}/qkv"
             added.append(helper.make_node("MatMul", list(node.input[:2]), [product], name=product))
             added.append(helper.make_node("Add", [product, node.input[2]], [total], name=total))
             largest(total)
         for name in node.output:
-            # a mask's lowest value is put where it is seen; what is masked is below every other score
-            if name in floats and name not in given and not masked.intersection(node.input):
+            if name in floats and name not in given:
                 largest(name)
     graph.node.extend(added)
     return watched
 
 
-def check_range(names: Sequence[str], largest: npt.NDArray[np.float64]) -> None:
-    """Refuse what comes near the end of half precision.
+def _floats(model: onnx.ModelProto) -> set[str]:
+    """Names of a graph's tensors of real numbers, where they are float32 all alike."""
+    from onnx import TensorProto
+
+    floats = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    for node in model.graph.node:
+        if node.op_type == "Cast":
+            real = any(item.name == "to" and item.i == TensorProto.FLOAT for item in node.attribute)
+        elif node.op_type in _CHOOSING:
+            real = node.input[0] in floats
+        else:
+            real = any(name in floats for name in node.input)
+        if real:
+            floats.update(node.output)
+    return floats - {""}
+
+
+def overflow(names: Sequence[str], largest: npt.NDArray[np.float64]) -> str | None:
+    """What comes near the end of half precision, in words; None where nothing does.
 
     Args:
         names: of the tensors.
         largest: magnitude of each on real texts.
-
-    Raises:
-        ExportError: names the tensor that is largest.
     """
     if not names:
-        return
+        return None
     worst = int(np.argmax(np.nan_to_num(largest, nan=np.inf)))
-    if not largest[worst] <= _ALLOWED * HIGHEST:
-        raise ExportError(
-            f"optimize_for='cuda' would overflow float16: {names[worst].rsplit(':', 1)[0]} reaches "
-            f"{largest[worst]:,.0f} on built-in texts; expected at most {_ALLOWED * HIGHEST:,.0f}, half of what "
-            f"float16 holds. Nothing was written. {_WAY_OUT}"
-        )
+    if largest[worst] <= _ALLOWED * HIGHEST:
+        return None
+    return (
+        f"{names[worst].rsplit(':', 1)[0]} reaches {largest[worst]:,.0f} on built-in texts, more than half of what "
+        "float16 holds"
+    )
 
 
-def finite(loads: Mapping[str, Load]) -> dict[str, Load]:
-    """What reads a graph's weights, refusing those that half precision does not hold."""
-    return {name: _Finite(name, load) for name, load in loads.items()}
+class Seen:
+    """Notes the largest magnitude of each weight while a graph is written.
 
+    Args:
+        loads: what reads the weights.
 
-class _Finite:
-    def __init__(self, name: str, load: Load) -> None:
-        self._name, self._load = name, load
+    Attributes:
+        loads: the same, noting.
+    """
 
-    def __call__(self) -> Array:
-        with np.errstate(over="ignore"):
-            array: FloatArray = self._load()
-        if array.dtype == np.float16 and not np.isfinite(array).all():
-            raise ExportError(
-                f"optimize_for='cuda' would overflow float16: the weight {self._name} has values beyond "
-                f"{HIGHEST:,.0f}. Nothing was written. {_WAY_OUT}"
-            )
-        return array
+    def __init__(self, loads: Mapping[str, Load]) -> None:
+        self._largest: dict[str, float] = {}
+        self.loads: dict[str, Load] = {name: self._noting(name, load) for name, load in loads.items()}
+
+    def overflow(self) -> str | None:
+        """What float16 does not hold, in words; None where it holds all."""
+        for name, largest in self._largest.items():
+            if not largest <= HIGHEST:
+                return f"the weight {name} reaches {largest:,.0f}, and float16 ends at {HIGHEST:,.0f}"
+        return None
+
+    def _noting(self, name: str, load: Load) -> Load:
+        def noted() -> Array:
+            array = load()
+            if array.dtype == np.float32 and array.size:
+                self._largest[name] = float(np.abs(array).max())
+            return array
+
+        return noted

@@ -35,7 +35,7 @@ from embedge_export.graphs.targets import CPU_FP32
 from embedge_export.progress import Progress, Stages
 from embedge_export.route import Route, build_from_weights, choose_route
 from embedge_export.source import read_checkpoint
-from embedge_export.spec import CUDA_VARIANT, DEFAULT_OPSET, DTYPES, SIZE_SHARES, ExportSpec
+from embedge_export.spec import CUDA_VARIANTS, DEFAULT_OPSET, DTYPES, SIZE_SHARES, ExportSpec
 from embedge_export.write import check_target, commit, file_records, save_graph, staging
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             graph_spec = attach_heads(graph, checkpoint, model)
             stages.detail = f"outputs {', '.join(value.name for value in graph.graph.output)}"
         with stages.stage("write"):
-            from embedge_export.cuda_variant import twin_difference, write_cuda_variant
+            from embedge_export.cuda_variant import write_cuda_variants
             from embedge_export.reference import Reference
             from embedge_export.variants import calibration_feeds, judge, probe_tolerances, summary
             from embedge_export.verify import built_in_inputs, make_cases, make_probes, verify_variant
@@ -106,8 +106,12 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             unmeasured = _save_variants(graph, loads, route, checkpoint, tokenization, spec.variants, folder)
             note_external_data(folder)
             del graph, loads
-            if CUDA_VARIANT in spec.variants:
-                unmeasured[CUDA_VARIANT] = write_cuda_variant(checkpoint, tokenization, model, folder)
+            words = []
+            if wanted := [name for name in spec.variants if name in CUDA_VARIANTS]:
+                feeds = calibration_feeds(graph_spec.inputs, tokenization, pairs=False)
+                for_cuda = write_cuda_variants(checkpoint, tokenization, model, feeds, wanted, folder)
+                unmeasured |= for_cuda.variants
+                words = for_cuda.words
             reference = Reference(model, checkpoint, tokenization)
             inputs, probe_inputs = built_in_inputs(checkpoint)
             gate = checkpoint.family.max_abs_diff
@@ -121,7 +125,7 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             manifest = make_manifest(checkpoint, tokenization, graph_spec, dense, unmeasured, folder)
             (folder / MANIFEST_FILE).write_bytes(dump_manifest(manifest))
             size = sum(record.size_bytes for record in manifest.files.values())
-            stages.detail = f"{len(manifest.files) + 1} files, {size / 1e6:.1f} MB"
+            stages.detail = "; ".join([f"{len(manifest.files) + 1} files, {size / 1e6:.1f} MB", *words])
         with stages.stage("verify"):
             cases = make_cases(reference, inputs)
             fidelity = verify_variant(folder, "fp32", cases, gate)
@@ -132,10 +136,6 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
                 f"alone or in a batch {fidelity.max_batch_diff:.1e}"
                 + (f", {left_out} without tokens left out" if left_out else "")
             )
-            if CUDA_VARIANT in manifest.variants:
-                feeds = calibration_feeds(graph_spec.inputs, tokenization, pairs=False)
-                twin = twin_difference(checkpoint, feeds)
-                stages.detail += f"; {CUDA_VARIANT}'s operators in float32 differ by {twin:.1e}"
         variants = {"fp32": msgspec.structs.replace(manifest.variants["fp32"], fidelity=fidelity)}
         with stages.stage("judge"):
             variants, trials = judge(
@@ -146,7 +146,9 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
                 step_tag=checkpoint.step_tag,
                 full=spec.full_report,
             )
-            kept = {name: variants[name] for name in manifest.variants if name in spec.variants}
+            kept = {
+                name: variants[name] for name in manifest.variants if name != "fp32" or name in spec.variants
+            }
             manifest = _keep_variants(manifest, kept, folder)
             largest = max((abs(x) for probe in probes.probes for x in probe.expected), default=0.0)
             tolerances = probe_tolerances(kept, fp32_tolerance, largest)

@@ -10,14 +10,20 @@ import msgspec
 from embedge_export.checkpoint import Checkpoint, Kind
 from embedge_export.graphs.build import build
 from embedge_export.graphs.canvas import Load
-from embedge_export.graphs.cuda import build_cuda
+from embedge_export.graphs.cuda import (
+    build_cuda,
+    pad_to,
+    score_heads,
+    suited,
+    twins,
+    without_idle_windows,
+)
 from embedge_export.graphs.families import PREFIXES, read_encoder
-from embedge_export.graphs.half import to_half
 from embedge_export.graphs.heads import Kind as HeadKind
 from embedge_export.graphs.heads import read_head
 from embedge_export.graphs.reading import UnsupportedError
 from embedge_export.graphs.structure import Encoder, Head, tensors
-from embedge_export.graphs.targets import CUDA_FP16, CUDA_PLAIN, CUDA_TWIN
+from embedge_export.graphs.targets import Choices
 from embedge_export.graphs.tensors import StoredWeights
 from embedge_export.outputs import traces_base
 from embedge_export.repository import weight_files
@@ -53,38 +59,50 @@ def build_from_weights(checkpoint: Checkpoint) -> Made:
     return build(encoder, weights, head=head)
 
 
-def build_for_cuda(checkpoint: Checkpoint) -> Made:
-    """Build a checkpoint's graph in half precision with CUDA's operators, fused where the family has them.
+class CudaFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the manifest tells of a graph for CUDA; see manifest.Variant."""
 
-    Raises:
-        UnsupportedError: as `build_from_weights`.
-    """
-    encoder, head, weights = _describe(checkpoint)
-    try:
-        return build_cuda(encoder, weights, CUDA_FP16, head)
-    except UnsupportedError:
-        return to_half(*build(encoder, weights, CUDA_PLAIN, head))
+    score_heads: int | None
+    pad_to_multiple_of: int
 
 
-def build_twin(checkpoint: Checkpoint, *, merged: bool = True) -> tuple[Made, bool]:
-    """The graph of `build_for_cuda` for the CPU's provider: in float32, with padding kept.
+def build_for_cuda(
+    checkpoint: Checkpoint, choices: Choices, max_seq_len: int
+) -> tuple[onnx.ModelProto, Mapping[str, Load], CudaFacts]:
+    """Build a checkpoint's graph of CUDA's operators.
 
     Args:
         checkpoint: what it is built from.
-        merged: the form for short or for long texts, where there are two.
-
-    Returns:
-        The graph, and whether its operators are fused.
+        choices: CUDA_FP16 or CUDA_BF16.
+        max_seq_len: no text is longer.
 
     Raises:
         UnsupportedError: as `build_from_weights`.
     """
+    encoder, head, weights = _describe_for_cuda(checkpoint, max_seq_len)
+    chosen = suited(encoder, choices)
+    graph, loads = build_cuda(encoder, weights, chosen, head)
+    return (
+        graph,
+        loads,
+        CudaFacts(score_heads=score_heads(encoder), pad_to_multiple_of=pad_to(encoder, chosen)),
+    )
+
+
+def build_twins(checkpoint: Checkpoint, choices: Choices, max_seq_len: int) -> list[Made]:
+    """Each form that the graph of `build_for_cuda` has, for the CPU's provider: in float32, with padding kept.
+
+    Arguments and errors are its own.
+    """
+    encoder, head, weights = _describe_for_cuda(checkpoint, max_seq_len)
+    return [build_cuda(encoder, weights, form, head) for form in twins(suited(encoder, choices))]
+
+
+def _describe_for_cuda(
+    checkpoint: Checkpoint, max_seq_len: int
+) -> tuple[Encoder, Head | None, StoredWeights]:
     encoder, head, weights = _describe(checkpoint)
-    try:
-        choices = msgspec.structs.replace(CUDA_TWIN, merged_attention=merged)
-        return build_cuda(encoder, weights, choices, head), True
-    except UnsupportedError:
-        return to_half(*build(encoder, weights, CUDA_PLAIN, head), twin=True), False
+    return without_idle_windows(encoder, max_seq_len), head, weights
 
 
 def choose_route(checkpoint: Checkpoint, spec: ExportSpec) -> Route:

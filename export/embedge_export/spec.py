@@ -19,18 +19,27 @@ DTYPES: dict[str, Dtype] = {
     "fp32": "float32",
     "fp16": "float16",
     "fp16_cuda": "float16",
+    "bf16_cuda": "bfloat16",
     "int8": "int8",
     "uint8": "int8",
     "int4": "int4",
 }
 """Precision of the weights of each variant, by its name."""
 
-SIZE_SHARES = {"fp32": 1.0, "fp16": 0.5, "fp16_cuda": 0.5, "int8": 0.27, "uint8": 0.27, "int4": 0.16}
+SIZE_SHARES = {
+    "fp32": 1.0,
+    "fp16": 0.5,
+    "fp16_cuda": 0.5,
+    "bf16_cuda": 0.5,
+    "int8": 0.27,
+    "uint8": 0.27,
+    "int4": 0.16,
+}
 """Size of each variant's graph by that of the float32 weights, about."""
 
 
-CUDA_VARIANT = "fp16_cuda"
-"""What optimize_for="cuda" adds, in place of "fp16"."""
+CUDA_VARIANTS = ("fp16_cuda", "bf16_cuda")
+"""What optimize_for="cuda" adds, in place of "fp16": the second where it is named, or where float16 would overflow."""
 
 
 class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,12 +63,13 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
         revision: commit, branch or tag of a hub repository.
         opset: version of the ONNX operator set of a traced graph; where it is given, the graph is traced.
         route: "build" the graph from the weights or refuse, "trace" it, or "auto": build it where the family is known.
-        optimize_for: "cuda" writes "fp16_cuda", of CUDA's operators, in place of "fp16".
+        optimize_for: "cuda" writes "fp16_cuda", of CUDA's operators, in place of "fp16"; "bf16_cuda" where float16
+            would overflow.
         from_onnx: wrap this ONNX file instead of tracing the weights.
         probes: file of texts and answers to verify `from_onnx` with.
         trust_remote_code: run the Python code that the checkpoint brings along.
         force: replace a bundle that `output` already holds.
-        variants: of "fp32", "fp16", "fp16_cuda", "int8", "uint8", "int4".
+        variants: of "fp32", "fp16", "fp16_cuda", "bf16_cuda", "int8", "uint8", "int4".
         full_report: judge variants by the whole retrieval set instead of a part.
     """
 
@@ -92,8 +102,9 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _check_names(self.variants)
         if self.optimize_for == "cuda":
-            others = tuple(name for name in self.variants if name not in ("fp16", CUDA_VARIANT))
-            msgspec.structs.force_setattr(self, "variants", (*others, CUDA_VARIANT))
+            others = tuple(name for name in self.variants if name not in ("fp16", *CUDA_VARIANTS))
+            named = tuple(name for name in CUDA_VARIANTS if name in self.variants)
+            msgspec.structs.force_setattr(self, "variants", (*others, *(named or CUDA_VARIANTS[:1])))
             if self.from_onnx is not None:
                 raise ExportError(
                     "optimize_for='cuda' is given with from_onnx; expected one of them: that file keeps its operators"

@@ -90,14 +90,12 @@ def describe_tokenizer(tokenizer: Any, checkpoint: Checkpoint) -> Tokenization:
             "expected every id below that. Resize the embedding (resize_token_embeddings) and save the model again."
         )
     prefix_ids, suffix_ids = _special_ids(backend)
-    side = checkpoint.family.padding_side or tokenizer.padding_side
     unknown = parsed["model"].get("unk_token")
     return Tokenization(
         tokenizer=tokenizer,
         file=json.dumps(parsed, ensure_ascii=False, separators=(",", ":")).encode("utf-8"),
         spec=TokenizerSpec(
             pad_token_id=_pad_token_id(tokenizer, checkpoint),
-            padding_side=side,
             truncation_side=getattr(tokenizer, "truncation_side", "right"),
             prefix_ids=prefix_ids,
             suffix_ids=suffix_ids,
@@ -184,7 +182,7 @@ def _pad_token_id(tokenizer: Any, checkpoint: Checkpoint) -> int:
         return 0  # padding is masked: any id gives the same numbers
     if tokenizer.pad_token_id is not None:
         return int(tokenizer.pad_token_id)
-    if checkpoint.family.padding_side is None and tokenizer.eos_token_id is not None:
+    if checkpoint.is_decoder and tokenizer.eos_token_id is not None:
         # decoders mask padding in attention and pooling: any id gives the same numbers
         return int(tokenizer.eos_token_id)
     raise ExportError(

@@ -15,7 +15,7 @@ from embedge._ahead import FROM_PROMPTS, PIECE, ArrivingRows
 from embedge._answer import Answerer, pooling_modes
 from embedge._cpu import available_threads
 from embedge._devices import Device, find_devices, gpu_memory_bytes
-from embedge._forward import Forward, LoneRow, Sessions
+from embedge._forward import Forward, PaddedLength, Sessions
 from embedge._memory import Attention
 from embedge._onnxruntime import import_onnxruntime
 from embedge._session import Session
@@ -98,7 +98,11 @@ class Engine:
 
         self._open_on_cpu = partial(open_session, found)
         self._score_heads = choice.spec.score_heads
-        self._attention_block = choice.spec.attention_block
+        self._padded_length = PaddedLength(
+            max_seq_len=manifest.max_seq_len,
+            block=choice.spec.attention_block if found.kind == "cpu" else None,
+            multiple_of=choice.spec.pad_to_multiple_of,
+        )
 
         def open_sessions() -> Sessions | DeviceSessions:
             if found.kind == "cpu":
@@ -188,11 +192,14 @@ class Engine:
         manifest = self.manifest
         on_cpu = isinstance(sessions, Sessions)
         attention = Attention(num_heads=self._score_heads) if on_cpu and self._score_heads else None
-        lone_row = None
-        if on_cpu and self._attention_block is not None:
-            lone_row = LoneRow(block=self._attention_block, max_seq_len=manifest.max_seq_len)
         return Forward(
-            sessions, manifest.tokenizer, manifest.graph.inputs, batch_tokens, attention, max_square, lone_row
+            sessions,
+            manifest.tokenizer,
+            manifest.graph.inputs,
+            batch_tokens,
+            attention,
+            max_square,
+            self._padded_length,
         )
 
     def encode(

@@ -76,23 +76,31 @@ class Sessions:
         return False
 
 
-class LoneRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Where attention's last block of rows would hold a single one, which another kernel computes, rounding otherwise.
+class PaddedLength(msgspec.Struct, frozen=True, kw_only=True):
+    """To which length a batch is padded beyond its longest text.
 
-    A text's vector would then depend, in the last digits, on whether its batch is padded beyond it; an int8 graph makes
+    Where attention's last block of rows would hold a single one, another kernel computes it, and rounds otherwise. A
+    text's vector would then depend, in the last digits, on whether its batch is padded beyond it; an int8 graph makes
     more of that. Such a batch is padded by one more.
 
     Attributes:
-        block: rows that attention computes at a time.
         max_seq_len: no batch is padded beyond it; texts of that length are never padded either.
+        block: rows that attention computes at a time; None where it does not work in blocks.
+        multiple_of: see manifest.Variant.
     """
 
-    block: int
     max_seq_len: int
+    block: int | None = None
+    multiple_of: int = 1
 
-    def at(self, seq_len: int) -> bool:
-        """Whether a padded length is one of those."""
-        return (seq_len - 1) % self.block == 0 and seq_len < self.max_seq_len
+    def of(self, seq_len: int) -> int:
+        """The padded length for a longest text of `seq_len` tokens."""
+        if seq_len >= self.max_seq_len:
+            return seq_len
+        length = min(-(-seq_len // self.multiple_of) * self.multiple_of, self.max_seq_len)
+        if self.block is not None and (length - 1) % self.block == 0 and length < self.max_seq_len:
+            return length + 1
+        return length
 
 
 class Forward:
@@ -105,7 +113,7 @@ class Forward:
         max_batch_tokens: limit on padded tokens per run.
         attention: what bounds the memory of a batch on the CPU; None where it is not known, or for accelerators.
         max_square: for accelerators, limit on a batch's rows times the square of its longest, if any.
-        lone_row: padded lengths at which attention would compute a single row by itself.
+        padded_length: to which batches are padded; None: to their longest text.
     """
 
     def __init__(
@@ -116,10 +124,10 @@ class Forward:
         max_batch_tokens: int,
         attention: Attention | None = None,
         max_square: int | None = None,
-        lone_row: LoneRow | None = None,
+        padded_length: PaddedLength | None = None,
     ) -> None:
         self._sessions = sessions
-        self._lone_row = lone_row
+        self._padded_length = padded_length
         self._tokenizer = tokenizer
         self._inputs = inputs
         self._max_batch_tokens = max_batch_tokens
@@ -252,8 +260,10 @@ class Forward:
 
     def feeds(self, batch: TokenBatch) -> dict[str, IntArray]:
         """The graph's inputs, each int64 (batch, seq_len)."""
-        if self._lone_row is not None and self._lone_row.at(batch.input_ids.shape[1]):
-            batch = widened(batch, self._tokenizer.pad_token_id, self._tokenizer.padding_side)
+        if self._padded_length is not None:
+            seq_len = batch.input_ids.shape[1]
+            more = self._padded_length.of(seq_len) - seq_len
+            batch = widened(batch, more, self._tokenizer.pad_token_id, self._tokenizer.padding_side)
         feeds = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         if "token_type_ids" in self._inputs:
             feeds["token_type_ids"] = (

@@ -228,9 +228,11 @@ def batch_of_one(encoded: Encoded) -> TokenBatch:
     )
 
 
-def widened(batch: TokenBatch, pad_token_id: int, side: Side) -> TokenBatch:
-    """The batch with one more column of padding."""
-    columns = ((0, 0), (0, 1) if side == "right" else (1, 0))
+def widened(batch: TokenBatch, more: int, pad_token_id: int, side: Side) -> TokenBatch:
+    """The batch with so many more columns of padding."""
+    if more == 0:
+        return batch
+    columns = ((0, 0), (0, more) if side == "right" else (more, 0))
     return TokenBatch(
         input_ids=np.pad(batch.input_ids, columns, constant_values=pad_token_id),
         attention_mask=np.pad(batch.attention_mask, columns),

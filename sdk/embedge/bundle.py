@@ -13,7 +13,10 @@ from embedge.manifest import Manifest, Variant, load_manifest
 from embedge.store import find
 
 _CHUNK_BYTES = 1 << 20
-_PREFERENCE = {"cpu": ("fp32", "fp16", "int8", "uint8", "int4"), "cuda": ("fp16_cuda", "fp16", "fp32")}
+_PREFERENCE = {
+    "cpu": ("fp32", "fp16", "int8", "uint8", "int4"),
+    "cuda": ("fp16_cuda", "bf16_cuda", "fp16", "fp32"),
+}
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):

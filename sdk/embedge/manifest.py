@@ -45,7 +45,8 @@ class TokenizerSpec(_Part, frozen=True, kw_only=True):
 
     Attributes:
         pad_token_id: id that fills the places where attention_mask is 0.
-        padding_side: where those places are.
+        padding_side: where those places are; the exporter's graphs have them on the right, where causal attention does
+            not see them.
         truncation_side: which end `truncate_prompt_tokens=-1` drops ("right" drops the end).
         prefix_ids, suffix_ids: special tokens put before and after every single text, e.g. CLS and SEP.
     """
@@ -235,6 +236,7 @@ class Variant(_Part, frozen=True, kw_only=True):
         score_heads: attention heads whose scores (seq_len x seq_len each) a run holds at once, which tells the memory
             that a long text takes; None where attention is computed in blocks, or where it is not known.
         attention_block: rows of such a block on the CPU.
+        pad_to_multiple_of: what a batch's padded length is rounded up to.
     """
 
     file: str
@@ -247,6 +249,7 @@ class Variant(_Part, frozen=True, kw_only=True):
     forms: dict[str, int] = msgspec.field(default_factory=dict)
     score_heads: PositiveInt | None = None
     attention_block: PositiveInt | None = None
+    pad_to_multiple_of: PositiveInt = 1
 
 
 class SourceSpec(_Part, frozen=True, kw_only=True):

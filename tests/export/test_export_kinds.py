@@ -87,7 +87,7 @@ def test_roberta_pairs(tmp_path):
 def test_qwen3_embedder(tmp_path):
     _, manifest = exported(tiny_kinds.qwen3_embedder(tmp_path / "m"))
     assert manifest.pooling.modes == ("LAST",)
-    assert manifest.tokenizer.padding_side == "left"
+    assert manifest.tokenizer.padding_side == "right"  # causal attention sees nothing after a text
     assert len(manifest.tokenizer.suffix_ids) == 1
     assert manifest.prompts["query"].startswith("Instruct")
 

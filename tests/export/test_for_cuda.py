@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import onnx
@@ -77,12 +78,13 @@ def test_fp16_means_cudas_when_a_graph_is_optimised_for_it(tmp_path) -> None:
         ExportSpec(model="m", optimize_for="cuda", from_onnx=tmp_path)
 
 
-def test_a_decoder_is_written_in_plain_half_precision(tmp_path) -> None:
+def test_a_decoder_takes_onnx_attention_without_a_mask(tmp_path) -> None:
     bundle = exported(tmp_path, tiny_kinds.qwen3_embedder)
-    kinds = operators(bundle)
-    assert "SimplifiedLayerNormalization" in kinds
-    assert not any(kind.startswith("Packed") for kind in kinds)
-    assert load_manifest(bundle).variants["fp16_cuda"].score_heads == 4
+    manifest = load_manifest(bundle)
+    assert {"SimplifiedLayerNormalization", "RotaryEmbedding", "Attention"} <= operators(bundle)
+    assert manifest.tokenizer.padding_side == "right"
+    variant = manifest.variants["fp16_cuda"]
+    assert (variant.score_heads, variant.pad_to_multiple_of) == (None, 1)
 
 
 def test_a_classifiers_head_is_in_the_graph(tmp_path) -> None:
@@ -94,23 +96,23 @@ def test_a_classifiers_head_is_in_the_graph(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("make", "weight", "wrong_form"),
     [
-        (make_bert, "output.dense.weight", True),
-        (make_bert, "output.dense.weight", False),
-        (tiny_kinds.qwen3_embedder, "v_proj.weight.half", True),
+        (make_bert, "output.dense.weight", 0),
+        (make_bert, "output.dense.weight", 1),
+        (tiny_kinds.qwen3_embedder, "v_proj.weight", 0),
     ],
 )
 def test_wrong_operators_fail_the_export(tmp_path, monkeypatch, make, weight, wrong_form) -> None:
-    built = cuda_variant.build_twin
+    built = cuda_variant.build_twins
 
-    def wrong(checkpoint, merged=True):
-        (model, loads), fused = built(checkpoint, merged=merged)
-        if merged is not wrong_form:
-            return (model, loads), fused
+    def wrong(*arguments):
+        forms = built(*arguments)
+        model, loads = forms[wrong_form]
         name = next(name for name in loads if name.endswith(weight))
         load = loads[name]
-        return (model, loads | {name: lambda: load() * 1.5}), fused
+        forms[wrong_form] = model, loads | {name: lambda: load() * 1.5}
+        return forms
 
-    monkeypatch.setattr(cuda_variant, "build_twin", wrong)
+    monkeypatch.setattr(cuda_variant, "build_twins", wrong)
     with pytest.raises(VerificationError, match="the graph for CUDA is not the checkpoint"):
         exported(tmp_path, make)
     assert not (tmp_path / "bundle").exists()
@@ -133,7 +135,7 @@ def enlarge(folder: Path, name: str | tuple[str, ...], factor: float) -> None:
             make_bert,
             ("layer.1.intermediate.dense.weight", "layer.1.output.dense.weight"),
             5e3,
-            r"layers.1.feed_forward/MatMul_2 reaches [\d,]{6,} on built-in texts; expected at most 32,752",
+            r"layers.1.feed_forward/MatMul_2 reaches [\d,]{6,} on built-in texts, more than half",
         ),
         (
             tiny_kinds.qwen3_embedder,
@@ -141,18 +143,29 @@ def enlarge(folder: Path, name: str | tuple[str, ...], factor: float) -> None:
             5e3,
             r"layers.0.feed_forward/\w+ reaches",
         ),
-        (make_bert, "layer.0.intermediate.dense.weight", 1e9, "the weight .* has values beyond 65,504"),
+        (make_bert, "layer.0.intermediate.dense.weight", 1e9, "the weight .* reaches .* ends at 65,504"),
     ],
 )
-def test_what_overflows_half_precision_is_refused_by_name(tmp_path, make, name, factor, words) -> None:
-    def enlarged(folder: Path) -> None:
-        make(folder)
-        enlarge(folder, name, factor)
+def test_what_overflows_float16_is_written_in_bfloat16(tmp_path, capsys, make, name, factor, words) -> None:
+    make(tmp_path / "checkpoint")
+    enlarge(tmp_path / "checkpoint", name, factor)
+    arguments = ["export", str(tmp_path / "checkpoint"), "-o", str(tmp_path / "bundle")]
+    assert main([*arguments, "--optimize-for", "cuda"]) == 0
+    said = capsys.readouterr().err
+    assert re.search(f"bf16_cuda in place of fp16_cuda, as float16 would overflow: {words}", said)
+    variants = load_manifest(tmp_path / "bundle").variants
+    assert set(variants) == {"fp32", "bf16_cuda"}
+    assert (variants["bf16_cuda"].dtype, variants["bf16_cuda"].target) == ("bfloat16", "cuda")
+    graph = onnx.load(str(tmp_path / "bundle" / variants["bf16_cuda"].file), load_external_data=False).graph
+    matrices = {tensor.data_type for tensor in graph.initializer if len(tensor.dims) > 1}
+    assert onnx.TensorProto.BFLOAT16 in matrices
+    assert onnx.TensorProto.FLOAT16 not in matrices
 
-    with pytest.raises(ExportError, match=f"would overflow float16: {words}") as caught:
-        exported(tmp_path, enlarged)
-    assert "the fp32 variant runs on a GPU as well" in str(caught.value)
-    assert not (tmp_path / "bundle").exists()
+
+def test_bfloat16_is_written_where_it_is_named(tmp_path) -> None:
+    assert set(load_manifest(exported(tmp_path, variants=("bf16_cuda",))).variants) == {"bf16_cuda"}
+    named = ExportSpec(model="m", optimize_for="cuda", variants=("fp16_cuda", "bf16_cuda"))
+    assert named.variants == ("fp16_cuda", "bf16_cuda")
 
 
 def test_what_cannot_be_built_is_refused(tmp_path) -> None:

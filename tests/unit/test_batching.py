@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embedge._batching import plan_batches
-from embedge._forward import LoneRow
+from embedge._forward import PaddedLength
 from embedge._tokens import Encoded, EncodedRows, batch_of_one, widened
 
 
@@ -86,18 +86,28 @@ TYPES = ("input_ids", "attention_mask", "type_ids")
 
 
 def test_a_padded_length_that_leaves_attention_a_single_row() -> None:
-    lone = LoneRow(block=65, max_seq_len=131)
-    assert [n for n in range(1, 140) if lone.at(n)] == [1, 66]  # nothing is padded beyond 131
+    length = PaddedLength(block=65, max_seq_len=131)
+    # nothing is padded beyond 131
+    assert {n: length.of(n) for n in range(1, 140) if length.of(n) != n} == {1: 2, 66: 67}
+
+
+def test_a_padded_length_that_kernels_load_at_once() -> None:
+    length = PaddedLength(multiple_of=8, max_seq_len=20)
+    assert [length.of(n) for n in (1, 8, 9, 16, 17, 20, 21)] == [8, 8, 16, 16, 20, 20, 21]
+    assert PaddedLength(max_seq_len=20).of(7) == 7
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_one_more_column_of_padding(side) -> None:
+def test_more_columns_of_padding(side) -> None:
     rows = EncodedRows([Encoded(token_ids=[5, 6, 7], type_ids=[0, 1, 1]), Encoded(token_ids=[8])])
     batch = rows.batch(np.array([0, 1]), 9, side)
-    wider = widened(batch, 9, side)
-    place = slice(1, None) if side == "left" else slice(0, -1)
+    assert widened(batch, 0, 9, side) is batch
+    wider = widened(batch, 2, 9, side)
+    place = slice(2, None) if side == "left" else slice(0, -2)
     for name, filled in (("input_ids", 9), ("attention_mask", 0), ("type_ids", 0)):
         array = getattr(wider, name)
-        assert array.shape == (2, 4)
+        assert array.shape == (2, 5)
         np.testing.assert_array_equal(array[:, place], getattr(batch, name))
-        assert set(array[:, 0 if side == "left" else -1]) == {filled}
+        assert set(array[:, : 2 if side == "left" else None][:, 0 if side == "left" else -2 :].ravel()) == {
+            filled
+        }

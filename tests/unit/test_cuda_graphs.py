@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 
 import msgspec
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from benchmarks.gpu import models
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from embedge_export.graphs.build import build
-from embedge_export.graphs.cuda import build_cuda
+from embedge_export.graphs.cuda import build_cuda, pad_to, score_heads, suited, twins, without_idle_windows
 from embedge_export.graphs.families import read_encoder
-from embedge_export.graphs.reading import UnsupportedError
-from embedge_export.graphs.targets import CUDA_FP16
+from embedge_export.graphs.targets import CUDA_BF16, CUDA_FP16
 from embedge_export.graphs.tensors import SeededWeights
 
 BERT = {
@@ -156,7 +157,9 @@ def made(encoder, weights, separate_from=None, **choices) -> onnx.ModelProto:
 def test_packed_graphs_compute_what_the_float32_graph_computes(name, merged) -> None:
     encoder, weights = read_encoder(CONFIGS[name]), SeededWeights(3)
     inputs = feeds(encoder)
-    graph = made(encoder, weights, packed=True, merged_attention=merged, precision="fp32")
+    graph = made(
+        encoder, weights, packed=True, attention="merged" if merged else "separate", precision="fp32"
+    )
     rows = ReferenceEvaluator(graph, new_ops=OPS).run(None, inputs)[0]
     assert rows.dtype == np.float32
     real = inputs["attention_mask"][..., None]
@@ -169,7 +172,9 @@ def test_packed_graphs_compute_what_the_float32_graph_computes(name, merged) -> 
 def test_padded_graphs_do_so_in_onnxruntime(name, merged) -> None:
     encoder, weights = read_encoder(CONFIGS[name]), SeededWeights(3)
     inputs = feeds(encoder)
-    graph = made(encoder, weights, packed=False, merged_attention=merged, precision="fp32")
+    graph = made(
+        encoder, weights, packed=False, attention="merged" if merged else "separate", precision="fp32"
+    )
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     real = inputs["attention_mask"][..., None]
     assert np.abs((session.run(None, inputs)[0] - expected(encoder, weights, inputs)) * real).max() < 2e-5
@@ -178,7 +183,7 @@ def test_padded_graphs_do_so_in_onnxruntime(name, merged) -> None:
 @pytest.mark.parametrize(("packed", "merged"), FORMS)
 def test_half_precision_is_in_weights_and_rows_and_not_in_the_output(packed, merged) -> None:
     encoder = read_encoder(BERT)
-    graph = made(encoder, SeededWeights(0), packed=packed, merged_attention=merged)
+    graph = made(encoder, SeededWeights(0), packed=packed, attention="merged" if merged else "separate")
     types = {tensor.data_type for tensor in graph.graph.initializer}
     assert types <= {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64}
     (output,) = graph.graph.output
@@ -250,14 +255,76 @@ def test_a_pre_norm_encoder_keeps_its_sums() -> None:
     )
     encoder = msgspec.structs.replace(encoder, layers=layers, final_norm=encoder.embedding.norm)
     inputs, weights = feeds(encoder), SeededWeights(5)
-    graph = made(encoder, weights, packed=False, merged_attention=True, precision="fp32")
+    graph = made(encoder, weights, packed=False, attention="merged", precision="fp32")
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     real = inputs["attention_mask"][..., None]
     rows = session.run(None, inputs)[0]
     assert np.abs((rows - expected(encoder, weights, inputs)) * real).max() < 2e-5
 
 
-def test_attention_that_the_operators_lack_is_refused() -> None:
-    mpnet = BERT | {"model_type": "mpnet", "relative_attention_num_buckets": 8}
-    with pytest.raises(UnsupportedError, match="no graph of fused CUDA operators"):
-        build_cuda(read_encoder(mpnet), SeededWeights(0), CUDA_FP16)
+FAMILIES = models.families()
+
+
+@pytest.mark.parametrize("choices", [CUDA_FP16, CUDA_BF16], ids=["fp16", "bf16"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_has_a_graph_whose_operators_in_float32_give_the_same(name, choices) -> None:
+    encoder, weights = read_encoder(FAMILIES[name]), SeededWeights(3)
+    inputs = feeds(encoder)
+    real = inputs["attention_mask"][..., None]
+    forms = twins(suited(encoder, choices))
+    assert len(forms) == (2 if choices is CUDA_FP16 and name in {"roberta", "electra", "albert"} else 1)
+    for form in forms:
+        graph = fill(*build_cuda(encoder, weights, form))
+        session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+        assert np.abs((session.run(None, inputs)[0] - expected(encoder, weights, inputs)) * real).max() < 5e-5
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bfloat16_is_in_weights_and_not_in_the_output(name) -> None:
+    graph = onnx.load_from_string(models.family_graphs(name, "bf16")[1]).graph
+    sizes: Counter[int] = Counter()
+    for tensor in graph.initializer:
+        sizes[tensor.data_type] += math.prod(tensor.dims)
+    assert sizes[onnx.TensorProto.FLOAT16] == 0
+    assert sizes[onnx.TensorProto.FLOAT] < 0.01 * sizes[onnx.TensorProto.BFLOAT16]
+    assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert [node.op_type for node in graph.node].count("Attention") == 3
+
+
+def test_angles_and_distances_stay_in_float32() -> None:
+    graph = onnx.load_from_string(models.family_graphs("modernbert", "fp16")[1]).graph
+    halves = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
+    places = [node for node in graph.node if node.name.startswith("places/") and node.op_type != "Where"]
+    assert {"Cos", "Sin", "Greater", "Less"} <= {node.op_type for node in places}
+    assert not any(name in halves for node in places for name in node.input)
+
+
+def attentions(name: str, max_seq_len: int) -> list[onnx.NodeProto]:
+    encoder = without_idle_windows(read_encoder(FAMILIES[name]), max_seq_len)
+    graph, _ = build_cuda(encoder, SeededWeights(0), suited(encoder, CUDA_FP16))
+    return [node for node in graph.graph.node if node.op_type == "Attention"]
+
+
+@pytest.mark.parametrize(
+    ("name", "max_seq_len", "num_inputs", "causal"),
+    [
+        ("qwen3", 512, 3, 1),
+        ("mistral", 512, 4, 0),
+        ("mistral", 16, 3, 1),  # its window of 16 hides nothing there
+        ("mpnet", 512, 7, 0),
+    ],
+)
+def test_masks_are_written_where_they_hide_something(name, max_seq_len, num_inputs, causal) -> None:
+    for node in attentions(name, max_seq_len):
+        assert len(node.input) == num_inputs
+        assert next(item.i for item in node.attribute if item.name == "is_causal") == causal
+
+
+def test_what_a_graph_asks_of_batches_is_known() -> None:
+    encoders = {name: read_encoder(config) for name, config in FAMILIES.items()}
+    asked = {name: pad_to(encoder, suited(encoder, CUDA_FP16)) for name, encoder in encoders.items()}
+    assert {name for name, multiple in asked.items() if multiple == 8} == {
+        "mpnet", "modernbert", "mistral", "gemma3_text",
+    }  # fmt: skip
+    assert score_heads(encoders["qwen3"]) is None
+    assert score_heads(read_encoder(BERT | {"hidden_size": 36})) == 3

@@ -19,9 +19,14 @@ _IR_VERSION = 10
 
 
 class Canvas:
-    """Collects a graph's parts under names of their own; equal constants and weights are kept once."""
+    """Collects a graph's parts under names of their own; equal constants and weights are kept once.
 
-    def __init__(self) -> None:
+    Args:
+        opset: version of the ONNX operator set.
+    """
+
+    def __init__(self, opset: int = OPSET) -> None:
+        self._opset = opset
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, tuple[tuple[int, ...], np.dtype[Any], Load]] = {}
         self._constants: dict[tuple[bytes, str, tuple[int, ...]], str] = {}
@@ -31,6 +36,11 @@ class Canvas:
     def scope(self, name: str) -> None:
         """Name what follows, e.g. "layers.3.attention"."""
         self._scope = name
+
+    @property
+    def scope_name(self) -> str:
+        """The name that follows now."""
+        return self._scope
 
     def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """Append a node with one output and return the output's name."""
@@ -63,7 +73,7 @@ class Canvas:
 
     def branch(self) -> Canvas:
         """A canvas for nodes that only run when they are chosen; its weights and constants are this one's."""
-        made = Canvas()
+        made = Canvas(self._opset)
         made.weights, made._constants = self.weights, self._constants
         return made
 
@@ -134,7 +144,7 @@ class Canvas:
             [helper.make_tensor_value_info(name, kind, list(shape)) for name, shape, kind in outputs],
             tensors,
         )
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
+        opsets = [helper.make_opsetid("", self._opset), helper.make_opsetid(CONTRIB, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="embedge")
 
     def loads(self) -> dict[str, Load]:

@@ -1,7 +1,9 @@
 """Encoders in half precision for CUDA: fused operators, and no padding between the embedding and the last layer.
 
-The operators are those of onnxruntime's CUDA provider; its CPU provider does not have all of them. Sums of products
-are kept in float32 by the kernels; the last hidden states are given as float32, and what pools them computes in it.
+Encoders whose tokens all see each other, at learnt positions, take the packed operators of onnxruntime's CUDA provider,
+which its CPU provider lacks. All others take ONNX's own Attention, which both have, on rows with padding. Sums of
+products are kept in float32 by the kernels; the last hidden states are given as float32, and what pools them computes
+in it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from embedge._types import FloatArray
 from embedge_export.graphs.blocks import Blocks
@@ -17,13 +20,29 @@ from embedge_export.graphs.build import finish
 from embedge_export.graphs.canvas import CONTRIB, Canvas, Load
 from embedge_export.graphs.linear import LoadFloats, absorbed_bias, projection
 from embedge_export.graphs.positions import Places
-from embedge_export.graphs.reading import UnsupportedError
-from embedge_export.graphs.structure import Attention, Embedding, Encoder, FeedForward, Head, Linear, Norm
-from embedge_export.graphs.targets import CPU_FP32, Choices
+from embedge_export.graphs.structure import (
+    Attention,
+    Embedding,
+    Encoder,
+    FeedForward,
+    Head,
+    Layer,
+    Linear,
+    Norm,
+    Rotary,
+)
+from embedge_export.graphs.targets import CPU_FP32, Choices, Precision
 from embedge_export.graphs.tensors import Weights
 
 if TYPE_CHECKING:
     import onnx
+
+_MASKED = -3e4
+"""Scores of what must not be seen; float16 ends at 65,504, and a row of infinities gives no softmax."""
+_HEAD_MULTIPLE = 8
+_LENGTH_MULTIPLE = 8
+_STANDARD_OPSET = 24
+"""Of the first Attention that takes the number of a text's real tokens."""
 
 
 class _Sum(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,31 +59,91 @@ class _Sum(msgspec.Struct, frozen=True, kw_only=True):
     bias: str | None = None
 
 
+def suits_packing(encoder: Encoder) -> bool:
+    """Whether the packed operators have its attention: every token sees every other, and nothing is rotated."""
+    return all(_is_simple(layer.attention) for layer in encoder.layers)
+
+
+def _is_simple(block: Attention) -> bool:
+    return not (
+        block.causal
+        or block.window is not None
+        or block.relative
+        or block.num_heads != block.num_kv_heads
+        or block.rotary is not None
+        or block.query_norm is not None
+        or block.key_norm is not None
+    )
+
+
+def suited(encoder: Encoder, choices: Choices) -> Choices:
+    """The choices, or those of ONNX's Attention where the packed operators do not have the encoder's."""
+    if choices.attention == "standard" or suits_packing(encoder):
+        return choices
+    return msgspec.structs.replace(choices, attention="standard", packed=False, separate_from=None)
+
+
+def twins(choices: Choices) -> list[Choices]:
+    """The choices' forms with operators that the CPU has as well, in float32 and with padding kept."""
+    forms = [choices.attention] if choices.separate_from is None else ["merged", "separate"]
+    return [
+        msgspec.structs.replace(choices, precision="fp32", packed=False, attention=form, separate_from=None)
+        for form in forms
+    ]
+
+
+def without_idle_windows(encoder: Encoder, max_seq_len: int) -> Encoder:
+    """The encoder without the windows that no text is long enough for: without a mask, attention is faster."""
+
+    def widened(layer: Layer) -> Layer:
+        block = layer.attention
+        if block.window is None:
+            return layer
+        reach = block.window[0] if block.causal else min(block.window)
+        if reach < max_seq_len - 1:
+            return layer
+        return msgspec.structs.replace(layer, attention=msgspec.structs.replace(block, window=None))
+
+    return msgspec.structs.replace(encoder, layers=tuple(widened(layer) for layer in encoder.layers))
+
+
+def score_heads(encoder: Encoder) -> int | None:
+    """Heads whose scores a run on a GPU holds at once: its kernels work in blocks, but not on heads of odd sizes."""
+    blocks = [layer.attention for layer in encoder.layers]
+    if all(block.head_dim % _HEAD_MULTIPLE == 0 for block in blocks):
+        return None
+    return max(block.num_heads for block in blocks)
+
+
+def pad_to(encoder: Encoder, choices: Choices) -> int:
+    """What a batch's padded length should be a multiple of: kernels that add masks to scores load that many at once."""
+    masked = any(layer.attention.window is not None or layer.attention.relative for layer in encoder.layers)
+    return _LENGTH_MULTIPLE if masked and choices.attention == "standard" else 1
+
+
 def build_cuda(
     encoder: Encoder, weights: Weights, choices: Choices, head: Head | None = None
 ) -> tuple[onnx.ModelProto, dict[str, Load]]:
     """Write the graph of an encoder for CUDA.
 
     Args:
-        encoder: what it is made of; every token sees every other, at learnt positions.
+        encoder: what it is made of.
         weights: where its weights are.
-        choices: which operators to write.
+        choices: which operators to write, as `suited` gives them.
         head: what follows the last hidden states, if anything; in float32.
 
     Returns:
         As `build.build`. attention_mask must be 1 at the first tokens of a text and 0 after them.
-
-    Raises:
-        UnsupportedError: attention that the fused operators do not have.
     """
     from onnx import TensorProto
 
-    canvas = Canvas()
+    standard = choices.attention == "standard"
+    canvas = Canvas(opset=_STANDARD_OPSET) if standard else Canvas()
     if choices.separate_from is None:
         hidden = _body(canvas, encoder, weights, choices)
     else:
         separate, merged = canvas.branch(), canvas.branch()
-        other = msgspec.structs.replace(choices, merged_attention=False)
+        other = msgspec.structs.replace(choices, attention="separate")
         then = separate, _body(separate, encoder, weights, other)
         otherwise = merged, _body(merged, encoder, weights, choices)
         hidden = canvas.choose(_is_long(canvas, *choices.separate_from), then, otherwise, TensorProto.FLOAT)
@@ -72,6 +151,15 @@ def build_cuda(
         places = Places(canvas, weights, encoder.relative)
         hidden = Blocks(canvas, weights, CPU_FP32, places).head(hidden, head)
     return finish(canvas, encoder, hidden, head)
+
+
+def number_type(precision: Precision) -> npt.DTypeLike:
+    """What a graph of that precision computes in."""
+    if precision == "bf16":
+        import ml_dtypes  # comes with onnx
+
+        return ml_dtypes.bfloat16
+    return np.float16 if precision == "fp16" else np.float32
 
 
 def _is_long(canvas: Canvas, length: int, tokens: int) -> str:
@@ -123,10 +211,11 @@ class _Writer:
         self.weights = weights
         self.choices = choices
         self.places = places
-        self.dtype = np.float16 if choices.precision == "fp16" else np.float32
+        self.dtype = number_type(choices.precision)
         self._padding: tuple[str, str] | None = None
         self._lengths = ""
         self._spans = ""
+        self._of_places: dict[object, str] = {}
 
     def half(self, name: str, shape: tuple[int, ...], load: LoadFloats) -> str:
         """A weight in the graph's precision."""
@@ -175,6 +264,9 @@ class _Writer:
 
         canvas = self.canvas
         counts = canvas.op("ReduceSum", "attention_mask", canvas.constant([1]), keepdims=0)
+        if self.choices.attention == "standard":
+            self._lengths = counts
+            return rows
         self._lengths = canvas.op("Cast", counts, to=TensorProto.INT32)
         if not self.choices.packed:
             return rows
@@ -271,29 +363,95 @@ class _Writer:
 
     def attention(self, rows: str, block: Attention) -> tuple[str, str | None]:
         """The block without the bias of its last product, and that bias."""
-        if (
-            block.causal
-            or block.window is not None
-            or block.relative
-            or block.num_heads != block.num_kv_heads
-            or block.rotary is not None
-            or block.query_norm is not None
-            or block.key_norm is not None
-        ):
-            raise UnsupportedError(
-                "attention with rotations, windows, causality, relative positions or grouped heads has no graph of "
-                "fused CUDA operators"
-            )
         output = projection(self.weights, block.output)
-        if self.choices.merged_attention:
+        if self.choices.attention == "merged":
             mixed, bias, suffix = self._merged(rows, block), output.load_bias, "bias"
+        elif block.num_heads != block.num_kv_heads:
+            mixed, bias, suffix = self._standard(rows, block), output.load_bias, "bias"
         else:
             # with the bias of the values in it
-            mixed, bias, suffix = self._separate(rows, block), self._moved_bias(block), "bias+value"
+            mix = self._standard if self.choices.attention == "standard" else self._separate
+            mixed, bias, suffix = mix(rows, block), self._moved_bias(block), "bias+value"
         result = self.canvas.op("MatMul", mixed, self.half(output.name, output.shape, output.load))
         if bias is None:
             return result, None
         return result, self.half(f"{output.name}.{suffix}", output.shape[1:], bias)
+
+    def _standard(self, rows: str, block: Attention) -> str:
+        """ONNX's Attention on (batch, seq_len, size): any heads, rotations and masks.
+
+        Causal attention needs no mask of padding, as it comes after all that is real.
+        """
+        canvas = self.canvas
+        scope = canvas.scope_name
+        rotation = None if block.rotary is None else self._rotation(block.rotary)
+        mask = self._score_mask(block)
+        canvas.scope(scope)
+        grouped = block.num_heads != block.num_kv_heads
+        turned = grouped or block.rotary is not None or block.key_norm is not None
+        query = self.add_bias(*self.product(rows, block.query))
+        key = self.add_bias(*self.product(rows, block.key, bias=turned))
+        value = self.add_bias(*self.product(rows, block.value, bias=grouped))
+        query = self._turn(query, block.num_heads, block, block.query_norm, rotation)
+        key = self._turn(key, block.num_kv_heads, block, block.key_norm, rotation)
+        inputs = [query, key, value, mask, "", "", "" if block.causal else self._lengths]
+        while not inputs[-1]:
+            inputs.pop()
+        return canvas.op(
+            "Attention",
+            *inputs,
+            q_num_heads=block.num_heads,
+            kv_num_heads=block.num_kv_heads,
+            scale=block.scale,
+            is_causal=int(block.causal and not mask),
+        )
+
+    def _turn(
+        self, rows: str, num_heads: int, block: Attention, norm: Norm | None, rotation: tuple[str, str] | None
+    ) -> str:
+        """Normalise and rotate each head of (batch, seq_len, num_heads * head_dim)."""
+        canvas = self.canvas
+        if norm is not None:
+            heads = canvas.op("Reshape", rows, canvas.constant([0, 0, num_heads, block.head_dim]))
+            size = num_heads * block.head_dim
+            rows = canvas.op("Reshape", self.norm(heads, norm), canvas.constant([0, 0, size]))
+        if rotation is None:
+            return rows
+        return canvas.contrib("RotaryEmbedding", rows, canvas.constant([0]), *rotation, num_heads=num_heads)
+
+    def _rotation(self, rotary: Rotary) -> tuple[str, str]:
+        """Cosines and sines in the graph's precision, of angles in float32."""
+        made = self.places.rotation(rotary)
+        return self._narrowed(made[0]), self._narrowed(made[1])
+
+    def _score_mask(self, block: Attention) -> str:
+        """What scores get added, (1, 1 or num_heads, seq_len, seq_len): windows, relative positions; "" for none."""
+        if block.window is None and not block.relative:
+            return ""
+        canvas, places = self.canvas, self.places
+        key = block.causal, block.window, block.relative
+        if key in self._of_places:
+            return self._of_places[key]
+        unseen = places.unseen(block)
+        parts = []
+        if block.relative:
+            parts.append(self._narrowed(places.relative_bias()))
+        if unseen is not None:
+            low, zero = (canvas.constant(value, self.dtype) for value in (_MASKED, 0.0))
+            hidden = canvas.op("Where", unseen, low, zero)
+            parts.append(canvas.op("Unsqueeze", hidden, canvas.constant([0, 1])))
+        self._of_places[key] = parts[0] if len(parts) == 1 else canvas.op("Add", *parts)
+        return self._of_places[key]
+
+    def _narrowed(self, floats: str) -> str:
+        from onnx import helper
+
+        if self.dtype == np.float32:
+            return floats
+        if floats not in self._of_places:
+            kind = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
+            self._of_places[floats] = self.canvas.op("Cast", floats, to=kind)
+        return self._of_places[floats]
 
     def _moved_bias(self, block: Attention) -> LoadFloats | None:
         return absorbed_bias(self.weights, block.output, block.value)

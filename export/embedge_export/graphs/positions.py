@@ -10,6 +10,8 @@ from embedge_export.graphs.canvas import Canvas
 from embedge_export.graphs.structure import Attention, Positions, RelativeBias, Rotary
 from embedge_export.graphs.tensors import Weights
 
+PLACES = "places"
+"""Scope of these nodes."""
 # far below any score, far above float32's smallest: a row with nothing to see stays finite
 MASKED = -1e9
 
@@ -34,14 +36,14 @@ class Places:
         if "mask" not in self._made:
             from onnx import TensorProto
 
-            self._canvas.scope("places")
+            self._canvas.scope(PLACES)
             self._made["mask"] = self._canvas.op("Cast", "attention_mask", to=TensorProto.FLOAT)
         return self._made["mask"]
 
     def seq_len(self) -> str:
         """Padded length, int64 (1,)."""
         if "seq_len" not in self._made:
-            self._canvas.scope("places")
+            self._canvas.scope(PLACES)
             self._made["seq_len"] = self._canvas.op("Shape", "input_ids", start=1, end=2)
         return self._made["seq_len"]
 
@@ -88,22 +90,23 @@ class Places:
             return self._made[key]
         canvas = self._canvas
         mask = self.mask()
-        canvas.scope("places")
+        canvas.scope(PLACES)
         one = canvas.constant(1.0, np.float32)
         hidden = canvas.op("Unsqueeze", canvas.op("Sub", one, mask), canvas.constant([1, 2]))
         bias = canvas.op("Mul", hidden, canvas.constant(MASKED, np.float32))
-        unseen = self._unseen(attention)
+        unseen = self.unseen(attention)
         if unseen is not None:
             low, zero = canvas.constant(MASKED, np.float32), canvas.constant(0.0, np.float32)
             # the smaller of the two, so that nothing falls out of float32's range
             bias = canvas.op("Min", bias, canvas.op("Where", unseen, low, zero))
         if attention.relative:
-            bias = canvas.op("Add", bias, self._relative_bias())
+            bias = canvas.op("Add", bias, self.relative_bias())
         self._made[key] = bias
         return bias
 
-    def _unseen(self, attention: Attention) -> str | None:
-        """Pairs of places that causality or a window hides, bool (seq_len, seq_len)."""
+    def unseen(self, attention: Attention) -> str | None:
+        """Pairs of places that causality or a window hides, bool (seq_len, seq_len); None where there are none."""
+        self._canvas.scope(PLACES)
         before, after = attention.window or (None, None)
         if attention.causal:
             after = 0
@@ -116,12 +119,13 @@ class Places:
             return self._canvas.op("Or", *parts)
         return parts[0] if parts else None
 
-    def _relative_bias(self) -> str:
-        """(1, num_heads, seq_len, seq_len), by the logarithmic buckets of T5."""
+    def relative_bias(self) -> str:
+        """What scores get added, float32 (1, num_heads, seq_len, seq_len), by the logarithmic buckets of T5."""
         from onnx import TensorProto
 
         canvas, relative = self._canvas, self._relative
         assert relative is not None
+        canvas.scope(PLACES)
         table = relative.table
         half = table.shape[0] // 2
         exact = half // 2
@@ -152,7 +156,7 @@ class Places:
             from onnx import TensorProto
 
             canvas = self._canvas
-            canvas.scope("places")
+            canvas.scope(PLACES)
             places = canvas.op("Cast", self.places(), to=TensorProto.FLOAT)
             frequencies = canvas.constant([rotary.frequencies], np.float32)
             angles = canvas.op("Mul", canvas.op("Unsqueeze", places, canvas.constant([1])), frequencies)
@@ -169,7 +173,7 @@ class Places:
         if positions.kind == "range":
             return self.places()
         canvas = self._canvas
-        canvas.scope("places")
+        canvas.scope(PLACES)
         padding = canvas.constant(positions.padding_id)
         real = canvas.op(
             "Cast", canvas.op("Not", canvas.op("Equal", "input_ids", padding)), to=TensorProto.INT64

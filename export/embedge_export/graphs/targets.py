@@ -13,7 +13,7 @@ import msgspec
 
 from embedge.manifest import Target as Device
 
-Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
+Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 
 
 class Choices(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,9 +24,10 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
         precision: of the weights and products.
         flash: attention by MultiHeadAttention, the mask carried by one more component of each head.
         packed: CUDA: padding is taken off before the first layer and put back after the last.
-        merged_attention: CUDA: one operator multiplies by the weights of queries, keys and values and attends.
-        separate_from: CUDA: a batch of such length and of so many tokens, padding included, takes the other form of
-            merged_attention; None for never.
+        attention: CUDA: "merged" multiplies by the weights of queries, keys and values and attends in one operator,
+            "separate" multiplies before it; "standard" is ONNX's operator, on separate products.
+        separate_from: CUDA: from such a length and so many tokens on, padding included, a batch takes "separate" in
+            place of "merged"; None for never.
         disabled_optimizers: onnxruntime's own passes that would undo the choices.
     """
 
@@ -34,7 +35,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     precision: Precision
     flash: bool = True
     packed: bool = False
-    merged_attention: bool = False
+    attention: Literal["merged", "separate", "standard"] = "separate"
     separate_from: tuple[int, int] | None = None
     disabled_optimizers: tuple[str, ...] = ()
 
@@ -44,7 +45,7 @@ CPU_FP32 = Choices(
 )
 """Both fusions take longer than what they replace: BiasGelu by 1 to 2 % of MiniLM's whole run."""
 CUDA_FP16 = Choices(
-    device="cuda", precision="fp16", packed=True, merged_attention=True, separate_from=(96, 8192)
+    device="cuda", precision="fp16", packed=True, attention="merged", separate_from=(96, 8192)
 )
 """PackedAttention, PackedMultiHeadAttention for long texts; padding taken off once.
 
@@ -65,7 +66,5 @@ in the card's memory a second time, as it splits them at load.
 Padding costs Attention half of a ragged batch (256 texts of 4 to 128 tokens). Where there is none it leads, but by
 cuDNN's kernels, which onnxruntime plans anew for each shape in each thread: 47 ms for a batch that then takes 1.6.
 """
-CUDA_PLAIN = Choices(device="cuda", precision="fp32", flash=False)
-"""Single operators only, to be brought to half precision by `half.to_half`."""
-CUDA_TWIN = Choices(device="cuda", precision="fp32", merged_attention=True)
-"""CUDA_FP16 with operators that the CPU has as well, to be held against the float32 graph."""
+CUDA_BF16 = Choices(device="cuda", precision="bf16", attention="standard")
+"""For what float16 does not hold. The packed operators have no bfloat16."""
