@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.gpu import device, models, peers, sdk, texts
+from benchmarks.gpu import device, models, others, peers, sdk, texts
 
 MAIN = "bert-base"
 CHOSEN = "packed"
@@ -121,6 +121,14 @@ def _compare_family(name: str, precision: str) -> dict:
     return {"form": form, "elsewhere": elsewhere} | device.agreement([rows[real]], [expected[real]])
 
 
+def decoder(_: Context) -> dict:
+    return others.measure("qwen3, 0.6 B")
+
+
+def windows(_: Context) -> dict:
+    return others.measure("modernbert, base")
+
+
 def cuda_graph(context: Context) -> dict:
     """One short text, run operator by operator and replayed from a captured CUDA graph."""
     result: dict = {}
@@ -217,7 +225,7 @@ PARTS = {
     part.__name__: part
     for part in (
         machine, ceiling, families, forms, bulk, query, fidelity, refusals, sentence_transformers, torch, traced,
-        minilm, cuda_graph, bulk_minilm, two,
+        minilm, cuda_graph, bulk_minilm, decoder, windows, two,
     )
 }  # fmt: skip
 
