@@ -133,7 +133,7 @@ def placement(session) -> dict[str, list[str]]:
 
 
 def run_once(graph: bytes, provider: str, inputs: dict) -> tuple[np.ndarray, dict[str, list[str]]]:
-    """A graph's first output, and where its operators ran."""
+    """A graph's last output, and where its operators ran."""
     from embedge._onnxruntime import import_onnxruntime
 
     ort = import_onnxruntime()
@@ -142,7 +142,7 @@ def run_once(graph: bytes, provider: str, inputs: dict) -> tuple[np.ndarray, dic
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     providers = list(dict.fromkeys([provider, "CPUExecutionProvider"]))
     session = ort.InferenceSession(graph, settings, providers=providers)
-    return session.run(None, inputs)[0], placement(session)
+    return session.run(None, inputs)[-1], placement(session)
 
 
 def agreement(rows: list[np.ndarray], expected: list[np.ndarray]) -> dict[str, float]:
