@@ -106,8 +106,12 @@ class Head:
             weights = self.op("Log", self.op("Add", weights, one))
         return self._reduce("ReduceMax" if strategy == "max" else "ReduceSum", weights, output=output)
 
+    def _real(self) -> str:
+        """Where tokens are real, bool (batch, seq_len)."""
+        return self.op("Greater", self.mask(), self.constant(0, np.float32))
+
     def _reduce(self, kind: str, rows: str, keepdims: int = 0, output: str | None = None) -> str:
-        if kind == "ReduceMax" and self.opset < 18:
+        if kind in ("ReduceMax", "ReduceMin") and self.opset < 18:
             return self.op(kind, rows, axes=[1], keepdims=keepdims, output=output)
         return self.op(kind, rows, self.constant([1]), keepdims=keepdims, output=output)
 
@@ -116,9 +120,29 @@ class Head:
         product = self.op("MatMul", self.op("Unsqueeze", weights, self.constant([1])), hidden)
         return self.op("Squeeze", product, self.constant([1]))
 
-    def _take(self, hidden: str, select_last_index: int) -> str:
-        position = self.op("ArgMax", self.mask(), axis=1, keepdims=1, select_last_index=select_last_index)
-        return self.op("GatherND", hidden, position, batch_dims=1)
+    def _take(self, hidden: str, position: str) -> str:
+        """One row of each text, at a float32 position (batch, 1)."""
+        from onnx import TensorProto
+
+        return self.op("GatherND", hidden, self.op("Cast", position, to=TensorProto.INT64), batch_dims=1)
+
+    def _places(self) -> str:
+        """0, 1, … up to the padded length, float32 (seq_len,)."""
+        if "places" not in self._masks:
+            length = self.op("Gather", self.op("Shape", self._mask_input), self.constant(1))
+            places = self.op("Range", self.constant(0), length, self.constant(1))
+            self._masks["places"] = self.float32(places)
+        return self._masks["places"]
+
+    # ArgMax would do for both, but CUDA's takes any of equal values, or none where the last is asked for
+    def _first(self, hidden: str) -> str:
+        beyond = self.constant(-_FLOOR, np.float32)
+        places = self.op("Where", self._real(), self._places(), beyond)
+        return self._take(hidden, self._reduce("ReduceMin", places, 1))
+
+    def _last(self, hidden: str) -> str:
+        places = self.op("Mul", self._places(), self.mask())
+        return self._take(hidden, self._reduce("ReduceMax", places, 1))
 
     def _mean(self, hidden: str) -> str:
         # a row has a real token unless model2vec's unknown ones were taken out: then the mean is 0
@@ -135,15 +159,13 @@ class Head:
         return self.op("Div", self._weighted_sum(hidden, weights), self._reduce("ReduceSum", weights, 1))
 
     def _max(self, hidden: str) -> str:
-        real = self.op(
-            "Unsqueeze", self.op("Greater", self.mask(), self.constant(0, np.float32)), self.constant([2])
-        )
+        real = self.op("Unsqueeze", self._real(), self.constant([2]))
         return self._reduce("ReduceMax", self.op("Where", real, hidden, self.constant(_FLOOR, np.float32)))
 
 
 _POOLERS: dict[PoolingMode, Callable[[Head, str], str]] = {
-    "CLS": lambda head, hidden: head._take(hidden, 0),
-    "LAST": lambda head, hidden: head._take(hidden, 1),
+    "CLS": Head._first,
+    "LAST": Head._last,
     "MEAN": Head._mean,
     "MAX": Head._max,
     "MEAN_SQRT_LEN": Head._mean_sqrt_len,
