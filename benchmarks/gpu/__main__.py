@@ -132,9 +132,10 @@ def windows(_: Context) -> dict:
 def cuda_graph(context: Context) -> dict:
     """One short text, run operator by operator and replayed from a captured CUDA graph."""
     result: dict = {}
-    graph = models.graph(context.checkpoint(), "attention").SerializeToString()
-    for name, options in (("bound", {}), ("captured", {"enable_cuda_graph": "1"})):
-        result[f"attention, {name}"] = _replayed(graph, options)
+    for form in ("attention", "query"):
+        graph = models.graph(context.checkpoint(), form).SerializeToString()
+        for name, options in (("bound", {}), ("captured", {"enable_cuda_graph": "1"})):
+            result[f"{form}, {name}"] = _replayed(graph, options)
     return result
 
 
@@ -181,10 +182,14 @@ def bulk_minilm(context: Context) -> dict:
 
 
 def query(context: Context) -> dict:
-    """One query at a time; also without the branch between two forms, so that its cost is seen."""
+    """One query at a time; also from captured CUDA graphs, and without the branch between two forms."""
     passages = context.passages(300)
-    figures = sdk.single_queries(context.bundle(), passages)
-    return figures | {"unbranched": sdk.single_queries(context.bundle(form="packed_attention"), passages)}
+    return sdk.single_queries(context.bundle(), passages) | {
+        "captured": sdk.captured_queries(context.bundle(), passages),
+        "captured_minilm": sdk.captured_queries(context.bundle("minilm"), passages),
+        "minilm": sdk.single_queries(context.bundle("minilm"), passages),
+        "unbranched": sdk.single_queries(context.bundle(form="packed_attention"), passages),
+    }
 
 
 def fidelity(context: Context) -> dict:

@@ -41,6 +41,7 @@ FORMS = {
     "packed_attention": _ONE | {"packed": True, "attention": "merged"},
     "packed_multi_head_attention": _ONE | {"packed": True, "attention": "separate"},
     "standard": _STANDARD,
+    "query": _STANDARD | {"split_matrices": True},
     "bfloat16": _STANDARD | {"precision": "bf16"},
 }
 """Choices that differ from CUDA_FP16."""
@@ -174,6 +175,8 @@ def bundle(folder: Path, target: Path, form: str) -> Path:
     (target / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
     unknown = m.Fidelity(num_texts=0, max_abs_diff=0.0, max_batch_diff=0.0)
     variants = {}
+    query_file = "onnx/model_query.onnx"
+    (target / query_file).write_bytes(graph(folder, "query").SerializeToString())
     for name, dtype, device, made in (
         ("fp32", "float32", "cpu", graph(folder, None)),
         ("fp16_cuda", "float16", "cuda", graph(folder, form)),
@@ -185,6 +188,7 @@ def bundle(folder: Path, target: Path, form: str) -> Path:
             dtype=dtype,
             target=device,
             fidelity=unknown,
+            query_file=query_file if device == "cuda" else None,
             disabled_optimizers=("SkipLayerNormFusion",) if device == "cpu" else (),
         )
     (target / m.PROBES_FILE).write_bytes(msgspec.json.encode(m.Probes(tolerances={"fp32": 1e-3}, probes=())))

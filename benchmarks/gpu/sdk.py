@@ -56,12 +56,35 @@ def throughput(bundle: Path, texts: list[str], batch_tokens: tuple[int | None, .
     return result
 
 
+def _queries(texts: list[str]) -> list[str]:
+    return [" ".join(text.split()[:12]) for text in texts[:300]]
+
+
+def captured_queries(bundle: Path, texts: list[str]) -> dict[str, float]:
+    """As `single_queries`, replayed from CUDA graphs; also how long they take to load, and what memory."""
+    from embedge import EdgeModel
+
+    queries = _queries(texts)
+    loads = {}
+    for name, captures in (("load_s", False), ("captured_load_s", True)):
+        began = time.perf_counter()
+        EdgeModel(bundle, device="cuda", cuda_graphs=captures).close()
+        loads[name] = time.perf_counter() - began
+    with (
+        EdgeModel(bundle, device="cuda") as model,
+        EdgeModel(bundle, device="cuda", cuda_graphs=True) as captured,
+    ):
+        result = percentiles_ms(lambda i: captured.embed(queries[i % 300]).numpy(), 400)
+        rows = [(captured.embed(query).numpy(), model.embed(query).numpy()) for query in queries[:100]]
+    return result | loads | {"cosine_min_to_uncaptured": float(min((a * b).sum() for a, b in rows))}
+
+
 def single_queries(bundle: Path, texts: list[str]) -> dict[str, float]:
     """Text to vector of about 16 tokens, one at a time, and the part of it that is onnxruntime's run."""
     from embedge import EdgeModel
     from embedge._session import Session
 
-    queries = [" ".join(text.split()[:12]) for text in texts[:300]]
+    queries = _queries(texts)
     with EdgeModel(bundle, device="cuda") as model:
         result = percentiles_ms(lambda i: model.embed(queries[i % 300]).numpy(), 400)
         fed: list[tuple] = []

@@ -85,23 +85,31 @@ def write_cuda_variants(
                 if _INSTEAD[name] not in asked:
                     asked.append(_INSTEAD[name])
                 continue
-            graph, loads, facts = build_for_cuda(checkpoint, choices, tokenization.max_seq_len)
+            built = build_for_cuda(checkpoint, choices, tokenization.max_seq_len)
         except UnsupportedError as error:
             raise ExportError(
                 f"optimize_for='cuda' needs a graph that is built from the weights: {error}. Export without it; "
                 "the graphs for the CPU run on a GPU as well, slower."
             ) from error
         words.append(f"{name}'s operators in float32 differ by {difference:.1e}")
+        graph, loads = built.graph
         attach_heads(graph, checkpoint, model)
         file, data_files = save_graph(graph, folder, f"model_{name}", loads)
+        query_file = file
+        if built.for_queries is not None:
+            single, single_loads = built.for_queries
+            attach_heads(single, checkpoint, model)
+            beside = graph, data_files
+            query_file, _ = save_graph(single, folder, f"model_{name}_query", single_loads, beside=beside)
         variants[name] = Variant(
             file=file,
             data_files=data_files,
             dtype=DTYPES[name],
             target="cuda",
             fidelity=UNMEASURED,
-            score_heads=facts.score_heads,
-            pad_to_multiple_of=facts.pad_to_multiple_of,
+            score_heads=built.score_heads,
+            pad_to_multiple_of=built.pad_to_multiple_of,
+            query_file=query_file,
         )
     return CudaVariants(variants=variants, words=words)
 

@@ -243,7 +243,7 @@ def _keep_variants(manifest: Manifest, kept: dict[str, Variant], folder: Path) -
     """Take the graphs that were only needed for judging out of the bundle."""
     for name, variant in manifest.variants.items():
         if name not in kept:
-            for file in (variant.file, *variant.data_files):
+            for file in variant.files:
                 (folder / file).unlink()
     return msgspec.structs.replace(manifest, variants=kept, files=file_records(folder))
 

@@ -56,7 +56,7 @@ _Cell: TypeAlias = Callable[[Column], str | None]
 
 def variant_bytes(manifest: Manifest, variant: Variant) -> int:
     """Size of a variant's graph and weights."""
-    return sum(manifest.files[name].size_bytes for name in (variant.file, *variant.data_files))
+    return sum(manifest.files[name].size_bytes for name in variant.files)
 
 
 def fidelity(columns: Sequence[Column], kind: Kind) -> str:

@@ -12,6 +12,7 @@ from embedge_export.graphs.build import build
 from embedge_export.graphs.canvas import Load
 from embedge_export.graphs.cuda import (
     build_cuda,
+    for_queries,
     pad_to,
     score_heads,
     suited,
@@ -59,20 +60,25 @@ def build_from_weights(checkpoint: Checkpoint) -> Made:
     return build(encoder, weights, head=head)
 
 
-class CudaFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the manifest tells of a graph for CUDA; see manifest.Variant."""
+class ForCuda(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Graphs of CUDA's operators, and what the manifest tells of them; see manifest.Variant.
 
+    Attributes:
+        graph: for batches.
+        for_queries: for one short text; None where `graph` does.
+    """
+
+    graph: Made
+    for_queries: Made | None
     score_heads: int | None
     pad_to_multiple_of: int
 
 
-def build_for_cuda(
-    checkpoint: Checkpoint, choices: Choices, max_seq_len: int
-) -> tuple[onnx.ModelProto, Mapping[str, Load], CudaFacts]:
-    """Build a checkpoint's graph of CUDA's operators.
+def build_for_cuda(checkpoint: Checkpoint, choices: Choices, max_seq_len: int) -> ForCuda:
+    """Build a checkpoint's graphs of CUDA's operators.
 
     Args:
-        checkpoint: what it is built from.
+        checkpoint: what they are built from.
         choices: CUDA_FP16 or CUDA_BF16.
         max_seq_len: no text is longer.
 
@@ -81,16 +87,17 @@ def build_for_cuda(
     """
     encoder, head, weights = _describe_for_cuda(checkpoint, max_seq_len)
     chosen = suited(encoder, choices)
-    graph, loads = build_cuda(encoder, weights, chosen, head)
-    return (
-        graph,
-        loads,
-        CudaFacts(score_heads=score_heads(encoder), pad_to_multiple_of=pad_to(encoder, chosen)),
+    single = for_queries(chosen)
+    return ForCuda(
+        graph=build_cuda(encoder, weights, chosen, head),
+        for_queries=None if single == chosen else build_cuda(encoder, weights, single, head),
+        score_heads=score_heads(encoder),
+        pad_to_multiple_of=pad_to(encoder, chosen),
     )
 
 
 def build_twins(checkpoint: Checkpoint, choices: Choices, max_seq_len: int) -> list[Made]:
-    """Each form that the graph of `build_for_cuda` has, for the CPU's provider: in float32, with padding kept.
+    """Each form that the graphs of `build_for_cuda` have, for the CPU's provider: in float32, with padding kept.
 
     Arguments and errors are its own.
     """

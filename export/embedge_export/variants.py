@@ -133,7 +133,7 @@ def judge(
         VerificationError: a variant misses its gate.
     """
     fp32 = manifest.variants["fp32"]
-    size = sum(manifest.files[name].size_bytes for name in (fp32.file, *fp32.data_files))
+    size = sum(manifest.files[name].size_bytes for name in fp32.files)
     # without a GPU, what is made for one stays unmeasured, and its fidelity says so
     others = [
         name

@@ -9,7 +9,7 @@ import io
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -110,7 +110,12 @@ def commit(folder: Path, target: Path) -> None:
 
 
 def save_graph(
-    graph: onnx.ModelProto, folder: Path, stem: str, loads: Mapping[str, Load] | None = None
+    graph: onnx.ModelProto,
+    folder: Path,
+    stem: str,
+    loads: Mapping[str, Load] | None = None,
+    *,
+    beside: tuple[onnx.ModelProto, Sequence[str]] | None = None,
 ) -> tuple[str, tuple[str, ...]]:
     """Write a graph as onnx/STEM.onnx, large weights as onnx/STEM.onnx_data beside it.
 
@@ -119,6 +124,8 @@ def save_graph(
         folder: the bundle.
         stem: "model", "model_fp16" …
         loads: what reads the weights that have no values in the graph, one at a time.
+        beside: a graph of the same checkpoint that was written before, and its data files: where there is one, weights
+            of the same name are referred to in it, and others appended.
 
     Returns:
         The graph's file and its data files, as paths in the bundle.
@@ -132,9 +139,19 @@ def save_graph(
                 tensor.raw_data = loads[tensor.name]().tobytes()
         path.write_bytes(graph.SerializeToString(deterministic=True))
         return f"onnx/{stem}.onnx", ()
-    data = f"{stem}.onnx_data"
-    with path.with_name(data).open("wb") as stream:
+    data, there = f"{stem}.onnx_data", {}
+    if beside is not None and beside[1]:
+        data = Path(beside[1][0]).name
+        there = {
+            tensor.name: tensor
+            for tensor in beside[0].graph.initializer
+            if tensor.name in loads and tensor.external_data
+        }
+    with path.with_name(data).open("ab") as stream:
         for tensor in graph.graph.initializer:
+            if tensor.name in there:
+                tensor.CopyFrom(there[tensor.name])
+                continue
             values = loads[tensor.name]().tobytes() if tensor.name in loads else tensor.raw_data
             if len(values) < _SMALL_TENSOR_BYTES:
                 tensor.raw_data = values

@@ -104,6 +104,7 @@ class DeviceSessions:
         open_session: opens a session on a device.
         devices: where to run.
         retry_smaller_batches: see EdgeModel.
+        query_lane: makes the lane of the first device for a call of one batch; None: as all others.
 
     Attributes:
         placement: the first session's.
@@ -116,20 +117,26 @@ class DeviceSessions:
         *,
         devices: Sequence[Device],
         retry_smaller_batches: bool = False,
+        query_lane: Callable[[Session, bool], DeviceLane] | None = None,
     ) -> None:
         self._lock = threading.Lock()
         self._sessions = [open_session(device) for device in devices]
         self._retry = retry_smaller_batches
+        self._query_lane = query_lane
+        self._query_session = self._sessions[0]
         self.placement: dict[str, int] = getattr(self._sessions[0], "placement", {})
         self.lost_devices: list[str] = []
 
     def lanes(self, num_batches: int) -> list[Lane]:
         """A lane for each thread that works on a call of so many batches."""
-        return [
+        lanes: list[Lane] = [
             DeviceLane(session, self._retry)
             for _ in range(min(_BATCHES_IN_FLIGHT, num_batches) or 1)
             for session in self._sessions
         ]
+        if num_batches == 1 and self._query_lane is not None and self._query_session in self._sessions:
+            lanes[0] = self._query_lane(self._query_session, self._retry)
+        return lanes
 
     def survives(self, lane: Lane, error: BaseException) -> bool:
         """Whether other lanes can do the batch that failed here; a device that fails is left out from then on.

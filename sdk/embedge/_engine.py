@@ -24,7 +24,7 @@ from embedge._tokens import Encoded, EncodedRows
 from embedge._tuning import Tuning, default_tuning, find_tuning
 from embedge._types import ParsedPrompt, PathLike, Profile, Side
 from embedge._workers import start
-from embedge.bundle import check_files, choose_variant, open_bundle
+from embedge.bundle import VariantChoice, check_files, choose_variant, open_bundle
 from embedge.errors import BundleError, ParamsError, PromptError, SessionError
 from embedge.manifest import TOKENIZER_FILE, Manifest
 from embedge.outputs import ModelInfo
@@ -53,6 +53,7 @@ class Engine:
         device_memory_bytes: int | None,
         provider_options: Mapping[str, Any] | None,
         retry_smaller_batches: bool,
+        cuda_graphs: bool,
         profile: Profile,
         max_model_len: int | None,
         verify_hashes: bool,
@@ -76,6 +77,8 @@ class Engine:
         devices = find_devices(device, provider_options)
         found = devices[0]
         choice = choose_variant(manifest, variant, found.kind)
+        if cuda_graphs:
+            _check_cuda_graphs(choice, found)
         num_threads = 1 if profile == "background" else available_threads() if threads is None else threads
         max_seq_len = _max_seq_len(manifest, max_model_len)
         tuning, tuning_reason = self._choose_tuning(
@@ -86,14 +89,17 @@ class Engine:
             lambda: check_files(bundle, bundle.variant_files(choice.name) if verify_hashes else [])
         )
 
-        def open_session(where: Device, run_threads: int) -> Session:
+        def open_session(
+            where: Device, run_threads: int, file: str = choice.spec.file, capture: bool = False
+        ) -> Session:
             return Session(
-                bundle.file(choice.spec.file),
+                bundle.file(file),
                 device=where,
                 threads=run_threads,
                 disabled_optimizers=choice.spec.disabled_optimizers,
                 device_memory_bytes=device_memory_bytes,
                 plan_memory=where.kind != "cpu" or profile == "latency",
+                capture=capture,
             )
 
         self._open_on_cpu = partial(open_session, found)
@@ -107,10 +113,22 @@ class Engine:
         def open_sessions() -> Sessions | DeviceSessions:
             if found.kind == "cpu":
                 return self._cpu_sessions(tuning, num_threads, profile)
+            query_lane = None
+            if cuda_graphs and (file := choice.spec.query_file) is not None:
+                from embedge._captured import CapturedQueries, QueryLane
+
+                captured = CapturedQueries(
+                    open_session(found, num_threads, file, capture=True),
+                    inputs=manifest.graph.inputs,
+                    pad_token_id=manifest.tokenizer.pad_token_id,
+                    max_seq_len=max_seq_len,
+                )
+                query_lane = partial(QueryLane, captured=captured)
             return DeviceSessions(
                 partial(open_session, run_threads=num_threads),
                 devices=devices,
                 retry_smaller_batches=retry_smaller_batches,
+                query_lane=query_lane,
             )
 
         # onnxruntime lets other threads run while it loads a graph; tokenizers do not while they load
@@ -273,6 +291,16 @@ def _likely_sizes(prompts: Sequence[ParsedPrompt]) -> list[int]:
         else sum(map(len, prompt))
         for prompt in prompts
     ]
+
+
+def _check_cuda_graphs(choice: VariantChoice, device: Device) -> None:
+    if device.kind != "cuda":
+        raise ParamsError(f"cuda_graphs=True needs a GPU; the device is {device.name!r} ({device.reason})")
+    if choice.spec.query_file is None:
+        raise ParamsError(
+            f"cuda_graphs=True needs a variant with a graph for single queries, and {choice.name!r} has none; "
+            "expected a bundle that was exported with --optimize-for cuda"
+        )
 
 
 def _model_config(manifest: Manifest, override: PoolerConfig | None) -> ModelConfig:

@@ -48,7 +48,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
         """Names of the files that running a variant reads."""
         spec = self.manifest.variants[variant]
         modules = [module.file for module in self.manifest.modules]
-        return ["tokenizer.json", spec.file, *spec.data_files, *modules]
+        return ["tokenizer.json", *spec.files, *modules]
 
 
 class VariantChoice(msgspec.Struct, frozen=True, kw_only=True):

@@ -237,6 +237,8 @@ class Variant(_Part, frozen=True, kw_only=True):
             that a long text takes; None where attention is computed in blocks, or where it is not known.
         attention_block: rows of such a block on the CPU.
         pad_to_multiple_of: what a batch's padded length is rounded up to.
+        query_file: graph of the same numbers that answers one short text and can be captured as a CUDA graph; its large
+            weights are in `data_files`. It may be `file`.
     """
 
     file: str
@@ -250,6 +252,13 @@ class Variant(_Part, frozen=True, kw_only=True):
     score_heads: PositiveInt | None = None
     attention_block: PositiveInt | None = None
     pad_to_multiple_of: PositiveInt = 1
+    query_file: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file of the variant."""
+        files = self.file, *self.data_files, *([] if self.query_file is None else [self.query_file])
+        return tuple(dict.fromkeys(files))
 
 
 class SourceSpec(_Part, frozen=True, kw_only=True):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from safetensors.torch import load_file, save_file
 from tests.export import tiny_kinds
@@ -15,7 +18,7 @@ from embedge import EdgeModel, ExportError, ParamsError, VerificationError
 from embedge.cli.main import main
 from embedge.manifest import load_manifest, load_probes
 from embedge.verify import verify
-from embedge_export import cuda_variant
+from embedge_export import cuda_variant, write
 from embedge_export.graphs.canvas import every_node
 from embedge_export.pipeline import export
 from embedge_export.spec import ExportSpec
@@ -67,6 +70,36 @@ def test_the_variant_is_written_beside_float32_and_says_that_it_is_unmeasured(tm
         EdgeModel(bundle, device="cpu", variant="fp16_cuda")
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_graph_for_single_queries_shares_the_weights(tmp_path, monkeypatch, apart) -> None:
+    if apart:
+        monkeypatch.setattr(write, "EXTERNAL_DATA_BYTES", 0)
+        monkeypatch.setattr(write, "_SMALL_TENSOR_BYTES", 1000)
+    bundle = exported(tmp_path, variants=("fp32",))
+    variant = load_manifest(bundle).variants["fp16_cuda"]
+    assert variant.files == (variant.file, *variant.data_files, "onnx/model_fp16_cuda_query.onnx")
+    graph = onnx.load(str(bundle / variant.query_file), load_external_data=False).graph
+    assert "If" not in {node.op_type for node in graph.node}
+    if apart:
+        (data,) = variant.data_files
+        outside = [tensor for tensor in graph.initializer if tensor.external_data]
+        assert {tensor.external_data[0].value for tensor in outside} == {Path(data).name}
+        matrices = [math.prod(t.dims) for t in graph.initializer if len(t.dims) > 1]
+        # each on a page of its own
+        assert (bundle / data).stat().st_size < 2 * sum(matrices) + 4096 * (len(outside) + 1)
+    # on the CPU, which widens what it cannot compute in half precision
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(bundle / variant.query_file), options)
+    ids = np.arange(5, 17)[None]
+    known = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    (rows,) = session.run([load_manifest(bundle).graph.pooled], known)
+    full = onnxruntime.InferenceSession(str(bundle / load_manifest(bundle).variants["fp32"].file))
+    (expected,) = full.run([load_manifest(bundle).graph.pooled], known)
+    cosines = (rows * expected).sum() / np.linalg.norm(rows) / np.linalg.norm(expected)
+    assert cosines > 0.9999
+
+
 def test_fp16_means_cudas_when_a_graph_is_optimised_for_it(tmp_path) -> None:
     assert ExportSpec(model="m", optimize_for="cuda", variants=("fp16",)).variants == ("fp16_cuda",)
     assert ExportSpec(model="m", optimize_for="cuda", variants=("fp32", "fp16", "int8")).variants == (
@@ -85,6 +118,7 @@ def test_a_decoder_takes_onnx_attention_without_a_mask(tmp_path) -> None:
     assert manifest.tokenizer.padding_side == "right"
     variant = manifest.variants["fp16_cuda"]
     assert (variant.score_heads, variant.pad_to_multiple_of) == (None, 1)
+    assert variant.query_file == variant.file
 
 
 def test_a_classifiers_head_is_in_the_graph(tmp_path) -> None:

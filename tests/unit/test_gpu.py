@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
 from embedge import DeviceMemoryError, EdgeModel, ProviderUnavailableError, _devices
+from embedge.manifest import load_manifest
 from embedge.verify import verify
 
 pytestmark = pytest.mark.gpu
@@ -36,6 +38,18 @@ def test_many_texts_and_one_text_have_the_cpus_numbers(gpu, tiny, texts) -> None
         tokens = model.encode(texts[:20], pooling_task="token_embed").numpy()
         wanted = cpu.encode(texts[:20], pooling_task="token_embed").numpy()
         assert all(np.abs(a - e).max() < 1e-5 for a, e in zip(tokens, wanted, strict=True))
+
+
+def test_captured_queries_have_the_same_numbers(gpu, tiny, texts) -> None:
+    variant = load_manifest(tiny()).variants["fp32"]
+    with_file = msgspec.structs.replace(variant, query_file=variant.file)
+    folder = tiny(changes={"variants": {"fp32": with_file}})
+    with EdgeModel(folder, device="cpu") as cpu, EdgeModel(folder, device=gpu, cuda_graphs=True) as model:
+        for text in texts[:60]:
+            assert np.abs(model.embed(text).numpy() - cpu.embed(text).numpy()).max() < 1e-5
+        # with many texts in between, on the session that captures nothing
+        assert np.abs(model.embed(texts).numpy() - cpu.embed(texts).numpy()).max() < 1e-5
+        assert np.abs(model.embed(texts[0]).numpy() - cpu.embed(texts[0]).numpy()).max() < 1e-5
 
 
 def test_probes_hold(gpu, tiny) -> None:

@@ -153,7 +153,7 @@ class Blocks:
 
     def attention(self, rows: str, block: Attention, scope: str) -> str:
         """(batch, seq_len, hidden_size) to the same shape."""
-        mix = self._flash if self._can_flash(block) else self._plain
+        mix = self._flash if self.choices.flash and block.is_plain else self._plain
         mixed = mix(rows, block, scope)
         output = block.output
         matrix = Projection(
@@ -169,18 +169,6 @@ class Blocks:
         if block.num_kv_heads != block.num_heads:
             return projection(self.weights, block.output).load_bias
         return absorbed_bias(self.weights, block.output, block.value)
-
-    def _can_flash(self, block: Attention) -> bool:
-        return (
-            self.choices.flash
-            and not block.causal
-            and block.window is None
-            and not block.relative
-            and block.num_heads == block.num_kv_heads
-            and block.rotary is None
-            and block.query_norm is None
-            and block.key_norm is None
-        )
 
     def _flash(self, rows: str, block: Attention, scope: str) -> str:
         """Flash attention with a mask: onnxruntime's kernel takes none, so a component of each head carries it."""

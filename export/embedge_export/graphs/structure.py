@@ -107,6 +107,19 @@ class Attention(_Part, frozen=True, kw_only=True):
     window: Window | None = None
     relative: bool = False
 
+    @property
+    def is_plain(self) -> bool:
+        """Every token sees every other, and what is seen does not depend on where."""
+        return not (
+            self.causal
+            or self.window is not None
+            or self.relative
+            or self.num_heads != self.num_kv_heads
+            or self.rotary is not None
+            or self.query_norm is not None
+            or self.key_norm is not None
+        )
+
 
 class FeedForward(_Part, frozen=True, kw_only=True):
     """down(activation(up(x))), or down(activation(gate(x)) * up(x)) where there is a gate."""

@@ -26,6 +26,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
         packed: CUDA: padding is taken off before the first layer and put back after the last.
         attention: CUDA: "merged" multiplies by the weights of queries, keys and values and attends in one operator,
             "separate" multiplies before it; "standard" is ONNX's operator, on separate products.
+        split_matrices: CUDA: "separate" and "standard" take parts of the matrix that "merged" has, and share it.
         separate_from: CUDA: from such a length and so many tokens on, padding included, a batch takes "separate" in
             place of "merged"; None for never.
         disabled_optimizers: onnxruntime's own passes that would undo the choices.
@@ -36,6 +37,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     flash: bool = True
     packed: bool = False
     attention: Literal["merged", "separate", "standard"] = "separate"
+    split_matrices: bool = False
     separate_from: tuple[int, int] | None = None
     disabled_optimizers: tuple[str, ...] = ()
 

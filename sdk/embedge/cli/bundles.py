@@ -65,7 +65,7 @@ def run_inspect(args: argparse.Namespace) -> int:
                 name,
                 spec.file,
                 spec.dtype,
-                size(sum(manifest.files[file].size_bytes for file in (spec.file, *spec.data_files))),
+                size(sum(manifest.files[file].size_bytes for file in spec.files)),
                 f"{spec.fidelity.max_abs_diff:.1e}" if spec.fidelity.num_texts else "not measured",
                 "–" if spec.fidelity.cosine_min is None else f"{spec.fidelity.cosine_min:.7f}",
                 str(spec.fidelity.num_texts),
