@@ -245,7 +245,7 @@ def main() -> None:
     parser.add_argument("--form", choices=list(models.FORMS), default=CHOSEN)
     parser.add_argument(
         "--forms",
-        default=f"{CHOSEN},packed_attention,packed_multi_head_attention,attention",
+        default=f"{CHOSEN},packed_attention,packed_multi_head_attention,attention,standard,bfloat16",
         help=f"some of {', '.join(models.FORMS)}",
     )
     parser.add_argument("--note", default="", help="what else is to be known of the run, for the results")

@@ -61,8 +61,8 @@ def _torch_rates(name: str, dtype: str) -> dict[str, float]:
 
     settings = dict(CONFIGS[name])
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    model = AutoModel.from_config(config, attn_implementation="sdpa", dtype=getattr(torch, dtype))
-    model = model.eval().cuda()
+    with torch.device("cuda"):
+        model = AutoModel.from_config(config, attn_implementation="sdpa", dtype=getattr(torch, dtype)).eval()
     rates = {}
     with torch.inference_mode():
         for rows, size in SHAPES:

@@ -14,7 +14,10 @@ from embedge._session import Lane, Session
 from embedge.errors import DeviceMemoryError, SessionError
 
 _BATCHES_IN_FLIGHT = 6
-"""Thousand texts/s of BERT-base on an H100: 27.9 with two, 31.0 with six; on two of them 53 with four, 56 with six."""
+"""Thousand texts/s of BERT-base on an H100: 27.9 with two, 31.0 with six; on two of them 53 with four, 56 with six.
+
+Inputs and outputs bound on the device, or copied through pinned memory, bring nothing: 31.4 batches of 65,536 tokens a
+second as they are, 31.1 and 30.6 so."""
 _BATCH_TOKENS = 65536
 """Padded tokens; thousand texts/s there: 28.3 with 16,384, 29.9 with 32,768, 31.6 with 65,536."""
 _ELEMENTS = 2**31

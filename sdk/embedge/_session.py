@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +23,9 @@ _OUT_OF_MEMORY = re.compile(
     r"|CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
     re.IGNORECASE,
 )
+
+_WARNING, _ERROR = 2, 3
+"""Of onnxruntime's log; it has the first by default, and does not tell which one it has."""
 
 
 class Lane(Protocol):
@@ -81,14 +85,16 @@ class Session:
         if device.kind != "cpu":
             options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         try:
-            self._session: onnxruntime.InferenceSession = ort.InferenceSession(
-                str(graph),
-                options,
-                **_providers(device, options, device_memory_bytes, capture=capture),
-                disabled_optimizers=list(disabled_optimizers),
-                # else onnxruntime prints what went wrong and runs on the CPU
-                enable_fallback=0,
-            )
+            providers = _providers(device, options, device_memory_bytes, capture=capture)
+            with _quiet(ort, device):
+                self._session: onnxruntime.InferenceSession = ort.InferenceSession(
+                    str(graph),
+                    options,
+                    **providers,
+                    disabled_optimizers=list(disabled_optimizers),
+                    # else onnxruntime prints what went wrong and runs on the CPU
+                    enable_fallback=0,
+                )
         except Exception as error:  # onnxruntime raises many unrelated classes
             message = in_words(error)
             if _OUT_OF_MEMORY.search(message):
@@ -179,6 +185,19 @@ class Session:
                 seq_len=seq_len,
             )
         return SessionError(f"onnxruntime failed on {self.device.name} with {where}: {message}.")
+
+
+@contextlib.contextmanager
+def _quiet(ort: Any, device: Device) -> Iterator[None]:
+    """Keep onnxruntime from warning that CUDA is no plugin, which says nothing of whether it works."""
+    if device.kind != "cuda":
+        yield
+        return
+    ort.set_default_logger_severity(_ERROR)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(_WARNING)
 
 
 def _providers(

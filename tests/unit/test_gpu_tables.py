@@ -68,7 +68,7 @@ def test_two_gpus_are_read_from_their_own_file() -> None:
 def test_what_failed_is_shown_as_such() -> None:
     results = changed(("query",), {"error": "TimeoutExpired"})
     del results["torch"], results["sentence_transformers"]
-    results["families"]["qwen3"] = {"form": "plain", "error": "no kernel"}
+    results["families"]["qwen3, fp16"] = {"form": "standard", "error": "no kernel"}
     page = tables.render(results, None)
     assert "| one query, text to vector, p50 | <= 2 ms | – | not measured |" in page
     assert "failed: no kernel" in page

@@ -46,6 +46,10 @@ class Runtime(ModuleType):
         self.offered, self.plugins, self.nodes = [CUDA, CPU], [], None
         self.load_error = self.run_error = self.fallen_back = None
         self.opened: dict = {}
+        self.severities: list[int] = []
+
+    def set_default_logger_severity(self, severity):
+        self.severities.append(severity)
 
     def get_available_providers(self):
         return self.offered
@@ -56,7 +60,7 @@ class Runtime(ModuleType):
     def InferenceSession(self, graph, options, **arguments):  # noqa: N802
         if self.load_error is not None:
             raise self.load_error
-        self.opened = {"graph": graph, "options": options, **arguments}
+        self.opened = {"graph": graph, "options": options, "severities": [*self.severities], **arguments}
         providers = [p if isinstance(p, str) else p[0] for p in arguments.get("providers", [])]
         providers += [device.ep_name for devices, _ in options.added for device in devices]
 
@@ -110,6 +114,19 @@ def test_cuda_never_falls_back_and_computes_in_float32(ort) -> None:
     assert session.device.name == "cuda:1"
     Session(GRAPH, device=GPU, threads=1)
     assert "gpu_mem_limit" not in ort.opened["providers"][0][1]
+
+
+def test_what_says_nothing_is_not_logged_while_cuda_loads(ort) -> None:
+    Session(GRAPH, device=Device(kind="cpu"), threads=1)
+    assert ort.severities == []
+    Session(GRAPH, device=GPU, threads=1, capture=True)
+    assert ort.opened["severities"] == [3]
+    assert ort.severities == [3, 2]
+    assert ort.opened["providers"][0][1]["enable_cuda_graph"] == "1"
+    ort.load_error = RuntimeError("no such operator")
+    with pytest.raises(SessionError):
+        Session(GRAPH, device=GPU, threads=1)
+    assert ort.severities == [3, 2] * 2
 
 
 def test_other_providers_get_the_callers_options_only(ort) -> None:
