@@ -78,7 +78,7 @@ class Session:
         ort = import_onnxruntime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong is raised
         options.enable_mem_pattern = plan_memory
         # threads wait actively between the operators of a run, and not at all between runs
         options.add_session_config_entry("session.force_spinning_stop", "1")

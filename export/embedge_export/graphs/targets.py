@@ -58,6 +58,7 @@ Millions of real tokens a second of BERT-base by (batch, tokens), and one query 
 | PackedAttention | 1.96 | 2.11 | 1.93 | 1.67 | 1.98 | 1.02 |
 | PackedMultiHeadAttention | 1.97 | 2.19 | 1.71 | 1.95 | 1.91 | 1.24 |
 | Attention | 2.13 | 2.21 | 1.89 | 2.06 | 1.10 | 1.06 |
+| ONNX's Attention | 2.15 | 2.19 | 1.88 | 2.01 | 1.12 | 1.53 |
 
 PackedAttention copies its product to put the heads apart, and has no FlashAttention; the other one has it, on three
 products. At 96 tokens it makes 2.10 against 1.98 (340 texts), at 64 2.05 against 2.08 (1,024 texts); below 8,192 tokens
@@ -67,6 +68,8 @@ in the card's memory a second time, as it splits them at load.
 
 Padding costs Attention half of a ragged batch (256 texts of 4 to 128 tokens). Where there is none it leads, but by
 cuDNN's kernels, which onnxruntime plans anew for each shape in each thread: 47 ms for a batch that then takes 1.6.
+ONNX's Attention plans nothing and is as fast there: 5 to 10 % where 8,192 or 16,384 tokens are all real, but 1 % in the
+32,768 and more of a long call, for which a third branch would have to wait for a count on the device.
 """
 CUDA_BF16 = Choices(device="cuda", precision="bf16", attention="standard")
 """For what float16 does not hold. The packed operators have no bfloat16."""
