@@ -26,7 +26,7 @@ from embedge_export.graphs.reading import UnsupportedError
 from embedge_export.graphs.targets import CUDA_BF16, CUDA_FP16, Choices
 from embedge_export.half_range import Seen, overflow, watch
 from embedge_export.outputs import attach_heads
-from embedge_export.route import Made, build_for_cuda, build_from_weights, build_twins
+from embedge_export.route import Made, build_for_cuda, build_from_weights, build_twins, has_query_graph
 from embedge_export.spec import DTYPES
 from embedge_export.tokenizer import Tokenization
 from embedge_export.write import save_graph
@@ -72,35 +72,29 @@ def write_cuda_variants(
         ExportError: the checkpoint has no such graph.
         VerificationError: a graph differs by more than sums in another order give.
     """
-    _check_padding(checkpoint, tokenization)
     variants: dict[str, Variant] = {}
     words: list[str] = []
     asked = list(names)
     for name in asked:
+        stem, *query_stem = graph_stems(checkpoint, tokenization, name)
         choices = _CHOICES[name]
-        try:
-            difference, problem = hold_twins(checkpoint, choices, tokenization.max_seq_len, feeds)
-            if problem is not None and name in _INSTEAD:
-                words.append(f"{_INSTEAD[name]} in place of {name}, as float16 would overflow: {problem}")
-                if _INSTEAD[name] not in asked:
-                    asked.append(_INSTEAD[name])
-                continue
-            built = build_for_cuda(checkpoint, choices, tokenization.max_seq_len)
-        except UnsupportedError as error:
-            raise ExportError(
-                f"optimize_for='cuda' needs a graph that is built from the weights: {error}. Export without it; "
-                "the graphs for the CPU run on a GPU as well, slower."
-            ) from error
+        difference, problem = hold_twins(checkpoint, choices, tokenization.max_seq_len, feeds)
+        if problem is not None and name in _INSTEAD:
+            words.append(f"{_INSTEAD[name]} in place of {name}, as float16 would overflow: {problem}")
+            if _INSTEAD[name] not in asked:
+                asked.append(_INSTEAD[name])
+            continue
+        built = build_for_cuda(checkpoint, choices, tokenization.max_seq_len)
         words.append(f"{name}'s operators in float32 differ by {difference:.1e}")
         graph, loads = built.graph
         attach_heads(graph, checkpoint, model)
-        file, data_files = save_graph(graph, folder, f"model_{name}", loads)
+        file, data_files = save_graph(graph, folder, stem, loads)
         query_file = file
         if built.for_queries is not None:
             single, single_loads = built.for_queries
             attach_heads(single, checkpoint, model)
             beside = graph, data_files
-            query_file, _ = save_graph(single, folder, f"model_{name}_query", single_loads, beside=beside)
+            query_file, _ = save_graph(single, folder, query_stem[0], single_loads, beside=beside)
         variants[name] = Variant(
             file=file,
             data_files=data_files,
@@ -112,6 +106,23 @@ def write_cuda_variants(
             query_file=query_file,
         )
     return CudaVariants(variants=variants, words=words)
+
+
+def graph_stems(checkpoint: Checkpoint, tokenization: Tokenization, name: str) -> tuple[str, ...]:
+    """Names of a variant's graphs without their ending; the second, where there is one, answers single queries.
+
+    Raises:
+        ExportError: the checkpoint has no such graphs.
+    """
+    _check_padding(checkpoint, tokenization)
+    try:
+        second = has_query_graph(checkpoint, _CHOICES[name])
+    except UnsupportedError as error:
+        raise ExportError(
+            f"optimize_for='cuda' needs a graph that is built from the weights: {error}. Export without it; "
+            "the graphs for the CPU run on a GPU as well, slower."
+        ) from error
+    return (f"model_{name}", f"model_{name}_query") if second else (f"model_{name}",)
 
 
 def _check_padding(checkpoint: Checkpoint, tokenization: Tokenization) -> None:

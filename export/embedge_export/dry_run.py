@@ -11,7 +11,7 @@ from embedge_export.checkpoint import Checkpoint, Kind
 from embedge_export.rerankers import resolve_tokens
 from embedge_export.route import Route, choose_route
 from embedge_export.source import read_checkpoint
-from embedge_export.spec import SIZE_SHARES, ExportSpec
+from embedge_export.spec import CUDA_VARIANTS, SIZE_SHARES, ExportSpec
 from embedge_export.tokenizer import Tokenization, describe_tokenizer, load_tokenizer
 from embedge_export.write import EXTERNAL_DATA_BYTES, check_target
 
@@ -109,7 +109,7 @@ def plan_export(spec: ExportSpec) -> Plan:
         code=checkpoint.code,
         output=str(target),
         replaces=(target / MANIFEST_FILE).is_file(),
-        files=_files(checkpoint, tuple(spec.variants), sum(weights.values())),
+        files=_files(checkpoint, tokenization, spec.variants, sum(weights.values())),
     )
 
 
@@ -165,11 +165,18 @@ def _limit_from(spec: ExportSpec, checkpoint: Checkpoint, tokenization: Tokeniza
     return "the architecture's table"
 
 
-def _files(checkpoint: Checkpoint, variants: tuple[str, ...], weights_bytes: int) -> tuple[str, ...]:
+def _files(
+    checkpoint: Checkpoint, tokenization: Tokenization, variants: tuple[str, ...], weights_bytes: int
+) -> tuple[str, ...]:
     names = [MANIFEST_FILE, TOKENIZER_FILE, PROBES_FILE, "report.html", "README.md"]
     for variant in variants:
         stem = "model" if variant == "fp32" else f"model_{variant}"
-        names.append(f"onnx/{stem}.onnx")
+        stems: tuple[str, ...] = (stem,)
+        if variant in CUDA_VARIANTS:
+            from embedge_export.cuda_variant import graph_stems
+
+            stems = graph_stems(checkpoint, tokenization, variant)
+        names += [f"onnx/{each}.onnx" for each in stems]
         if weights_bytes * SIZE_SHARES[variant] > EXTERNAL_DATA_BYTES:
             names.append(f"onnx/{stem}.onnx_data")
     names += [f"modules/{index}.npz" for index in range(len(checkpoint.dense))]

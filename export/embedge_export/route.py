@@ -96,6 +96,17 @@ def build_for_cuda(checkpoint: Checkpoint, choices: Choices, max_seq_len: int) -
     )
 
 
+def has_query_graph(checkpoint: Checkpoint, choices: Choices) -> bool:
+    """Whether `build_for_cuda` gives a second graph.
+
+    Raises:
+        UnsupportedError: as `build_from_weights`.
+    """
+    encoder, _, _ = _describe(checkpoint)
+    chosen = suited(encoder, choices)
+    return for_queries(chosen) != chosen
+
+
 def build_twins(checkpoint: Checkpoint, choices: Choices, max_seq_len: int) -> list[Made]:
     """Each form that the graphs of `build_for_cuda` have, for the CPU's provider: in float32, with padding kept.
 

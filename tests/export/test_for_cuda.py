@@ -100,6 +100,24 @@ def test_a_graph_for_single_queries_shares_the_weights(tmp_path, monkeypatch, ap
     assert cosines > 0.9999
 
 
+@pytest.mark.parametrize("make", [make_bert, tiny_kinds.qwen3_embedder])
+def test_the_plan_names_the_files(tmp_path, capsys, make) -> None:
+    bundle = exported(tmp_path, make)
+    arguments = [
+        "export",
+        str(tmp_path / "checkpoint"),
+        "-o",
+        str(tmp_path / "other"),
+        "--optimize-for",
+        "cuda",
+    ]
+    assert main([*arguments, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert {name for name in load_manifest(bundle).files if name.startswith("onnx/")} == set(
+        re.findall(r"onnx/\w+\.onnx(?:_data)?", said)
+    )
+
+
 def test_fp16_means_cudas_when_a_graph_is_optimised_for_it(tmp_path) -> None:
     assert ExportSpec(model="m", optimize_for="cuda", variants=("fp16",)).variants == ("fp16_cuda",)
     assert ExportSpec(model="m", optimize_for="cuda", variants=("fp32", "fp16", "int8")).variants == (

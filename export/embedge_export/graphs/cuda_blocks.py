@@ -118,10 +118,10 @@ class CudaBlocks:
             return rows
         return self.canvas.contrib("RestorePadding", rows, self._padding[0])
 
-    def product(self, rows: str, linear: Linear, bias: bool = True) -> tuple[str, str | None]:
+    def product(self, rows: str, linear: Linear) -> tuple[str, str | None]:
         """The product with a projection's weights, and its bias, which is not added yet."""
         canvas = self.canvas
-        matrix = projection(self.weights, linear, bias=bias)
+        matrix = projection(self.weights, linear)
         result = canvas.op("MatMul", rows, self.half(matrix.name, matrix.shape, matrix.load))
         if matrix.load_bias is None:
             return result, None
