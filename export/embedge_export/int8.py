@@ -12,7 +12,7 @@ and optimum offer, does):
 - token: one scale per token, from its largest absolute value; smoothed, where that alone is not enough.
 
 The first of the forms that computes the product closely enough on rows of the calibration texts is taken; where none
-does, the product stays in float32. benchmarks/operators.py has what each form costs.
+does, the product stays in float32. benchmarks/operators times what each form costs.
 
 Source: SmoothQuant (Xiao et al., 2022).
 """

@@ -1,4 +1,4 @@
-"""Tiny bundles, written in milliseconds without the exporter."""
+"""Tiny bundles, written in milliseconds without the exporter; models of the exported ones."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 
 from embedge import EdgeModel
 from embedge.testing import tiny_bundle
+
+TEXTS = ["food", "how do plants carry water", "", "city light " * 10, "🙂", "berlin"]
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +32,17 @@ def load(tiny):
             return stack.enter_context(EdgeModel(folder, **{"device": "cpu", "threads": 1, **kwargs}))
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def model(tiny_embedder):
+    """The exported embedder, loaded once per module."""
+    with EdgeModel(tiny_embedder, device="cpu") as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def cross(tiny_cross_encoder):
+    """The exported cross-encoder, loaded once per module."""
+    with EdgeModel(tiny_cross_encoder, device="cpu") as loaded:
+        yield loaded

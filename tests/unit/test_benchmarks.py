@@ -6,9 +6,10 @@ import json
 import random
 
 import pytest
-from benchmarks import cases, operators, report, runner, scaling, tables, targets
+from benchmarks import cases, report, runner, scaling, tables, targets
 from benchmarks.corpus import choose, documents, fingerprint, joined
 from benchmarks.machine import machine
+from benchmarks.operators.timing import ceilings
 from benchmarks.plans import PLANS
 from benchmarks.subjects import REFERENCE, SUBJECTS
 
@@ -227,8 +228,8 @@ def test_the_ceiling_is_the_best_form_of_a_whole_layer():
         for shape, _, _ in shapes
     ]
 
-    assert operators.ceilings(measured) == {"float32 384": pytest.approx(120)}
-    assert operators.ceilings(measured[:2]) == {}
+    assert ceilings(measured) == {"float32 384": pytest.approx(120)}
+    assert ceilings(measured[:2]) == {}
 
 
 def test_targets_without_measurements_say_so():

@@ -7,7 +7,7 @@ from functools import partial
 import msgspec
 import numpy as np
 import pytest
-from tests.unit.test_devices import TWO, FakeSession
+from tests.unit.fake_devices import TWO, FakeSession
 
 from embedge import EdgeModel, ParamsError, SessionError, _engine
 from embedge._accelerator import DeviceLane, DeviceSessions

@@ -1,6 +1,6 @@
 """Which operators are written for which processor and precision, each with the measurement that chose it.
 
-The figures come from benchmarks/operators.py on a Zen 4 core (AVX-512 VNNI), onnxruntime 1.32, in nanoseconds per
+The figures come from benchmarks/operators on a Zen 4 core (AVX-512 VNNI), onnxruntime 1.32, in nanoseconds per
 element and thread unless said otherwise; make them again there when a processor or a version differs. Those for CUDA
 come from benchmarks/gpu on an H100, onnxruntime-gpu 1.31.
 """
