@@ -11,7 +11,7 @@ import numpy as np
 
 from embedge._cpu import EXACT_INT8
 from embedge._types import IntArray
-from embedge.manifest import Manifest, Variant
+from embedge.manifest import Dtype, Manifest, Variant
 from embedge_export import compress, int8
 from embedge_export.answers import ask_torch, questions
 from embedge_export.cuda_variant import gpu_here
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 # probes of a compressed graph may differ on another CPU by half as much again as they do here
 _PROBE_MARGIN = 1.5
-# a cosine of 0.9999 allows a difference of 1.4 % of the vector's length, most of it in its large components
-_UNMEASURED_SHARE = 0.01
+# the gate's smallest cosine, 0.9999 or 0.995, allows a difference of 1.4 or 10 % of the vector's length, most of it in
+# its large components
+_UNMEASURED_SHARES: dict[Dtype, float] = {"float16": 0.01, "bfloat16": 0.07}
 
 
 class Compressed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -183,7 +184,7 @@ def probe_tolerances(
         if variant.dtype == "float32":
             return fp32_tolerance
         if variant.fidelity.num_texts == 0:
-            return max(fp32_tolerance, float(f"{_UNMEASURED_SHARE * largest:.3g}"))
+            return max(fp32_tolerance, float(f"{_UNMEASURED_SHARES[variant.dtype] * largest:.3g}"))
         return max(fp32_tolerance, float(f"{_PROBE_MARGIN * variant.fidelity.max_abs_diff:.3g}"))
 
     return {name: tolerance(variant) for name, variant in variants.items()}

@@ -214,6 +214,11 @@ def test_what_overflows_float16_is_written_in_bfloat16(tmp_path, capsys, make, n
     assert onnx.TensorProto.FLOAT16 not in matrices
 
 
+def test_bfloat16_may_differ_by_what_its_gate_allows(tmp_path) -> None:
+    allowed = load_probes(exported(tmp_path, variants=("fp16_cuda", "bf16_cuda"))).tolerances
+    assert allowed["bf16_cuda"] == pytest.approx(7 * allowed["fp16_cuda"], rel=0.01)
+
+
 def test_bfloat16_is_written_where_it_is_named(tmp_path) -> None:
     assert set(load_manifest(exported(tmp_path, variants=("bf16_cuda",))).variants) == {"bf16_cuda"}
     named = ExportSpec(model="m", optimize_for="cuda", variants=("fp16_cuda", "bf16_cuda"))

@@ -77,7 +77,7 @@ def test_its_classifiers_are_traced(tmp_path, model_class, names, task):
 def test_the_command_says_so_on_stderr_even_when_quiet(checkpoint, tmp_path):
     command = ["export", str(checkpoint), "-o", str(tmp_path / "out"), "--trust-remote-code", "--quiet"]
     done = subprocess.run(
-        [sys.executable, "-m", "embedge.cli.main", *command], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "embedge", *command], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"{tmp_path / 'out'}\n"
     assert "WARNING: running Python code of gated on this machine" in done.stderr

@@ -24,7 +24,7 @@ from embedge import (
 )
 from embedge.cli.main import main
 
-COMMAND = (sys.executable, "-m", "embedge.cli.main")
+COMMAND = (sys.executable, "-m", "embedge")
 
 
 @pytest.fixture

@@ -197,7 +197,7 @@ def test_score_and_rerank(bundle, request, capsys) -> None:
 
 
 def test_as_a_process(tiny_embedder: Path) -> None:
-    command = [sys.executable, "-m", "embedge.cli.main"]
+    command = [sys.executable, "-m", "embedge"]
     done = subprocess.run([*command, "encode", "nope", "x"], text=True, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("embedge: no bundle at 'nope'")

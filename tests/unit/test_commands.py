@@ -133,7 +133,7 @@ def test_vectors_may_go_to_a_pipe(tiny, tmp_path) -> None:
 
 
 def test_a_reader_that_is_gone_is_no_traceback(tiny) -> None:
-    command = [sys.executable, "-m", "embedge.cli.main", "inspect", str(tiny()), "--json"]
+    command = [sys.executable, "-m", "embedge", "inspect", str(tiny()), "--json"]
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)

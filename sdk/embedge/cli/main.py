@@ -96,7 +96,3 @@ def _advice(error: OSError) -> str:
 
 def _refuse_export(_: argparse.Namespace) -> int:
     raise MissingExtraError("the exporter is not installed. Install it with: pip install 'embedge[export]'")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
