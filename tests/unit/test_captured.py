@@ -96,6 +96,31 @@ def test_only_a_call_of_one_batch_meets_captured_graphs_and_only_while_their_dev
     assert [type(lane) for lane in sessions.lanes(1)] == [DeviceLane]
 
 
+def test_a_model_answers_single_texts_from_them_and_all_else_without(tiny, monkeypatch) -> None:
+    variant = load_manifest(tiny()).variants["fp32"]
+    folder = tiny(changes={"variants": {"fp32": msgspec.structs.replace(variant, query_file=variant.file)}})
+    opened_to_capture = []
+
+    def session(graph, *, device, threads, capture=False, **_):
+        opened_to_capture.append(capture)
+        return Session(graph, device=CPU, threads=threads)
+
+    monkeypatch.setattr(_engine, "find_devices", lambda *_: TWO[:1])
+    monkeypatch.setattr(_engine, "Session", session)
+    texts = ["the river is cold", "food", "the city is good"]
+    with EdgeModel(folder, device="cuda", cuda_graphs=True) as model:
+        replayed = []
+        run = CapturedQueries.run
+        monkeypatch.setattr(
+            CapturedQueries, "run", lambda *arguments: replayed.append(run(*arguments)) or replayed[-1]
+        )
+        rows = np.concatenate([model.embed(text).numpy() for text in texts])
+        assert [each is not None for each in replayed] == [True] * 3
+        np.testing.assert_allclose(rows, model.embed(texts).numpy(), atol=1e-6)
+        assert replayed[3] is None
+    assert opened_to_capture == [True, False]
+
+
 def test_what_cuda_graphs_need_is_said(tiny) -> None:
     folder = tiny()
     with pytest.raises(ParamsError, match="cuda_graphs=True needs a GPU; the device is 'cpu'"):

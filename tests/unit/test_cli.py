@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -194,6 +195,14 @@ def test_score_and_rerank(bundle, request, capsys) -> None:
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert "top_n=0" in failed(capsys, "rerank", path, "city", *documents, "--top", "0")
     assert "has no template" in failed(capsys, "score", path, "city", "food", "--instruction", "x")
+
+
+def test_as_a_module(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["embedge", "--version"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("embedge", run_name="__main__")
+    assert caught.value.code in (None, 0)
+    assert capsys.readouterr().out.startswith("embedge 0.")
 
 
 def test_as_a_process(tiny_embedder: Path) -> None:
