@@ -76,6 +76,7 @@ PEERS_torch := sentence-transformers optimum optimum-onnx optimum-intel onnxrunt
 bench: $(BENCH_READY)
 	$(BENCH_PYTHON) prepare --plan main
 	$(BENCH_PYTHON).operators
+	$(BENCH_PYTHON) profile
 	$(BENCH_PYTHON) run --plan main --attempts 2 $(RESUME)
 	$(BENCH_PYTHON) table
 

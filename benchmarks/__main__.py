@@ -1,10 +1,10 @@
-"""`python -m benchmarks run | scaling | prepare | table | targets`."""
+"""`python -m benchmarks run | scaling | profile | prepare | table | targets`."""
 
 from __future__ import annotations
 
 import argparse
 
-from benchmarks import report, runner, scaling, targets
+from benchmarks import profiling, report, runner, scaling, targets
 from benchmarks.cases import CASES
 from benchmarks.models import MODELS
 from benchmarks.plans import PLANS
@@ -37,6 +37,8 @@ def main() -> None:
         command.add_argument(
             "--resume", action="store_true", help="keep what was measured of the same sources"
         )
+    profile = commands.add_parser("profile", help="time each operator of a model's graphs")
+    profile.add_argument("--model", default=targets.MODEL, choices=MODELS)
     table = commands.add_parser(
         "table", help="write tables and plots from results/NAME.json, and README's section"
     )
@@ -44,7 +46,7 @@ def main() -> None:
     shown = commands.add_parser("targets", help="print measured ratios beside their targets")
     for command in (run, prepare, curves):
         command.add_argument("--threads", type=int, default=2)
-    for command in (run, curves, table, shown):
+    for command in (run, curves, profile, table, shown):
         command.add_argument("--name", default="cpu", help="of the results file")
     args = parser.parse_args()
     if args.command in ("run", "prepare"):
@@ -71,6 +73,8 @@ def main() -> None:
     elif args.command == "scaling":
         _check(parser, args.curves, scaling.CURVES)
         scaling.run(args.curves, args.threads, args.resume, file, args.largest)
+    elif args.command == "profile":
+        profiling.run(args.model, file)
     elif args.command == "table":
         report.write(file, readme=not args.no_readme)
     else:

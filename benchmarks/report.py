@@ -6,7 +6,7 @@ import json
 import statistics
 from pathlib import Path
 
-from benchmarks import targets
+from benchmarks import profiling, targets
 from benchmarks.cases import CASES
 from benchmarks.models import MODELS, ROOT
 from benchmarks.scaling import CURVES
@@ -50,6 +50,9 @@ def render(results: dict, operators: dict | None = None) -> str:
             parts.append(f"### {model}, {name}: {CASES[name].what}\n\n{_texts(entry)}\n\n{details(entry)}\n")
     for name, entry in results.get("scaling", {}).items():
         parts.append(f"## {_curve(name, entry)}\n\n{curve_table(name, entry)}\n")
+    if results.get("profile"):
+        label = MODELS[results["profile"]["model"]].label
+        parts.append(f"## Where the time goes: {label}\n\n{profiling.render(results)}\n")
     parts.append(f"## Versions\n\n{_versions(results)}\n")
     return "\n".join(parts)
 
@@ -71,6 +74,7 @@ def readme_section(results: dict, name: str, operators: dict | None = None) -> s
                 "",
                 targets.render(results, operators),
                 "",
+                *([profiling.explain(results), ""] if results.get("profile") else []),
             ]
         else:
             lines += [f"{MODELS[model].label}:", "", ratios_against(results, model, RIVALS), ""]

@@ -6,7 +6,7 @@ import json
 import random
 
 import pytest
-from benchmarks import cases, report, runner, scaling, tables, targets
+from benchmarks import cases, profiling, report, runner, scaling, tables, targets
 from benchmarks.corpus import choose, documents, fingerprint, joined
 from benchmarks.machine import machine
 from benchmarks.operators.timing import ceilings
@@ -337,6 +337,28 @@ def test_curves_become_a_table_with_a_row_per_point():
     assert "| 1,000 | failed |" in text
     assert "embedge fp32 failed: took longer than 900 s" in text
     assert set(scaling.CURVES["texts-tiny"].points) >= {100, 1_000_000}
+
+
+def test_a_profile_says_what_a_faster_graph_could_win():
+    def event(name, operator, duration):
+        return {"cat": "Node", "name": f"{name}_kernel_time", "dur": duration, "args": {"op_name": operator}}
+
+    events = [event("a", "MatMul", us) for us in (9000, 5000, 6000, 7000)]
+    events += [event("b", "MatMul", 2000), event("c", "Gelu", 1000), event("d", "MultiHeadAttention", 2000)]
+    events += [
+        {"cat": "Session", "name": "model_run", "dur": 1},
+        {**event("e", "Gelu", 9), "name": "e_fence"},
+    ]
+    operators = profiling.summed(events)
+    assert list(operators) == ["MatMul", "MultiHeadAttention", "Gelu"]
+    assert operators["MatMul"] == {"nodes": 2, "ms": 7.25}  # 5.25 is the lower quartile of the first
+    results = {"profile": {"model": "minilm", "batch": [8, 64], "runs": 4, "variants": {"fp32": operators}}}
+    said = profiling.explain(results)
+    # 512 tokens x 6 layers x 2 x 1,769,472 weights in 7.25 ms
+    assert "71 % of the time is in the products with weights, at 1,500 GFLOP/s, 20 % in attention" in said
+    assert "it would be 1.11 times as fast" in said
+    assert "| Gelu | 1 | 1.00 | 9.8 % |" in profiling.render(results)
+    assert profiling.render({}) == profiling.explain({}) == ""
 
 
 def test_wrong_vectors_are_reported_and_not_dropped():
