@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -30,6 +30,9 @@ from embedge_export.route import Made, build_for_cuda, build_from_weights, build
 from embedge_export.spec import DTYPES
 from embedge_export.tokenizer import Tokenization
 from embedge_export.write import save_graph
+
+if TYPE_CHECKING:
+    import onnx
 
 _CHOICES = {"fp16_cuda": CUDA_FP16, "bf16_cuda": CUDA_BF16}
 _INSTEAD = {"fp16_cuda": "bf16_cuda"}
@@ -64,7 +67,7 @@ def write_cuda_variants(
         checkpoint: what they are built from.
         tokenization: what they are asked with.
         model: in torch.
-        feeds: single texts, to hold their operators against float32.
+        feeds: single texts, to hold their operators against float32; with the inputs that the bundle's graphs take.
         names: of the variants asked for; where float16 would overflow, bf16_cuda stands in.
         folder: the bundle.
 
@@ -87,11 +90,13 @@ def write_cuda_variants(
         built = build_for_cuda(checkpoint, choices, tokenization.max_seq_len)
         words.append(f"{name}'s operators in float32 differ by {difference:.1e}")
         graph, loads = built.graph
+        _take_inputs(graph, list(feeds[0]))
         attach_heads(graph, checkpoint, model)
         file, data_files = save_graph(graph, folder, stem, loads)
         query_file = file
         if built.for_queries is not None:
             single, single_loads = built.for_queries
+            _take_inputs(single, list(feeds[0]))
             attach_heads(single, checkpoint, model)
             beside = graph, data_files
             query_file, _ = save_graph(single, folder, query_stem[0], single_loads, beside=beside)
@@ -106,6 +111,26 @@ def write_cuda_variants(
             query_file=query_file,
         )
     return CudaVariants(variants=variants, words=words)
+
+
+def _take_inputs(graph: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Let a graph take the inputs of the float32 graph, which may be traced, and leave what it has no use for.
+
+    Raises:
+        ExportError: it needs one that the float32 graph does not have.
+    """
+    from onnx import TensorProto, helper
+
+    own = [value.name for value in graph.graph.input]
+    if lacking := [name for name in own if name not in names]:
+        raise ExportError(
+            f"optimize_for='cuda' needs the input {lacking[0]}, which the traced graph does not have; expected a graph "
+            "that is built from the weights. Leave --route and --opset out."
+        )
+    for name in names:
+        if name not in own:
+            axes = ["batch_size", "sequence_length"]
+            graph.graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, axes))
 
 
 def graph_stems(checkpoint: Checkpoint, tokenization: Tokenization, name: str) -> tuple[str, ...]:

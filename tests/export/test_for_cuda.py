@@ -100,6 +100,23 @@ def test_a_graph_for_single_queries_shares_the_weights(tmp_path, monkeypatch, ap
     assert cosines > 0.9999
 
 
+def test_a_graph_takes_the_inputs_of_a_traced_one(tmp_path) -> None:
+    bundle = exported(tmp_path, tiny_kinds.qwen3_embedder, route="trace")
+    manifest = load_manifest(bundle)
+    assert manifest.graph.inputs == ("input_ids", "attention_mask", "position_ids")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(bundle / manifest.variants["fp16_cuda"].file), options)
+    ids = np.arange(5, 17)[None]
+    known = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": np.arange(12)[None]}
+    assert np.isfinite(session.run([manifest.graph.pooled], known)[0]).all()
+    graph = onnx.load(str(bundle / manifest.variants["fp16_cuda"].file), load_external_data=False)
+    with pytest.raises(
+        ExportError, match="needs the input attention_mask, which the traced graph does not have"
+    ):
+        cuda_variant._take_inputs(graph, ["input_ids"])
+
+
 @pytest.mark.parametrize("make", [make_bert, tiny_kinds.qwen3_embedder])
 def test_the_plan_names_the_files(tmp_path, capsys, make) -> None:
     bundle = exported(tmp_path, make)
