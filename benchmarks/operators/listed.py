@@ -44,7 +44,7 @@ def normalisations(rows: int, width: int) -> Iterator[Operator]:
             scale,
         ),
     }
-    yield from _forms("normalisation", forms, rows, width)
+    yield from _forms("normalisation", forms, f"({rows}, {width})", elements=rows * width)
 
 
 def activations(rows: int, width: int) -> Iterator[Operator]:
@@ -73,7 +73,7 @@ def activations(rows: int, width: int) -> Iterator[Operator]:
         "Tanh": ([node("Tanh", "x", "y")], x, {}),
         "Sigmoid": ([node("Sigmoid", "x", "y")], x, {}),
     }
-    yield from _forms("activation", forms, rows, width)
+    yield from _forms("activation", forms, f"({rows}, {width})", elements=rows * width)
 
 
 def quantisations(rows: int, width: int) -> Iterator[Operator]:
@@ -111,7 +111,7 @@ def quantisations(rows: int, width: int) -> Iterator[Operator]:
         ),
         "Mul by one number per row": ([node("Mul", "x s", "y")], x | {"s": normal(rows, 1)}, {}),
     }
-    yield from _forms("quantisation", forms, rows, width)
+    yield from _forms("quantisation", forms, f"({rows}, {width})", elements=rows * width)
 
 
 def products(rows: int, width: int, columns: int) -> Iterator[Operator]:
@@ -168,14 +168,8 @@ def products(rows: int, width: int, columns: int) -> Iterator[Operator]:
             x,
             {"w": packed, "s": np.full(columns * blocks, 0.01, np.float32)},
         )
-    for name, (nodes, feeds, weights) in forms.items():
-        yield Operator(
-            group="product",
-            name=name,
-            shape=f"({rows}, {width}) x ({width}, {columns})",
-            build=lambda nodes=nodes, feeds=feeds, weights=weights: graph(nodes, feeds, weights),
-            flop=2 * rows * width * columns,
-        )
+    shape = f"({rows}, {width}) x ({width}, {columns})"
+    yield from _forms("product", forms, shape, flop=2 * rows * width * columns)
 
 
 def attentions(batch: int, seq_len: int, heads: int, head_dim: int) -> Iterator[Operator]:
@@ -219,33 +213,25 @@ def attentions(batch: int, seq_len: int, heads: int, head_dim: int) -> Iterator[
             shape | scaled,
         ),
     }
-    for name, (nodes, given, weights) in forms.items():
-        yield Operator(
-            group="attention",
-            name=name,
-            shape=f"({batch}, {seq_len}, {heads} x {head_dim})",
-            build=lambda nodes=nodes, given=given, weights=weights: graph(nodes, given, weights),
-            elements=batch * seq_len * width,
-            flop=4 * batch * seq_len * seq_len * width,
-        )
-    scores = {"x": normal(batch, heads, seq_len, seq_len)}
-    yield Operator(
-        group="attention",
-        name="Softmax",
-        shape=f"({batch}, {heads}, {seq_len}, {seq_len})",
-        build=lambda: graph([node("Softmax", "x", "y", axis=-1)], scores, {}),
-        elements=batch * heads * seq_len * seq_len,
+    yield from _forms(
+        "attention",
+        forms,
+        f"({batch}, {seq_len}, {heads} x {head_dim})",
+        elements=batch * seq_len * width,
+        flop=4 * batch * seq_len * seq_len * width,
     )
 
 
-def _forms(group, forms, rows, width) -> Iterator[Operator]:
+def _forms(group: str, forms: dict, shape: str, *, elements: int = 0, flop: int = 0) -> Iterator[Operator]:
+    """An operator for each form: its nodes, feeds and weights by its name."""
     for name, (nodes, feeds, weights) in forms.items():
         yield Operator(
             group=group,
             name=name,
-            shape=f"({rows}, {width})",
+            shape=shape,
             build=lambda nodes=nodes, feeds=feeds, weights=weights: graph(nodes, feeds, weights),
-            elements=rows * width,
+            elements=elements,
+            flop=flop,
         )
 
 

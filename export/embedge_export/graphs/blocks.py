@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from embedge._types import FloatArray
 from embedge_export.graphs.canvas import Canvas
+from embedge_export.graphs.embedding import embedded
 from embedge_export.graphs.linear import LoadFloats, Projection, absorbed_bias, pad_heads, project, projection
 from embedge_export.graphs.positions import Places
 from embedge_export.graphs.structure import (
@@ -71,48 +71,11 @@ class Blocks:
     def embed(self, embedding: Embedding) -> str:
         """Token ids to (batch, seq_len, size)."""
         canvas, weights = self.canvas, self.weights
-        canvas.scope("embedding")
-        words = embedding.words
-        hidden = canvas.op(
-            "Gather", canvas.weight(words.name, words.shape, lambda: weights.read(words)), "input_ids"
-        )
-        if embedding.scale != 1.0:
-            hidden = canvas.op("Mul", hidden, canvas.constant(embedding.scale, np.float32))
-        positions, types = embedding.positions, embedding.types
-        if positions is not None:
-            hidden = canvas.op("Add", hidden, self._position_rows(embedding))
-        if types is not None and embedding.types_input:
-            table = canvas.weight(types.name, types.shape, lambda: weights.read(types))
-            hidden = canvas.op("Add", hidden, canvas.op("Gather", table, "token_type_ids"))
+        hidden = embedded(canvas, weights, self.places, embedding, np.float32)
         hidden = self.norm(hidden, embedding.norm)
         if embedding.projection is not None:
             (hidden,) = project(canvas, hidden, [projection(weights, embedding.projection)])
         return hidden
-
-    def _position_rows(self, embedding: Embedding) -> str:
-        """Rows of the positions, with the row of type 0 in them where types are no input."""
-        canvas, weights, positions, types = (
-            self.canvas,
-            self.weights,
-            embedding.positions,
-            embedding.types,
-        )
-        assert positions is not None
-        fixed = types if not embedding.types_input else None
-        table = positions.table
-
-        def load() -> FloatArray:
-            rows = weights.read(table)
-            return rows if fixed is None else rows + weights.read(fixed)[:1]
-
-        name = canvas.weight(table.name, table.shape, load)
-        if positions.kind == "range":
-            length = self.places.seq_len()
-            canvas.scope("embedding")
-            return canvas.op("Slice", name, canvas.constant([0]), length, canvas.constant([0]))
-        ids = self.places.position_ids(positions)
-        canvas.scope("embedding")
-        return canvas.op("Gather", name, ids)
 
     def feed_forward(self, rows: str, block: FeedForward) -> str:
         """(…, hidden_size) to (…, hidden_size)."""

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from embedge._types import FloatArray
 from embedge_export.graphs.canvas import CONTRIB, Canvas
+from embedge_export.graphs.embedding import embedded
 from embedge_export.graphs.linear import LoadFloats, absorbed_bias, projection
 from embedge_export.graphs.positions import Places
 from embedge_export.graphs.structure import Attention, Embedding, FeedForward, Linear, Norm, Rotary
@@ -61,35 +62,7 @@ class CudaBlocks:
 
     def embed(self, embedding: Embedding) -> str:
         """Token ids to the first rows, padding taken off where the choices say so."""
-        canvas, weights = self.canvas, self.weights
-        canvas.scope("embedding")
-        words, positions, types = embedding.words, embedding.positions, embedding.types
-        rows = canvas.op(
-            "Gather", self.half(words.name, words.shape, lambda: weights.read(words)), "input_ids"
-        )
-        if embedding.scale != 1.0:
-            rows = canvas.op("Mul", rows, canvas.constant(embedding.scale, self.dtype))
-        if positions is not None:
-            table = positions.table
-            fixed = None if embedding.types_input else types
-
-            def load() -> FloatArray:
-                stored = weights.read(table)
-                return stored if fixed is None else stored + weights.read(fixed)[:1]
-
-            name = self.half(table.name, table.shape, load)
-            if positions.kind == "range":
-                end = self.places.seq_len()
-                canvas.scope("embedding")
-                placed = canvas.op("Slice", name, canvas.constant([0]), end, canvas.constant([0]))
-            else:
-                ids = self.places.position_ids(positions)
-                canvas.scope("embedding")
-                placed = canvas.op("Gather", name, ids)
-            rows = canvas.op("Add", rows, placed)
-        if types is not None and embedding.types_input:
-            table_of_types = self.half(types.name, types.shape, lambda: weights.read(types))
-            rows = canvas.op("Add", rows, canvas.op("Gather", table_of_types, "token_type_ids"))
+        rows = embedded(self.canvas, self.weights, self.places, embedding, self.dtype)
         rows = self._unpad(rows)
         if embedding.norm is not None:
             rows = self.norm(rows, embedding.norm)
