@@ -81,7 +81,7 @@ def test_ctrl_c_ends_the_command_with_one_sentence_and_leaves_nothing(tiny_bert,
     command = [
         sys.executable,
         "-m",
-        "embedge.cli.main",
+        "embedge",
         "export",
         str(tiny_bert),
         "-o",

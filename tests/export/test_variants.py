@@ -99,7 +99,7 @@ def test_a_missed_gate_fails_the_export_and_leaves_nothing(
 @pytest.mark.parametrize("variants", [(), ("int9",), ("fp32", "fp32")])
 def test_wrong_variants(variants) -> None:
     with pytest.raises(
-        ExportError, match="expected some of fp32, fp16, fp16_cuda, int8, uint8, int4, each once"
+        ExportError, match="expected some of fp32, fp16, fp16_cuda, bf16_cuda, int8, uint8, int4, each once"
     ):
         ExportSpec(model="x", variants=variants)
 
