@@ -104,7 +104,6 @@ def graph(folder: Path, form: str | None):
     from embedge_export.graphs.families import PREFIXES, read_encoder
     from embedge_export.graphs.targets import CUDA_FP16
     from embedge_export.graphs.tensors import StoredWeights
-    from embedge_export.heads import Head
 
     config = json.loads((folder / "config.json").read_text())
     facts = {"type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0} | config
@@ -115,11 +114,26 @@ def graph(folder: Path, form: str | None):
     else:
         choices = msgspec.structs.replace(CUDA_FP16, **FORMS[form])
         model, loads = build_cuda(encoder, weights, choices)
-    fill(model, loads)
+    return pooled(fill(model, loads), encoder, "MEAN")
+
+
+def pooled(model, encoder, mode: str):
+    """A graph with one more output: its hidden states pooled."""
+    from embedge_export.heads import Head
+
     head = Head(model)
-    head.pool("last_hidden_state", ("MEAN",), output="sentence_embedding")
+    head.pool("last_hidden_state", (mode,), output="sentence_embedding")
     head.output("sentence_embedding", ["batch_size", encoder.hidden_size])
     return model
+
+
+def for_cuda(encoder, weights, precision: str):
+    """An encoder's graph for CUDA as the exporter writes it, filled, and its form of attention."""
+    from embedge_export.graphs.cuda import build_cuda, suited
+    from embedge_export.graphs.targets import CUDA_BF16, CUDA_FP16
+
+    choices = suited(encoder, {"fp16": CUDA_FP16, "bf16": CUDA_BF16}[precision])
+    return fill(*build_cuda(encoder, weights, choices)), choices.attention
 
 
 def fill(model, loads):
@@ -142,22 +156,19 @@ def family_graphs(name: str, precision: str):
         Both as bytes, the form of attention of the second, and the inputs.
     """
     from embedge_export.graphs.build import build
-    from embedge_export.graphs.cuda import build_cuda, suited
     from embedge_export.graphs.families import read_encoder
-    from embedge_export.graphs.targets import CUDA_BF16, CUDA_FP16
     from embedge_export.graphs.tensors import SeededWeights
 
     encoder, weights = read_encoder(families()[name]), SeededWeights(SEED)
     full = fill(*build(encoder, weights))
-    choices = suited(encoder, {"fp16": CUDA_FP16, "bf16": CUDA_BF16}[precision])
-    made = fill(*build_cuda(encoder, weights, choices))
+    made, form = for_cuda(encoder, weights, precision)
     inputs = feeds(8, 48, ragged=True)
     inputs["input_ids"] = np.where(inputs["attention_mask"], inputs["input_ids"] % 900 + 50, 0)
     wanted = {value.name for value in full.graph.input}
     return (
         full.SerializeToString(),
         made.SerializeToString(),
-        choices.attention,
+        form,
         {key: value for key, value in inputs.items() if key in wanted},
     )
 

@@ -7,7 +7,7 @@ import gc
 import numpy as np
 
 from benchmarks.gpu import device
-from benchmarks.gpu.models import SEED, feeds, fill
+from benchmarks.gpu.models import SEED, feeds, fill, for_cuda, pooled
 from benchmarks.gpu.timing import seconds_per_run
 
 _ROPE = {"rope_theta": 1000000.0, "rope_scaling": None}
@@ -35,23 +35,15 @@ POOLING = {"qwen3, 0.6 B": "LAST", "modernbert, base": "MEAN"}
 def _graph(name: str, precision: str | None) -> bytes:
     """With pooling; in float32 for the CPU where precision is None."""
     from embedge_export.graphs.build import build
-    from embedge_export.graphs.cuda import build_cuda, suited
     from embedge_export.graphs.families import read_encoder
-    from embedge_export.graphs.targets import CUDA_BF16, CUDA_FP16
     from embedge_export.graphs.tensors import SeededWeights
-    from embedge_export.heads import Head
 
     encoder, weights = read_encoder(CONFIGS[name]), SeededWeights(SEED)
     if precision is None:
-        made = build(encoder, weights)
+        model = fill(*build(encoder, weights))
     else:
-        choices = suited(encoder, {"fp16": CUDA_FP16, "bf16": CUDA_BF16}[precision])
-        made = build_cuda(encoder, weights, choices)
-    model = fill(*made)
-    head = Head(model)
-    head.pool("last_hidden_state", (POOLING[name],), output="sentence_embedding")
-    head.output("sentence_embedding", ["batch_size", encoder.hidden_size])
-    return model.SerializeToString()
+        model, _ = for_cuda(encoder, weights, precision)
+    return pooled(model, encoder, POOLING[name]).SerializeToString()
 
 
 def _torch_rates(name: str, dtype: str) -> dict[str, float]:

@@ -61,7 +61,7 @@ def _queries(texts: list[str]) -> list[str]:
 
 
 def captured_queries(bundle: Path, texts: list[str]) -> dict[str, float]:
-    """As `single_queries`, replayed from CUDA graphs; also how long they take to load, and what memory."""
+    """As `single_queries`, replayed from CUDA graphs; also how long it takes to load, and agreement."""
     from embedge import EdgeModel
 
     queries = _queries(texts)

@@ -79,7 +79,7 @@ def write_cuda_variants(
     words: list[str] = []
     asked = list(names)
     for name in asked:
-        stem, *query_stem = graph_stems(checkpoint, tokenization, name)
+        stem, *query_stem = graph_stems(checkpoint, name)
         choices = _CHOICES[name]
         difference, problem = hold_twins(checkpoint, choices, tokenization.max_seq_len, feeds)
         if problem is not None and name in _INSTEAD:
@@ -89,17 +89,16 @@ def write_cuda_variants(
             continue
         built = build_for_cuda(checkpoint, choices, tokenization.max_seq_len)
         words.append(f"{name}'s operators in float32 differ by {difference:.1e}")
+        for graph, _ in filter(None, (built.graph, built.for_queries)):
+            _take_inputs(graph, list(feeds[0]))
+            attach_heads(graph, checkpoint, model)
         graph, loads = built.graph
-        _take_inputs(graph, list(feeds[0]))
-        attach_heads(graph, checkpoint, model)
         file, data_files = save_graph(graph, folder, stem, loads)
         query_file = file
         if built.for_queries is not None:
-            single, single_loads = built.for_queries
-            _take_inputs(single, list(feeds[0]))
-            attach_heads(single, checkpoint, model)
-            beside = graph, data_files
-            query_file, _ = save_graph(single, folder, query_stem[0], single_loads, beside=beside)
+            query_file, _ = save_graph(
+                built.for_queries[0], folder, query_stem[0], built.for_queries[1], beside=(graph, data_files)
+            )
         variants[name] = Variant(
             file=file,
             data_files=data_files,
@@ -133,13 +132,13 @@ def _take_inputs(graph: onnx.ModelProto, names: Sequence[str]) -> None:
             graph.graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, axes))
 
 
-def graph_stems(checkpoint: Checkpoint, tokenization: Tokenization, name: str) -> tuple[str, ...]:
+def graph_stems(checkpoint: Checkpoint, name: str) -> tuple[str, ...]:
     """Names of a variant's graphs without their ending; the second, where there is one, answers single queries.
 
     Raises:
         ExportError: the checkpoint has no such graphs.
     """
-    _check_padding(checkpoint, tokenization)
+    _check_mask(checkpoint)
     try:
         second = has_query_graph(checkpoint, _CHOICES[name])
     except UnsupportedError as error:
@@ -150,11 +149,9 @@ def graph_stems(checkpoint: Checkpoint, tokenization: Tokenization, name: str) -
     return (f"model_{name}", f"model_{name}_query") if second else (f"model_{name}",)
 
 
-def _check_padding(checkpoint: Checkpoint, tokenization: Tokenization) -> None:
+def _check_mask(checkpoint: Checkpoint) -> None:
     """Refuse what the operators would get wrong: they take the first tokens of a row for the real ones."""
     late = checkpoint.late_interaction
-    if tokenization.spec.padding_side == "left":
-        raise ExportError("optimize_for='cuda' needs padding on the right; this bundle pads on the left")
     if late is not None and late.expand_query and not late.attend_to_expansion:
         raise ExportError(
             "optimize_for='cuda' needs every token of a text to be attended to; this late-interaction checkpoint "

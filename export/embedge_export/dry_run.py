@@ -109,7 +109,7 @@ def plan_export(spec: ExportSpec) -> Plan:
         code=checkpoint.code,
         output=str(target),
         replaces=(target / MANIFEST_FILE).is_file(),
-        files=_files(checkpoint, tokenization, spec.variants, sum(weights.values())),
+        files=_files(checkpoint, spec.variants, sum(weights.values())),
     )
 
 
@@ -165,9 +165,7 @@ def _limit_from(spec: ExportSpec, checkpoint: Checkpoint, tokenization: Tokeniza
     return "the architecture's table"
 
 
-def _files(
-    checkpoint: Checkpoint, tokenization: Tokenization, variants: tuple[str, ...], weights_bytes: int
-) -> tuple[str, ...]:
+def _files(checkpoint: Checkpoint, variants: tuple[str, ...], weights_bytes: int) -> tuple[str, ...]:
     names = [MANIFEST_FILE, TOKENIZER_FILE, PROBES_FILE, "report.html", "README.md"]
     for variant in variants:
         stem = "model" if variant == "fp32" else f"model_{variant}"
@@ -175,7 +173,7 @@ def _files(
         if variant in CUDA_VARIANTS:
             from embedge_export.cuda_variant import graph_stems
 
-            stems = graph_stems(checkpoint, tokenization, variant)
+            stems = graph_stems(checkpoint, variant)
         names += [f"onnx/{each}.onnx" for each in stems]
         if weights_bytes * SIZE_SHARES[variant] > EXTERNAL_DATA_BYTES:
             names.append(f"onnx/{stem}.onnx_data")
