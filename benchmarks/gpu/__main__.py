@@ -235,9 +235,17 @@ PARTS = {
 }  # fmt: skip
 
 
-def main() -> None:
+def _part(name: str) -> str:
+    if name not in PARTS:
+        raise argparse.ArgumentTypeError(f"{name!r} is no part; expected some of {', '.join(PARTS)}")
+    return name
+
+
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    """The command's arguments; no parts mean all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    # by type, as choices would have to hold the empty list as well
+    parser.add_argument("parts", nargs="*", type=_part, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--documents", type=Path)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/gpu.json"))
@@ -250,7 +258,11 @@ def main() -> None:
     )
     parser.add_argument("--note", default="", help="what else is to be known of the run, for the results")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    return parser.parse_args(given)
+
+
+def main() -> None:
+    args = arguments()
     if args.inside:
         logging.basicConfig(level=logging.ERROR)
         figures = PARTS[args.inside](Context(args))

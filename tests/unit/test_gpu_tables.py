@@ -6,6 +6,7 @@ import copy
 import json
 
 import pytest
+from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import tables, targets
 
 FILE = tables.RESULTS / "gpu.json"
@@ -73,6 +74,14 @@ def test_what_failed_is_shown_as_such() -> None:
     assert "| one query, text to vector, p50 | <= 2 ms | – | not measured |" in page
     assert "failed: no kernel" in page
     assert "torch float16 SDPA |" not in page.split("## The device alone")[1]
+
+
+def test_parts_are_measured_by_name_and_all_where_none_is_named(capsys) -> None:
+    assert command.arguments(["--tokenizer", "t.json"]).parts == []
+    assert command.arguments(["--tokenizer", "t.json", "two", "query"]).parts == ["two", "query"]
+    with pytest.raises(SystemExit):
+        command.arguments(["--tokenizer", "t.json", "nope"])
+    assert "'nope' is no part; expected some of machine, ceiling" in capsys.readouterr().err
 
 
 def test_the_share_is_of_the_cards_own_rate() -> None:
