@@ -33,7 +33,7 @@ test: $(STAMP)
 
 # every line and branch of the SDK; no part of `make ci`, as measuring takes much longer than testing
 coverage: $(STAMP)
-	$(BIN)/python -m coverage run -m pytest tests/unit tests/property --ignore=tests/unit/test_checkpoints.py
+	$(BIN)/python -m coverage run -m pytest tests/sdk
 	$(BIN)/python -m coverage report
 
 lint: $(STAMP)

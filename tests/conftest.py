@@ -17,7 +17,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 @pytest.fixture(scope="session", autouse=True)
 def _few_questions() -> Iterator[None]:
     """Judge tiny models by a few texts; real weights are judged by all of them, in minilm_bundle."""
-    from embedge_export import answers
+    from embedge_export.verify import asking as answers
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(answers, "QUICK_DOCUMENTS", 24)
@@ -35,10 +35,10 @@ def minilm_checkpoint() -> Path:
 @pytest.fixture(scope="session")
 def minilm_bundle(minilm_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """all-MiniLM-L6-v2 as fp32, fp16 and int8, judged as a user's export is, with Matryoshka sizes declared."""
-    from embedge_export import answers
     from embedge_export.pipeline import export
-    from embedge_export.retrieval import QUICK_DOCUMENTS
     from embedge_export.spec import ExportSpec
+    from embedge_export.texts.retrieval import QUICK_DOCUMENTS
+    from embedge_export.verify import asking as answers
 
     spec = ExportSpec(
         model=str(minilm_checkpoint),

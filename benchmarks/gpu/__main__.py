@@ -166,7 +166,7 @@ def minilm(context: Context) -> dict:
 
 def bulk(context: Context) -> dict:
     """Text to vectors as it is by default, and with fewer batches in flight on a device."""
-    from embedge import _accelerator
+    from embedge._sessions import on_devices as _accelerator
 
     passages = context.passages(100_000)
     result = sdk.throughput(context.bundle(), passages, (None,))

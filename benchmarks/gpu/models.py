@@ -99,11 +99,11 @@ def checkpoint(name: str, root: Path, tokenizer: Path) -> Path:
 
 def graph(folder: Path, form: str | None):
     """Our graph of a checkpoint with mean pooling: a form for CUDA in float16, or None for the CPU's in float32."""
-    from embedge_export.graphs.build import build
-    from embedge_export.graphs.cuda import build_cuda
-    from embedge_export.graphs.families import PREFIXES, read_encoder
-    from embedge_export.graphs.targets import CUDA_FP16
-    from embedge_export.graphs.tensors import StoredWeights
+    from embedge_export.families.table import PREFIXES, read_encoder
+    from embedge_export.graph.built.build import build
+    from embedge_export.graph.built.choices import CUDA_FP16
+    from embedge_export.graph.built.cuda import build_cuda
+    from embedge_export.graph.built.weights import StoredWeights
 
     config = json.loads((folder / "config.json").read_text())
     facts = {"type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0} | config
@@ -119,7 +119,7 @@ def graph(folder: Path, form: str | None):
 
 def pooled(model, encoder, mode: str):
     """A graph with one more output: its hidden states pooled."""
-    from embedge_export.heads import Head
+    from embedge_export.graph.pooling_nodes import Head
 
     head = Head(model)
     head.pool("last_hidden_state", (mode,), output="sentence_embedding")
@@ -129,8 +129,8 @@ def pooled(model, encoder, mode: str):
 
 def for_cuda(encoder, weights, precision: str):
     """An encoder's graph for CUDA as the exporter writes it, filled, and its form of attention."""
-    from embedge_export.graphs.cuda import build_cuda, suited
-    from embedge_export.graphs.targets import CUDA_BF16, CUDA_FP16
+    from embedge_export.graph.built.choices import CUDA_BF16, CUDA_FP16
+    from embedge_export.graph.built.cuda import build_cuda, suited
 
     choices = suited(encoder, {"fp16": CUDA_FP16, "bf16": CUDA_BF16}[precision])
     return fill(*build_cuda(encoder, weights, choices)), choices.attention
@@ -155,9 +155,9 @@ def family_graphs(name: str, precision: str):
     Returns:
         Both as bytes, the form of attention of the second, and the inputs.
     """
-    from embedge_export.graphs.build import build
-    from embedge_export.graphs.families import read_encoder
-    from embedge_export.graphs.tensors import SeededWeights
+    from embedge_export.families.table import read_encoder
+    from embedge_export.graph.built.build import build
+    from embedge_export.graph.built.weights import SeededWeights
 
     encoder, weights = read_encoder(families()[name]), SeededWeights(SEED)
     full = fill(*build(encoder, weights))

@@ -34,9 +34,9 @@ POOLING = {"qwen3, 0.6 B": "LAST", "modernbert, base": "MEAN"}
 
 def _graph(name: str, precision: str | None) -> bytes:
     """With pooling; in float32 for the CPU where precision is None."""
-    from embedge_export.graphs.build import build
-    from embedge_export.graphs.families import read_encoder
-    from embedge_export.graphs.tensors import SeededWeights
+    from embedge_export.families.table import read_encoder
+    from embedge_export.graph.built.build import build
+    from embedge_export.graph.built.weights import SeededWeights
 
     encoder, weights = read_encoder(CONFIGS[name]), SeededWeights(SEED)
     if precision is None:

@@ -82,7 +82,7 @@ def captured_queries(bundle: Path, texts: list[str]) -> dict[str, float]:
 def single_queries(bundle: Path, texts: list[str]) -> dict[str, float]:
     """Text to vector of about 16 tokens, one at a time, and the part of it that is onnxruntime's run."""
     from embedge import EdgeModel
-    from embedge._session import Session
+    from embedge._sessions.session import Session
 
     queries = _queries(texts)
     with EdgeModel(bundle, device="cuda") as model:

@@ -7,13 +7,13 @@ import msgspec
 from embedge import store
 from embedge._types import Task
 from embedge.manifest import MANIFEST_FILE, PROBES_FILE, TOKENIZER_FILE, Similarity
-from embedge_export.checkpoint import Checkpoint, Kind
-from embedge_export.rerankers import resolve_tokens
-from embedge_export.route import Route, choose_route
-from embedge_export.source import read_checkpoint
+from embedge_export.graph.route import Route, choose_route
+from embedge_export.source.causal_reranker import resolve_tokens
+from embedge_export.source.checkpoint import Checkpoint, Kind
+from embedge_export.source.read import read_checkpoint
+from embedge_export.source.tokenizer import Tokenization, describe_tokenizer, load_tokenizer
 from embedge_export.spec import CUDA_VARIANTS, SIZE_SHARES, ExportSpec
-from embedge_export.tokenizer import Tokenization, describe_tokenizer, load_tokenizer
-from embedge_export.write import EXTERNAL_DATA_BYTES, check_target
+from embedge_export.write.graph_files import EXTERNAL_DATA_BYTES, check_target
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -171,7 +171,7 @@ def _files(checkpoint: Checkpoint, variants: tuple[str, ...], weights_bytes: int
         stem = "model" if variant == "fp32" else f"model_{variant}"
         stems: tuple[str, ...] = (stem,)
         if variant in CUDA_VARIANTS:
-            from embedge_export.cuda_variant import graph_stems
+            from embedge_export.variants.cuda import graph_stems
 
             stems = graph_stems(checkpoint, variant)
         names += [f"onnx/{each}.onnx" for each in stems]

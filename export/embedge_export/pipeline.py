@@ -18,7 +18,18 @@ from embedge.manifest import (
     dump_manifest,
     fingerprint,
 )
-from embedge_export.assembly import (
+from embedge_export.graph.attention import attention_block, score_heads
+from embedge_export.graph.built.canvas import Load
+from embedge_export.graph.built.choices import CPU_FP32
+from embedge_export.graph.route import Route, build_from_weights, choose_route
+from embedge_export.progress import Progress, Stages
+from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.checksums import check_unchanged
+from embedge_export.source.read import read_checkpoint
+from embedge_export.spec import CUDA_VARIANTS, DEFAULT_OPSET, DTYPES, SIZE_SHARES, ExportSpec
+from embedge_export.write.companions import note_external_data, write_companions
+from embedge_export.write.graph_files import check_target, commit, file_records, save_graph, staging
+from embedge_export.write.manifest import (
     PACKAGES,
     UNMEASURED,
     make_manifest,
@@ -26,22 +37,11 @@ from embedge_export.assembly import (
     save_modules,
     write_probes,
 )
-from embedge_export.attention import attention_block, score_heads
-from embedge_export.checkpoint import Checkpoint
-from embedge_export.checksums import check_unchanged
-from embedge_export.companions import note_external_data, write_companions
-from embedge_export.graphs.canvas import Load
-from embedge_export.graphs.targets import CPU_FP32
-from embedge_export.progress import Progress, Stages
-from embedge_export.route import Route, build_from_weights, choose_route
-from embedge_export.source import read_checkpoint
-from embedge_export.spec import CUDA_VARIANTS, DEFAULT_OPSET, DTYPES, SIZE_SHARES, ExportSpec
-from embedge_export.write import check_target, commit, file_records, save_graph, staging
 
 if TYPE_CHECKING:
     import onnx
 
-    from embedge_export.tokenizer import Tokenization
+    from embedge_export.source.tokenizer import Tokenization
 
 # other CPUs add in another order: ten times what this machine may differ by
 _PROBE_TOLERANCE_FACTOR = 10
@@ -71,9 +71,9 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
     if spec.output is not None:
         check_target(_absolute(spec.output), force=spec.force)
     with stages.stage("source"):
-        from embedge_export.rerankers import resolve_tokens
-        from embedge_export.tokenizer import describe_tokenizer, load_tokenizer
-        from embedge_export.weights import load_model
+        from embedge_export.source.causal_reranker import resolve_tokens
+        from embedge_export.source.tokenizer import describe_tokenizer, load_tokenizer
+        from embedge_export.source.torch_model import load_model
 
         checkpoint = read_checkpoint(spec)
         target = _absolute(spec.output or store.bundle_path(checkpoint.repository.name))
@@ -91,15 +91,15 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             graph, loads, route = _make_graph(model, checkpoint, tokenization, spec, folder)
             stages.detail = f"{len(graph.graph.node)} nodes, {route}"
         with stages.stage("heads"):
-            from embedge_export.outputs import attach_heads
+            from embedge_export.graph.outputs import attach_heads
 
             graph_spec = attach_heads(graph, checkpoint, model)
             stages.detail = f"outputs {', '.join(value.name for value in graph.graph.output)}"
         with stages.stage("write"):
-            from embedge_export.cuda_variant import write_cuda_variants
-            from embedge_export.reference import Reference
-            from embedge_export.variants import calibration_feeds, judge, probe_tolerances, summary
-            from embedge_export.verify import built_in_inputs, make_cases, make_probes, verify_variant
+            from embedge_export.variants.compressed import calibration_feeds, judge, probe_tolerances, summary
+            from embedge_export.variants.cuda import write_cuda_variants
+            from embedge_export.verify.numbers import built_in_inputs, make_cases, make_probes, verify_variant
+            from embedge_export.verify.reference import Reference
 
             (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
             write_companions(checkpoint, tokenization, folder)
@@ -158,8 +158,8 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
         manifest = msgspec.structs.replace(manifest, variants=variants, files=file_records(folder))
         manifest = msgspec.structs.replace(manifest, fingerprint=fingerprint(manifest))
         with stages.stage("report"):
-            from embedge_export.card import write_card
-            from embedge_export.report import write_report
+            from embedge_export.report.card import write_card
+            from embedge_export.report.page import write_report
 
             write_card(folder, manifest, spec)
             write_report(folder, manifest, trials, spec)
@@ -179,12 +179,12 @@ def _make_graph(
     opset = DEFAULT_OPSET if spec.opset is None else spec.opset
     route = choose_route(checkpoint, spec)
     if route == "built from the table":
-        from embedge_export.static import build_graph, read_table
+        from embedge_export.graph.static import build_graph, read_table
 
         return build_graph(read_table(checkpoint), opset, tokenization.ignored_id), {}, route
     if route == "built from the weights":
         return (*build_from_weights(checkpoint), route)
-    from embedge_export.trace import trace
+    from embedge_export.graph.traced import trace
 
     scratch = folder / "scratch"
     scratch.mkdir()
@@ -203,7 +203,7 @@ def _save_variants(
     folder: Path,
 ) -> dict[str, Variant]:
     """Write every graph; float32 too where it was not asked for, since the others are judged by it."""
-    from embedge_export.variants import calibration_feeds, compressed
+    from embedge_export.variants.compressed import calibration_feeds, compressed
 
     feeds = []
     if "int8" in names or "uint8" in names:

@@ -9,17 +9,17 @@ from embedge import store
 from embedge.bundle import check_files, open_bundle
 from embedge.errors import VerificationError
 from embedge.manifest import TOKENIZER_FILE, Manifest
-from embedge_export.answers import ask_torch, questions
-from embedge_export.checkpoint import Checkpoint
-from embedge_export.gates import try_variant
 from embedge_export.progress import Progress, Stages
-from embedge_export.reference import Reference
-from embedge_export.rerankers import resolve_tokens
-from embedge_export.source import read_checkpoint
+from embedge_export.source.causal_reranker import resolve_tokens
+from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.read import read_checkpoint
+from embedge_export.source.tokenizer import Tokenization, describe_tokenizer, load_tokenizer
+from embedge_export.source.torch_model import load_model
 from embedge_export.spec import ExportSpec
-from embedge_export.tokenizer import Tokenization, describe_tokenizer, load_tokenizer
-from embedge_export.verify import built_in_inputs, make_cases, verify_variant
-from embedge_export.weights import load_model
+from embedge_export.verify.asking import ask_torch, questions
+from embedge_export.verify.gates import try_variant
+from embedge_export.verify.numbers import built_in_inputs, make_cases, verify_variant
+from embedge_export.verify.reference import Reference
 
 
 def reverify(spec: ExportSpec, progress: Progress | None = None) -> Path:

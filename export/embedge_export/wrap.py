@@ -20,27 +20,27 @@ from embedge.manifest import (
     Variant,
     dump_manifest,
 )
-from embedge_export.assembly import (
+from embedge_export.graph.attention import score_heads
+from embedge_export.graph.given import adapt, load_graph, precision
+from embedge_export.progress import Progress, Stages
+from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.checksums import check_unchanged
+from embedge_export.source.read import read_checkpoint
+from embedge_export.spec import ExportSpec
+from embedge_export.verify.given_probes import GivenProbes, as_cases, compare_embeddings, read_probes
+from embedge_export.write.companions import note_external_data, write_companions
+from embedge_export.write.graph_files import check_target, commit, save_graph, staging
+from embedge_export.write.manifest import (
     UNMEASURED,
     make_manifest,
     require_packages,
     save_modules,
     write_probes,
 )
-from embedge_export.attention import score_heads
-from embedge_export.checkpoint import Checkpoint
-from embedge_export.checksums import check_unchanged
-from embedge_export.companions import note_external_data, write_companions
-from embedge_export.given_probes import GivenProbes, as_cases, compare_embeddings, read_probes
-from embedge_export.onnx_source import adapt, load_graph, precision
-from embedge_export.progress import Progress, Stages
-from embedge_export.source import read_checkpoint
-from embedge_export.spec import ExportSpec
-from embedge_export.write import check_target, commit, save_graph, staging
 
 if TYPE_CHECKING:
-    from embedge_export.reference import Reference
-    from embedge_export.tokenizer import Tokenization
+    from embedge_export.source.tokenizer import Tokenization
+    from embedge_export.verify.reference import Reference
 
 _PACKAGES = ("transformers", "onnx", "tokenizers", "safetensors")
 # other CPUs add in another order
@@ -67,8 +67,8 @@ def wrap(spec: ExportSpec, progress: Progress | None = None) -> Path:
     stages = Stages(progress)
     path = spec.from_onnx.expanduser().absolute()
     with stages.stage("source"):
-        from embedge_export.rerankers import resolve_tokens
-        from embedge_export.tokenizer import describe_tokenizer, load_tokenizer
+        from embedge_export.source.causal_reranker import resolve_tokens
+        from embedge_export.source.tokenizer import describe_tokenizer, load_tokenizer
 
         checkpoint = read_checkpoint(spec)
         target = (spec.output or store.bundle_path(checkpoint.repository.name)).expanduser().absolute()
@@ -138,8 +138,8 @@ def _reference(checkpoint: Checkpoint, tokenization: Tokenization) -> Reference 
                 for name in checkpoint.weights)  # fmt: skip
     if not there or importlib.util.find_spec("torch") is None:
         return None
-    from embedge_export.reference import Reference
-    from embedge_export.weights import load_model
+    from embedge_export.source.torch_model import load_model
+    from embedge_export.verify.reference import Reference
 
     return Reference(load_model(checkpoint), checkpoint, tokenization)
 
@@ -148,7 +148,7 @@ def _compare(
     folder: Path, name: str, dtype: Dtype, given: GivenProbes, checkpoint: Checkpoint
 ) -> tuple[Fidelity, Probes]:
     """Compare with the given probes, and make the bundle's own of them."""
-    from embedge_export.verify import make_probes, verify_variant
+    from embedge_export.verify.numbers import make_probes, verify_variant
 
     tolerance = given.tolerance(name, dtype)
     if given.texts:
@@ -168,9 +168,9 @@ def _judge(
 ) -> tuple[Fidelity, Probes]:
     """Compare with torch: every number of float32, and what users notice of the others."""
     from embedge.manifest import load_manifest
-    from embedge_export.answers import ask_torch, questions
-    from embedge_export.gates import try_variant
-    from embedge_export.verify import built_in_inputs, make_cases, make_probes, verify_variant
+    from embedge_export.verify.asking import ask_torch, questions
+    from embedge_export.verify.gates import try_variant
+    from embedge_export.verify.numbers import built_in_inputs, make_cases, make_probes, verify_variant
 
     inputs, probe_inputs = built_in_inputs(checkpoint)
     cases = make_cases(reference, inputs)

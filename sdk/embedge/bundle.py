@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from embedge._cpu import graph_features
+from embedge._machine.cpu import graph_features
 from embedge._types import PathLike
 from embedge.errors import BundleError, IntegrityError, ParamsError
 from embedge.manifest import Manifest, Variant, load_manifest

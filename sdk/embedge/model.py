@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
-from embedge._progress import Progress, StopAt
-from embedge._prompts import parse_prompt, parse_prompts
-from embedge._request import Call, Params, check_task, named_tasks, stated_task
+from embedge._calls.progress import Progress, StopAt
+from embedge._calls.request import Call, Params, check_task, named_tasks, stated_task
+from embedge._calls.verbs import Outputs, Prompts, UseTqdm, Verbs, scoring_outputs
+from embedge._text.prompts import parse_prompt, parse_prompts
 from embedge._types import (
     Compat,
     LongText,
@@ -26,7 +27,6 @@ from embedge._types import (
     Side,
     Task,
 )
-from embedge._verbs import Outputs, Prompts, UseTqdm, Verbs, scoring_outputs
 from embedge._workers import in_thread, pipeline
 from embedge.errors import ParamsError, PromptError, SessionError, TaskNotSupportedError
 from embedge.outputs import (
@@ -125,7 +125,7 @@ class EdgeModel:
         truncate = PoolingParams(truncate_prompt_tokens=truncate_prompt_tokens).truncate_prompt_tokens
         self._compat: Compat = compat
         # the engine's imports cost more than those of this module, so `import embedge` leaves them out
-        from embedge._engine import Engine
+        from embedge._engine.engine import Engine
 
         engine = Engine(
             model,

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from embedge import _tiny_model as tiny
+from embedge._testing import tiny_model as tiny
 from embedge._types import Activation, PathLike, PoolingMode, Side, Task
 from embedge._version import __version__
 from embedge.bundle import sha256_file

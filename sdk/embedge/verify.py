@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from embedge._devices import find_devices
+from embedge._sessions.devices import find_devices
 from embedge._types import FloatArray, PathLike
 from embedge.bundle import Bundle, check_files, open_bundle, suits
 from embedge.manifest import Probe, load_probes

@@ -26,15 +26,15 @@ HEAVY = (
     "asyncio",
 )
 ONLY_IN = {
-    "onnxruntime": {"_onnxruntime.py", "_session.py"},
-    "tokenizers": {"_tokenize.py", "testing.py"},
+    "onnxruntime": {"_sessions/onnxruntime.py", "_sessions/session.py"},
+    "tokenizers": {"_text/tokenizer.py", "testing.py"},
     "embedge_export": {"cli/main.py"},
 }
 LOWEST = {
     "errors.py": set(),
     "_types.py": set(),
-    "_batching.py": {"_types"},
-    "_pooling.py": {"_types", "errors"},
+    "_batches/planning.py": {"_types"},
+    "_rows/pooling.py": {"_types", "errors"},
 }
 
 

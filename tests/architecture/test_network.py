@@ -125,7 +125,7 @@ def test_a_socket_is_the_end(bundle: Path, tmp_path: Path) -> None:
 def test_the_users_telemetry_setting_is_respected(stated: str | None) -> None:
     code = (
         f"import os, embedge; assert os.environ.get('ORT_DISABLE_TELEMETRY') == {stated!r}\n"
-        "from embedge._onnxruntime import import_onnxruntime; import_onnxruntime()\n"
+        "from embedge._sessions.onnxruntime import import_onnxruntime; import_onnxruntime()\n"
         "print(os.environ['ORT_DISABLE_TELEMETRY'])"
     )
     env = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}

@@ -20,11 +20,11 @@ from tests.export.tiny import word_piece
 
 from embedge import EdgeModel, PoolingParams
 from embedge.errors import EmbedgeError
-from embedge_export.families import FAMILIES
+from embedge_export.families.family import FAMILIES
 from embedge_export.pipeline import export
+from embedge_export.source.torch_model import quiet
 from embedge_export.spec import ExportSpec
-from embedge_export.texts import PAIRS, TEXTS
-from embedge_export.weights import quiet
+from embedge_export.texts.built_in import PAIRS, TEXTS
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- architectures:begin -->", "<!-- architectures:end -->"
@@ -107,7 +107,7 @@ def measure(model_type: str, main: str, folder: Path, **changes: object) -> dict
     checkpoint = make(folder / "checkpoint", model_type, main, **changes)
     remote = model_type == REMOTE_ROW
     # the table is about numbers; tests/export/test_gates.py is about the retrieval set
-    with mock.patch("embedge_export.answers.QUICK_DOCUMENTS", 24):
+    with mock.patch("embedge_export.verify.asking.QUICK_DOCUMENTS", 24):
         bundle = export(ExportSpec(model=str(checkpoint), output=folder / "bundle", trust_remote_code=remote))
     inputs = _PAIRS if main == "score" else [(text,) for text in _MIXED]
     figures = {}

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from tests.checkpoints import CHECKPOINTS
 from tests.checkpoints.reference import answers
 from tests.checkpoints.vocabularies import STEP_TAG
-from tests.parity.conftest import PAIRS, TEXTS, load
+from tests.parity.asked import PAIRS, TEXTS, load
 
 from embedge import PoolingParams
 

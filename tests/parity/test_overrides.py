@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from tests.checkpoints import make
 from tests.checkpoints.reference import answers
 from tests.checkpoints.saving import edit_json
-from tests.parity.conftest import PAIRS, TEXTS, load
+from tests.parity.asked import PAIRS, TEXTS, load
 
 from embedge import ExportError, ParamsError, PoolerConfig, PoolingParams
 from embedge.verify import verify

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from tests.corpus import texts
 
-from corpus import texts
 from embedge import EdgeModel, PoolingParams
 
 TEXTS = texts(300)

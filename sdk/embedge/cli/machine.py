@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from embedge import store
-from embedge._cpu import available_threads, cpu_features, cpu_name, processor_quota
-from embedge._devices import cuda_problem
-from embedge._measure import BATCH_TOKENS, fastest, measure_latency, measure_splits, sample_texts
-from embedge._memory import available_memory_bytes
-from embedge._onnxruntime import import_onnxruntime
-from embedge._tuning import TuningRecord, default_tuning, save_tuning
+from embedge._batches.attention import available_memory_bytes
+from embedge._engine.measure import BATCH_TOKENS, fastest, measure_latency, measure_splits, sample_texts
+from embedge._machine.cpu import available_threads, cpu_features, cpu_name, processor_quota
+from embedge._sessions.devices import cuda_problem
+from embedge._sessions.onnxruntime import import_onnxruntime
+from embedge._sessions.tuning import TuningRecord, default_tuning, save_tuning
 from embedge._version import __version__
 from embedge.cli._console import accent, bold, dim, print_facts, print_json, print_table, size
 from embedge.errors import EmbedgeError, PromptError

@@ -1,0 +1,1 @@
+"""What each architecture is, as data: its facts, its encoder, its head, the names of its weights."""

@@ -1,0 +1,207 @@
+"""Families with learnt positions and norms after each addition: BERT and its relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from embedge_export.families.parts import (
+    Config,
+    UnsupportedError,
+    activation,
+    expect,
+    layer_norm,
+    linear,
+    post_norms,
+    self_attention,
+)
+from embedge_export.families.structure import (
+    Embedding,
+    Encoder,
+    FeedForward,
+    Layer,
+    Positions,
+    RelativeBias,
+    Tensor,
+)
+
+
+class _Names(msgspec.Struct, frozen=True, kw_only=True):
+    """What a family calls the parts of a layer, after the layer's own prefix."""
+
+    query: str
+    key: str
+    value: str
+    output: str
+    attention_norm: str
+    up: str
+    down: str
+    feed_forward_norm: str
+
+
+_BERT = _Names(
+    query="attention.self.query",
+    key="attention.self.key",
+    value="attention.self.value",
+    output="attention.output.dense",
+    attention_norm="attention.output.LayerNorm",
+    up="intermediate.dense",
+    down="output.dense",
+    feed_forward_norm="output.LayerNorm",
+)
+_DISTILBERT = _Names(
+    query="attention.q_lin",
+    key="attention.k_lin",
+    value="attention.v_lin",
+    output="attention.out_lin",
+    attention_norm="sa_layer_norm",
+    up="ffn.lin1",
+    down="ffn.lin2",
+    feed_forward_norm="output_layer_norm",
+)
+_MPNET = _Names(
+    query="attention.attn.q",
+    key="attention.attn.k",
+    value="attention.attn.v",
+    output="attention.attn.o",
+    attention_norm="attention.LayerNorm",
+    up="intermediate.dense",
+    down="output.dense",
+    feed_forward_norm="output.LayerNorm",
+)
+_ALBERT = _Names(
+    query="attention.query",
+    key="attention.key",
+    value="attention.value",
+    output="attention.dense",
+    attention_norm="attention.LayerNorm",
+    up="ffn",
+    down="ffn_output",
+    feed_forward_norm="full_layer_layer_norm",
+)
+
+
+def bert(config: Config) -> Encoder:
+    """BERT: learnt positions from 0, token types."""
+    return _encoder(config, _embedding(config), _BERT, lambda index: f"encoder.layer.{index}")
+
+
+def electra(config: Config) -> Encoder:
+    """ELECTRA: BERT with an embedding of its own size."""
+    small, size = int(config["embedding_size"]), int(config["hidden_size"])
+    projection = None if small == size else linear("embeddings_project", size, small)
+    embedding = _embedding(config, projection=projection)
+    return _encoder(config, embedding, _BERT, lambda index: f"encoder.layer.{index}")
+
+
+def roberta(config: Config) -> Encoder:
+    """RoBERTa: positions count the tokens that are not padding, after pad_token_id; token types are always 0."""
+    embedding = _embedding(config, types_input=False)
+    embedding = _counting(embedding, int(config["pad_token_id"]))
+    return _encoder(config, embedding, _BERT, lambda index: f"encoder.layer.{index}")
+
+
+def distilbert(config: Config) -> Encoder:
+    """DistilBERT: BERT without token types."""
+    facts = dict(config) | {
+        "hidden_size": config["dim"],
+        "intermediate_size": config["hidden_dim"],
+        "num_hidden_layers": config["n_layers"],
+        "num_attention_heads": config["n_heads"],
+        "hidden_act": config["activation"],
+        "layer_norm_eps": 1e-12,
+    }
+    embedding = _embedding(facts, types=None)
+    return _encoder(facts, embedding, _DISTILBERT, lambda index: f"transformer.layer.{index}")
+
+
+def mpnet(config: Config) -> Encoder:
+    """MPNet: positions as RoBERTa's, and one relative-position bias for all layers."""
+    # transformers fixes MPNet's padding id at 1
+    embedding = _counting(_embedding(config, types=None), 1)
+    encoder = _encoder(config, embedding, _MPNET, lambda index: f"encoder.layer.{index}", relative=True)
+    table = Tensor(
+        name="encoder.relative_attention_bias.weight",
+        shape=(int(config["relative_attention_num_buckets"]), int(config["num_attention_heads"])),
+    )
+    return msgspec.structs.replace(encoder, relative=RelativeBias(table=table, max_distance=128))
+
+
+def albert(config: Config) -> Encoder:
+    """ALBERT: layers share weights, the embedding is factorised."""
+    if int(config["inner_group_num"]) != 1:
+        raise UnsupportedError(f"inner_group_num={config['inner_group_num']} has no built graph; expected 1")
+    small, size = int(config["embedding_size"]), int(config["hidden_size"])
+    embedding = _embedding(config, projection=linear("encoder.embedding_hidden_mapping_in", size, small))
+    count, groups = int(config["num_hidden_layers"]), int(config["num_hidden_groups"])
+
+    def place(index: int) -> str:
+        return f"encoder.albert_layer_groups.{index * groups // count}.albert_layers.0"
+
+    return _encoder(config, embedding, _ALBERT, place)
+
+
+def _embedding(config: Config, **changes: Any) -> Embedding:
+    size = int(config.get("embedding_size") or config["hidden_size"])
+    vocab_size, rows = int(config["vocab_size"]), int(config["max_position_embeddings"])
+    types = int(config.get("type_vocab_size") or 0)
+    table = Tensor(name="embeddings.position_embeddings.weight", shape=(rows, size))
+    facts: dict[str, Any] = {
+        "words": Tensor(name="embeddings.word_embeddings.weight", shape=(vocab_size, size)),
+        "positions": Positions(table=table),
+        "types": Tensor(name="embeddings.token_type_embeddings.weight", shape=(types, size))
+        if types
+        else None,
+        "norm": layer_norm("embeddings.LayerNorm", size, float(config["layer_norm_eps"])),
+    }
+    return Embedding(**(facts | changes))
+
+
+def _counting(embedding: Embedding, padding_id: int) -> Embedding:
+    assert embedding.positions is not None
+    positions = Positions(table=embedding.positions.table, kind="tokens", padding_id=padding_id)
+    return msgspec.structs.replace(embedding, positions=positions)
+
+
+def _encoder(
+    config: Config,
+    embedding: Embedding,
+    names: _Names,
+    place: Callable[[int], str],
+    relative: bool = False,
+) -> Encoder:
+    expect(config, position_embedding_type="absolute", is_decoder=False, add_cross_attention=False)
+    size, inner = int(config["hidden_size"]), int(config["intermediate_size"])
+    epsilon = float(config["layer_norm_eps"])
+    act = activation(config["hidden_act"])
+    layers = []
+    for index in range(int(config["num_hidden_layers"])):
+        at = place(index)
+        layers.append(
+            Layer(
+                attention=self_attention(
+                    size,
+                    int(config["num_attention_heads"]),
+                    (linear(f"{at}.{name}", size, size) for name in (names.query, names.key, names.value)),
+                    linear(f"{at}.{names.output}", size, size),
+                    relative=relative,
+                ),
+                feed_forward=FeedForward(
+                    up=linear(f"{at}.{names.up}", inner, size),
+                    down=linear(f"{at}.{names.down}", size, inner),
+                    activation=act,
+                ),
+                **post_norms(
+                    layer_norm(f"{at}.{names.attention_norm}", size, epsilon),
+                    layer_norm(f"{at}.{names.feed_forward_norm}", size, epsilon),
+                ),
+            )
+        )
+    return Encoder(
+        embedding=embedding,
+        layers=tuple(layers),
+        hidden_size=size,
+        vocab_size=int(config["vocab_size"]),
+    )

@@ -1,0 +1,162 @@
+"""Encoders in half precision for CUDA: fused operators, and no padding between the embedding and the last layer.
+
+Encoders whose tokens all see each other, at learnt positions, take the packed operators of onnxruntime's CUDA provider,
+which its CPU provider lacks. All others take ONNX's own Attention, which both have, on rows with padding. Sums of
+products are kept in float32 by the kernels; the last hidden states are given as float32, and what pools them computes
+in it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from embedge_export.families.structure import Attention, Encoder, Head, Layer
+from embedge_export.graph.built.build import finish
+from embedge_export.graph.built.canvas import Canvas, Load
+from embedge_export.graph.built.choices import CPU_FP32, Choices
+from embedge_export.graph.built.cpu_blocks import Blocks
+from embedge_export.graph.built.cuda_blocks import CudaBlocks, Sum
+from embedge_export.graph.built.positions import Places
+from embedge_export.graph.built.weights import Weights
+
+if TYPE_CHECKING:
+    import onnx
+
+_HEAD_MULTIPLE = 8
+_LENGTH_MULTIPLE = 8
+_STANDARD_OPSET = 24
+"""Of the first Attention that takes the number of a text's real tokens."""
+
+
+def suits_packing(encoder: Encoder) -> bool:
+    """Whether the packed operators have its attention."""
+    return all(layer.attention.is_plain for layer in encoder.layers)
+
+
+def suited(encoder: Encoder, choices: Choices) -> Choices:
+    """The choices, or those of ONNX's Attention where the packed operators do not have the encoder's."""
+    if choices.attention == "standard" or suits_packing(encoder):
+        return choices
+    return msgspec.structs.replace(choices, attention="standard", packed=False, separate_from=None)
+
+
+def for_queries(choices: Choices) -> Choices:
+    """The form for one short text, without branches and with rows of a fixed number: what a CUDA graph can capture."""
+    if choices.attention == "standard":
+        return choices
+    return msgspec.structs.replace(
+        choices, attention="standard", packed=False, separate_from=None, split_matrices=True
+    )
+
+
+def twins(choices: Choices) -> list[Choices]:
+    """The choices' forms with operators that the CPU has as well, in float32 and with padding kept."""
+    forms = [choices.attention] if choices.separate_from is None else ["merged", "separate", "standard"]
+    return [
+        msgspec.structs.replace(choices, precision="fp32", packed=False, attention=form, separate_from=None)
+        for form in forms
+    ]
+
+
+def without_idle_windows(encoder: Encoder, max_seq_len: int) -> Encoder:
+    """The encoder without the windows that no text is long enough for: without a mask, attention is faster."""
+
+    def widened(layer: Layer) -> Layer:
+        block = layer.attention
+        if block.window is None:
+            return layer
+        reach = block.window[0] if block.causal else min(block.window)
+        if reach < max_seq_len - 1:
+            return layer
+        return msgspec.structs.replace(layer, attention=msgspec.structs.replace(block, window=None))
+
+    return msgspec.structs.replace(encoder, layers=tuple(widened(layer) for layer in encoder.layers))
+
+
+def score_heads(encoder: Encoder) -> int | None:
+    """Heads whose scores a run on a GPU holds at once: its kernels work in blocks, but not on heads of odd sizes."""
+    blocks = [layer.attention for layer in encoder.layers]
+    if all(block.head_dim % _HEAD_MULTIPLE == 0 for block in blocks):
+        return None
+    return max(block.num_heads for block in blocks)
+
+
+def pad_to(encoder: Encoder, choices: Choices) -> int:
+    """What a batch's padded length should be a multiple of: kernels that add masks to scores load that many at once."""
+    masked = any(layer.attention.window is not None or layer.attention.relative for layer in encoder.layers)
+    return _LENGTH_MULTIPLE if masked and choices.attention == "standard" else 1
+
+
+def build_cuda(
+    encoder: Encoder, weights: Weights, choices: Choices, head: Head | None = None
+) -> tuple[onnx.ModelProto, dict[str, Load]]:
+    """Write the graph of an encoder for CUDA.
+
+    Args:
+        encoder: what it is made of.
+        weights: where its weights are.
+        choices: which operators to write, as `suited` gives them.
+        head: what follows the last hidden states, if anything; in float32.
+
+    Returns:
+        As `build.build`. attention_mask must be 1 at the first tokens of a text and 0 after them.
+    """
+    from onnx import TensorProto
+
+    standard = choices.attention == "standard"
+    canvas = Canvas(opset=_STANDARD_OPSET) if standard else Canvas()
+    if choices.separate_from is None:
+        hidden = _body(canvas, encoder, weights, choices)
+    else:
+        separate, merged = canvas.branch(), canvas.branch()
+        other = msgspec.structs.replace(choices, attention="separate", split_matrices=True)
+        then = separate, _body(separate, encoder, weights, other)
+        otherwise = merged, _body(merged, encoder, weights, choices)
+        hidden = canvas.choose(_is_long(canvas, *choices.separate_from), then, otherwise, TensorProto.FLOAT)
+    if head is not None:
+        places = Places(canvas, weights, encoder.relative)
+        hidden = Blocks(canvas, weights, CPU_FP32, places).head(hidden, head)
+    return finish(canvas, encoder, hidden, head)
+
+
+def _is_long(canvas: Canvas, length: int, tokens: int) -> str:
+    """Whether a batch is so long and has so many tokens, padding included; no value on the device is read."""
+    canvas.scope("form")
+    long = canvas.op(
+        "GreaterOrEqual",
+        canvas.op("Gather", canvas.op("Shape", "input_ids"), canvas.constant(1)),
+        canvas.constant(length),
+    )
+    large = canvas.op("GreaterOrEqual", canvas.op("Size", "input_ids"), canvas.constant(tokens))
+    return canvas.op("And", long, large)
+
+
+def _body(canvas: Canvas, encoder: Encoder, weights: Weights, choices: Choices) -> str:
+    """Token ids to the last hidden states, float32."""
+    from onnx import TensorProto
+
+    blocks = CudaBlocks(canvas, weights, choices, Places(canvas, weights, encoder.relative))
+    state = Sum(rows=blocks.embed(encoder.embedding))
+    for index, layer in enumerate(encoder.layers):
+        for name, around, block in (
+            (f"layers.{index}.attention", layer.around_attention, layer.attention),
+            (f"layers.{index}.feed_forward", layer.around_feed_forward, layer.feed_forward),
+        ):
+            canvas.scope(name)
+            rows, state = blocks.add_norm(state, around.norm_in)
+            delta, bias = (
+                blocks.attention(rows, block)
+                if isinstance(block, Attention)
+                else blocks.feed_forward(rows, block)
+            )
+            if around.norm_out is not None:
+                delta, bias = blocks.norm(blocks.add_bias(delta, bias), around.norm_out), None
+            state = Sum(rows=state.rows, delta=delta, bias=bias)
+            if around.norm_after is not None:
+                rows, _ = blocks.add_norm(state, around.norm_after, keep_sum=False)
+                state = Sum(rows=rows)
+    canvas.scope("final")
+    rows, _ = blocks.add_norm(state, encoder.final_norm, keep_sum=False)
+    return canvas.op("Cast", blocks.pad(rows), to=TensorProto.FLOAT)

@@ -1,0 +1,182 @@
+"""Everything that depends on places alone, computed once per run: masks, rotations, relative positions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from embedge_export.families.structure import Attention, Positions, RelativeBias, Rotary
+from embedge_export.graph.built.canvas import Canvas
+from embedge_export.graph.built.weights import Weights
+
+PLACES = "places"
+"""Scope of these nodes."""
+# far below any score, far above float32's smallest: a row with nothing to see stays finite
+MASKED = -1e9
+
+
+class Places:
+    """Emits what attention needs to know of places, each thing once.
+
+    Args:
+        canvas: the graph.
+        weights: the checkpoint.
+        relative: the encoder's relative positions, if any.
+    """
+
+    def __init__(self, canvas: Canvas, weights: Weights, relative: RelativeBias | None) -> None:
+        self._canvas = canvas
+        self._weights = weights
+        self._relative = relative
+        self._made: dict[object, str] = {}
+
+    def mask(self) -> str:
+        """attention_mask as float32 (batch, seq_len)."""
+        if "mask" not in self._made:
+            from onnx import TensorProto
+
+            self._canvas.scope(PLACES)
+            self._made["mask"] = self._canvas.op("Cast", "attention_mask", to=TensorProto.FLOAT)
+        return self._made["mask"]
+
+    def seq_len(self) -> str:
+        """Padded length, int64 (1,)."""
+        if "seq_len" not in self._made:
+            self._canvas.scope(PLACES)
+            self._made["seq_len"] = self._canvas.op("Shape", "input_ids", start=1, end=2)
+        return self._made["seq_len"]
+
+    def places(self) -> str:
+        """0, 1, … up to the padded length, int64 (seq_len,)."""
+        if "range" not in self._made:
+            canvas = self._canvas
+            length = canvas.op("Squeeze", self.seq_len())
+            self._made["range"] = canvas.op("Range", canvas.constant(0), length, canvas.constant(1))
+        return self._made["range"]
+
+    def distances(self) -> str:
+        """Place of the key minus place of the query, int64 (seq_len, seq_len)."""
+        if "distances" not in self._made:
+            canvas = self._canvas
+            places = self.places()
+            columns = canvas.op("Unsqueeze", places, canvas.constant([1]))
+            self._made["distances"] = canvas.op("Sub", places, columns)
+        return self._made["distances"]
+
+    def head_mask(self, num_heads: int, head_dim: int, scale: float) -> str:
+        """What keys get added, (batch, seq_len, num_heads * (head_dim + 1)): 0, and in padding's last component MASKED.
+
+        The scores are multiplied by `scale` afterwards, so the component is divided by it.
+        """
+        key = ("head", num_heads, head_dim, scale)
+        if key not in self._made:
+            canvas = self._canvas
+            mask = self.mask()
+            below = canvas.op("Sub", mask, canvas.constant(1.0, np.float32))
+            component = np.zeros((num_heads, head_dim + 1), np.float32)
+            component[:, -1] = 1e4 / scale
+            self._made[key] = canvas.op(
+                "Mul",
+                canvas.op("Unsqueeze", below, canvas.constant([2])),
+                canvas.constant(component.reshape(-1), np.float32),
+            )
+        return self._made[key]
+
+    def bias(self, attention: Attention) -> str:
+        """What scores get added: float32, (batch, 1, 1 or seq_len, seq_len), or with a number for each head."""
+        key = ("bias", attention.causal, attention.window, attention.relative)
+        if key in self._made:
+            return self._made[key]
+        canvas = self._canvas
+        mask = self.mask()
+        canvas.scope(PLACES)
+        one = canvas.constant(1.0, np.float32)
+        hidden = canvas.op("Unsqueeze", canvas.op("Sub", one, mask), canvas.constant([1, 2]))
+        bias = canvas.op("Mul", hidden, canvas.constant(MASKED, np.float32))
+        unseen = self.unseen(attention)
+        if unseen is not None:
+            low, zero = canvas.constant(MASKED, np.float32), canvas.constant(0.0, np.float32)
+            # the smaller of the two, so that nothing falls out of float32's range
+            bias = canvas.op("Min", bias, canvas.op("Where", unseen, low, zero))
+        if attention.relative:
+            bias = canvas.op("Add", bias, self.relative_bias())
+        self._made[key] = bias
+        return bias
+
+    def unseen(self, attention: Attention) -> str | None:
+        """Pairs of places that causality or a window hides, bool (seq_len, seq_len); None where there are none."""
+        self._canvas.scope(PLACES)
+        before, after = attention.window or (None, None)
+        if attention.causal:
+            after = 0
+        parts = []
+        if after is not None:
+            parts.append(self._canvas.op("Greater", self.distances(), self._canvas.constant(after)))
+        if before is not None:
+            parts.append(self._canvas.op("Less", self.distances(), self._canvas.constant(-before)))
+        if len(parts) == 2:
+            return self._canvas.op("Or", *parts)
+        return parts[0] if parts else None
+
+    def relative_bias(self) -> str:
+        """What scores get added, float32 (1, num_heads, seq_len, seq_len), by the logarithmic buckets of T5."""
+        from onnx import TensorProto
+
+        canvas, relative = self._canvas, self._relative
+        assert relative is not None
+        canvas.scope(PLACES)
+        table = relative.table
+        half = table.shape[0] // 2
+        exact = half // 2
+        distances = self.distances()
+        later = canvas.op("Cast", canvas.op("Greater", distances, canvas.constant(0)), to=TensorProto.INT64)
+        length = canvas.op("Abs", distances)
+        floats = canvas.op("Cast", canvas.op("Max", length, canvas.constant(1)), to=TensorProto.FLOAT)
+        ratio = canvas.op("Log", canvas.op("Div", floats, canvas.constant(float(exact), np.float32)))
+        # divided and multiplied in the reference's order: a bucket's edge must fall on the same side
+        ratio = canvas.op("Div", ratio, canvas.constant(math.log(relative.max_distance / exact), np.float32))
+        far = canvas.op(
+            "Cast",
+            canvas.op("Mul", ratio, canvas.constant(float(half - exact), np.float32)),
+            to=TensorProto.INT64,
+        )
+        far = canvas.op("Min", canvas.op("Add", far, canvas.constant(exact)), canvas.constant(half - 1))
+        near = canvas.op("Less", length, canvas.constant(exact))
+        bucket = canvas.op("Where", near, length, far)
+        bucket = canvas.op("Add", bucket, canvas.op("Mul", later, canvas.constant(half)))
+        rows = canvas.weight(table.name, table.shape, lambda: self._weights.read(table))
+        values = canvas.op("Gather", rows, bucket)  # (seq_len, seq_len, num_heads)
+        return canvas.op("Unsqueeze", canvas.op("Transpose", values, perm=[2, 0, 1]), canvas.constant([0]))
+
+    def rotation(self, rotary: Rotary) -> tuple[str, str]:
+        """Cosines and sines, float32 (seq_len, number of pairs)."""
+        key = ("rotary", rotary)
+        if key not in self._made:
+            from onnx import TensorProto
+
+            canvas = self._canvas
+            canvas.scope(PLACES)
+            places = canvas.op("Cast", self.places(), to=TensorProto.FLOAT)
+            frequencies = canvas.constant([rotary.frequencies], np.float32)
+            angles = canvas.op("Mul", canvas.op("Unsqueeze", places, canvas.constant([1])), frequencies)
+            made = [canvas.op(kind, angles) for kind in ("Cos", "Sin")]
+            if rotary.scale != 1.0:
+                made = [canvas.op("Mul", part, canvas.constant(rotary.scale, np.float32)) for part in made]
+            self._made[key], self._made[(*key, "sin")] = made
+        return self._made[key], self._made[("rotary", rotary, "sin")]
+
+    def position_ids(self, positions: Positions) -> str:
+        """Rows of the position table: (seq_len,) or (batch, seq_len)."""
+        from onnx import TensorProto
+
+        if positions.kind == "range":
+            return self.places()
+        canvas = self._canvas
+        canvas.scope(PLACES)
+        padding = canvas.constant(positions.padding_id)
+        real = canvas.op(
+            "Cast", canvas.op("Not", canvas.op("Equal", "input_ids", padding)), to=TensorProto.INT64
+        )
+        counted = canvas.op("CumSum", real, canvas.constant(1))
+        return canvas.op("Add", canvas.op("Mul", counted, real), padding)

@@ -1,0 +1,205 @@
+"""Pooling and Dense modules as ONNX nodes, appended to a graph that gives hidden states.
+
+The same code serves every graph, whoever built it: it needs the name of an output (batch, seq_len, size) and
+the input attention_mask, and computes in float32 whatever the graph's precision. The formulas are those of
+embedge._rows.pooling and embedge._rows.heads; tests/export/test_heads.py compares each with its numpy twin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedge._types import FloatArray, PoolingMode
+
+if TYPE_CHECKING:
+    import onnx
+
+_FLOOR = float(np.finfo(np.float32).min)
+
+
+class Head:
+    """Appends nodes to a graph under names of their own.
+
+    Args:
+        model: the graph; it is changed in place.
+        mask: name of the attention mask, int64 (batch, seq_len).
+    """
+
+    def __init__(self, model: onnx.ModelProto, mask: str = "attention_mask") -> None:
+        self.model = model
+        self.graph = model.graph
+        self.opset = max(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
+        self._mask_input = mask
+        self._masks: dict[str, str] = {}
+        self._count = 0
+
+    def op(self, kind: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        """Append one node and return the name of its output."""
+        from onnx import helper
+
+        self._count += 1
+        name = f"/embedge/{kind}_{self._count}"
+        result = output or f"{name}_output"
+        self.graph.node.append(helper.make_node(kind, list(inputs), [result], name=name, **attributes))
+        return result
+
+    def constant(self, value: Any, dtype: Any = np.int64) -> str:
+        """Append an initializer and return its name."""
+        from onnx import numpy_helper
+
+        self._count += 1
+        name = f"embedge.constant_{self._count}"
+        self.graph.initializer.append(numpy_helper.from_array(np.array(value, dtype=dtype, order="C"), name))
+        return name
+
+    def output(self, name: str, shape: Sequence[str | int]) -> str:
+        """Declare a float32 output of the graph."""
+        from onnx import TensorProto, helper
+
+        self.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+        return name
+
+    def float32(self, name: str) -> str:
+        """Cast to float32."""
+        from onnx import TensorProto
+
+        return self.op("Cast", name, to=TensorProto.FLOAT)
+
+    def mask(self) -> str:
+        """The attention mask as float32 (batch, seq_len)."""
+        if "float" not in self._masks:
+            self._masks["float"] = self.float32(self._mask_input)
+        return self._masks["float"]
+
+    def pool(self, hidden: str, modes: Sequence[PoolingMode], output: str | None = None) -> str:
+        """Pool (batch, seq_len, size) by every mode and concatenate to (batch, size * len(modes))."""
+        pooled = [_POOLERS[mode](self, hidden) for mode in modes]
+        if len(pooled) > 1:
+            return self.op("Concat", *pooled, axis=1, output=output)
+        return self.op("Identity", pooled[0], output=output) if output else pooled[0]
+
+    def dense(
+        self,
+        rows: str,
+        weight: FloatArray,
+        bias: FloatArray | None,
+        activation: str,
+        output: str | None = None,
+    ) -> str:
+        """Multiply (…, in_features) by weight (out_features, in_features), add the bias, activate."""
+        linear = self.op("MatMul", rows, self.constant(weight.T, np.float32))
+        if bias is not None:
+            linear = self.op("Add", linear, self.constant(bias, np.float32))
+        activated = ACTIVATIONS[activation](self, linear)
+        return self.op("Identity", activated, output=output) if output else activated
+
+    def splade(self, logits: str, *, strategy: str, twice: bool, output: str | None = None) -> str:
+        """Term weights (batch, vocab_size) of masked-language-model logits: log1p(relu) and the maximum or sum."""
+        # padding is set to 0, below which relu leaves nothing
+        masked = self.op("Mul", logits, self.op("Unsqueeze", self.mask(), self.constant([2])))
+        one = self.constant(1.0, np.float32)
+        weights = self.op("Log", self.op("Add", self.op("Relu", masked), one))
+        if twice:
+            weights = self.op("Log", self.op("Add", weights, one))
+        return self._reduce("ReduceMax" if strategy == "max" else "ReduceSum", weights, output=output)
+
+    def _real(self) -> str:
+        """Where tokens are real, bool (batch, seq_len)."""
+        return self.op("Greater", self.mask(), self.constant(0, np.float32))
+
+    def _reduce(self, kind: str, rows: str, keepdims: int = 0, output: str | None = None) -> str:
+        if kind in ("ReduceMax", "ReduceMin") and self.opset < 18:
+            return self.op(kind, rows, axes=[1], keepdims=keepdims, output=output)
+        return self.op(kind, rows, self.constant([1]), keepdims=keepdims, output=output)
+
+    def _weighted_sum(self, hidden: str, weights: str) -> str:
+        # (batch, 1, seq_len) @ (batch, seq_len, size)
+        product = self.op("MatMul", self.op("Unsqueeze", weights, self.constant([1])), hidden)
+        return self.op("Squeeze", product, self.constant([1]))
+
+    def _take(self, hidden: str, position: str) -> str:
+        """One row of each text, at a float32 position (batch, 1)."""
+        from onnx import TensorProto
+
+        return self.op("GatherND", hidden, self.op("Cast", position, to=TensorProto.INT64), batch_dims=1)
+
+    def _places(self) -> str:
+        """0, 1, … up to the padded length, float32 (seq_len,)."""
+        if "places" not in self._masks:
+            length = self.op("Gather", self.op("Shape", self._mask_input), self.constant(1))
+            places = self.op("Range", self.constant(0), length, self.constant(1))
+            self._masks["places"] = self.float32(places)
+        return self._masks["places"]
+
+    # ArgMax would do for both, but CUDA's takes any of equal values, or none where the last is asked for
+    def _first(self, hidden: str) -> str:
+        beyond = self.constant(-_FLOOR, np.float32)
+        places = self.op("Where", self._real(), self._places(), beyond)
+        return self._take(hidden, self._reduce("ReduceMin", places, 1))
+
+    def _last(self, hidden: str) -> str:
+        places = self.op("Mul", self._places(), self.mask())
+        return self._take(hidden, self._reduce("ReduceMax", places, 1))
+
+    def _mean(self, hidden: str) -> str:
+        # a row has a real token unless model2vec's unknown ones were taken out: then the mean is 0
+        count = self.op("Max", self._reduce("ReduceSum", self.mask(), 1), self.constant(1, np.float32))
+        return self.op("Div", self._weighted_sum(hidden, self.mask()), count)
+
+    def _mean_sqrt_len(self, hidden: str) -> str:
+        count = self._reduce("ReduceSum", self.mask(), 1)
+        return self.op("Div", self._weighted_sum(hidden, self.mask()), self.op("Sqrt", count))
+
+    def _weighted_mean(self, hidden: str) -> str:
+        places = self.op("CumSum", self.mask(), self.constant(1))
+        weights = self.op("Mul", places, self.mask())
+        return self.op("Div", self._weighted_sum(hidden, weights), self._reduce("ReduceSum", weights, 1))
+
+    def _max(self, hidden: str) -> str:
+        real = self.op("Unsqueeze", self._real(), self.constant([2]))
+        return self._reduce("ReduceMax", self.op("Where", real, hidden, self.constant(_FLOOR, np.float32)))
+
+
+_POOLERS: dict[PoolingMode, Callable[[Head, str], str]] = {
+    "CLS": Head._first,
+    "LAST": Head._last,
+    "MEAN": Head._mean,
+    "MAX": Head._max,
+    "MEAN_SQRT_LEN": Head._mean_sqrt_len,
+    "WEIGHTEDMEAN": Head._weighted_mean,
+}
+
+
+def _gelu(head: Head, x: str) -> str:
+    half = head.op("Mul", x, head.constant(0.5, np.float32))
+    erf = head.op("Erf", head.op("Mul", x, head.constant(2**-0.5, np.float32)))
+    return head.op("Mul", half, head.op("Add", erf, head.constant(1.0, np.float32)))
+
+
+def _clip(head: Head, x: str, low: float, high: float) -> str:
+    return head.op("Clip", x, head.constant(low, np.float32), head.constant(high, np.float32))
+
+
+ACTIVATIONS: dict[str, Callable[[Head, str], str]] = {
+    "Identity": lambda _, x: x,
+    "ELU": lambda head, x: head.op("Elu", x),
+    "GELU": _gelu,
+    "Hardsigmoid": lambda head, x: head.op("HardSigmoid", x, alpha=1 / 6, beta=0.5),
+    "Hardswish": lambda head, x: head.op("Mul", x, head.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)),
+    "Hardtanh": lambda head, x: _clip(head, x, -1, 1),
+    "LeakyReLU": lambda head, x: head.op("LeakyRelu", x, alpha=0.01),
+    "LogSigmoid": lambda head, x: head.op("Neg", head.op("Softplus", head.op("Neg", x))),
+    "Mish": lambda head, x: head.op("Mul", x, head.op("Tanh", head.op("Softplus", x))),
+    "ReLU": lambda head, x: head.op("Relu", x),
+    "ReLU6": lambda head, x: _clip(head, x, 0, 6),
+    "SELU": lambda head, x: head.op("Selu", x),
+    "SiLU": lambda head, x: head.op("Mul", x, head.op("Sigmoid", x)),
+    "Sigmoid": lambda head, x: head.op("Sigmoid", x),
+    "Softplus": lambda head, x: head.op("Softplus", x),
+    "Softsign": lambda head, x: head.op("Softsign", x),
+    "Tanh": lambda head, x: head.op("Tanh", x),
+}
+"""torch.nn activations without parameters, by class name; the keys of embedge._rows.heads.ACTIVATIONS."""

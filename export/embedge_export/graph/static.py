@@ -1,0 +1,84 @@
+"""Static embeddings: sentence-transformers' StaticEmbedding and model2vec, a lookup and a mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedge._types import FloatArray
+from embedge.errors import ExportError
+from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.torch_model import read_tensors
+
+if TYPE_CHECKING:
+    import onnx
+
+_TABLES = ("embedding.weight", "embeddings")
+
+
+def read_table(checkpoint: Checkpoint) -> FloatArray:
+    """One embedding per token id, float32 (vocab_size, size), model2vec's weights and mapping applied.
+
+    Raises:
+        ExportError: the weights hold no embedding table, or another than the config states.
+    """
+    tensors = read_tensors(checkpoint.transformer)
+    name = next((name for name in _TABLES if name in tensors), None)
+    if name is None or tensors[name].ndim != 2:
+        raise ExportError(
+            f"model.safetensors holds {', '.join(sorted(tensors)) or 'nothing'}; expected a table named "
+            f"{' or '.join(_TABLES)}"
+        )
+    table = tensors[name]
+    if "mapping" in tensors:
+        mapping = tensors["mapping"].astype(np.int64)
+        if mapping.ndim != 1 or not ((mapping >= 0) & (mapping < len(table))).all():
+            raise ExportError(
+                f"the tensor mapping names rows up to {mapping.max(initial=0)}; expected one row of the table per "
+                f"token id, from 0 to {len(table) - 1}. Copy the checkpoint again."
+            )
+        table = table[mapping]
+    if "weights" in tensors:
+        if tensors["weights"].shape != table.shape[:1]:
+            raise ExportError(
+                f"the tensor weights has shape {tensors['weights'].shape}; expected {table.shape[:1]}, one weight per "
+                "token id. Copy the checkpoint again."
+            )
+        table = table * tensors["weights"][:, None]
+    return np.ascontiguousarray(table, dtype=np.float32)
+
+
+def build_graph(table: FloatArray, opset: int, ignored_id: int | None) -> onnx.ModelProto:
+    """A graph that looks token ids up.
+
+    Args:
+        table: (vocab_size, size).
+        opset: version of the ONNX operator set.
+        ignored_id: token that is left out of the mean, model2vec's unknown token.
+
+    Returns:
+        Inputs input_ids and attention_mask, output last_hidden_state; `pooling_mask` is there for the head.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    axes = ["batch_size", "sequence_length"]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, axes)
+        for name in ("input_ids", "attention_mask")
+    ]
+    output = helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, [*axes, table.shape[1]])
+    nodes = [
+        helper.make_node("Gather", ["embedding.weight", "input_ids"], ["last_hidden_state"], name="/Gather")
+    ]
+    tensors = [numpy_helper.from_array(table, "embedding.weight")]
+    if ignored_id is not None:
+        tensors.append(numpy_helper.from_array(np.array(ignored_id, dtype=np.int64), "ignored_id"))
+        nodes += [
+            helper.make_node("Equal", ["input_ids", "ignored_id"], ["is_ignored"], name="/Equal"),
+            helper.make_node("Not", ["is_ignored"], ["is_kept"], name="/Not"),
+            helper.make_node("Cast", ["is_kept"], ["kept"], name="/Cast", to=TensorProto.INT64),
+            helper.make_node("Mul", ["attention_mask", "kept"], ["pooling_mask"], name="/Mul"),
+        ]
+    graph = helper.make_graph(nodes, "embedge", inputs, [output], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)

@@ -1,1 +1,0 @@
-"""Optimised graphs, built from a configuration and weights."""

@@ -1,0 +1,1 @@
+"""What people read of an export: report.html, README.md and their words."""

@@ -1,0 +1,100 @@
+"""Operators of a graph as exported and as onnxruntime runs it, and the machine that figures were taken on."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from embedge._machine.cpu import available_threads
+from embedge._sessions.onnxruntime import import_onnxruntime
+
+_LARGEST_BYTES = 1_000_000_000
+
+
+class Operators(msgspec.Struct, frozen=True, kw_only=True):
+    """How many nodes of each operator a graph has, nodes inside branches included.
+
+    Attributes:
+        before: as exported.
+        after: as onnxruntime runs it on this CPU; None where it was not asked.
+    """
+
+    before: dict[str, int]
+    after: dict[str, int] | None
+
+
+def count_operators(graph: Path, disabled_optimizers: tuple[str, ...], size_bytes: int) -> Operators:
+    """Count a graph's operators before and after onnxruntime's optimisation.
+
+    Args:
+        graph: the .onnx file.
+        disabled_optimizers: fusions that the SDK switches off for it.
+        size_bytes: of the graph with its weights; above a gigabyte it is not optimised, which would write it again.
+    """
+    import onnx
+
+    before = _count(onnx.load(str(graph), load_external_data=False).graph)
+    if size_bytes > _LARGEST_BYTES:
+        return Operators(before=before, after=None)
+    ort = import_onnxruntime()
+    with tempfile.TemporaryDirectory(prefix="embedge-") as scratch:
+        optimised = Path(scratch) / "optimised.onnx"
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.optimized_model_filepath = str(optimised)
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
+        )
+        try:
+            ort.InferenceSession(
+                str(graph),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=list(disabled_optimizers),
+            )
+            after = _count(onnx.load(str(optimised), load_external_data=False).graph)
+        except Exception:  # a graph for CUDA alone; the report says that its operators were not counted
+            return Operators(before=before, after=None)
+    return Operators(before=before, after=after)
+
+
+def machine() -> str:
+    """The processor's model and how many of its cores this process may use; nothing that tells whose it is."""
+    cores = available_threads()
+    return f"{_cpu_model()}, {cores} {'core' if cores == 1 else 'cores'}, {platform.system()}"
+
+
+def _count(graph: Any) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    waiting = [graph]
+    while waiting:
+        for node in waiting.pop().node:
+            counts[node.op_type] += 1
+            waiting += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return dict(counts)
+
+
+def _cpu_model() -> str:
+    if sys.platform == "linux":
+        try:
+            lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        except OSError:
+            lines = []
+        for line in lines:
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return " ".join(value.replace("(R)", "").replace("(TM)", "").split())
+    if sys.platform == "darwin":
+        asked = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        if done.stdout.strip():
+            return done.stdout.strip()
+    return platform.processor() or platform.machine() or "unknown processor"

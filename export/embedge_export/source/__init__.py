@@ -1,0 +1,1 @@
+"""A checkpoint's files become checked facts; nothing here builds or writes."""

@@ -1,0 +1,1 @@
+"""Texts that every export asks, built in so that nothing is downloaded."""

@@ -1,0 +1,1 @@
+"""Smaller and faster forms of the float32 graph."""

@@ -1,0 +1,239 @@
+"""The variants for CUDA: written anywhere, judged like every variant where there is a GPU, and held against float32.
+
+Where there is none, their numbers stay unmeasured, which the manifest and everything made from it say. What can be held
+against float32 there is that the same operators in float32, with padding kept, give the same hidden states, and that
+none of their values comes near the end of float16; where one does, bfloat16 takes its place.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from embedge._sessions.devices import cuda_problem
+from embedge._sessions.onnxruntime import import_onnxruntime
+from embedge._types import FloatArray, IntArray
+from embedge.errors import ExportError, VerificationError
+from embedge.manifest import Variant
+from embedge_export.families.parts import UnsupportedError
+from embedge_export.graph.built.choices import CUDA_BF16, CUDA_FP16, Choices
+from embedge_export.graph.outputs import attach_heads
+from embedge_export.graph.route import Made, build_for_cuda, build_from_weights, build_twins, has_query_graph
+from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.tokenizer import Tokenization
+from embedge_export.spec import DTYPES
+from embedge_export.variants.half_range import Seen, overflow, watch
+from embedge_export.write.graph_files import save_graph
+from embedge_export.write.manifest import UNMEASURED
+
+if TYPE_CHECKING:
+    import onnx
+
+_CHOICES = {"fp16_cuda": CUDA_FP16, "bf16_cuda": CUDA_BF16}
+_INSTEAD = {"fp16_cuda": "bf16_cuda"}
+_TWIN_GATE = 1e-3
+"""Largest difference of a hidden state, whose components are near 1: sums in another order, never another sum."""
+_BATCH = 8
+
+
+class CudaVariants(msgspec.Struct, frozen=True, kw_only=True):
+    """What was written for CUDA.
+
+    Attributes:
+        variants: by name.
+        words: how far their operators in float32 are from the float32 graph, and why one stands in for another.
+    """
+
+    variants: dict[str, Variant]
+    words: list[str]
+
+
+def write_cuda_variants(
+    checkpoint: Checkpoint,
+    tokenization: Tokenization,
+    model: Any,
+    feeds: Sequence[Mapping[str, IntArray]],
+    names: Sequence[str],
+    folder: Path,
+) -> CudaVariants:
+    """Write the graphs for CUDA into a bundle.
+
+    Args:
+        checkpoint: what they are built from.
+        tokenization: what they are asked with.
+        model: in torch.
+        feeds: single texts, to hold their operators against float32; with the inputs that the bundle's graphs take.
+        names: of the variants asked for; where float16 would overflow, bf16_cuda stands in.
+        folder: the bundle.
+
+    Raises:
+        ExportError: the checkpoint has no such graph.
+        VerificationError: a graph differs by more than sums in another order give.
+    """
+    variants: dict[str, Variant] = {}
+    words: list[str] = []
+    asked = list(names)
+    for name in asked:
+        stem, *query_stem = graph_stems(checkpoint, name)
+        choices = _CHOICES[name]
+        difference, problem = hold_twins(checkpoint, choices, tokenization.max_seq_len, feeds)
+        if problem is not None and name in _INSTEAD:
+            words.append(f"{_INSTEAD[name]} in place of {name}, as float16 would overflow: {problem}")
+            if _INSTEAD[name] not in asked:
+                asked.append(_INSTEAD[name])
+            continue
+        built = build_for_cuda(checkpoint, choices, tokenization.max_seq_len)
+        words.append(f"{name}'s operators in float32 differ by {difference:.1e}")
+        for graph, _ in filter(None, (built.graph, built.for_queries)):
+            _take_inputs(graph, list(feeds[0]))
+            attach_heads(graph, checkpoint, model)
+        graph, loads = built.graph
+        file, data_files = save_graph(graph, folder, stem, loads)
+        query_file = file
+        if built.for_queries is not None:
+            query_file, _ = save_graph(
+                built.for_queries[0], folder, query_stem[0], built.for_queries[1], beside=(graph, data_files)
+            )
+        variants[name] = Variant(
+            file=file,
+            data_files=data_files,
+            dtype=DTYPES[name],
+            target="cuda",
+            fidelity=UNMEASURED,
+            score_heads=built.score_heads,
+            pad_to_multiple_of=built.pad_to_multiple_of,
+            query_file=query_file,
+        )
+    return CudaVariants(variants=variants, words=words)
+
+
+def _take_inputs(graph: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Let a graph take the inputs of the float32 graph, which may be traced, and leave what it has no use for.
+
+    Raises:
+        ExportError: it needs one that the float32 graph does not have.
+    """
+    from onnx import TensorProto, helper
+
+    own = [value.name for value in graph.graph.input]
+    if lacking := [name for name in own if name not in names]:
+        raise ExportError(
+            f"optimize_for='cuda' needs the input {lacking[0]}, which the traced graph does not have; expected a graph "
+            "that is built from the weights. Leave --route and --opset out."
+        )
+    for name in names:
+        if name not in own:
+            axes = ["batch_size", "sequence_length"]
+            graph.graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, axes))
+
+
+def graph_stems(checkpoint: Checkpoint, name: str) -> tuple[str, ...]:
+    """Names of a variant's graphs without their ending; the second, where there is one, answers single queries.
+
+    Raises:
+        ExportError: the checkpoint has no such graphs.
+    """
+    _check_mask(checkpoint)
+    try:
+        second = has_query_graph(checkpoint, _CHOICES[name])
+    except UnsupportedError as error:
+        raise ExportError(
+            f"optimize_for='cuda' needs a graph that is built from the weights: {error}. Export without it; "
+            "the graphs for the CPU run on a GPU as well, slower."
+        ) from error
+    return (f"model_{name}", f"model_{name}_query") if second else (f"model_{name}",)
+
+
+def _check_mask(checkpoint: Checkpoint) -> None:
+    """Refuse what the operators would get wrong: they take the first tokens of a row for the real ones."""
+    late = checkpoint.late_interaction
+    if late is not None and late.expand_query and not late.attend_to_expansion:
+        raise ExportError(
+            "optimize_for='cuda' needs every token of a text to be attended to; this late-interaction checkpoint "
+            "leaves a query's expansion out"
+        )
+
+
+def hold_twins(
+    checkpoint: Checkpoint, choices: Choices, max_seq_len: int, feeds: Sequence[Mapping[str, IntArray]]
+) -> tuple[float, str | None]:
+    """Hold the graph for CUDA, in float32, against the float32 graph, on padded batches; each of its forms.
+
+    Args:
+        checkpoint: what both are built from.
+        choices: of the graph for CUDA.
+        max_seq_len: no text is longer.
+        feeds: single texts.
+
+    Returns:
+        The largest difference of any hidden state or logit, and what float16 would not hold, in words.
+
+    Raises:
+        VerificationError: it is more than sums in another order give.
+    """
+    forms = build_twins(checkpoint, choices, max_seq_len)
+    watched = [watch(graph) for graph, _ in forms]
+    seen = [Seen(loads) for _, loads in forms]
+    worst, largest = 0.0, [np.zeros(len(names)) for names in watched]
+    with tempfile.TemporaryDirectory(prefix="embedge-") as scratch:
+        twins = [
+            _open((graph, each.loads), Path(scratch), f"twin{index}")
+            for index, ((graph, _), each) in enumerate(zip(forms, seen, strict=True))
+        ]
+        full = _open(build_from_weights(checkpoint), Path(scratch), "full")
+        for start in range(0, len(feeds), _BATCH):
+            batch = _pad(feeds[start : start + _BATCH])
+            (expected,) = _run(full, batch)
+            real = batch["attention_mask"] > 0 if expected.ndim == 3 else slice(None)
+            for index, twin in enumerate(twins):
+                rows, *each_largest = _run(twin, batch)
+                largest[index] = np.maximum(largest[index], each_largest)
+                worst = max(worst, float(np.abs(rows[real] - expected[real]).max()))
+        del twin, twins, full
+    if not worst <= _TWIN_GATE:
+        raise VerificationError(
+            f"the graph for CUDA is not the checkpoint: its operators in float32 differ by {worst:.3g}; expected at "
+            f"most {_TWIN_GATE:g}. Nothing was written. Export without optimize_for='cuda', and report the checkpoint."
+        )
+    problems = [
+        *(each.overflow() for each in seen),
+        *(overflow(names, values) for names, values in zip(watched, largest, strict=True)),
+    ]
+    return worst, next((problem for problem in problems if problem is not None), None)
+
+
+def gpu_here() -> bool:
+    """Whether the variant can be judged on this machine."""
+    return cuda_problem() is None
+
+
+def _open(made: Made, folder: Path, stem: str) -> Any:
+    graph, loads = made
+    file, _ = save_graph(graph, folder, stem, loads)
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return ort.InferenceSession(str(folder / file), options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: Any, batch: Mapping[str, IntArray]) -> list[FloatArray]:
+    wanted = {value.name for value in session.get_inputs()}
+    outputs: list[FloatArray] = session.run(
+        None, {name: array for name, array in batch.items() if name in wanted}
+    )
+    return outputs
+
+
+def _pad(feeds: Sequence[Mapping[str, IntArray]]) -> dict[str, IntArray]:
+    longest = max(each["input_ids"].shape[1] for each in feeds)
+    return {
+        name: np.concatenate(
+            [np.pad(each[name], ((0, 0), (0, longest - each[name].shape[1]))) for each in feeds]
+        )
+        for name in feeds[0]
+    }

@@ -1,0 +1,203 @@
+"""Gates: how far a variant's answers may be from float32, and the figures that it passed with.
+
+To let a variant through, when the bundle with its graph is on disk:
+
+    asked = questions(manifest, size_bytes)                       # once per export
+    trial = try_variant(folder, "fp32", asked, ask_torch(reference, manifest, asked), "torch")
+    trial = try_variant(folder, "int8", asked, trial.answers, "fp32")
+
+`try_variant` opens the variant, asks it, measures, and raises VerificationError where a figure misses the gate of the
+variant's dtype. `trial.figures` goes into `Fidelity.end_to_end`; `trial.answers` is what later variants and the report
+compare with. With a model that is open already: `measure(model, asked, reference, "fp32")`, then `check`.
+
+Torch answers the first 48 texts only: it takes one text at a time, and all 920 would double the export's time. The
+fp32 variant, which differs from torch by 1e-5 at most, is the reference for every other one on all texts.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from embedge import EdgeModel
+from embedge.errors import EmbedgeError, VerificationError
+from embedge.manifest import Dtype, EndToEnd, load_manifest
+from embedge_export.verify.asking import Answers, Kind, Questions, ask
+from embedge_export.verify.comparison import compare
+
+EXACT = 1e-6
+"""Answers that differ by no more from one batch to another are the same: float32 sums, taken in another order."""
+
+_JUDGED_NDCG = 0.2
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """Worst figures that a variant may have; None is not judged."""
+
+    cosine_min: float | None = None
+    cosine_mean: float | None = None
+    top_10_overlap: float | None = None
+    ndcg_10_loss: float | None = None
+    rank_correlation: float | None = None
+    max_score_diff: float | None = None
+    label_agreement: float | None = None
+    max_prob_diff: float | None = None
+
+
+def _embed(cosine_min: float, cosine_mean: float, top_10_overlap: float, ndcg_10_loss: float) -> Gate:
+    return Gate(
+        cosine_min=cosine_min,
+        cosine_mean=cosine_mean,
+        top_10_overlap=top_10_overlap,
+        ndcg_10_loss=ndcg_10_loss,
+    )
+
+
+def _score(rank_correlation: float, max_score_diff: float) -> Gate:
+    return Gate(rank_correlation=rank_correlation, max_score_diff=max_score_diff)
+
+
+def _classify(label_agreement: float, max_prob_diff: float) -> Gate:
+    return Gate(label_agreement=label_agreement, max_prob_diff=max_prob_diff)
+
+
+GATES: dict[tuple[Kind, Dtype], Gate] = {
+    # the order of sums, and nothing else
+    ("embed", "float32"): _embed(0.999999, 0.999999, 0.99, 0.001),
+    ("score", "float32"): _score(0.9999, 1e-4),
+    ("classify", "float32"): _classify(1.0, 1e-4),
+    # 11 bits of mantissa; pooling and norms stay in float32
+    ("embed", "float16"): _embed(0.9999, 0.99995, 0.97, 0.005),
+    ("score", "float16"): _score(0.995, 0.01),
+    ("classify", "float16"): _classify(0.995, 0.01),
+    # 8 bits of mantissa: torch's own bfloat16 of MiniLM has a smallest cosine of 0.9965
+    ("embed", "bfloat16"): _embed(0.995, 0.998, 0.92, 0.01),
+    ("score", "bfloat16"): _score(0.985, 0.04),
+    ("classify", "bfloat16"): _classify(0.99, 0.05),
+    # one scale per token and column reaches 0.990 / 0.9974 / 0.91 on MiniLM; one scale per tensor (0.977 / 0.992 /
+    # 0.83) must not pass. Rerankers are held tighter: their score is the product, no second comparison evens it out
+    ("embed", "int8"): _embed(0.985, 0.997, 0.85, 0.015),
+    ("score", "int8"): _score(0.97, 0.08),
+    ("classify", "int8"): _classify(0.98, 0.10),
+    # block weights for large decoders, who bear it better; a model this far off still finds the same documents
+    ("embed", "int4"): _embed(0.94, 0.975, 0.70, 0.03),
+    ("score", "int4"): _score(0.93, 0.15),
+    ("classify", "int4"): _classify(0.95, 0.20),
+}
+"""By kind of answer and precision of the weights. Reasons stand beside them; figures are of all-MiniLM-L6-v2."""
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A variant that passed: what it was asked, its answers, what they were compared with, and the figures."""
+
+    asked: Questions
+    figures: EndToEnd
+    answers: Answers
+    reference: Answers | None
+
+
+def try_variant(
+    folder: Path,
+    variant: str,
+    asked: Questions,
+    reference: Answers | None,
+    reference_name: Literal["torch", "fp32"],
+    *,
+    device: str = "cpu",
+) -> Trial:
+    """Open a variant, ask, measure and judge it.
+
+    Args:
+        folder: the bundle on disk, its manifest naming the variant.
+        variant: its name.
+        asked: the questions.
+        reference: the reference's answers to all of them, or the first few; None to measure without comparing.
+        reference_name: whose they are.
+        device: where to run it.
+
+    Raises:
+        VerificationError: a figure misses its gate, or the variant cannot answer.
+    """
+    try:
+        start_s = time.perf_counter()
+        with EdgeModel(folder, device=device, variant=variant) as model:
+            load_s = time.perf_counter() - start_s
+            figures, answers = measure(model, asked, reference, reference_name, load_s)
+    except VerificationError:
+        raise
+    except EmbedgeError as error:
+        raise VerificationError(f"variant {variant} could not be judged: {error}") from error
+    check(variant, load_manifest(folder).variants[variant].dtype, asked.kind, figures)
+    return Trial(asked=asked, figures=figures, answers=answers, reference=reference)
+
+
+def measure(
+    model: EdgeModel,
+    asked: Questions,
+    reference: Answers | None,
+    reference_name: Literal["torch", "fp32"],
+    load_s: float | None = None,
+) -> tuple[EndToEnd, Answers]:
+    """Ask an open model, and compare its answers; nothing is judged. Arguments are those of `try_variant`."""
+    answers = ask(model, asked, load_s)
+    figures = EndToEnd(
+        reference=reference_name,
+        num_compared=0 if reference is None else len(reference.rows),
+        texts_sha256=asked.texts.sha256,
+        batch_invariance="exact" if answers.max_batch_diff <= EXACT else "batch-dependent",
+        max_batch_diff=answers.max_batch_diff,
+    )
+    return compare(figures, model.manifest, asked, answers, reference), answers
+
+
+def check(variant: str, dtype: Dtype, kind: Kind, figures: EndToEnd) -> None:
+    """Hold a variant's figures against its gate.
+
+    Raises:
+        VerificationError: one is missed, NaN included; the message has all that are.
+    """
+    gate = GATES[kind, dtype]
+    missed = []
+    for name in ("cosine_min", "cosine_mean", "top_10_overlap", "rank_correlation", "label_agreement"):
+        value, limit = getattr(figures, name), getattr(gate, name)
+        if name == "top_10_overlap" and not _finds_answers(figures):
+            continue
+        if value is not None and limit is not None and not value >= limit:
+            missed.append(f"{_WORDS[name]} {value:.5f}, at least {limit:g} expected")
+    for name in ("max_score_diff", "max_prob_diff"):
+        value, limit = getattr(figures, name), getattr(gate, name)
+        if value is not None and limit is not None and not value <= limit:
+            missed.append(f"{_WORDS[name]} {value:.2e}, at most {limit:g} expected")
+    if gate.ndcg_10_loss is not None and _finds_answers(figures):
+        assert figures.ndcg_10 is not None
+        assert figures.reference_ndcg_10 is not None
+        loss = 1 - figures.ndcg_10 / figures.reference_ndcg_10
+        if not loss <= gate.ndcg_10_loss:
+            missed.append(
+                f"nDCG@10 {figures.ndcg_10:.4f} is {loss:.1%} below {figures.reference_ndcg_10:.4f}, "
+                f"at most {gate.ndcg_10_loss:.1%} expected"
+            )
+    if missed:
+        raise VerificationError(
+            f"variant {variant} ({dtype}) misses its gate against {figures.reference}: {'; '.join(missed)}. "
+            "Nothing was written. Leave the variant out, or choose another precision."
+        )
+
+
+_WORDS = {
+    "cosine_min": "smallest cosine",
+    "cosine_mean": "mean cosine",
+    "top_10_overlap": "top-10 overlap",
+    "rank_correlation": "rank correlation",
+    "label_agreement": "label agreement",
+    "max_score_diff": "largest score error",
+    "max_prob_diff": "largest probability error",
+}
+
+
+def _finds_answers(figures: EndToEnd) -> bool:
+    """A model that finds next to no answer in float32 ranks by chance, and has no order to keep."""
+    return figures.reference_ndcg_10 is not None and figures.reference_ndcg_10 >= _JUDGED_NDCG

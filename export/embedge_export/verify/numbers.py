@@ -1,0 +1,183 @@
+"""Compare a written bundle with the torch reference, through the public SDK; nothing passes by default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from embedge import EdgeModel, PoolingParams
+from embedge._types import FloatArray, Task
+from embedge.errors import EmbedgeError, VerificationError
+from embedge.manifest import Fidelity, Probe
+from embedge_export.progress import part, tracked
+from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.texts.built_in import PAIRS, PROBE_PAIRS, PROBES, TEXTS, steps
+from embedge_export.verify.reference import Answers, Reference
+
+_BATCH_TOKENS = 8192
+_DIGITS = 7
+_PROBE_VALUES = 20_000
+_FEW_PROBES = 2
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """A text or pair, and what the reference answers.
+
+    Attributes:
+        prompt: the text, or the query of a pair.
+        document: second side of a pair.
+        expected: the reference's answers by task.
+    """
+
+    prompt: str
+    expected: Answers
+    document: str | None = None
+
+
+Inputs = list[tuple[str, str | None]]
+
+
+def built_in_inputs(checkpoint: Checkpoint) -> tuple[Inputs, Inputs]:
+    """Texts and pairs that suit a checkpoint: those to verify it with, and a few for its probes."""
+    texts: Inputs = [(text, None) for text in TEXTS]
+    probes: Inputs = [(text, None) for text in PROBES]
+    if checkpoint.kind == "causal_reranker":
+        return [*PAIRS], [*PROBE_PAIRS]
+    if checkpoint.kind == "reward" and checkpoint.step_tag is not None:
+        chains: Inputs = [(text, None) for text in steps(checkpoint.step_tag)]
+        return chains, chains[-5:]
+    if checkpoint.kind in ("late_interaction", "classifier"):
+        return [*texts, *PAIRS], [*probes, *PROBE_PAIRS]
+    return texts, probes
+
+
+def make_cases(reference: Reference, texts: Sequence[tuple[str, str | None]]) -> list[Case]:
+    """Answer texts and pairs with the reference; those without a single token are left out."""
+    cases = []
+    for prompt, document in tracked(texts):
+        expected = reference.answer(prompt, document)
+        if expected is not None:
+            cases.append(Case(prompt=prompt, document=document, expected=expected))
+    return cases
+
+
+def make_probes(cases: Sequence[Case]) -> tuple[Probe, ...]:
+    """Turn cases into probes, with seven significant digits.
+
+    Of large answers only the smallest few are kept, so that probes.json stays small beside the graph.
+    """
+    return tuple(
+        Probe(
+            task=task,
+            prompt=case.prompt,
+            document=case.document,
+            expected=tuple(float(f"{value:.{_DIGITS}g}") for value in case.expected[task].ravel().tolist()),
+        )
+        for task in dict.fromkeys(task for case in cases for task in case.expected)
+        for case in _few(cases, task)
+    )
+
+
+def _few(cases: Sequence[Case], task: Task) -> list[Case]:
+    answered = [case for case in cases if task in case.expected]
+    if sum(case.expected[task].size for case in answered) <= _PROBE_VALUES:
+        return answered
+    return sorted(answered, key=lambda case: case.expected[task].size)[:_FEW_PROBES]
+
+
+def verify_variant(
+    folder: Path, variant: str, cases: Sequence[Case], max_abs_diff: float, *, device: str = "cpu"
+) -> Fidelity:
+    """Run every case through the SDK, alone and in batches of mixed lengths, and compare.
+
+    Args:
+        folder: the bundle.
+        variant: which graph.
+        cases: texts with the reference's answers.
+        max_abs_diff: the gate: largest absolute difference of any component.
+        device: where to run it.
+
+    Returns:
+        The measured figures.
+
+    Raises:
+        VerificationError: the gate is missed, or the SDK refuses the bundle or a text.
+    """
+    tasks = list(dict.fromkeys(task for case in cases for task in case.expected))
+    if not tasks:
+        raise VerificationError(
+            "there is nothing to verify: the tokenizer gives no token for any built-in text"
+        )
+    worst = batch_diff = 0.0
+    cosines: list[float] = []
+    try:
+        with EdgeModel(folder, device=device, variant=variant, max_batch_tokens=_BATCH_TOKENS) as model:
+            for task in tracked(tasks):
+                asked = [case for case in cases if task in case.expected]
+                with part(0.0, 0.6):
+                    alone = [_run(model, task, [case])[0] for case in tracked(asked)]
+                batched = _run(model, task, asked)
+                for index, case in enumerate(asked):
+                    expected = case.expected[task]
+                    diff = max(_diff(alone[index], expected), _diff(batched[index], expected))
+                    if not diff <= max_abs_diff:
+                        raise VerificationError(_message(variant, task, index, case, diff, max_abs_diff))
+                    worst = max(worst, diff)
+                    batch_diff = max(batch_diff, _diff(alone[index], batched[index]))
+                if task == "embed":
+                    cosines = [
+                        _cosine(row, case.expected[task]) for row, case in zip(batched, asked, strict=True)
+                    ]
+    except VerificationError:
+        raise
+    except EmbedgeError as error:
+        raise VerificationError(f"variant {variant} could not be verified: {error}") from error
+    return Fidelity(
+        num_texts=len(cases),
+        max_abs_diff=worst,
+        max_batch_diff=batch_diff,
+        cosine_min=min(cosines) if cosines else None,
+        cosine_mean=sum(cosines) / len(cosines) if cosines else None,
+    )
+
+
+def _run(model: EdgeModel, task: Task, cases: Sequence[Case]) -> Sequence[FloatArray]:
+    params = PoolingParams(truncate_prompt_tokens=-1)
+    if task in ("embed", "token_embed"):
+        params.normalize = False
+        if model.manifest.dimensions is not None:
+            params.dimensions = model.manifest.embedding_size
+    elif model.manifest.late_interaction is None:
+        params.use_activation = False
+    if task == "score":
+        documents = [case.document or "" for case in cases]
+        return list(model.score([case.prompt for case in cases], documents, pooling_params=params).numpy())
+    prompts = [
+        case.prompt if case.document is None else {"text": case.prompt, "text_pair": case.document}
+        for case in cases
+    ]
+    return list(model.encode(prompts, params, pooling_task=task, prompt="").numpy())
+
+
+def _diff(actual: FloatArray, expected: FloatArray) -> float:
+    if actual.shape != expected.shape:
+        return float("inf")
+    return float(np.abs(actual - expected).max(initial=0.0))
+
+
+def _cosine(a: FloatArray, b: FloatArray) -> float:
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    # rounding may carry a cosine above 1
+    return min(1.0, float(x @ y / max(float(np.linalg.norm(x) * np.linalg.norm(y)), 1e-300)))
+
+
+def _message(variant: str, task: Task, index: int, case: Case, diff: float, gate: float) -> str:
+    start = case.prompt if len(case.prompt) <= 40 else case.prompt[:37] + "..."
+    return (
+        f"variant {variant} is not the checkpoint: task {task}, built-in text {index} ({start!r}) differs from "
+        f"the float32 reference by {diff:.3g}; expected at most {gate:g}. Nothing was written. "
+        "Please report this with the model's name."
+    )

@@ -1,0 +1,179 @@
+"""The float32 torch reference: one text or pair at a time, no padding, straight from the checkpoint."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from embedge._types import FloatArray, PoolingMode, Task
+from embedge_export.graph.outputs import has_token_modules
+from embedge_export.graph.static import read_table
+from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.tokenizer import Tokenization
+from embedge_export.source.torch_model import load_dense
+
+Answers = dict[Task, FloatArray]
+
+
+class Reference:
+    """Answers each task of a checkpoint with torch.
+
+    Args:
+        model: what `load_model` returned; None for static embeddings.
+        checkpoint: its facts.
+        tokenization: its tokenizer.
+    """
+
+    def __init__(self, model: Any, checkpoint: Checkpoint, tokenization: Tokenization) -> None:
+        import torch
+
+        if checkpoint.kind == "classifier" and checkpoint.is_decoder:
+            # there is no padding here, and a text may well end in the text of the padding token
+            model.config.pad_token_id = None
+        self._model = model
+        # tokenizers may give token_type_ids to models that have no use for them
+        self._takes = set(inspect.signature(model.forward).parameters) if model is not None else set()
+        self._checkpoint = checkpoint
+        self._tokenization = tokenization
+        self._dense = []
+        for module in checkpoint.dense:
+            weight, bias = load_dense(module)
+            tensors = torch.from_numpy(weight), None if bias is None else torch.from_numpy(bias)
+            self._dense.append((*tensors, getattr(torch.nn, module.activation)()))
+        self._table = torch.from_numpy(read_table(checkpoint)) if checkpoint.kind == "static" else None
+
+    def answer(self, text: str, document: str | None = None) -> Answers | None:
+        """Compute every task's answer for one text or pair.
+
+        Returns:
+            By task, before cut, normalisation and activation: float32 (size,) or, for token tasks, (num_tokens, size).
+            None where the tokenizer gives no token at all.
+        """
+        import torch
+
+        if self._checkpoint.late_interaction is not None and document is not None:
+            return {"score": np.array([self._max_sim(text, document)], dtype=np.float32)}
+        encoding = self._tokenization.encode(text, document)
+        if not encoding["input_ids"]:
+            return None
+        with torch.inference_mode():
+            if self._table is not None:
+                return self._static(torch.tensor(encoding["input_ids"]))
+            outputs = self._model(
+                **{name: torch.tensor([ids]) for name, ids in encoding.items() if name in self._takes}
+            )
+            kind = self._checkpoint.kind
+            if kind == "embedding":
+                return self._embed(outputs.last_hidden_state[0])
+            if kind == "late_interaction":
+                return {"token_embed": _array(self._modules(outputs.last_hidden_state[0]))}
+            logits = outputs.logits[0]
+        if kind == "sparse":
+            return {"embed": _array(self._splade(logits))}
+        if kind == "token_classifier":
+            return {"token_classify": _array(self._unbiased(logits))}
+        if kind == "reward":
+            return {"token_classify": _array(self._unbiased(self._steps(logits, encoding["input_ids"])))}
+        if kind == "causal_reranker":
+            return {"score": _array(self._log_odds(logits[-1]))}
+        scores = document is not None and "score" in self._checkpoint.tasks
+        return {"score" if scores else "classify": _array(self._unbiased(logits))}
+
+    def _static(self, token_ids: Any) -> Answers:
+        assert self._table is not None
+        rows = self._table[token_ids]
+        ignored = self._tokenization.ignored_id
+        kept = rows if ignored is None else rows[token_ids != ignored]
+        pooled = kept.mean(0) if len(kept) else rows[0] * 0
+        return {"embed": _array(pooled), "token_embed": _array(rows)}
+
+    def _embed(self, hidden: Any) -> Answers:
+        import torch
+
+        modes = self._checkpoint.pooling.modes if self._checkpoint.pooling else ()
+        pooled = self._modules(torch.cat([_POOLERS[mode](hidden) for mode in modes]))
+        tokens = self._modules(hidden) if has_token_modules(self._checkpoint) else hidden
+        return {"embed": _array(pooled), "token_embed": _array(tokens)}
+
+    def _modules(self, rows: Any) -> Any:
+        import torch
+
+        for weight, bias, activation in self._dense:
+            rows = activation(torch.nn.functional.linear(rows, weight, bias))
+        return rows
+
+    def _max_sim(self, query: str, document: str) -> float:
+        import torch
+
+        spec = self._checkpoint.late_interaction
+        assert spec is not None
+        with torch.inference_mode():
+            asked, _ = self._late_rows(query, spec.query_len, spec.query_marker_id, expand=spec.expand_query)
+            rows, token_ids = self._late_rows(
+                document, spec.document_len, spec.document_marker_id, expand=False
+            )
+            kept = rows[[index for index, token in enumerate(token_ids) if token not in spec.skip_token_ids]]
+            return float((asked @ kept.T).amax(1).sum())
+
+    def _late_rows(self, text: str, limit: int, marker: int | None, *, expand: bool) -> tuple[Any, list[int]]:
+        import torch
+
+        spec = self._checkpoint.late_interaction
+        assert spec is not None
+        room = limit - (marker is not None)
+        token_ids = list(self._tokenization.tokenizer(text, truncation=True, max_length=room)["input_ids"])
+        if marker is not None:
+            token_ids.insert(len(self._tokenization.spec.prefix_ids), marker)
+        attended = [1] * len(token_ids)
+        if expand and spec.expansion_token_id is not None:
+            missing = limit - len(token_ids)
+            token_ids += [spec.expansion_token_id] * missing
+            attended += [int(spec.attend_to_expansion)] * missing
+        outputs = self._model(input_ids=torch.tensor([token_ids]), attention_mask=torch.tensor([attended]))
+        rows = self._modules(outputs.last_hidden_state[0])
+        return torch.nn.functional.normalize(rows, dim=1), token_ids
+
+    def _splade(self, logits: Any) -> Any:
+        weights = logits.relu().log1p()
+        if self._checkpoint.splade_twice:
+            weights = weights.log1p()
+        return weights.sum(0) if self._checkpoint.splade_sum else weights.amax(0)
+
+    def _steps(self, logits: Any, token_ids: list[int]) -> Any:
+        pooling = self._checkpoint.pooling
+        if pooling is None or pooling.step_tag_id is None:
+            return logits
+        return logits[[index for index, token in enumerate(token_ids) if token == pooling.step_tag_id]]
+
+    def _log_odds(self, logits: Any) -> Any:
+        yes, *others = self._checkpoint.score_ids
+        return logits[[yes]] - logits[others] if others else logits[[yes]]
+
+    def _unbiased(self, logits: Any) -> Any:
+        head = self._checkpoint.head
+        return logits - (head.logit_bias or 0.0) if head else logits
+
+
+_POOLERS: dict[PoolingMode, Callable[[Any], Any]] = {
+    "CLS": lambda hidden: hidden[0],
+    "LAST": lambda hidden: hidden[-1],
+    "MEAN": lambda hidden: hidden.mean(0),
+    "MAX": lambda hidden: hidden.amax(0),
+    "MEAN_SQRT_LEN": lambda hidden: hidden.sum(0) / math.sqrt(len(hidden)),
+    "WEIGHTEDMEAN": lambda hidden: _weighted_mean(hidden),
+}
+
+
+def _weighted_mean(hidden: Any) -> Any:
+    import torch
+
+    weights = torch.arange(1, len(hidden) + 1, dtype=hidden.dtype)
+    return weights @ hidden / weights.sum()
+
+
+def _array(tensor: Any) -> FloatArray:
+    return np.ascontiguousarray(tensor.to("cpu").float().numpy())

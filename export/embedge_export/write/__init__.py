@@ -1,0 +1,1 @@
+"""A bundle on disk: its files, its manifest, and a folder that is whole or not there."""

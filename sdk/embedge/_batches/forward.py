@@ -1,0 +1,298 @@
+"""Encoded prompts through a graph: feeds, batches, rows back in the order of the prompts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+
+from embedge._batches.attention import Attention
+from embedge._batches.planning import plan_batches
+from embedge._sessions.on_devices import DeviceSessions
+from embedge._sessions.session import Lane, Session
+from embedge._sessions.tuning import Tuning
+from embedge._text.ahead import ArrivingRows, deal
+from embedge._text.tokens import Encoded, EncodedRows, Positions, TokenBatch, batch_of_one, widened
+from embedge._types import FloatArray, IntArray, Profile
+from embedge._workers import run_jobs
+from embedge.errors import NumericalError, SessionError
+from embedge.manifest import TokenizerSpec
+
+_Job: TypeAlias = tuple[EncodedRows, Positions, Positions]
+"""Prompts, the places of a batch's prompts among them, and these prompts' positions in the call."""
+Finish: TypeAlias = Callable[[FloatArray, Positions], FloatArray]
+_LARGE_CALL_BATCHES = 8
+"""From here on a second session pays for the time and memory that it takes."""
+
+
+class Sessions:
+    """The sessions of one graph on the CPU, and which of them share a call.
+
+    One run on all threads for small calls, workers for large ones. Workers of one thread each mostly get more out
+    of the cores than one run that is split between them, because no core waits for another at the end of an operator
+    (benchmarks/results). They need a session of their own, which is opened at the first call that is large enough;
+    workers of several threads need one each, because the runs of a session share its threads.
+
+    Args:
+        open_session: opens a session whose runs use that many threads.
+        threads: processors to use.
+        profile: "latency" has both, "throughput" and "background" the workers only.
+        tuning: the workers.
+    """
+
+    def __init__(
+        self, open_session: Callable[[int], Session], *, threads: int, profile: Profile, tuning: Tuning
+    ) -> None:
+        self._open = open_session
+        self._lock = threading.Lock()
+        self._tuning = tuning
+        self._large: list[Session] = []
+        self.placement: dict[str, int] = {}
+        self.lost_devices: list[str] = []
+        small_threads = threads if profile == "latency" else tuning.threads_per_worker
+        self._small = self._open(small_threads)
+        if small_threads == tuning.threads_per_worker and (small_threads == 1 or tuning.workers == 1):
+            self._large = [self._small] * tuning.workers
+
+    def lanes(self, num_batches: int) -> Sequence[Lane]:
+        """A session for each thread that works on a call of so many batches."""
+        if num_batches < _LARGE_CALL_BATCHES and self._small not in self._large:
+            return [self._small]
+        with self._lock:
+            if not self._large:
+                each = self._tuning.threads_per_worker
+                if each == 1:
+                    self._large = [self._open(1)] * self._tuning.workers
+                else:
+                    self._large = [self._open(each) for _ in range(self._tuning.workers)]
+        return self._large
+
+    def survives(self, lane: Lane, error: BaseException) -> bool:  # noqa: ARG002
+        """Whether other lanes can do the batch that failed: they are the same processor."""
+        return False
+
+
+class PaddedLength(msgspec.Struct, frozen=True, kw_only=True):
+    """To which length a batch is padded beyond its longest text.
+
+    Where attention's last block of rows would hold a single one, another kernel computes it, and rounds otherwise. A
+    text's vector would then depend, in the last digits, on whether its batch is padded beyond it; an int8 graph makes
+    more of that. Such a batch is padded by one more.
+
+    Attributes:
+        max_seq_len: no batch is padded beyond it; texts of that length are never padded either.
+        block: rows that attention computes at a time; None where it does not work in blocks.
+        multiple_of: see manifest.Variant.
+    """
+
+    max_seq_len: int
+    block: int | None = None
+    multiple_of: int = 1
+
+    def of(self, seq_len: int) -> int:
+        """The padded length for a longest text of `seq_len` tokens."""
+        if seq_len >= self.max_seq_len:
+            return seq_len
+        length = min(-(-seq_len // self.multiple_of) * self.multiple_of, self.max_seq_len)
+        if self.block is not None and (length - 1) % self.block == 0 and length < self.max_seq_len:
+            return length + 1
+        return length
+
+
+class Forward:
+    """A graph with what is needed to feed it.
+
+    Args:
+        sessions: the loaded graph.
+        tokenizer: padding facts.
+        inputs: names of the graph's inputs.
+        max_batch_tokens: limit on padded tokens per run.
+        attention: what bounds the memory of a batch on the CPU; None where it is not known, or for accelerators.
+        max_square: for accelerators, limit on a batch's rows times the square of its longest, if any.
+        padded_length: to which batches are padded; None: to their longest text.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions | DeviceSessions,
+        tokenizer: TokenizerSpec,
+        inputs: Sequence[str],
+        max_batch_tokens: int,
+        attention: Attention | None = None,
+        max_square: int | None = None,
+        padded_length: PaddedLength | None = None,
+    ) -> None:
+        self._sessions = sessions
+        self._padded_length = padded_length
+        self._tokenizer = tokenizer
+        self._inputs = inputs
+        self._max_batch_tokens = max_batch_tokens
+        self._attention = attention
+        self._max_square = max_square if attention is None else attention.max_square()
+
+    def batches(
+        self, output: str, encoded: Sequence[Encoded], finish: Finish | None = None
+    ) -> Generator[tuple[Positions, FloatArray, IntArray], None, None]:
+        """Run all prompts, longest first. Who may stop early has to close it, which ends its threads.
+
+        Args:
+            output: of the graph.
+            encoded: the prompts.
+            finish: makes of a batch's output, and its prompts' positions, what is yielded in place of it; called in
+                the thread that computed the batch.
+
+        Yields:
+            Positions of the batch's prompts, the output as float32, and attention_mask (batch, seq_len); batches
+            in the order in which they finish.
+        """
+
+        def finished(rows: FloatArray, positions: Positions) -> FloatArray:
+            return rows if finish is None else finish(rows, positions)
+
+        if len(encoded) == 1:
+            one = encoded[0]
+            if self._attention is not None:
+                self._attention.num_lanes(1, 1, len(one.token_ids), 0)
+            feeds = self.feeds(batch_of_one(one))
+            positions = np.zeros(1, dtype=np.intp)
+            yield positions, finished(self._run(output, feeds), positions), feeds["attention_mask"]
+            return
+        pad_token_id, side = self._tokenizer.pad_token_id, self._tokenizer.padding_side
+
+        def compute(lane: Lane, job: _Job) -> tuple[Positions, FloatArray, IntArray]:
+            rows, places, positions = job
+            feeds = self.feeds(rows.batch(places, pad_token_id, side))
+            array = lane.run(output, feeds).astype(np.float32, copy=False)
+            return positions, finished(array, positions), feeds["attention_mask"]
+
+        if isinstance(encoded, ArrivingRows):
+            lanes = self._sessions.lanes(_LARGE_CALL_BATCHES)
+            yield from deal(self._arriving(encoded), compute, lanes, self._sessions.survives)
+            return
+        rows = encoded if isinstance(encoded, EncodedRows) else EncodedRows(encoded)
+        planned = self._plan(rows)
+        num_lanes = self._num_lanes(rows, planned)
+        if len(planned) == 1:
+            feeds = self.feeds(rows.batch(planned[0], pad_token_id, side))
+            yield planned[0], finished(self._run(output, feeds), planned[0]), feeds["attention_mask"]
+            return
+        jobs = [(rows, positions, positions) for positions in planned]
+        lanes = self._sessions.lanes(len(planned))
+        yield from run_jobs(jobs, compute, lanes[:num_lanes], self._sessions.survives)
+
+    def _plan(self, rows: EncodedRows) -> list[Positions]:
+        return plan_batches(rows.num_tokens, self._max_batch_tokens, self._max_square)
+
+    def _num_lanes(self, rows: EncodedRows, planned: Sequence[Positions]) -> int | None:
+        """Batches that may run at once; None: all."""
+        if self._attention is None or not planned:
+            return None
+        counts = rows.num_tokens
+        largest = max(planned, key=lambda positions: len(positions) * int(counts[positions[0]]) ** 2)
+        lanes = len(self._sessions.lanes(len(planned)))
+        return self._attention.num_lanes(lanes, len(largest), int(counts[largest[0]]), int(largest[0]))
+
+    def _run(self, output: str, feeds: dict[str, IntArray]) -> FloatArray:
+        """One batch in the caller's thread, on the first lane that can do it."""
+        lanes = self._sessions.lanes(1)
+        for lane in lanes:
+            try:
+                return lane.run(output, feeds).astype(np.float32, copy=False)
+            except SessionError as error:  # noqa: PERF203
+                if lane is lanes[-1] or not self._sessions.survives(lane, error):
+                    raise
+        raise AssertionError("a call has at least one lane")  # pragma: no cover (the last lane raises)
+
+    def _arriving(self, encoded: ArrivingRows) -> Generator[_Job, None, None]:
+        with closing(encoded.arrivals()) as arrivals:
+            for positions, rows in arrivals:
+                for places in self._plan(rows):
+                    yield rows, places, positions[places]
+
+    def pooled(
+        self,
+        output: str,
+        encoded: Sequence[Encoded],
+        finish: Callable[[FloatArray], FloatArray] | None = None,
+    ) -> Generator[tuple[Positions, FloatArray], None, None]:
+        """Run an output that has one row per prompt.
+
+        Args:
+            output: of the graph.
+            encoded: the prompts.
+            finish: makes of a batch's rows what is yielded in place of them.
+
+        Raises:
+            NumericalError: a row holds NaN or infinity.
+        """
+
+        def finished(rows: FloatArray, positions: Positions) -> FloatArray:
+            check_finite(rows, positions)
+            return rows if finish is None else finish(rows)
+
+        with closing(self.batches(output, encoded, finished)) as batches:
+            for positions, rows, _ in batches:
+                yield positions, rows
+
+    def tokens(
+        self, output: str, encoded: Sequence[Encoded]
+    ) -> Generator[tuple[Positions, list[FloatArray]], None, None]:
+        """Run an output that has one row per token; padding is taken off.
+
+        Raises:
+            NumericalError: a row of a real token holds NaN or infinity.
+        """
+        with closing(self.batches(output, encoded)) as batches:
+            for positions, array, _ in batches:
+                rows = [self._real(array[i], len(encoded[k].token_ids)) for i, k in enumerate(positions)]
+                for i, row in enumerate(rows):
+                    check_finite(row[None], positions[i : i + 1])
+                yield positions, rows
+
+    def _real(self, rows: FloatArray, num_tokens: int) -> FloatArray:
+        return (
+            rows[:num_tokens] if self._tokenizer.padding_side == "right" else rows[len(rows) - num_tokens :]
+        )
+
+    def feeds(self, batch: TokenBatch) -> dict[str, IntArray]:
+        """The graph's inputs, each int64 (batch, seq_len)."""
+        if self._padded_length is not None:
+            seq_len = batch.input_ids.shape[1]
+            more = self._padded_length.of(seq_len) - seq_len
+            batch = widened(batch, more, self._tokenizer.pad_token_id, self._tokenizer.padding_side)
+        feeds = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        if "token_type_ids" in self._inputs:
+            feeds["token_type_ids"] = (
+                np.zeros_like(batch.input_ids) if batch.type_ids is None else batch.type_ids
+            )
+        if "position_ids" in self._inputs:
+            feeds["position_ids"] = np.maximum(np.cumsum(batch.attention_mask, axis=1) - 1, 0)
+        return feeds
+
+
+def check_finite(rows: FloatArray, positions: Positions) -> None:
+    """Refuse NaN and infinity.
+
+    Args:
+        rows: (batch, …).
+        positions: the prompt of each row.
+
+    Raises:
+        NumericalError: names the first prompt concerned.
+    """
+    # a sum is finite only if all is; one that is not may have overflowed
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = rows.sum()
+    if np.isfinite(total) or np.isfinite(rows).all():
+        return
+    bad = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+    index = int(positions[bad].min())
+    raise NumericalError(
+        f"the graph returned NaN or infinity for prompt {index}. A half-precision variant may have overflowed: "
+        "use variant='fp32', or run embedge verify on the bundle.",
+        index=index,
+    )

@@ -1,0 +1,1 @@
+"""Arguments become a checked call, and rows become numbered outputs."""

@@ -1,0 +1,240 @@
+"""Scores of query and document: cross-encoders, bi-encoders, late interaction, LLM rerankers.
+
+Source: vLLM v0.13 `LLM.score`; PyLate and ColBERT for MaxSim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from embedge._rows.heads import cut_and_normalize
+from embedge._text.pairs import encode_late, encode_pairs, encode_template
+from embedge._text.prompts import parse_prompts
+from embedge._types import FloatArray, PairTruncation
+from embedge.errors import NumericalError, ParamsError, PromptError
+
+if TYPE_CHECKING:
+    from embedge._engine.engine import Engine
+    from embedge._text.tokens import Encoded
+    from embedge.params import ResolvedParams
+
+OnDone = Callable[[int], None]
+ItemT = TypeVar("ItemT")
+
+
+class Scores(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Scores of pairs.
+
+    Attributes:
+        scores: float32 (num_pairs, 1).
+        order_by: float64 (num_pairs,); larger is better. Logits where there are any, so that scores that round
+            to 1.0 keep their order.
+        pairs: tokens of each pair: one sequence, or query and document apart.
+    """
+
+    scores: FloatArray
+    order_by: np.ndarray[Any, np.dtype[np.float64]]
+    pairs: Sequence[tuple[Encoded, ...]]
+
+
+def parse_pairs(data_1: Any, data_2: Any) -> tuple[list[str], list[str]]:
+    """Texts of both sides, the query repeated for 1:N.
+
+    Raises:
+        ValueError: as PromptError; lengths that do not fit, a side that is no text or is empty.
+    """
+    queries, documents = _texts(data_1, "text"), _texts(data_2, "text_pair")
+    if len(queries) > 1 and len(queries) != len(documents):
+        raise PromptError("Input lengths must be either 1:1, 1:N or N:N")
+    if not queries:
+        raise PromptError("At least one text element must be given")
+    if not documents:
+        raise PromptError("At least one text_pair element must be given")
+    for name, side in (("query", queries), ("document", documents)):
+        for index, text in enumerate(side):
+            if not text.strip():
+                raise PromptError(f"{name} {index} is empty; expected text to score", index=index)
+    return queries, documents
+
+
+def score_pairs(
+    engine: Engine,
+    queries: list[str],
+    documents: list[str],
+    params: Sequence[ResolvedParams],
+    limits: Sequence[int | None],
+    *,
+    truncate: PairTruncation,
+    instruction: str | None,
+    stored_prompts: tuple[str, str],
+    on_done: OnDone,
+) -> Scores:
+    """Score pairs the way the bundle's model does it.
+
+    Args:
+        engine: the loaded model.
+        queries: one for all documents, or one per document.
+        documents: one per pair.
+        params: resolved, one per pair.
+        limits: truncate_prompt_tokens, one per pair.
+        truncate: side of a cross-encoder's pair that is cut.
+        instruction: task description for an LLM reranker's template; None takes the stored one.
+        stored_prompts: text put before queries and documents by a bi-encoder.
+        on_done: called with the number of finished pairs.
+    """
+    manifest = engine.manifest
+    if instruction is not None and manifest.template is None:
+        raise ParamsError(
+            f"bundle {manifest.name!r} has no template, so it takes no instruction; leave it out"
+        )
+    if truncate not in ("longest_first", "document"):
+        raise ParamsError(f"truncate={truncate!r} is not known; expected 'longest_first' or 'document'")
+    if manifest.late_interaction is not None:
+        if any(limit not in (None, -1) for limit in limits):
+            raise ParamsError(
+                f"bundle {manifest.name!r} cuts queries to {manifest.late_interaction.query_len} tokens and documents "
+                f"to {manifest.late_interaction.document_len}, as its checkpoint states; "
+                "leave truncate_prompt_tokens out"
+            )
+        return _late_scores(engine, queries, documents, params, on_done)
+    if manifest.embedding_size is not None:
+        return _cosine_scores(engine, queries, documents, params, limits, stored_prompts, on_done)
+    each_query = _repeated(queries, documents)
+    encoded = (
+        encode_pairs(engine.tokenizer, each_query, documents, limits, truncate)
+        if manifest.template is None
+        else encode_template(engine.tokenizer, manifest.template, each_query, documents, limits, instruction)
+    )
+    return score_encoded(engine, encoded, params, on_done)
+
+
+def score_encoded(
+    engine: Engine, encoded: Sequence[Encoded], params: Sequence[ResolvedParams], on_done: OnDone
+) -> Scores:
+    """Score sequences that hold both sides already."""
+    logits = engine.answerer.logits(encoded, on_done)
+    if len(encoded) and logits.shape[1] != 1:
+        raise ParamsError(
+            f"bundle {engine.manifest.name!r} has {logits.shape[1]} labels; a score needs one. Use classify instead."
+        )
+    return Scores(
+        scores=engine.answerer.probabilities(logits, params, for_score=True),
+        order_by=logits[:, 0].astype(np.float64),
+        pairs=[(e,) for e in encoded],
+    )
+
+
+def max_sim(query_rows: FloatArray, document_rows: FloatArray) -> float:
+    """Sum over query tokens of the largest dot product over document tokens.
+
+    Args:
+        query_rows: float32 (num_query_tokens, dim).
+        document_rows: float32 (num_document_tokens, dim).
+    """
+    return float((query_rows @ document_rows.T).max(axis=1).sum(dtype=np.float64))
+
+
+def _cosine_scores(
+    engine: Engine,
+    queries: list[str],
+    documents: list[str],
+    params: Sequence[ResolvedParams],
+    limits: Sequence[int | None],
+    stored_prompts: tuple[str, str],
+    on_done: OnDone,
+) -> Scores:
+    if len(set(limits)) > 1:
+        # each pair cuts its query by its own limit
+        queries = _repeated(queries, documents)
+    with _naming("query"):
+        first = engine.tokenizer.encode(queries, limits[: len(queries)], stored_prompt=stored_prompts[0])
+    with _naming("document"):
+        second = engine.tokenizer.encode(documents, limits, stored_prompt=stored_prompts[1])
+    # whole rows first: the documents of one query may ask for different sizes, and cosine takes unit vectors
+    whole = [msgspec.structs.replace(p, dimensions=None, normalize=False) for p in params]
+    with _naming("query"):
+        query_rows = engine.answerer.embeddings(first, whole[: len(first)], lambda _: None)
+    with _naming("document"):
+        document_rows = engine.answerer.embeddings(second, whole, on_done)
+    partners = _repeated(list(range(len(first))), documents)
+    cosines = np.array(
+        [
+            _dot(
+                *(
+                    cut_and_normalize(row, p.dimensions, normalize=True)
+                    for row in (query_rows[i], document_row)
+                )
+            )
+            for i, document_row, p in zip(partners, document_rows, params, strict=True)
+        ],
+        dtype=np.float64,
+    )
+    return Scores(
+        scores=cosines.astype(np.float32)[:, None],
+        order_by=cosines,
+        pairs=[(first[i], second[k]) for k, i in enumerate(partners)],
+    )
+
+
+def _dot(query: FloatArray, document: FloatArray) -> float:
+    return float(np.dot(query.astype(np.float64), document.astype(np.float64)))
+
+
+def _late_scores(
+    engine: Engine,
+    queries: list[str],
+    documents: list[str],
+    params: Sequence[ResolvedParams],
+    on_done: OnDone,
+) -> Scores:
+    spec = engine.manifest.late_interaction
+    assert spec is not None
+    first = encode_late(engine.tokenizer, spec, queries, is_query=True)
+    second = encode_late(engine.tokenizer, spec, documents, is_query=False)
+    with _naming("query"):
+        query_rows = engine.answerer.whole_tokens(first, lambda _: None)
+    with _naming("document"):
+        document_rows = engine.answerer.whole_tokens(second, on_done)
+    skipped = np.asarray(spec.skip_token_ids)
+    partners = _repeated(list(range(len(first))), documents)
+    sims = []
+    for k, (i, p) in enumerate(zip(partners, params, strict=True)):
+        kept = document_rows[k][~np.isin(second[k].token_ids, skipped)]
+        unit = [cut_and_normalize(rows, p.dimensions, normalize=True) for rows in (query_rows[i], kept)]
+        sims.append(max_sim(*unit))
+    values = np.asarray(sims, dtype=np.float64)
+    return Scores(
+        scores=values.astype(np.float32)[:, None],
+        order_by=values,
+        pairs=[(first[i], second[k]) for k, i in enumerate(partners)],
+    )
+
+
+def _repeated(side: list[ItemT], documents: Sequence[str]) -> list[ItemT]:
+    """One item per document."""
+    return side * len(documents) if len(side) == 1 else side
+
+
+@contextmanager
+def _naming(side: str) -> Iterator[None]:
+    """Say in an error which side of a pair the prompt is that it names by its index."""
+    try:
+        yield
+    except (PromptError, NumericalError) as error:
+        index = error.index or 0
+        raise type(error)(f"{side} {index}: {error}", index=index) from error
+
+
+def _texts(data: Any, name: str) -> list[str]:
+    if hasattr(data, "__len__") and not isinstance(data, (str, dict)) and len(data) == 0:
+        return []
+    texts = parse_prompts(data)
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise PromptError(f"{name} {index} is a list of token ids; score takes texts", index=index)
+    return [text for text in texts if isinstance(text, str)]

@@ -1,0 +1,1 @@
+"""A loaded model put together from a bundle and its options."""

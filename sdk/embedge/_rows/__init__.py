@@ -1,0 +1,1 @@
+"""Graph outputs become answers; the only numpy formulas."""

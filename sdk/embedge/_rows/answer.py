@@ -1,0 +1,349 @@
+"""Encoded prompts to the rows of each task: which graph output, then pooling and heads in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+
+from embedge._batches.forward import Forward
+from embedge._rows.heads import activate, cut_and_normalize, dense
+from embedge._rows.pooling import POOLERS, pool, step_rows
+from embedge._text.tokens import Encoded, Positions
+from embedge._types import FloatArray, IntArray, PoolingMode
+from embedge.bundle import Bundle
+from embedge.errors import NumericalError, ParamsError, PluginError, ShapeError
+from embedge.manifest import Manifest
+from embedge.params import PoolerConfig, ResolvedParams
+from embedge.plugins import PluginPrompt, PoolingPlugin
+
+OnDone = Callable[[int], None]
+Finish = Callable[[FloatArray], FloatArray]
+
+
+class Answerer:
+    """Computes rows for a loaded bundle.
+
+    Args:
+        bundle: the bundle.
+        forward: its graph.
+        pooler_config: overrides the manifest's pooling.
+        plugin: callable of the task "plugin".
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        forward: Forward,
+        pooler_config: PoolerConfig | None,
+        plugin: PoolingPlugin | None = None,
+    ) -> None:
+        manifest = bundle.manifest
+        self._name = manifest.name
+        self._plugin = plugin
+        self._forward = forward
+        self._graph = manifest.graph
+        self._stored_modes = manifest.pooling.modes if manifest.pooling else ()
+        self._modes = pooling_modes(manifest, pooler_config)
+        self._include_prompt = manifest.pooling.include_prompt if manifest.pooling else True
+        self._head = manifest.head
+        self._row_size = manifest.embedding_size or (len(manifest.head.labels) if manifest.head else 0)
+        self._logit_bias = pooler_config.logit_bias if pooler_config else None
+        if self._logit_bias is None and manifest.head:
+            self._logit_bias = manifest.head.logit_bias
+        self._modules = [(_load_dense(bundle, m.file), m.activation) for m in manifest.modules]
+
+    def embeddings(
+        self, encoded: Sequence[Encoded], params: Sequence[ResolvedParams], on_done: OnDone
+    ) -> FloatArray | list[FloatArray]:
+        """One embedding per prompt: pooled, Dense applied, cut, normalised.
+
+        Returns:
+            float32 (num_prompts, dim) where all prompts ask for the same size, else a list of rows.
+        """
+        return self._finished(lambda finish: self._pooled_rows(encoded, finish), params, on_done)
+
+    def logits(self, encoded: Sequence[Encoded], on_done: OnDone) -> FloatArray:
+        """Logits as the graph gives them, float32 (num_prompts, num_labels)."""
+        made = self._forward.pooled(_required(self._graph.pooled), encoded)
+        return _gather(made, len(encoded), self._row_size, on_done)
+
+    def probabilities(
+        self, logits: FloatArray, params: Sequence[ResolvedParams], *, for_score: bool
+    ) -> FloatArray:
+        """Activate the logits of the prompts that ask for it, float32 of the same shape."""
+        head = self._head
+        if head is None:
+            raise ShapeError("the bundle has logits but no head in its manifest; export the model again")
+        activation = head.score_activation if for_score else head.activation
+        active = np.array([p.use_activation for p in params], dtype=bool)
+        probabilities = activate(logits, activation, self._logit_bias).astype(np.float32)
+        unbiased = logits - np.float32(self._logit_bias or 0.0)
+        return np.where(active[:, None], probabilities, unbiased) if len(params) else logits
+
+    def token_embeddings(
+        self, encoded: Sequence[Encoded], params: Sequence[ResolvedParams], on_done: OnDone
+    ) -> tuple[list[FloatArray], list[IntArray]]:
+        """Rows of every real token, cut and normalised, and the tokens' positions."""
+        return self._token_rows(
+            encoded, params, lambda rows, p: cut_and_normalize(rows, p.dimensions, p.normalize), on_done
+        )
+
+    def token_probabilities(
+        self, encoded: Sequence[Encoded], params: Sequence[ResolvedParams], on_done: OnDone
+    ) -> tuple[list[FloatArray], list[IntArray]]:
+        """Rows of every real token's labels, and the tokens' positions."""
+        activation = self._head.activation if self._head else "softmax"
+
+        def finish(rows: FloatArray, p: ResolvedParams) -> FloatArray:
+            if not p.use_activation:
+                return rows - np.float32(self._logit_bias or 0.0)
+            return activate(rows, activation, self._logit_bias).astype(np.float32)
+
+        return self._token_rows(encoded, params, finish, on_done)
+
+    def whole_tokens(self, encoded: Sequence[Encoded], on_done: OnDone) -> list[FloatArray]:
+        """Token embeddings as the graph gives them for late interaction, expansion tokens included."""
+        every = [ResolvedParams(task="token_embed")] * len(encoded)
+        return self.token_embeddings(encoded, every, on_done)[0]
+
+    def window_embeddings(
+        self,
+        windows: Sequence[Sequence[Encoded]],
+        weights: Sequence[Sequence[int]],
+        params: Sequence[ResolvedParams],
+        on_done: OnDone,
+    ) -> FloatArray | list[FloatArray]:
+        """One embedding per prompt from the weighted mean of its windows; cut and normalised after that."""
+        flat = [window for parts in windows for window in parts]
+        rows = _Rows(len(flat), self._row_size)
+        with closing(self._pooled_rows(flat)) as batches:
+            for positions, batch in batches:
+                rows.put(positions, batch)
+        ends = np.cumsum([len(parts) for parts in windows])
+        means = [
+            np.average(rows.array()[end - len(each) : end], axis=0, weights=each)
+            for end, each in zip(ends, weights, strict=True)
+        ]
+        stacked = np.array(means, dtype=np.float32)
+
+        def make(finish: Finish | None) -> Generator[tuple[Positions, FloatArray], None, None]:
+            if means:
+                yield np.arange(len(means)), stacked if finish is None else finish(stacked)
+
+        return self._finished(make, params, on_done)
+
+    def _finished(
+        self,
+        make: Callable[[Finish | None], Generator[tuple[Positions, FloatArray], None, None]],
+        params: Sequence[ResolvedParams],
+        on_done: OnDone,
+    ) -> FloatArray | list[FloatArray]:
+        """One array where all prompts are finished in the same way, by whoever makes the rows; else a list."""
+        finish = _same_finish(params)
+        made = make(finish)
+        if finish is None:
+            return _each_finished(made, params, on_done)
+        return _gather(made, len(params), self._row_size, on_done)
+
+    def sparse(self, encoded: Sequence[Encoded], on_done: OnDone) -> list[tuple[IntArray, FloatArray]]:
+        """Vocabulary terms with a weight above zero and their weights, heaviest first."""
+        terms: list[tuple[IntArray, FloatArray]] = [(np.zeros(0, dtype=np.int64), _EMPTY)] * len(encoded)
+        with closing(self._forward.pooled(_required(self._graph.pooled), encoded)) as batches:
+            for positions, batch in batches:
+                for position, row in zip(positions, batch, strict=True):
+                    token_ids = np.flatnonzero(row > 0)
+                    order = token_ids[np.argsort(-row[token_ids], kind="stable")]
+                    terms[position] = order.astype(np.int64), row[order]
+                on_done(len(positions))
+        return terms
+
+    def plugin_rows(
+        self, encoded: Sequence[Encoded], params: Sequence[ResolvedParams], on_done: OnDone
+    ) -> list[FloatArray]:
+        """What the plugin makes of each prompt.
+
+        Raises:
+            PluginError: there is none, it raised, or it did not return one numeric array per prompt.
+        """
+        plugin = self._plugin
+        if plugin is None:
+            raise PluginError(
+                f"bundle {self._name!r} names no pooling plugin; load it with EdgeModel(..., pooling_plugin=NAME)"
+            )
+        answers: list[FloatArray] = [_EMPTY] * len(encoded)
+        with closing(self._forward.tokens(_required(self._graph.hidden), encoded)) as batches:
+            for positions, batch in batches:
+                prompts = [
+                    PluginPrompt(
+                        token_ids=np.asarray(encoded[position].token_ids, dtype=np.int64),
+                        hidden_states=rows,
+                        extra_kwargs=params[position].extra_kwargs or {},
+                    )
+                    for position, rows in zip(positions, batch, strict=True)
+                ]
+                for position, array in zip(positions, _call_plugin(plugin, prompts), strict=True):
+                    answers[position] = array
+                on_done(len(positions))
+        return answers
+
+    def _token_rows(
+        self,
+        encoded: Sequence[Encoded],
+        params: Sequence[ResolvedParams],
+        finish: Callable[[FloatArray, ResolvedParams], FloatArray],
+        on_done: OnDone,
+    ) -> tuple[list[FloatArray], list[IntArray]]:
+        kept_rows: list[FloatArray] = [_EMPTY] * len(encoded)
+        kept_positions: list[IntArray] = [np.zeros(0, dtype=np.int64)] * len(encoded)
+        with closing(self._forward.tokens(_required(self._graph.token), encoded)) as batches:
+            for positions, batch in batches:
+                for position, rows in zip(positions, batch, strict=True):
+                    p = params[position]
+                    token_ids = np.asarray(encoded[position].token_ids)
+                    try:
+                        rows, kept_positions[position] = step_rows(
+                            rows,
+                            token_ids,
+                            step_tag_id=p.step_tag_id,
+                            returned_token_ids=p.returned_token_ids,
+                        )
+                    except ShapeError as error:
+                        raise ParamsError(f"prompt {position}: {error}") from error
+                    kept_rows[position] = finish(rows, p)
+                on_done(len(positions))
+        return kept_rows, kept_positions
+
+    def _pooled_rows(
+        self, encoded: Sequence[Encoded], finish: Finish | None = None
+    ) -> Generator[tuple[Positions, FloatArray], None, None]:
+        leaves_prompt_out = not self._include_prompt and any(e.num_prompt_tokens for e in encoded)
+        if self._graph.pooled and self._modes == self._stored_modes and not leaves_prompt_out:
+            yield from self._forward.pooled(self._graph.pooled, encoded, finish)
+            return
+        unknown = [mode for mode in self._modes if mode not in POOLERS]
+        if unknown:
+            raise ParamsError(
+                f"pooling {unknown[0]} gives one row per token, not one embedding; "
+                "use encode(pooling_task='token_embed'), or another pooling_type"
+            )
+        with closing(self._forward.batches(_required(self._graph.hidden), encoded)) as batches:
+            for positions, hidden, mask in batches:
+                if not self._include_prompt:
+                    mask = _without_prompts(mask, [encoded[i].num_prompt_tokens for i in positions])
+                rows = pool(np.where(mask[:, :, None] > 0, hidden, 0), mask, self._modes)
+                for (weight, bias), activation in self._modules:
+                    rows = dense(rows, weight, bias, activation)
+                finite = np.isfinite(rows).all(axis=1)
+                if not finite.all():
+                    index = int(positions[~finite].min())
+                    raise NumericalError(f"pooling gave NaN or infinity for prompt {index}", index=index)
+                yield positions, rows if finish is None else finish(rows)
+
+
+def _call_plugin(plugin: PoolingPlugin, prompts: Sequence[PluginPrompt]) -> list[FloatArray]:
+    name = getattr(plugin, "__name__", repr(plugin))
+    try:
+        returned: Any = plugin(prompts)
+    except Exception as error:  # foreign code may raise anything
+        raise PluginError(f"pooling plugin {name} raised {type(error).__name__}: {error}") from error
+    if not hasattr(returned, "__len__") or len(returned) != len(prompts):
+        count = len(returned) if hasattr(returned, "__len__") else type(returned).__name__
+        raise PluginError(
+            f"pooling plugin {name} returned {count} for {len(prompts)} prompts; expected one array each"
+        )
+    arrays = []
+    for array in returned:
+        if not isinstance(array, np.ndarray) or array.ndim == 0 or array.dtype.kind not in "fiu":
+            shown = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise PluginError(
+                f"pooling plugin {name} returned {shown}; expected a numeric numpy array of one dimension or more"
+            )
+        arrays.append(array.astype(np.float32, copy=False))
+    return arrays
+
+
+_EMPTY: FloatArray = np.zeros((0, 0), dtype=np.float32)
+
+
+class _Rows:
+    """Rows of equal size, gathered batch by batch into one array."""
+
+    def __init__(self, num_rows: int, row_size: int) -> None:
+        self._array: FloatArray = np.empty((num_rows, row_size), dtype=np.float32)
+
+    def put(self, positions: Positions, rows: FloatArray) -> None:
+        if rows.shape[1] != self._array.shape[1]:
+            self._array = np.empty((len(self._array), rows.shape[1]), dtype=np.float32)
+        if len(self._array) == 1:
+            self._array = rows
+        else:
+            self._array[positions] = rows
+
+    def array(self) -> FloatArray:
+        return self._array
+
+
+def pooling_modes(manifest: Manifest, pooler_config: PoolerConfig | None) -> tuple[PoolingMode, ...]:
+    """The modes in force: the override's, else the bundle's."""
+    if pooler_config is not None and pooler_config.pooling_type is not None:
+        return (pooler_config.pooling_type,)
+    return manifest.pooling.modes if manifest.pooling else ()
+
+
+def _finish_embedding(rows: FloatArray, p: ResolvedParams) -> FloatArray:
+    return cut_and_normalize(rows, p.dimensions, p.normalize)
+
+
+def _same_finish(params: Sequence[ResolvedParams]) -> Finish | None:
+    """How every prompt's row is finished, or None where they ask for different ways."""
+    several = {id(p): p for p in params}.values()  # of many prompts mostly one object
+    if len({(p.dimensions, p.normalize) for p in several}) > 1:
+        return None
+    return lambda rows: _finish_embedding(rows, params[0])
+
+
+def _gather(
+    made: Generator[tuple[Positions, FloatArray], None, None], num_rows: int, row_size: int, on_done: OnDone
+) -> FloatArray:
+    gathered = _Rows(num_rows, row_size)
+    with closing(made) as batches:
+        for positions, rows in batches:
+            gathered.put(positions, rows)
+            on_done(len(positions))
+    return gathered.array()
+
+
+def _each_finished(
+    made: Generator[tuple[Positions, FloatArray], None, None],
+    params: Sequence[ResolvedParams],
+    on_done: OnDone,
+) -> list[FloatArray]:
+    finished: list[FloatArray] = [_EMPTY] * len(params)
+    with closing(made) as batches:
+        for positions, rows in batches:
+            for position, row in zip(positions, rows, strict=True):
+                finished[position] = _finish_embedding(row, params[position])
+            on_done(len(positions))
+    return finished
+
+
+def _without_prompts(mask: IntArray, num_prompt_tokens: Sequence[int]) -> IntArray:
+    ranks = np.cumsum(mask, axis=1) * mask
+    kept = (ranks > np.asarray(num_prompt_tokens)[:, None]).astype(np.int64)
+    # a text cut down to its prompt has nothing else to pool
+    kept_any = kept.any(axis=1, keepdims=True)
+    return np.where(kept_any, kept, mask)
+
+
+def _load_dense(bundle: Bundle, file: str) -> tuple[FloatArray, FloatArray | None]:
+    with np.load(bundle.file(file), allow_pickle=False) as arrays:
+        return arrays["weight"], arrays.get("bias")
+
+
+def _required(output: str | None) -> str:
+    if output is None:
+        raise ParamsError("the bundle's graph lacks the output that this task needs; export the model again")
+    return output

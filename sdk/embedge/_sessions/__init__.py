@@ -1,0 +1,1 @@
+"""One graph on one device; the only importer of onnxruntime."""

@@ -1,0 +1,104 @@
+"""How a call of many texts is split on a CPU: by rule, or as `embedge bench --save` measured it on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from embedge import store
+from embedge._machine.cpu import cpu_name
+from embedge._sessions.onnxruntime import import_onnxruntime
+
+BATCH_TOKENS = 512
+"""Padded tokens per run that suit a core's caches on the machines that were measured (benchmarks/results)."""
+_FOLDER = ".tuning"
+
+
+class Tuning(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Workers that share the batches of a large call.
+
+    Attributes:
+        workers: how many batches run at once.
+        threads_per_worker: threads inside each run.
+        batch_tokens: padded tokens of a batch.
+    """
+
+    workers: int
+    threads_per_worker: int = 1
+    batch_tokens: int = BATCH_TOKENS
+
+
+class TuningRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A measured tuning and what it holds for.
+
+    Attributes:
+        fingerprint, variant: the graph.
+        cpu: the processor's name.
+        onnxruntime: its version.
+        threads: processors that were to be used.
+        tuning: the fastest.
+        texts_per_s: its speed.
+    """
+
+    fingerprint: str
+    variant: str
+    cpu: str
+    onnxruntime: str
+    threads: int
+    tuning: Tuning
+    texts_per_s: float
+
+
+def default_tuning(threads: int) -> Tuning:
+    """One worker of one thread per processor."""
+    return Tuning(workers=threads)
+
+
+def splits(threads: int) -> list[tuple[int, int]]:
+    """Workers and threads of each that use all processors: one thread each first, one worker for all last."""
+    return [(threads // each, each) for each in range(1, threads + 1) if threads % each == 0]
+
+
+def find_tuning(fingerprint: str, variant: str, threads: int) -> tuple[Tuning, str]:
+    """The tuning to use, and why.
+
+    Args:
+        fingerprint: of the bundle.
+        variant: graph that runs.
+        threads: processors to use.
+    """
+    path = tuning_file(fingerprint, variant)
+    default = default_tuning(threads)
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return default, "rule: one worker per processor"
+    try:
+        record = msgspec.json.decode(data, type=TuningRecord)
+    except msgspec.DecodeError as error:
+        return default, f"rule: {path} cannot be used ({error}); measure again with embedge bench --save"
+    here = (threads, cpu_name(), str(import_onnxruntime().__version__))
+    there = (record.threads, record.cpu, record.onnxruntime)
+    if here != there:
+        return default, f"rule: {path} holds for {_words(*there)}, and this is {_words(*here)}"
+    return record.tuning, f"measured by embedge bench: {path}"
+
+
+def save_tuning(record: TuningRecord) -> Path:
+    """Write a record to the store, over an older one for the same graph; returns the file."""
+    path = tuning_file(record.fingerprint, record.variant)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    fresh.replace(path)
+    return path
+
+
+def tuning_file(fingerprint: str, variant: str) -> Path:
+    """Where the store keeps the tuning of a graph."""
+    return store.home() / _FOLDER / f"{fingerprint[:16]}-{variant}.json"
+
+
+def _words(threads: int, cpu: str, onnxruntime: str) -> str:
+    return f"{threads} threads of {cpu} with onnxruntime {onnxruntime}"

@@ -1,0 +1,1 @@
+"""What embedge.testing writes its tiny bundles with."""

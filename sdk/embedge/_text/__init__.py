@@ -1,0 +1,1 @@
+"""Prompts become token ids; the only importer of tokenizers."""

@@ -1,0 +1,337 @@
+"""Graphs for CUDA, without a GPU: their operators written in numpy, against the float32 graph of the same weights."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from benchmarks.gpu import models
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from embedge_export.families.table import read_encoder
+from embedge_export.graph.built.build import build
+from embedge_export.graph.built.choices import CUDA_BF16, CUDA_FP16
+from embedge_export.graph.built.cuda import (
+    build_cuda,
+    pad_to,
+    score_heads,
+    suited,
+    twins,
+    without_idle_windows,
+)
+from embedge_export.graph.built.weights import SeededWeights
+
+BERT = {
+    "model_type": "bert", "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3,
+    "intermediate_size": 96, "vocab_size": 100, "max_position_embeddings": 40, "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12, "hidden_act": "gelu", "pad_token_id": 0,
+}  # fmt: skip
+CONFIGS = {
+    "bert": BERT,
+    "bert, gelu_new": BERT | {"hidden_act": "gelu_new"},
+    "bert, relu": BERT | {"hidden_act": "relu"},
+    "roberta": BERT | {"model_type": "roberta", "pad_token_id": 1, "type_vocab_size": 1},
+    "electra": BERT | {"model_type": "electra", "embedding_size": 24},
+    "albert": BERT
+    | {"model_type": "albert", "embedding_size": 24, "inner_group_num": 1, "num_hidden_groups": 1},
+}
+FORMS = [(packed, merged) for packed in (True, False) for merged in (True, False)]
+
+
+class RemovePadding(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, rows, counts):
+        batch_size, seq_len = rows.shape[:2]
+        real = (np.arange(seq_len) < counts[:, None]).reshape(-1)
+        offsets = np.concatenate([np.flatnonzero(real), np.flatnonzero(~real)])
+        ends = np.concatenate([[0], np.cumsum(counts)])
+        packed = rows.reshape(batch_size * seq_len, -1)[real]
+        return (
+            packed,
+            offsets.reshape(batch_size, seq_len).astype(np.int32),
+            ends.astype(np.int32),
+            counts.max(),
+        )
+
+
+class RestorePadding(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, rows, offsets):
+        padded = np.zeros((offsets.size, rows.shape[1]), rows.dtype)
+        padded[offsets.reshape(-1)[: len(rows)]] = rows
+        return (padded.reshape(*offsets.shape, -1),)
+
+
+def attend(query, key, value, num_heads, scale):
+    """Attention of one text, (seq_len, hidden) each."""
+    q, k, v = (rows.reshape(len(rows), num_heads, -1).transpose(1, 0, 2) for rows in (query, key, value))
+    scores = q @ k.transpose(0, 2, 1) * scale
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    mixed = (weights / weights.sum(-1, keepdims=True)) @ v
+    return mixed.transpose(1, 0, 2).reshape(query.shape).astype(query.dtype)
+
+
+class PackedMultiHeadAttention(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, query, key, value, bias, offsets, ends, num_heads=None, scale=None):
+        assert bias is None
+        parts = [
+            attend(query[a:b], key[a:b], value[a:b], num_heads, scale) for a, b in itertools.pairwise(ends)
+        ]
+        return (np.concatenate(parts),)
+
+
+class PackedAttention(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, rows, weights, bias, offsets, ends, num_heads=None, scale=None):
+        q, k, v = np.split(rows @ weights + bias, 3, axis=-1)
+        return (np.concatenate([
+            attend(q[a:b], k[a:b], v[a:b], num_heads, scale) for a, b in itertools.pairwise(ends)
+        ]),)  # fmt: skip
+
+
+class SkipLayerNormalization(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, rows, skip, scale, shift=None, bias=None, epsilon=None):
+        total = rows.astype(np.float64) + skip + (0 if bias is None else bias)
+        centred = total - total.mean(-1, keepdims=True)
+        normal = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
+        return ((normal * scale + (0 if shift is None else shift)).astype(rows.dtype),)
+
+
+class BiasGelu(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, rows, bias):
+        x = rows + bias
+        return ((0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))).astype(rows.dtype),)
+
+
+class FastGelu(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, rows, bias=None):
+        x = rows if bias is None else rows + bias
+        return ((0.5 * x * (1 + np.tanh(0.7978845608 * (x + 0.044715 * x**3)))).astype(rows.dtype),)
+
+
+OPS = [
+    RemovePadding, RestorePadding, PackedMultiHeadAttention, PackedAttention, SkipLayerNormalization, BiasGelu,
+    FastGelu,
+]  # fmt: skip
+
+
+def feeds(encoder) -> dict[str, np.ndarray]:
+    ids = np.random.default_rng(0).integers(5, 100, (4, 9))
+    mask = (np.arange(9) < np.array([[9], [4], [1], [7]])).astype(np.int64)
+    made = {"input_ids": np.where(mask, ids, 1), "attention_mask": mask}
+    if encoder.embedding.types is not None and encoder.embedding.types_input:
+        made["token_type_ids"] = ids % 2
+    return made
+
+
+def expected(encoder, weights, inputs) -> np.ndarray:
+    graph = fill(*build(encoder, weights))
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, inputs)[0]
+
+
+def fill(graph, loads) -> onnx.ModelProto:
+    for tensor in graph.graph.initializer:
+        tensor.raw_data = loads[tensor.name]().tobytes()
+    return graph
+
+
+def made(encoder, weights, separate_from=None, **choices) -> onnx.ModelProto:
+    chosen = msgspec.structs.replace(CUDA_FP16, separate_from=separate_from, **choices)
+    return fill(*build_cuda(encoder, weights, chosen))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("merged", [True, False])
+def test_packed_graphs_compute_what_the_float32_graph_computes(name, merged) -> None:
+    encoder, weights = read_encoder(CONFIGS[name]), SeededWeights(3)
+    inputs = feeds(encoder)
+    graph = made(
+        encoder, weights, packed=True, attention="merged" if merged else "separate", precision="fp32"
+    )
+    rows = ReferenceEvaluator(graph, new_ops=OPS).run(None, inputs)[0]
+    assert rows.dtype == np.float32
+    real = inputs["attention_mask"][..., None]
+    assert np.abs((rows - expected(encoder, weights, inputs)) * real).max() < 2e-5
+    assert np.abs(rows * (1 - real)).max() == 0
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("merged", [True, False])
+def test_padded_graphs_do_so_in_onnxruntime(name, merged) -> None:
+    encoder, weights = read_encoder(CONFIGS[name]), SeededWeights(3)
+    inputs = feeds(encoder)
+    graph = made(
+        encoder, weights, packed=False, attention="merged" if merged else "separate", precision="fp32"
+    )
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    real = inputs["attention_mask"][..., None]
+    assert np.abs((session.run(None, inputs)[0] - expected(encoder, weights, inputs)) * real).max() < 2e-5
+
+
+@pytest.mark.parametrize(("packed", "merged"), FORMS)
+def test_half_precision_is_in_weights_and_rows_and_not_in_the_output(packed, merged) -> None:
+    encoder = read_encoder(BERT)
+    graph = made(encoder, SeededWeights(0), packed=packed, attention="merged" if merged else "separate")
+    types = {tensor.data_type for tensor in graph.graph.initializer}
+    assert types <= {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64}
+    (output,) = graph.graph.output
+    assert output.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    kinds = [node.op_type for node in graph.graph.node]
+    assert ("RemovePadding" in kinds) == packed
+    assert kinds.count("SkipLayerNormalization") == 4
+    assert kinds.count("BiasGelu") == 2
+    names = {"attention": "Attention", "separate": "MultiHeadAttention"}
+    assert kinds.count(("Packed" if packed else "") + names["attention" if merged else "separate"]) == 2
+
+
+class Absent(OpRun):
+    """In place of the operator of the branch that must not run."""
+
+    op_domain = "com.microsoft"
+
+    def _run(self, *inputs, **attributes):
+        raise AssertionError("the other branch ran")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    ("separate_from", "absent"),
+    [
+        ((9, 36), "PackedAttention"),
+        ((10, 36), "PackedMultiHeadAttention"),
+        ((9, 37), "PackedMultiHeadAttention"),
+    ],
+)
+def test_long_and_large_batches_take_the_other_form(name, separate_from, absent) -> None:
+    encoder, weights = read_encoder(CONFIGS[name]), SeededWeights(3)
+    inputs = feeds(encoder)
+    graph = made(encoder, weights, separate_from, precision="fp32")
+    ops = [op for op in OPS if op.__name__ != absent] + [type(absent, (Absent,), {})]
+    rows = ReferenceEvaluator(graph, new_ops=ops).run(None, inputs)[0]
+    real = inputs["attention_mask"][..., None]
+    assert np.abs((rows - expected(encoder, weights, inputs)) * real).max() < 2e-5
+    assert np.abs(rows * (1 - real)).max() == 0
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_both_forms_share_the_matrices(name) -> None:
+    encoder, weights = read_encoder(CONFIGS[name]), SeededWeights(3)
+
+    def matrices(**choices) -> set[str]:
+        return {
+            tensor.name
+            for tensor in made(encoder, weights, **choices).graph.initializer
+            if len(tensor.dims) > 1
+        }
+
+    assert matrices(separate_from=(128, 8192)) == matrices()
+
+
+def test_a_pre_norm_encoder_keeps_its_sums() -> None:
+    encoder = read_encoder(BERT)
+    layers = tuple(
+        msgspec.structs.replace(
+            layer,
+            around_attention=msgspec.structs.replace(
+                layer.around_attention, norm_in=layer.around_attention.norm_after, norm_after=None
+            ),
+            around_feed_forward=msgspec.structs.replace(
+                layer.around_feed_forward, norm_in=layer.around_feed_forward.norm_after, norm_after=None
+            ),
+        )
+        for layer in encoder.layers
+    )
+    encoder = msgspec.structs.replace(encoder, layers=layers, final_norm=encoder.embedding.norm)
+    inputs, weights = feeds(encoder), SeededWeights(5)
+    graph = made(encoder, weights, packed=False, attention="merged", precision="fp32")
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    real = inputs["attention_mask"][..., None]
+    rows = session.run(None, inputs)[0]
+    assert np.abs((rows - expected(encoder, weights, inputs)) * real).max() < 2e-5
+
+
+FAMILIES = models.families()
+
+
+@pytest.mark.parametrize("choices", [CUDA_FP16, CUDA_BF16], ids=["fp16", "bf16"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_has_a_graph_whose_operators_in_float32_give_the_same(name, choices) -> None:
+    encoder, weights = read_encoder(FAMILIES[name]), SeededWeights(3)
+    inputs = feeds(encoder)
+    real = inputs["attention_mask"][..., None]
+    forms = twins(suited(encoder, choices))
+    assert len(forms) == (3 if choices is CUDA_FP16 and name in {"roberta", "electra", "albert"} else 1)
+    for form in forms:
+        graph = fill(*build_cuda(encoder, weights, form))
+        session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+        assert np.abs((session.run(None, inputs)[0] - expected(encoder, weights, inputs)) * real).max() < 5e-5
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bfloat16_is_in_weights_and_not_in_the_output(name) -> None:
+    graph = onnx.load_from_string(models.family_graphs(name, "bf16")[1]).graph
+    sizes: Counter[int] = Counter()
+    for tensor in graph.initializer:
+        sizes[tensor.data_type] += math.prod(tensor.dims)
+    assert sizes[onnx.TensorProto.FLOAT16] == 0
+    assert sizes[onnx.TensorProto.FLOAT] < 0.01 * sizes[onnx.TensorProto.BFLOAT16]
+    assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert [node.op_type for node in graph.node].count("Attention") == 3
+
+
+def test_angles_and_distances_stay_in_float32() -> None:
+    graph = onnx.load_from_string(models.family_graphs("modernbert", "fp16")[1]).graph
+    halves = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
+    places = [node for node in graph.node if node.name.startswith("places/") and node.op_type != "Where"]
+    assert {"Cos", "Sin", "Greater", "Less"} <= {node.op_type for node in places}
+    assert not any(name in halves for node in places for name in node.input)
+
+
+def attentions(name: str, max_seq_len: int) -> list[onnx.NodeProto]:
+    encoder = without_idle_windows(read_encoder(FAMILIES[name]), max_seq_len)
+    graph, _ = build_cuda(encoder, SeededWeights(0), suited(encoder, CUDA_FP16))
+    return [node for node in graph.graph.node if node.op_type == "Attention"]
+
+
+@pytest.mark.parametrize(
+    ("name", "max_seq_len", "num_inputs", "causal"),
+    [
+        ("qwen3", 512, 3, 1),
+        ("mistral", 512, 4, 0),
+        ("mistral", 16, 3, 1),  # its window of 16 hides nothing there
+        ("mpnet", 512, 7, 0),
+    ],
+)
+def test_masks_are_written_where_they_hide_something(name, max_seq_len, num_inputs, causal) -> None:
+    for node in attentions(name, max_seq_len):
+        assert len(node.input) == num_inputs
+        assert next(item.i for item in node.attribute if item.name == "is_causal") == causal
+
+
+def test_what_a_graph_asks_of_batches_is_known() -> None:
+    encoders = {name: read_encoder(config) for name, config in FAMILIES.items()}
+    asked = {name: pad_to(encoder, suited(encoder, CUDA_FP16)) for name, encoder in encoders.items()}
+    assert {name for name, multiple in asked.items() if multiple == 8} == {
+        "mpnet", "modernbert", "mistral", "gemma3_text",
+    }  # fmt: skip
+    assert score_heads(encoders["qwen3"]) is None
+    assert score_heads(read_encoder(BERT | {"hidden_size": 36})) == 3

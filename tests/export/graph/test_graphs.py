@@ -1,0 +1,338 @@
+"""Built graphs against torch and against traced ones, for every family that the builder knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.testing import assert_allclose
+from tests.checkpoints.remote import modeling_gte_tiny, modeling_nomic_tiny
+from tests.export import tiny_kinds
+from tests.export.architectures import CONFIGS, make, model_class
+from tests.export.test_architectures import embedding_gemma
+
+from embedge.errors import ExportError
+from embedge.manifest import load_manifest
+from embedge_export.families.family import FAMILIES as KNOWN
+from embedge_export.families.heads import read_head
+from embedge_export.families.parts import UnsupportedError
+from embedge_export.families.structure import Linear, Tensor
+from embedge_export.families.table import FAMILIES, PREFIXES, read_encoder
+from embedge_export.graph.built.build import build
+from embedge_export.graph.built.canvas import Load
+from embedge_export.graph.built.weights import SeededWeights, StoredWeights
+from embedge_export.graph.route import build_from_weights, can_build, choose_route
+from embedge_export.graph.traced import trace
+from embedge_export.pipeline import export
+from embedge_export.source.read import read_checkpoint
+from embedge_export.source.torch_model import load_model, quiet
+from embedge_export.spec import ExportSpec
+from embedge_export.write import graph_files as write
+
+REMOTE = {"new", "nomic_bert"}
+LOCAL = sorted(set(FAMILIES) - REMOTE)
+LENGTHS = (23, 5, 1, 40)
+MASKED = {
+    "albert": "AlbertForMaskedLM",
+    "bert": "BertForMaskedLM",
+    "camembert": "CamembertForMaskedLM",
+    "distilbert": "DistilBertForMaskedLM",
+    "electra": "ElectraForMaskedLM",
+    "modernbert": "ModernBertForMaskedLM",
+    "mpnet": "MPNetForMaskedLM",
+    "roberta": "RobertaForMaskedLM",
+    "xlm-roberta": "XLMRobertaForMaskedLM",
+}
+
+
+def token_batch(left: bool = False) -> dict[str, np.ndarray]:
+    """Sequences of mixed lengths, padded with 0."""
+    random = np.random.default_rng(3)
+    batch = {name: np.zeros((len(LENGTHS), max(LENGTHS)), np.int64) for name in ("ids", "mask", "types")}
+    for row, length in enumerate(LENGTHS):
+        place = slice(-length, None) if left else slice(0, length)
+        batch["ids"][row, place] = random.integers(5, 60, length)
+        batch["mask"][row, place] = 1
+        batch["types"][row, place] = np.arange(length) >= length // 2
+    return batch
+
+
+def run(model, loads: dict[str, Load], folder: Path, batch: dict[str, np.ndarray]) -> np.ndarray:
+    file, _ = write.save_graph(model, folder, "model", loads)
+    session = onnxruntime.InferenceSession(str(folder / file), providers=["CPUExecutionProvider"])
+    known = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "types"}
+    positions = np.maximum(np.cumsum(batch["mask"], axis=1) - 1, 0)
+    feeds = {v.name: batch[known[v.name]] if v.name in known else positions for v in session.get_inputs()}
+    return session.run(None, feeds)[0]
+
+
+def torch_rows(model, batch: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """transformers' answers, one sequence at a time without padding."""
+    import inspect
+
+    import torch
+
+    takes = set(inspect.signature(model.forward).parameters)
+    if getattr(model.config, "type_vocab_size", 2) < 2:
+        takes.discard("token_type_ids")
+    rows = []
+    for row in range(len(LENGTHS)):
+        kept = batch["mask"][row] > 0
+        inputs = {"input_ids": batch["ids"][row, kept], "token_type_ids": batch["types"][row, kept]}
+        inputs["attention_mask"] = np.ones_like(inputs["input_ids"])
+        with torch.inference_mode():
+            answer = model(**{n: torch.from_numpy(a[None]) for n, a in inputs.items() if n in takes})
+        rows.append((answer.logits if hasattr(answer, "logits") else answer.last_hidden_state)[0].numpy())
+    return rows
+
+
+def largest_difference(actual: np.ndarray, expected: list[np.ndarray], batch: dict[str, np.ndarray]) -> float:
+    by_token = actual.ndim == 3
+    rows = [a[batch["mask"][i] > 0] if by_token else a for i, a in enumerate(actual)]
+    return max(float(np.abs(a - e).max()) for a, e in zip(rows, expected, strict=True))
+
+
+CELLS = [
+    (family, task)
+    for family in LOCAL
+    for task in ("embed", "classify", "token_classify")
+    if model_class(family, task)
+]
+
+
+@pytest.mark.parametrize(("family", "task"), CELLS)
+def test_built_graph_traced_graph_and_torch_agree(family, task, tmp_path):
+    folder = make(tmp_path / "checkpoint", family, task)
+    checkpoint = read_checkpoint(ExportSpec(model=str(folder)))
+    assert choose_route(checkpoint, ExportSpec(model=str(folder))) == "built from the weights"
+    model = load_model(checkpoint)
+    decoder = checkpoint.is_decoder
+    batch = token_batch(left=decoder)
+    built = run(*build_from_weights(checkpoint), tmp_path / "built", batch)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    traced = run(trace(model, checkpoint, 18, scratch), {}, tmp_path / "traced", batch)
+    expected = torch_rows(model.base_model if decoder else model, batch)
+    gate = KNOWN[family].max_abs_diff
+    assert largest_difference(built, expected, batch) <= gate
+    assert largest_difference(traced, expected, batch) <= gate
+    real = batch["mask"] > 0 if built.ndim == 3 else slice(None)
+    assert_allclose(built[real], traced[real], atol=gate)
+
+
+@pytest.mark.parametrize("family", sorted(MASKED))
+def test_the_head_of_a_masked_language_model(family, tmp_path):
+    import torch
+    import transformers
+
+    config = make(tmp_path / "sizes", family, "embed")
+    kind = getattr(transformers, MASKED[family])
+    torch.manual_seed(1)
+    with quiet():
+        settings = transformers.AutoConfig.from_pretrained(config)
+        model = kind._from_config(settings, attn_implementation="eager").eval()
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):  # zero as they are made
+                torch.nn.init.normal_(parameter, std=0.5)
+        model.save_pretrained(tmp_path / "masked")
+    facts = model.config.to_dict()
+    weights = StoredWeights([tmp_path / "masked" / "model.safetensors"], PREFIXES)
+    made = build(read_encoder(facts), weights, head=read_head(facts, "vocabulary"))
+    batch = token_batch()
+    assert largest_difference(run(*made, tmp_path, batch), torch_rows(model, batch), batch) <= 1e-5
+
+
+def test_modernbert_pools_its_classifier_by_the_mean(tmp_path):
+    folder = make(tmp_path / "checkpoint", "modernbert", "classify", classifier_pooling="mean")
+    checkpoint = read_checkpoint(ExportSpec(model=str(folder)))
+    batch = token_batch()
+    built = run(*build_from_weights(checkpoint), tmp_path, batch)
+    assert largest_difference(built, torch_rows(load_model(checkpoint), batch), batch) <= 1e-5
+
+
+def test_gemma_with_attention_in_both_directions(tmp_path):
+    checkpoint = read_checkpoint(ExportSpec(model=str(embedding_gemma(tmp_path / "m"))))
+    batch = token_batch()
+    built = run(*build_from_weights(checkpoint), tmp_path, batch)
+    assert largest_difference(built, torch_rows(load_model(checkpoint), batch), batch) <= 1e-4
+
+
+@pytest.mark.parametrize("kind", ["linear", "llama3"])
+def test_scaled_rotary_positions(kind, tmp_path):
+    scaling = {"rope_type": kind, "factor": 4.0}
+    if kind == "llama3":
+        scaling |= {
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        }
+    folder = make(tmp_path / "checkpoint", "llama", "embed", rope_scaling=scaling)
+    checkpoint = read_checkpoint(ExportSpec(model=str(folder)))
+    batch = token_batch(left=True)
+    built = run(*build_from_weights(checkpoint), tmp_path, batch)
+    assert largest_difference(built, torch_rows(load_model(checkpoint), batch), batch) <= 1e-4
+
+
+def test_nomic_bert(tmp_path):
+    import torch
+
+    torch.manual_seed(0)
+    config = modeling_nomic_tiny.NomicTinyConfig(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_inner=48)
+    model = modeling_nomic_tiny.NomicTinyModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(tmp_path / "nomic")
+    facts = config.to_dict() | {
+        "model_type": "nomic_bert",
+        "activation_function": "swiglu",
+        "qkv_proj_bias": False,
+        "mlp_fc1_bias": False,
+        "mlp_fc2_bias": False,
+    }
+    weights = StoredWeights([tmp_path / "nomic" / "model.safetensors"])
+    batch = token_batch()
+    built = run(*build(read_encoder(facts), weights), tmp_path, batch)
+    assert largest_difference(built, torch_rows(model, batch), batch) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"type_vocab_size": 0},
+        {"rope_scaling": {"type": "ntk", "factor": 8.0}},
+        {"rope_scaling": {"type": "ntk", "factor": 2.0, "mixed_b": 0.6}},
+    ],
+)
+def test_gte_new(changes, tmp_path):
+    import torch
+
+    torch.manual_seed(0)
+    config = modeling_gte_tiny.GteTinyConfig(**changes)
+    model = modeling_gte_tiny.GteTinyModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(tmp_path / "gte")
+    facts = config.to_dict() | {"model_type": "new", "pack_qkv": True, "position_embedding_type": "rope"}
+    weights = StoredWeights([tmp_path / "gte" / "model.safetensors"])
+    batch = token_batch()
+    batch["types"][:] = 0
+    built = run(*build(read_encoder(facts), weights), tmp_path, batch)
+    assert largest_difference(built, torch_rows(model, batch), batch) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("bert", {"hidden_act": "mish"}),
+        ("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
+        ("deberta-v2", {}),
+    ],
+)
+def test_what_the_builder_does_not_know_is_traced(family, changes, tmp_path):
+    folder = make(tmp_path / "checkpoint", family, "embed", **changes)
+    spec = ExportSpec(model=str(folder), route="build")
+    checkpoint = read_checkpoint(spec)
+    assert not can_build(checkpoint)
+    assert choose_route(checkpoint, ExportSpec(model=str(folder))) == "traced by optimum"
+    with pytest.raises(UnsupportedError, match="has no built graph; expected"):
+        choose_route(checkpoint, spec)
+
+
+def test_weights_under_other_names_are_traced(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = make(tmp_path / "checkpoint", "bert", "embed")
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    old = {name.replace("LayerNorm.weight", "LayerNorm.gamma"): value for name, value in weights.items()}
+    save_file(old, path, metadata={"format": "pt"})
+    assert can_build(read_checkpoint(ExportSpec(model=str(folder))))  # TensorFlow's names
+    odd = {name.replace("attention.self", "attention.me"): value for name, value in weights.items()}
+    save_file(odd, path, metadata={"format": "pt"})
+    assert not can_build(read_checkpoint(ExportSpec(model=str(folder))))
+
+
+def test_an_operator_set_asks_for_the_trace(tiny_bert, tmp_path):
+    checkpoint = read_checkpoint(ExportSpec(model=str(tiny_bert)))
+    for asked in ({"opset": 17}, {"route": "trace"}):
+        assert choose_route(checkpoint, ExportSpec(model=str(tiny_bert), **asked)) == "traced by optimum"
+    with pytest.raises(ExportError, match="opset=17 is given with route 'build'"):
+        ExportSpec(model=str(tiny_bert), opset=17, route="build")
+
+
+def test_large_graphs_are_written_weight_by_weight(tiny_bert, tmp_path, monkeypatch):
+    """The same bytes of every weight, in a file of their own where they are large, each on a page."""
+    import onnx
+    from onnx import numpy_helper
+
+    spec = ExportSpec(model=str(tiny_bert))
+    checkpoint = read_checkpoint(spec)
+    small, _ = write.save_graph(*_folder(build_from_weights(checkpoint), tmp_path / "one"))
+    monkeypatch.setattr(write, "EXTERNAL_DATA_BYTES", 10_000)
+    monkeypatch.setattr(write, "_SMALL_TENSOR_BYTES", 1024)
+    reads: list[str] = []
+    model, loads = build_from_weights(checkpoint)
+    counted = {name: _count(name, load, reads) for name, load in loads.items()}
+    large, data = write.save_graph(model, tmp_path / "two", "model", counted)
+    assert data == ("onnx/model.onnx_data",)
+    assert sorted(reads) == sorted(tensor.name for tensor in model.graph.initializer)
+    inside = onnx.load(str(tmp_path / "one" / small)).graph.initializer
+    outside = onnx.load(str(tmp_path / "two" / large)).graph.initializer
+    for a, b in zip(inside, outside, strict=True):
+        assert_allclose(numpy_helper.to_array(a), numpy_helper.to_array(b), rtol=0, atol=0)
+    for tensor in onnx.load(str(tmp_path / "two" / large), load_external_data=False).graph.initializer:
+        stated = {entry.key: int(entry.value) for entry in tensor.external_data if entry.key != "location"}
+        assert stated.get("offset", 0) % 4096 == 0
+
+
+def _folder(made, folder: Path):
+    return made[0], folder, "model", made[1]
+
+
+def _count(name: str, load: Load, reads: list[str]) -> Load:
+    def counted():
+        reads.append(name)
+        return load()
+
+    return counted
+
+
+def test_stored_weights(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    values = torch.arange(12, dtype=torch.float32).reshape(3, 4) / 7
+    kinds = {"a": torch.float32, "b": torch.float16, "c": torch.bfloat16, "d": torch.float64}
+    save_file({f"bert.{name}": values.to(kind) for name, kind in kinds.items()}, tmp_path / "w.safetensors")
+    weights = StoredWeights([tmp_path / "w.safetensors"], ["bert."])
+    for name, kind in kinds.items():
+        expected = values.to(kind).float().numpy()
+        assert_allclose(weights.read(Tensor(name=name, shape=(3, 4))), expected, rtol=0)
+    part = weights.read(Tensor(name="a", shape=(3, 4), rows=(1, 3), offset=1.0))
+    assert_allclose(part, values.numpy()[1:] + 1)
+    with pytest.raises(ExportError, match="the weights lack 'e'"):
+        weights.read(Tensor(name="e", shape=(1,)))
+    with pytest.raises(ExportError, match=r"has shape \(3, 4\); config.json asks for \(4, 3\)"):
+        weights.read(Tensor(name="a", shape=(4, 3)))
+
+
+def test_seeded_weights_are_the_same_again_and_others_by_name():
+    first = Tensor(name="layers.0.weight", shape=(4, 8))
+    weights = SeededWeights(5)
+    assert_allclose(weights.read(first), SeededWeights(5).read(first), rtol=0)
+    assert np.abs(weights.read(first) - weights.read(Tensor(name="other", shape=(4, 8)))).max() > 0
+    assert np.abs(weights.read(first) - SeededWeights(6).read(first)).max() > 0
+    assert Linear(weight=first).in_features == 8
+
+
+def test_the_manifest_names_the_passes_that_would_undo_the_choices(tiny_bert, tmp_path):
+    bundle = export(ExportSpec(model=str(tiny_bert), output=tmp_path / "out"))
+    disabled = load_manifest(bundle).variants["fp32"].disabled_optimizers
+    assert disabled == ("SkipLayerNormFusion", "BiasGeluFusion")
+    assert tiny_kinds.read_config(bundle)["model_type"] == "bert"
+    assert CONFIGS["bert"][0] == "Bert"

@@ -1,0 +1,380 @@
+"""The report and the model card: complete, self-contained, readable at a phone's width."""
+
+import html
+import html.parser
+import re
+import shutil
+import struct
+import subprocess
+import zlib
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from embedge.cli.main import main
+from embedge.manifest import fingerprint, load_manifest
+from embedge.testing import tiny_bundle
+from embedge_export.cli import add_parser
+from embedge_export.report import card
+from embedge_export.report import page as report
+from embedge_export.report.command import export_command
+from embedge_export.report.operators import count_operators, machine
+from embedge_export.report.plots import cosine_histogram, difference_histogram, scatter
+from embedge_export.spec import ExportSpec
+from embedge_export.verify.asking import questions
+from embedge_export.verify.gates import try_variant
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+KINDS = ("embed", "cross_encoder", "classify", "token_classify", "late_interaction", "sparse")
+
+
+def reported(folder: Path, kind: str, **changes):
+    """A tiny bundle with two variants that share a graph, its report and its card."""
+    manifest = load_manifest(tiny_bundle(folder, kind, changes=changes))
+    asked = questions(manifest, 10**9)
+    clean = {name: tuple(map(without_nan, getattr(asked, name))) for name in ("pairs", "prompts")}
+    texts = {name: without_nan(getattr(asked.texts, name)) for name in ("queries", "documents")}
+    asked = msgspec.structs.replace(asked, texts=msgspec.structs.replace(asked.texts, **texts), **clean)
+    first = try_variant(folder, "fp32", asked, None, "torch")
+    trials = {
+        "fp32": try_variant(folder, "fp32", asked, first.answers, "torch"),
+        "same": try_variant(folder, "fp32", asked, first.answers, "fp32"),
+    }
+    variant = manifest.variants["fp32"]
+    variants = {
+        name: msgspec.structs.replace(
+            variant, fidelity=msgspec.structs.replace(variant.fidelity, end_to_end=trial.figures)
+        )
+        for name, trial in trials.items()
+    }
+    manifest = msgspec.structs.replace(manifest, variants=variants)
+    spec = ExportSpec(model="org/tiny", max_seq_len=32)
+    report.write_report(folder, manifest, trials, spec)
+    card.write_card(folder, manifest, spec)
+    return manifest, (folder / "report.html").read_text("utf-8"), (folder / "README.md").read_text("utf-8")
+
+
+def without_nan(value):
+    """The tiny bundles answer NaN to that word."""
+    if isinstance(value, str):
+        return value.lower().replace("nan", "none")
+    return tuple(without_nan(part) for part in value)
+
+
+@pytest.fixture(scope="module")
+def embedder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles")
+    return folder, *reported(folder, "embed")
+
+
+class Strict(html.parser.HTMLParser):
+    """Every element is closed in order, and nothing is fetched."""
+
+    VOID = frozenset({"meta", "br", "hr", "wbr"})
+    EMPTY = frozenset({"rect", "circle", "line"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.links, self.tags = [], [], set()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href", "srcset", "data")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        assert tag in self.EMPTY
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_a_well_formed_self_contained_page(kind, tmp_path):
+    _, page, _ = reported(tmp_path, kind)
+    parser = Strict()
+    parser.feed(page)
+    assert parser.open == []
+    assert parser.links == []
+    assert not parser.tags & {"script", "link", "img", "iframe", "object"}
+    assert "url(" not in page
+    assert "@import" not in page
+    for heading in ("The model", "Fidelity", "Size and speed", "Operators", "How it was made", "Limits"):
+        assert f"<h2>{heading}</h2>" in page
+    assert ("<h2>Retrieval</h2>" in page) == (kind not in ("classify", "token_classify"))
+    # each variant against its reference; of embedders the similarities of pairs too, where that is fp32
+    assert page.count("<svg") == (3 if kind in ("embed", "sparse") else 2)
+    assert "nan" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL).lower().replace(
+        "finance", ""
+    )
+
+
+def test_the_page_shows_the_manifests_figures(embedder):
+    _, manifest, page, _ = embedder
+    figures = manifest.variants["same"].fidelity.end_to_end
+    assert f"<td>{figures.ndcg_10:.4f}</td>" in page
+    assert f"<td>{figures.spearman:.4f}</td>" in page
+    assert "fp32 <small>" in page
+    assert figures.texts_sha256 in page
+    assert manifest.fingerprint[:16] in page
+    assert f"<dt>checkpoint</dt><dd>{manifest.source.name}</dd>" in page
+    assert "queries were asked over" in page
+    assert re.search(r"--full-report asks the whole set of 2,\d{3}\.", page)
+    assert "embedge export org/tiny -o tiny --max-seq-len 32" in page
+    assert machine() in page
+
+
+def test_neither_page_nor_card_names_this_machine(embedder):
+    import platform
+
+    folder, _, page, readme = embedder
+    for text in (page, readme):
+        assert str(folder) not in text
+        assert str(Path.home()) + "/" not in text
+        assert not platform.node() or platform.node() not in text
+
+
+def test_what_the_checkpoint_says_is_shown_as_text(tmp_path):
+    name = 'a<script>alert("x")</script>|b'
+    _, page, readme = reported(tmp_path, "embed", name=name, prompts={"query": "<b>find</b> "})
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "<b>find" not in page
+    assert not re.search(r"(?<!\\)<", readme)
+
+
+def test_the_fingerprint_does_not_depend_on_report_and_card(embedder):
+    folder, manifest, _, _ = embedder
+    from embedge_export.write.graph_files import file_records
+
+    with_report = msgspec.structs.replace(manifest, files=file_records(folder))
+    assert {"report.html", "README.md"} <= set(with_report.files)
+    assert fingerprint(with_report) == fingerprint(manifest)
+
+
+def test_the_card_has_front_matter_usage_and_figures(embedder):
+    _, manifest, _, readme = embedder
+    assert readme.startswith("---\nlibrary_name: embedge\npipeline_tag: sentence-similarity\n")
+    code = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert 'EdgeModel("BUNDLE")' in code[0]
+    assert 'backend="onnx"' in code[1]
+    for block in code:
+        compile(block, "README.md", "exec")
+    assert f"| fp32 | float32 | {manifest.files['onnx/model.onnx'].size_bytes / 1e6:.1f} MB |" in readme
+    assert f"| {manifest.variants['fp32'].fidelity.end_to_end.ndcg_10:.4f} |" in readme
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_cards_first_example_runs(kind, tmp_path, monkeypatch, capsys):
+    _, _, readme = reported(tmp_path / "BUNDLE", kind)
+    monkeypatch.chdir(tmp_path)
+    exec(re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0], {})
+
+
+@pytest.mark.parametrize("licence", ["mit", 'odd "one": #1'])
+def test_licence_and_base_model_are_valid_yaml(licence, tmp_path):
+    import yaml
+
+    source = msgspec.structs.replace(
+        load_manifest(tiny_bundle(tmp_path)).source, name="org/model", licence=licence
+    )
+    manifest = load_manifest(tiny_bundle(tmp_path, changes={"source": source}))
+    matter = yaml.safe_load(card.render(manifest, "embedge export org/model").split("---")[1])
+    assert matter["license"] == licence
+    assert matter["base_model"] == "org/model"
+
+
+def test_the_command_means_the_same_spec():
+    import argparse
+
+    spec = ExportSpec(
+        model="org/name",
+        pooling=("CLS", "MEAN"),
+        normalize=False,
+        matryoshka=(64, 128),
+        prompts={"query": "query: ", "passage": "it's: "},
+        default_prompt_name="query",
+        labels=("a", "b"),
+        max_seq_len=128,
+        opset=20,
+        trust_remote_code=True,
+        force=True,
+    )
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    import shlex
+
+    words = shlex.split(export_command(spec))
+    assert words[:5] == ["embedge", "export", "org/name", "-o", "name"]
+    args = parser.parse_args(words[1:])
+    assert args.pooling == spec.pooling
+    assert args.normalize is False
+    assert args.matryoshka == spec.matryoshka
+    assert dict(args.prompt) == spec.prompts
+    assert (args.default_prompt, args.labels) == ("query", spec.labels)
+    assert (args.max_seq_len, args.opset, args.trust_remote_code) == (128, 20, True)
+    assert not args.force
+
+
+def test_the_command_names_no_folder(tmp_path):
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    assert export_command(ExportSpec(model=str(folder))) == "embedge export checkpoint -o checkpoint"
+
+
+def test_operators_are_counted_before_and_after(tmp_path):
+    folder = tiny_bundle(tmp_path)
+    counts = count_operators(folder / "onnx" / "model.onnx", (), 1000)
+    assert sum(counts.before.values()) >= sum(counts.after.values()) > 0
+    assert count_operators(folder / "onnx" / "model.onnx", (), 2 * 10**9).after is None
+    assert sorted(path.name for path in (folder / "onnx").iterdir()) == ["model.onnx"]
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, 1.0], [0.99, 0.999, 1.0], [-0.5, 1.0], [0.9999999, 1.0]])
+def test_histograms_take_any_cosines(values):
+    for gate in (None, 0.985, 0.999999):
+        plot = cosine_histogram(np.array(values), gate, "s0")
+        assert "nan" not in plot
+        places = [float(x) for x in re.findall(r' x1?="([^"]+)"', plot)]
+        assert min(places) >= 0
+        assert max(places) <= 280
+        assert ('class="gate"' in plot) == (gate is not None)
+
+
+@pytest.mark.parametrize("values", [[0.0], [0.0, 1e-7], [1e-9, 3e-6], [0.5]])
+def test_difference_histograms_take_any_differences(values):
+    plot = difference_histogram(np.array(values), "s0")
+    assert "nan" not in plot
+    assert plot.count("<rect") >= 1
+
+
+def test_scatters_take_constant_answers_and_thin_out_many():
+    assert "nan" not in scatter(np.ones(3), np.ones(3), "s0", "score")
+    many = np.linspace(0, 1, 5000)
+    assert scatter(many, many, "s0", "score").count("<circle") <= 650
+
+
+def test_inspect_prints_where_the_report_is(embedder, capsys, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    folder = embedder[0]
+    assert main(["inspect", str(folder), "--report"]) == 0
+    assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
+
+
+def test_inspect_opens_the_report_where_there_is_a_display(embedder, capsys, monkeypatch):
+    opened = []
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert main(["inspect", str(embedder[0]), "--report"]) == 0
+    assert opened == [(embedder[0] / "report.html").as_uri()]
+
+
+def test_inspect_says_that_there_is_no_report(tmp_path, capsys):
+    assert main(["inspect", str(tiny_bundle(tmp_path)), "--report"]) == 1
+    assert "has no report.html" in capsys.readouterr().err
+
+
+def screenshot(page: Path, target: Path, width: int, height: int) -> np.ndarray:
+    """Pixels (height, width, channels) of a page as headless Chromium draws it."""
+    profile = target.parent / "profile"
+    size, shot = f"--window-size={width},{height}", f"--screenshot={target}"
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", size, shot, page.as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return read_png(target.read_bytes())
+
+
+def read_png(data: bytes) -> np.ndarray:
+    """Decode an 8-bit PNG without interlacing; the project has no imaging library."""
+    position, packed, width, height, channels = 8, b"", 0, 0, 0
+    while position < len(data):
+        (length,) = struct.unpack(">I", data[position : position + 4])
+        kind, body = data[position + 4 : position + 8], data[position + 8 : position + 8 + length]
+        if kind == b"IHDR":
+            width, height, _, colour = struct.unpack(">IIBB", body[:10])
+            channels = {2: 3, 6: 4}[colour]
+        elif kind == b"IDAT":
+            packed += body
+        position += length + 12
+    rows = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(height, 1 + width * channels)
+    pixels = np.zeros((height + 1, width + 1, channels), np.int16)
+    for y in range(height):
+        line = rows[y, 1:].reshape(width, channels).astype(np.int16)
+        above = pixels[y]
+        filtered = rows[y, 0]
+        if filtered == 0:
+            pixels[y + 1, 1:] = line
+        elif filtered == 1:
+            pixels[y + 1, 1:] = np.cumsum(line, axis=0) % 256
+        elif filtered == 2:
+            pixels[y + 1, 1:] = (line + above[1:]) % 256
+        else:
+            for x in range(width):
+                left, up, corner = pixels[y + 1, x], above[x + 1], above[x]
+                if filtered == 3:
+                    guess = (left + up) // 2
+                else:
+                    a, b, c = abs(up - corner), abs(left - corner), abs(left + up - 2 * corner)
+                    guess = np.where((a <= b) & (a <= c), left, np.where(b <= c, up, corner))
+                pixels[y + 1, x + 1] = (line[x] + guess) % 256
+    return pixels[1:, 1:, :3].astype(np.uint8)
+
+
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium"
+)
+
+
+def page_of(embedder) -> str:
+    return (embedder[0] / "report.html").read_text("utf-8")
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [320, 390])
+def test_nothing_is_wider_than_a_phone(embedder, tmp_path, width):
+    """Of the whole page, whatever its length."""
+    # Chromium's own windows are not as narrow, its frames are
+    frame = (
+        f'<iframe srcdoc="{html.escape(page_of(embedder))}" style="width: {width}px; border: 0"></iframe><script>'
+        "onload = () => { const page = frames[0].document.documentElement;"
+        "document.title = [page.scrollWidth, frames[0].innerWidth, page.scrollHeight] }</script>"
+    )
+    (tmp_path / "frame.html").write_text(f"<!DOCTYPE html><title>?</title>{frame}", "utf-8")
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    done = subprocess.run(
+        [*command, (tmp_path / "frame.html").as_uri()],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    widest, window, height = map(int, re.search(r"<title>(\d+),(\d+),(\d+)</title>", done.stdout).groups())
+    assert window == width
+    assert widest <= width
+    assert height > 3000
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [390, 1100])
+def test_the_page_fits_a_phone_and_a_desktop(embedder, tmp_path, width):
+    pixels = screenshot(embedder[0] / "report.html", tmp_path / "page.png", width, 1000)
+    assert pixels.shape[:2] == (1000, width)
+    paper = pixels[0, 0].astype(int)
+    inked = np.abs(pixels.astype(int) - paper).sum(axis=2) > 24
+    assert inked[:, 10 : width - 10].mean() > 0.02  # there is something to read
+    assert not inked[:, :8].any()  # and it keeps off both edges
+    assert not inked[:, width - 8 :].any()

@@ -1,0 +1,78 @@
+"""What a machine without some things looks like, and what `bench` and `doctor` then say."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from itertools import count
+
+import pytest
+
+from embedge import ParamsError
+from embedge._engine import measure as _measure
+from embedge._machine.cpu import cpu_name
+from embedge.cli.main import main
+
+
+def test_a_processor_that_is_not_named(tmp_path) -> None:
+    (tmp_path / "cpuinfo").write_text("processor : 0\nvendor_id : GenuineIntel\n")
+    assert cpu_name(tmp_path / "cpuinfo") == cpu_name(tmp_path / "none")
+    assert cpu_name(tmp_path / "none")
+
+
+def test_a_python_without_documentation(monkeypatch) -> None:
+    monkeypatch.setattr(inspect, "getdoc", lambda _: None)
+    with pytest.raises(ParamsError, match="stripped of its documentation .* pass texts with --texts"):
+        _measure.sample_texts(3)
+
+
+class Clock:
+    """Each look at it takes a while, which changes by a factor from look to look."""
+
+    def __init__(self, factor: float) -> None:
+        self._looks, self._factor, self._now = count(), factor, 0.0
+
+    def perf_counter(self) -> float:
+        self._now += 0.05 * self._factor ** next(self._looks)
+        return self._now
+
+
+@pytest.fixture
+def bench(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBEDGE_HOME", str(tmp_path / "home"))
+
+    def run(factor: float, *arguments: str) -> int:
+        monkeypatch.setattr(_measure, "time", Clock(factor))
+        return main(["bench", str(tiny()), "--threads", "1", "--count", "20", *arguments])
+
+    return run
+
+
+def test_bench_says_how_to_keep_a_split_that_is_better_than_the_rule(bench, capsys) -> None:
+    assert bench(0.99) == 0
+    assert "--save keeps the best split" in capsys.readouterr().err
+    assert bench(1.0) == 0
+    assert capsys.readouterr().err == ""
+    assert bench(0.99, "--save") == 0
+    assert "saved to " in capsys.readouterr().err
+
+
+def test_bench_shows_each_split_on_a_terminal(bench, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert bench(1.0) == 0
+    shown = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in shown] == [
+        f"1 x 1, {n} tokens" for n in (256, 512, 1024, 2048)
+    ]
+
+
+def test_bench_names_a_file_that_is_no_text(tiny, tmp_path, capsys) -> None:
+    (tmp_path / "latin").write_bytes("caf\u00e9".encode("latin-1"))
+    assert main(["bench", str(tiny()), "--texts", str(tmp_path / "latin")]) == 1
+    assert "latin is not UTF-8: unexpected end of data at byte 3" in capsys.readouterr().err
+
+
+def test_doctor_without_onnxruntime(capsys, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main(["doctor"]) == 1
+    assert "onnxruntime cannot be imported" in capsys.readouterr().out

@@ -1,0 +1,92 @@
+"""Processors that the process may use."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from embedge import BundleError, ParamsError
+from embedge._machine import cpu as _cpu
+from embedge._machine.cpu import EXACT_INT8, available_threads, cgroup_quota, graph_features
+from embedge.bundle import choose_variant
+from embedge.manifest import Fidelity, Variant
+
+
+@pytest.mark.parametrize(
+    ("content", "quota"), [("max 100000", None), ("150000 100000", 1.5), ("50000 100000", 0.5)]
+)
+def test_control_groups_version_2(tmp_path, content, quota) -> None:
+    (tmp_path / "cpu.max").write_text(content + "\n")
+    assert cgroup_quota(tmp_path) == quota
+
+
+@pytest.mark.parametrize(("content", "quota"), [("-1", None), ("200000", 2.0)])
+def test_control_groups_version_1(tmp_path, content, quota) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(content + "\n")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    assert cgroup_quota(tmp_path) == quota
+
+
+def test_no_control_groups(tmp_path) -> None:
+    assert cgroup_quota(tmp_path) is None
+
+
+@pytest.mark.parametrize(("quota", "threads"), [("max", 6), ("150000", 2), ("10000", 1), ("900000", 6)])
+def test_the_smaller_of_affinity_and_quota(tmp_path, monkeypatch, quota, threads) -> None:
+    (tmp_path / "cpu.max").write_text(f"{quota} 100000")
+    monkeypatch.setattr(_cpu, "_CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert available_threads() == threads
+
+
+@pytest.mark.parametrize(("counted", "threads"), [(5, 5), (None, 1)])
+def test_without_affinity_the_processors_are_counted(tmp_path, monkeypatch, counted, threads) -> None:
+    monkeypatch.setattr(_cpu, "_CGROUP", tmp_path)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: counted)
+    assert available_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("flags", "exact"), [("fpu avx2 avx512_vnni", True), ("avx2 avx_vnni", True), ("avx2 avx512f", False)]
+)
+def test_8_bit_products_are_exact_with_vnni(flags, exact, tmp_path, monkeypatch) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert (EXACT_INT8 in graph_features(tmp_path / "cpuinfo")) is exact
+
+
+def test_8_bit_products_are_exact_on_arm(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert graph_features(tmp_path / "missing") == {EXACT_INT8}
+
+
+def test_numpy_is_asked_where_the_system_lists_no_flags(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "AMD64")
+    assert graph_features(tmp_path / "missing") <= {EXACT_INT8}
+
+
+def variants(*names: str):
+    def variant(name: str) -> Variant:
+        needs = (EXACT_INT8,) if name == "int8" else ()
+        fidelity = Fidelity(num_texts=1, max_abs_diff=0.0, max_batch_diff=0.0)
+        dtype = "float32" if name == "fp32" else "int8"
+        return Variant(file=f"onnx/{name}.onnx", dtype=dtype, fidelity=fidelity, needs=needs)
+
+    return SimpleNamespace(name="m", variants={name: variant(name) for name in names})
+
+
+def test_a_processor_without_vnni_gets_uint8_or_a_sentence() -> None:
+    without = frozenset()
+    both = variants("fp32", "int8", "uint8")
+    assert choose_variant(both, "int8", "cpu", frozenset({EXACT_INT8})).name == "int8"
+    chosen = choose_variant(both, "int8", "cpu", without)
+    assert (chosen.name, "needs VNNI" in chosen.reason) == ("uint8", True)
+    with pytest.raises(ParamsError, match=r"needs a processor with VNNI: .* Export with --variants uint8"):
+        choose_variant(variants("fp32", "int8"), "int8", "cpu", without)
+    assert choose_variant(variants("int8", "uint8"), "auto", "cpu", without).name == "uint8"
+    with pytest.raises(BundleError, match="has no variant for cpu"):
+        choose_variant(variants("int8"), "auto", "cpu", without)

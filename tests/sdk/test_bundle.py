@@ -1,0 +1,150 @@
+"""Bundle folders: what is listed, which variant is chosen, where the store is, replaying probes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from tests import bundles
+
+from embedge import BundleError, IntegrityError, ManifestError, ParamsError
+from embedge.bundle import choose_variant
+from embedge.manifest import (
+    PROBES_FILE,
+    DenseSpec,
+    Fidelity,
+    Probe,
+    Probes,
+    Variant,
+    load_manifest,
+    load_probes,
+)
+from embedge.store import bundle_path, home, list_bundles
+from embedge.verify import verify
+
+FIDELITY = Fidelity(num_texts=1, max_abs_diff=0.0, max_batch_diff=0.0)
+
+
+def test_a_file_that_the_manifest_does_not_list(load) -> None:
+    dense = DenseSpec(file="modules/9.npz", in_features=8, out_features=8)
+    with pytest.raises(
+        IntegrityError, match=r"modules/9.npz is not among the files that the manifest"
+    ) as caught:
+        load(bundle={"changes": {"modules": (dense,)}})
+    assert caught.value.file == "modules/9.npz"
+
+
+def test_a_manifest_that_cannot_be_read_or_does_not_say_who_wrote_it(tiny, tmp_path) -> None:
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(
+        ManifestError, match="manifest.json cannot be read: Is a directory. Expected a readable"
+    ):
+        load_manifest(tmp_path)
+    path = tiny() / "manifest.json"
+    written = json.loads(path.read_text())
+    for exporter in (None, {}, {"embedge": 3}):
+        path.write_text(json.dumps(written | {"schema_version": 99, "exporter": exporter}))
+        with pytest.raises(ManifestError, match="schema_version 99"):
+            load_manifest(path.parent)
+
+
+def test_variants_of_other_devices_are_not_chosen(tiny) -> None:
+    cuda = Variant(file="onnx/model_cuda.onnx", dtype="float16", target="cuda", fidelity=FIDELITY)
+    manifest = load_manifest(tiny())
+    both = msgspec.structs.replace(manifest, variants={"cuda16": cuda, **manifest.variants})
+    assert choose_variant(both, "auto", "cpu").name == "fp32"
+    with pytest.raises(
+        ParamsError, match="operators that only cuda has, and the device is cpu; expected one of fp32"
+    ):
+        choose_variant(both, "cuda16", "cpu")
+    alone = msgspec.structs.replace(manifest, variants={"cuda16": cuda})
+    with pytest.raises(BundleError, match="has no variant for cpu; it has cuda16"):
+        choose_variant(alone, "auto", "cpu")
+    with pytest.raises(ParamsError, match="expected one of no variant of this bundle, or device='cuda'"):
+        choose_variant(alone, "cuda16", "cpu")
+    assert choose_variant(alone, "auto", "cuda").name == "cuda16"
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "parts"),
+    [
+        ("linux", {}, ("user", ".local", "share", "embedge")),
+        ("linux", {"XDG_DATA_HOME": "/data"}, ("/", "data", "embedge")),
+        ("darwin", {}, ("user", "Library", "Application Support", "embedge")),
+        ("win32", {}, ("user", "AppData", "Local", "embedge")),
+        ("win32", {"LOCALAPPDATA": "/local"}, ("/", "local", "embedge")),
+        ("linux", {"EMBEDGE_HOME": "/store"}, ("/", "store")),
+    ],
+)
+def test_the_store_is_where_the_platform_keeps_data(monkeypatch, platform, variables, parts) -> None:
+    for name in ("EMBEDGE_HOME", "XDG_DATA_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(Path, "home", lambda: Path("user"))
+    assert home().parts == parts
+
+
+def test_names_in_the_store(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("EMBEDGE_HOME", str(tmp_path / "none"))
+    assert list_bundles() == []
+    assert bundle_path("org/model-1.5") == tmp_path / "none" / "model-1.5"
+    for name in ("a b", "..", "org/.hidden", ""):
+        with pytest.raises(BundleError, match="is no bundle name; expected letters"):
+            bundle_path(name)
+
+
+def with_probes(folder: Path, *probes: Probe, tolerance: float = 1e-5) -> Path:
+    (folder / PROBES_FILE).write_bytes(
+        msgspec.json.encode(Probes(tolerances={"fp32": tolerance}, probes=probes))
+    )
+    bundles.rewrite(folder)
+    return folder
+
+
+def test_probes_that_cannot_be_read(tiny) -> None:
+    folder = tiny()
+    (folder / PROBES_FILE).write_bytes(b'{"tolerances": 3}')
+    with pytest.raises(ManifestError, match=r"probes.json is not valid: .*Export the model again"):
+        load_probes(folder)
+
+
+def test_a_probe_of_another_shape_fails(tiny) -> None:
+    (report,) = verify(with_probes(tiny(), Probe(task="embed", prompt="good", expected=(1.0, 2.0))))
+    assert report.max_abs_diff == float("inf")
+    assert not report.passed
+
+
+def test_probes_of_pairs_scores_and_late_interaction(load, tiny) -> None:
+    """Probes hold what comes before cut, normalisation and activation, whatever the bundle's defaults are."""
+    raw = {"use_activation": False}
+    cross = load("cross_encoder")
+    from embedge import PoolingParams
+
+    logit = float(cross.score("river", "good", pooling_params=PoolingParams(**raw)).numpy()[0, 0])
+    pair = Probe(task="score", prompt="river", document="good", expected=(logit,))
+    same = Probe(task="classify", prompt="river", document="good", expected=(logit,))
+    (report,) = verify(with_probes(tiny("cross_encoder"), pair, same))
+    assert report.passed
+    assert report.num_probes == 2
+    late = load("late_interaction")
+    value = float(late.score("river", "good").numpy()[0, 0])
+    probe = Probe(task="score", prompt="river", document="good", expected=(value,))
+    (report,) = verify(with_probes(tiny("late_interaction"), probe))
+    assert report.passed
+    model = load(bundle={"changes": {"matryoshka": True, "prompts": {"query": "the "}}})
+    row = model.embed("good", prompt_name="query", pooling_params=PoolingParams(normalize=False)).numpy()[0]
+    probe = Probe(task="embed", prompt="good", prompt_name="query", expected=tuple(np.float64(row).tolist()))
+    cut = {
+        "matryoshka": (4, 8),
+        "dimensions": 4,
+        "prompts": {"query": "the "},
+        "default_prompt_name": "query",
+    }
+    (report,) = verify(with_probes(tiny(changes=cut), probe))
+    assert report.passed

@@ -1,0 +1,82 @@
+"""On a GPU: the CPU's numbers, refusals, and batches that do not fit; with a tiny bundle."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from embedge import DeviceMemoryError, EdgeModel, ProviderUnavailableError
+from embedge._sessions import devices as _devices
+from embedge.manifest import load_manifest
+from embedge.verify import verify
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def gpu() -> str:
+    if (problem := _devices.cuda_problem()) is not None:
+        pytest.skip(problem)
+    return "cuda"
+
+
+@pytest.fixture
+def texts() -> list[str]:
+    rng = np.random.default_rng(0)
+    words = ["the", "river", "is", "cold", "good", "city"]
+    return [" ".join(rng.choice(words, rng.integers(1, 20))) for _ in range(6000)]
+
+
+def test_many_texts_and_one_text_have_the_cpus_numbers(gpu, tiny, texts) -> None:
+    folder = tiny()
+    with EdgeModel(folder, device="cpu") as cpu, EdgeModel(folder, device=gpu) as model:
+        assert model.info.device == "cuda:0"
+        assert model.info.placement["CUDAExecutionProvider"] > 0
+        expected = cpu.embed(texts).numpy()
+        assert np.abs(model.embed(texts).numpy() - expected).max() < 1e-5
+        assert np.abs(model.embed(texts[0]).numpy() - expected[:1]).max() < 1e-5
+        tokens = model.encode(texts[:20], pooling_task="token_embed").numpy()
+        wanted = cpu.encode(texts[:20], pooling_task="token_embed").numpy()
+        assert all(np.abs(a - e).max() < 1e-5 for a, e in zip(tokens, wanted, strict=True))
+
+
+def test_captured_queries_have_the_same_numbers(gpu, tiny, texts) -> None:
+    variant = load_manifest(tiny()).variants["fp32"]
+    with_file = msgspec.structs.replace(variant, query_file=variant.file)
+    folder = tiny(changes={"variants": {"fp32": with_file}})
+    with EdgeModel(folder, device="cpu") as cpu, EdgeModel(folder, device=gpu, cuda_graphs=True) as model:
+        for text in texts[:60]:
+            assert np.abs(model.embed(text).numpy() - cpu.embed(text).numpy()).max() < 1e-5
+        # with many texts in between, on the session that captures nothing
+        assert np.abs(model.embed(texts).numpy() - cpu.embed(texts).numpy()).max() < 1e-5
+        assert np.abs(model.embed(texts[0]).numpy() - cpu.embed(texts[0]).numpy()).max() < 1e-5
+
+
+def test_probes_hold(gpu, tiny) -> None:
+    (report,) = verify(tiny(), device=gpu)
+    assert report.variant == "fp32"
+    assert report.passed
+
+
+def test_a_gpu_that_is_not_there_is_refused(gpu, tiny) -> None:
+    with pytest.raises(ProviderUnavailableError, match="'cuda:77' is not there; this machine has"):
+        EdgeModel(tiny(), device="cuda:77")
+    assert _devices.gpu_memory_bytes(0) > 2**30
+    assert _devices.gpu_memory_bytes(77) is None
+
+
+def test_a_batch_that_does_not_fit_is_refused_and_smaller_ones_answer(gpu, tiny) -> None:
+    folder = tiny()
+    texts = ["river " * 28] * 20_000
+    # 4,096 texts of 30 tokens in 8 components take 4 MB for each tensor of the graph
+    limits = {"device": gpu, "device_memory_bytes": 2**22, "max_batch_tokens": 1_000_000}
+    with EdgeModel(folder, device="cpu") as cpu:
+        expected = cpu.embed(texts[:1]).numpy()
+    with EdgeModel(folder, **limits) as model:
+        with pytest.raises(DeviceMemoryError, match="does not fit into the memory of cuda:0"):
+            model.embed(texts)
+        assert np.abs(model.embed(texts[:2]).numpy() - expected).max() < 1e-5
+    with EdgeModel(folder, retry_smaller_batches=True, **limits) as model:
+        assert np.abs(model.embed(texts).numpy() - expected).max() < 1e-5
+        assert model.lost_devices == ()
