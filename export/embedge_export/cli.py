@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from embedge._types import PoolingMode, Task
+from embedge.types import PoolingMode, Task
 from embedge_export.interrupts import kept_interrupts
 from embedge_export.progress import Progress, Step
 from embedge_export.spec import DEFAULT_OPSET, OPSETS, ExportSpec

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from embedge import store
-from embedge._types import Task
 from embedge.manifest import MANIFEST_FILE, PROBES_FILE, TOKENIZER_FILE, Similarity
+from embedge.types import Task
 from embedge_export.graph.route import Route, choose_route
 from embedge_export.source.causal_reranker import resolve_tokens
 from embedge_export.source.checkpoint import Checkpoint, Kind

@@ -8,9 +8,9 @@ from typing import Literal
 
 import msgspec
 
-from embedge._types import PoolingMode, Task
 from embedge.errors import ExportError
 from embedge.manifest import Dtype, Target
+from embedge.types import PoolingMode, Task
 
 OPSETS = range(17, 23)
 DEFAULT_OPSET = 18

@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 
 from embedge._machine.cpu import graph_features
-from embedge._types import PathLike
 from embedge.errors import BundleError, IntegrityError, ParamsError
 from embedge.manifest import Manifest, Variant, load_manifest
 from embedge.store import find
+from embedge.types import PathLike
 
 _CHUNK_BYTES = 1 << 20
 _PREFERENCE = {

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
-from embedge._types import Activation, PoolingMode, Side, Task
 from embedge.errors import ManifestError
+from embedge.types import Activation, PoolingMode, Side, Task
 
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"

@@ -16,17 +16,6 @@ from embedge._calls.progress import Progress, StopAt
 from embedge._calls.request import Call, Params, check_task, named_tasks, stated_task
 from embedge._calls.verbs import Outputs, Prompts, UseTqdm, Verbs, scoring_outputs
 from embedge._text.prompts import parse_prompt, parse_prompts
-from embedge._types import (
-    Compat,
-    LongText,
-    PairTruncation,
-    ParsedPrompt,
-    PathLike,
-    Profile,
-    PromptInput,
-    Side,
-    Task,
-)
 from embedge._workers import in_thread, pipeline
 from embedge.errors import ParamsError, PromptError, SessionError, TaskNotSupportedError
 from embedge.outputs import (
@@ -43,6 +32,17 @@ from embedge.outputs import (
     SparseEmbeddingRequestOutput,
 )
 from embedge.params import COMPATS, ModelConfig, PoolerConfig, PoolingParams
+from embedge.types import (
+    Compat,
+    LongText,
+    PairTruncation,
+    ParsedPrompt,
+    PathLike,
+    Profile,
+    PromptInput,
+    Side,
+    Task,
+)
 
 if TYPE_CHECKING:
     from embedge.manifest import Manifest

@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar, cast, overload
 import msgspec
 import numpy as np
 
-from embedge._types import FloatArray, IntArray, Task
 from embedge.errors import ShapeError
+from embedge.types import FloatArray, IntArray, Task
 
 Offsets = list[tuple[int, int]]
 

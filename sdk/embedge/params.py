@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, cast, get_args
 
 import msgspec
 
-from embedge._types import Compat, PoolingMode, Task
 from embedge.errors import ParamsError
+from embedge.types import Compat, PoolingMode, Task
 
 TASKS: tuple[Task, ...] = get_args(Task)
 COMPATS: tuple[Compat, ...] = get_args(Compat)

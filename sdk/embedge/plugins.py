@@ -13,8 +13,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from embedge._types import FloatArray, IntArray
 from embedge.errors import PluginError
+from embedge.types import FloatArray, IntArray
 
 ENTRY_POINT_GROUP = "embedge.pooling"
 

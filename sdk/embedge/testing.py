@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from embedge._testing import tiny_model as tiny
-from embedge._types import Activation, PathLike, PoolingMode, Side, Task
 from embedge._version import __version__
 from embedge.bundle import sha256_file
 from embedge.errors import ParamsError
@@ -41,6 +40,7 @@ from embedge.manifest import (
     dump_manifest,
     fingerprint,
 )
+from embedge.types import Activation, PathLike, PoolingMode, Side, Task
 
 TinyKind: TypeAlias = Literal[
     "embed",

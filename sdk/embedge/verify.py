@@ -6,11 +6,11 @@ import msgspec
 import numpy as np
 
 from embedge._sessions.devices import find_devices
-from embedge._types import FloatArray, PathLike
 from embedge.bundle import Bundle, check_files, open_bundle, suits
 from embedge.manifest import Probe, load_probes
 from embedge.model import EdgeModel
 from embedge.params import PoolingParams
+from embedge.types import FloatArray, PathLike
 
 
 class ProbeReport(msgspec.Struct, frozen=True, kw_only=True):

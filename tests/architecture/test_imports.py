@@ -32,9 +32,9 @@ ONLY_IN = {
 }
 LOWEST = {
     "errors.py": set(),
-    "_types.py": set(),
-    "_batches/planning.py": {"_types"},
-    "_rows/pooling.py": {"_types", "errors"},
+    "types.py": set(),
+    "_batches/planning.py": {"types"},
+    "_rows/pooling.py": {"types", "errors"},
 }
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from embedge._types import PoolingMode
 from embedge.errors import ExportError
+from embedge.types import PoolingMode
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):

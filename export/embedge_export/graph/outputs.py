@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from embedge._types import FloatArray
 from embedge.manifest import GraphSpec
+from embedge.types import FloatArray
 from embedge_export.graph.pooling_nodes import Head
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.torch_model import load_dense

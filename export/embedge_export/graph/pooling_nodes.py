@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedge._types import FloatArray, PoolingMode
+from embedge.types import FloatArray, PoolingMode
 
 if TYPE_CHECKING:
     import onnx

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedge._types import FloatArray
 from embedge.errors import ExportError
+from embedge.types import FloatArray
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.torch_model import read_tensors
 

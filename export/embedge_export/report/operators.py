@@ -12,8 +12,7 @@ from typing import Any
 
 import msgspec
 
-from embedge._machine.cpu import available_threads
-from embedge._sessions.onnxruntime import import_onnxruntime
+from embedge.runtime import available_threads, open_on_cpu
 
 _LARGEST_BYTES = 1_000_000_000
 
@@ -43,23 +42,10 @@ def count_operators(graph: Path, disabled_optimizers: tuple[str, ...], size_byte
     before = _count(onnx.load(str(graph), load_external_data=False).graph)
     if size_bytes > _LARGEST_BYTES:
         return Operators(before=before, after=None)
-    ort = import_onnxruntime()
     with tempfile.TemporaryDirectory(prefix="embedge-") as scratch:
         optimised = Path(scratch) / "optimised.onnx"
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.optimized_model_filepath = str(optimised)
-        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
-        options.add_session_config_entry(
-            "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
-        )
         try:
-            ort.InferenceSession(
-                str(graph),
-                options,
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=list(disabled_optimizers),
-            )
+            open_on_cpu(graph, disabled_optimizers=disabled_optimizers, optimised=optimised)
             after = _count(onnx.load(str(optimised), load_external_data=False).graph)
         except Exception:  # a graph for CUDA alone; the report says that its operators were not counted
             return Operators(before=before, after=None)

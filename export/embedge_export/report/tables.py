@@ -10,8 +10,8 @@ from typing import TypeAlias
 import msgspec
 import numpy as np
 
-from embedge._types import FloatArray
 from embedge.manifest import EndToEnd, Manifest, Variant
+from embedge.types import FloatArray
 from embedge_export.report.operators import Operators
 from embedge_export.report.plots import cosine_histogram, difference_histogram, scatter
 from embedge_export.report.words import how_judged

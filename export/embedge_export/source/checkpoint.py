@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from embedge._types import Task
 from embedge.manifest import HeadSpec, LateInteractionSpec, PoolingSpec, Similarity, TemplateSpec
+from embedge.types import Task
 from embedge_export.families.family import Family
 from embedge_export.source.modules import DenseModule
 from embedge_export.source.repository import Repository

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, cast, get_args
 
-from embedge._types import Activation
 from embedge.errors import ExportError
 from embedge.manifest import HeadSpec, ProblemType
+from embedge.types import Activation
 from embedge_export.source.fields import some_object
 from embedge_export.spec import ExportSpec
 

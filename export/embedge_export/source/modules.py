@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from embedge._types import PoolingMode
 from embedge.errors import ExportError
+from embedge.types import PoolingMode
 from embedge_export.graph.pooling_nodes import ACTIVATIONS
 from embedge_export.source.fields import some_texts, whole
 from embedge_export.source.repository import inside, read_json

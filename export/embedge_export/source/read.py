@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import msgspec
 
-from embedge._types import PoolingMode, Task
 from embedge.errors import ExportError
 from embedge.manifest import HeadSpec, PoolingSpec, Similarity
+from embedge.types import PoolingMode, Task
 from embedge_export.families.family import STATIC, Family, family_of
 from embedge_export.source.causal_reranker import COLBERT_METADATA, read_late_settings, read_score_tokens
 from embedge_export.source.checkpoint import Checkpoint, Kind

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedge._types import FloatArray
 from embedge.errors import ExportError
+from embedge.types import FloatArray
 from embedge_export.source.checkpoint import Checkpoint, Kind
 from embedge_export.source.modules import DenseModule
 from embedge_export.source.repository import weight_files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from embedge._types import FloatArray
+from embedge.types import FloatArray
 
 GRADED_PAIRS: tuple[tuple[str, str, float], ...] = (
     ("A woman is slicing an onion.", "An onion is being sliced by a woman.", 5.0),

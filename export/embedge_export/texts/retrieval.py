@@ -23,8 +23,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from embedge._types import FloatArray, IntArray
 from embedge.errors import ExportError
+from embedge.types import FloatArray, IntArray
 
 PACKAGES = ("numpy", "onnx", "msgspec")
 """Installed with the exporter, apart from torch and transformers, whose sources take too long to read."""

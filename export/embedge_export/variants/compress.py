@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from embedge._types import FloatArray
 from embedge.errors import ExportError
+from embedge.types import FloatArray
 from embedge_export.variants.editor import GraphEditor
 from embedge_export.variants.int8 import SMALLEST_PRODUCT, quantise_tables
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from embedge._machine.cpu import EXACT_INT8
-from embedge._types import IntArray
 from embedge.manifest import Dtype, Manifest, Variant
+from embedge.runtime import EXACT_INT8
+from embedge.types import IntArray
 from embedge_export.progress import part, tracked
 from embedge_export.texts.built_in import PAIRS, TEXTS
 from embedge_export.texts.retrieval import CALIBRATION_DOCUMENTS, built_in_set

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from embedge._sessions.devices import cuda_problem
-from embedge._sessions.onnxruntime import import_onnxruntime
-from embedge._types import FloatArray, IntArray
 from embedge.errors import ExportError, VerificationError
 from embedge.manifest import Variant
+from embedge.runtime import cuda_problem, open_on_cpu
+from embedge.types import FloatArray, IntArray
 from embedge_export.families.parts import UnsupportedError
 from embedge_export.graph.built.choices import CUDA_BF16, CUDA_FP16, Choices
 from embedge_export.graph.outputs import attach_heads
@@ -215,10 +214,7 @@ def gpu_here() -> bool:
 def _open(made: Made, folder: Path, stem: str) -> Any:
     graph, loads = made
     file, _ = save_graph(graph, folder, stem, loads)
-    ort = import_onnxruntime()
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    return ort.InferenceSession(str(folder / file), options, providers=["CPUExecutionProvider"])
+    return open_on_cpu(folder / file)
 
 
 def _run(session: Any, batch: Mapping[str, IntArray]) -> list[FloatArray]:

@@ -27,8 +27,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from embedge._types import FloatArray, IntArray
 from embedge.errors import ExportError
+from embedge.types import FloatArray, IntArray
 from embedge_export.variants.editor import GraphEditor, Product
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def calibrate(graph: Path, feeds: Sequence[Mapping[str, IntArray]]) -> dict[str,
     Returns:
         By tensor name.
     """
-    from embedge._sessions.onnxruntime import import_onnxruntime
+    from embedge.runtime import open_on_cpu
 
     editor = GraphEditor.open(graph)
     names = sorted({product.rows for product in editor.products(SMALLEST_PRODUCT)})
@@ -86,11 +86,8 @@ def calibrate(graph: Path, feeds: Sequence[Mapping[str, IntArray]]) -> dict[str,
     # beside the graph, where its external data is found
     exposed = graph.with_name(f".{graph.name}")
     exposed.write_bytes(editor.serialize())
-    ort = import_onnxruntime()
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
     try:
-        session = ort.InferenceSession(str(exposed), options, providers=["CPUExecutionProvider"])
+        session = open_on_cpu(exposed)
     finally:
         exposed.unlink()
     random = np.random.default_rng(0)

@@ -11,8 +11,8 @@ import numpy as np
 
 from embedge import EdgeModel, PoolingParams
 from embedge._rows.heads import activate, cut_and_normalize
-from embedge._types import FloatArray, Task
 from embedge.manifest import Manifest
+from embedge.types import FloatArray, Task
 from embedge_export.progress import PromptBar, part, tracked
 from embedge_export.texts.graded_pairs import GRADED_PAIRS
 from embedge_export.texts.retrieval import (

@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from embedge._types import Activation, FloatArray
 from embedge.errors import VerificationError
 from embedge.manifest import EndToEnd, Manifest
+from embedge.types import Activation, FloatArray
 from embedge_export.texts.graded_pairs import GRADED_PAIRS, spearman
 from embedge_export.texts.retrieval import CANDIDATES, RetrievalFigures, retrieval_figures
 from embedge_export.verify.asking import Answers, Questions

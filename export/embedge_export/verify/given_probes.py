@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 
 from embedge import EdgeModel, PoolingParams
-from embedge._types import FloatArray
 from embedge.errors import EmbedgeError, ExportError, VerificationError
 from embedge.manifest import Dtype, Fidelity, Probe, Probes
+from embedge.types import FloatArray
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.verify.numbers import Case
 

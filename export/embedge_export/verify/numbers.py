@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 
 from embedge import EdgeModel, PoolingParams
-from embedge._types import FloatArray, Task
 from embedge.errors import EmbedgeError, VerificationError
 from embedge.manifest import Fidelity, Probe
+from embedge.types import FloatArray, Task
 from embedge_export.progress import part, tracked
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.texts.built_in import PAIRS, PROBE_PAIRS, PROBES, TEXTS, steps

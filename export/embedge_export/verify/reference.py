@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from embedge._types import FloatArray, PoolingMode, Task
+from embedge.types import FloatArray, PoolingMode, Task
 from embedge_export.graph.outputs import has_token_modules
 from embedge_export.graph.static import read_table
 from embedge_export.source.checkpoint import Checkpoint

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from embedge._types import FloatArray
 from embedge.errors import ExportError
 from embedge.manifest import MANIFEST_FILE, FileRecord
+from embedge.types import FloatArray
 from embedge_export.graph.built.canvas import Load
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from embedge._version import __version__
 from embedge.errors import MissingExtraError
 from embedge.manifest import (
     PROBES_FILE,
@@ -23,6 +22,7 @@ from embedge.manifest import (
     Variant,
     fingerprint,
 )
+from embedge.runtime import __version__
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.write.graph_files import file_records, save_dense
 

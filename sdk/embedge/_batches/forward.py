@@ -17,10 +17,10 @@ from embedge._sessions.session import Lane, Session
 from embedge._sessions.tuning import Tuning
 from embedge._text.ahead import ArrivingRows, deal
 from embedge._text.tokens import Encoded, EncodedRows, Positions, TokenBatch, batch_of_one, widened
-from embedge._types import FloatArray, IntArray, Profile
 from embedge._workers import run_jobs
 from embedge.errors import NumericalError, SessionError
 from embedge.manifest import TokenizerSpec
+from embedge.types import FloatArray, IntArray, Profile
 
 _Job: TypeAlias = tuple[EncodedRows, Positions, Positions]
 """Prompts, the places of a batch's prompts among them, and these prompts' positions in the call."""

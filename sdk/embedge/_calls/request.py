@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from embedge._types import Compat, ParsedPrompt, Side, Task
 from embedge.errors import ParamsError, PromptError, TaskNotSupportedError
 from embedge.params import TASKS, ModelConfig, PoolingParams, ResolvedParams, resolve
+from embedge.types import Compat, ParsedPrompt, Side, Task
 
 if TYPE_CHECKING:
     from embedge._text.tokens import Encoded

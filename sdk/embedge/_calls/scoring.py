@@ -15,8 +15,8 @@ import numpy as np
 from embedge._rows.heads import cut_and_normalize
 from embedge._text.pairs import encode_late, encode_pairs, encode_template
 from embedge._text.prompts import parse_prompts
-from embedge._types import FloatArray, PairTruncation
 from embedge.errors import NumericalError, ParamsError, PromptError
+from embedge.types import FloatArray, PairTruncation
 
 if TYPE_CHECKING:
     from embedge._engine.engine import Engine

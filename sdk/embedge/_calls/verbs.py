@@ -18,7 +18,6 @@ from embedge._calls.request import (
     stored_prompt,
 )
 from embedge._text.prompts import parse_prompts
-from embedge._types import Compat, FloatArray, PairTruncation, ParsedPrompt, PromptInput, Side, Task
 from embedge.errors import TaskNotSupportedError
 from embedge.outputs import (
     ArrayOutputs,
@@ -29,6 +28,7 @@ from embedge.outputs import (
     ScoringRequestOutput,
 )
 from embedge.params import ResolvedParams
+from embedge.types import Compat, FloatArray, PairTruncation, ParsedPrompt, PromptInput, Side, Task
 
 if TYPE_CHECKING:
     from embedge._calls.scoring import Scores

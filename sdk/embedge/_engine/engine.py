@@ -22,7 +22,6 @@ from embedge._sessions.tuning import Tuning, default_tuning, find_tuning
 from embedge._text.ahead import FROM_PROMPTS, PIECE, ArrivingRows
 from embedge._text.tokenizer import TEXTS_PER_CALL, PromptTokenizer
 from embedge._text.tokens import Encoded, EncodedRows
-from embedge._types import ParsedPrompt, PathLike, Profile, Side
 from embedge._workers import start
 from embedge.bundle import VariantChoice, check_files, choose_variant, open_bundle
 from embedge.errors import BundleError, ParamsError, PromptError, SessionError
@@ -30,6 +29,7 @@ from embedge.manifest import TOKENIZER_FILE, Manifest
 from embedge.outputs import ModelInfo
 from embedge.params import ModelConfig, PoolerConfig
 from embedge.plugins import find_pooling
+from embedge.types import ParsedPrompt, PathLike, Profile, Side
 
 _MANY_BATCHES = 1000
 _PIECES_AHEAD = 2

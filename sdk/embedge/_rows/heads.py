@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from embedge._types import Activation, FloatArray
 from embedge.errors import ShapeError
+from embedge.types import Activation, FloatArray
 
 NORM_FLOOR = 1e-12
 """Smallest norm divided by, as in torch.nn.functional.normalize."""

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from embedge._types import FloatArray, IntArray, PoolingMode
 from embedge.errors import ShapeError
+from embedge.types import FloatArray, IntArray, PoolingMode
 
 Pooler = Callable[[FloatArray, FloatArray], FloatArray]
 

@@ -14,8 +14,8 @@ import numpy as np
 from embedge._sessions.on_devices import DeviceLane
 from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge._sessions.session import Session
-from embedge._types import FloatArray, IntArray
 from embedge.errors import ParamsError
+from embedge.types import FloatArray, IntArray
 
 LENGTHS = tuple(range(8, 65, 8))
 """Padded lengths that are captured: a query has few words."""

@@ -11,7 +11,7 @@ import numpy as np
 from embedge._rows.heads import dense
 from embedge._rows.pooling import pool
 from embedge._testing.onnx_writer import GraphWriter
-from embedge._types import FloatArray, PoolingMode
+from embedge.types import FloatArray, PoolingMode
 
 PAD, UNK, CLS, SEP, MASK, QUERY, DOCUMENT = range(7)
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[Q]", "[D]")

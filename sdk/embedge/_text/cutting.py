@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embedge._types import PairTruncation, Side
+from embedge.types import PairTruncation, Side
 
 
 def dropped_tokens(count: int, room: int, prefix: int, suffix: int, side: Side) -> tuple[int, int]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from embedge._text.tokenizer import PromptTokenizer, too_long
 from embedge._text.tokens import Encoded
-from embedge._types import PairTruncation
 from embedge.errors import ParamsError, PromptError
 from embedge.manifest import LateInteractionSpec, TemplateSpec
+from embedge.types import PairTruncation
 
 
 def encode_pairs(

@@ -6,8 +6,8 @@ import operator
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from embedge._types import ParsedPrompt, PromptInput
 from embedge.errors import PromptError
+from embedge.types import ParsedPrompt, PromptInput
 
 _PROMPT_FORMS = 'expected text, {"prompt": text}, {"prompt_token_ids": ids} or a list of token ids'
 

@@ -15,10 +15,10 @@ import numpy as np
 from embedge._text.cutting import dropped_tokens, kept_positions, kept_tokens
 from embedge._text.prompts import check_text
 from embedge._text.tokens import Encoded, EncodedRows, SmallInts
-from embedge._types import PairTruncation, ParsedPrompt, Side
 from embedge._workers import start as begin
 from embedge.errors import BundleError, ParamsError, PromptError
 from embedge.manifest import TokenizerSpec
+from embedge.types import PairTruncation, ParsedPrompt, Side
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from embedge._types import IntArray, Side
+from embedge.types import IntArray, Side
 
 Positions = npt.NDArray[np.intp]
 SmallInts = npt.NDArray[np.int32]

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from embedge._types import FloatArray
 from embedge.cli._console import bold, dim, print_json, width
 from embedge.errors import ParamsError, PromptError
 from embedge.model import EdgeModel
 from embedge.params import PoolingParams
+from embedge.types import FloatArray
 
 _SHOWN_COMPONENTS = 4
 

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from embedge._types import FloatArray
+from embedge.types import FloatArray
 from embedge_export.families.structure import Attention, Embedding, FeedForward, Linear, Norm, Rotary
 from embedge_export.graph.built.canvas import CONTRIB, Canvas
 from embedge_export.graph.built.choices import Choices, Precision

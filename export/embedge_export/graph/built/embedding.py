@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy.typing as npt
 
-from embedge._types import FloatArray
+from embedge.types import FloatArray
 from embedge_export.families.structure import Embedding, Positions
 from embedge_export.graph.built.canvas import Canvas
 from embedge_export.graph.built.positions import Places

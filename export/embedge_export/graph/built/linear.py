@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from embedge._types import FloatArray
+from embedge.types import FloatArray
 from embedge_export.families.structure import Linear
 from embedge_export.graph.built.canvas import Canvas
 from embedge_export.graph.built.weights import Weights

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from embedge._types import FloatArray
 from embedge.errors import ExportError
+from embedge.types import FloatArray
 from embedge_export.families.structure import Tensor
 
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
