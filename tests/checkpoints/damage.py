@@ -212,7 +212,7 @@ def _path_outside(folder: Path) -> None:
 )
 def _no_fast_tokenizer(folder: Path) -> None:
     for name in ("tokenizer.json", "special_tokens_map.json"):
-        (folder / name).unlink()
+        (folder / name).unlink(missing_ok=True)
     write_json(
         folder / "tokenizer_config.json",
         {
@@ -225,7 +225,7 @@ def _no_fast_tokenizer(folder: Path) -> None:
 @_breakage("no-tokenizer", "bert-st", "no file of a tokenizer")
 def _no_tokenizer(folder: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
-        (folder / name).unlink()
+        (folder / name).unlink(missing_ok=True)
 
 
 @_breakage(

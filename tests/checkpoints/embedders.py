@@ -198,19 +198,25 @@ def _qwen3_embedding(folder: Path, seed: int) -> None:
     )
 
 
-def _splade(folder: Path, seed: int, **pooling: Any) -> None:
+def sparse_bert(seed: int, tokenizer: Any) -> Any:
+    """A masked language model with logits of a real model's size, few words of the vocabulary above zero."""
     import torch
+
+    model = bert(seed, tokenizer, "BertForMaskedLM")
+    with torch.no_grad():
+        model.cls.predictions.transform.LayerNorm.weight *= 0.4
+        model.cls.predictions.transform.LayerNorm.bias *= 0.4
+        model.cls.predictions.bias -= 4
+    return model
+
+
+def _splade(folder: Path, seed: int, **pooling: Any) -> None:
     from sentence_transformers import SparseEncoder
     from sentence_transformers.sentence_transformer.modules import Transformer
     from sentence_transformers.sparse_encoder.modules import SpladePooling
 
     tokenizer = word_piece()
-    model = bert(seed, tokenizer, "BertForMaskedLM")
-    with torch.no_grad():
-        # logits of a real model's size, and few words of the vocabulary above zero
-        model.cls.predictions.transform.LayerNorm.weight *= 0.4
-        model.cls.predictions.transform.LayerNorm.bias *= 0.4
-        model.cls.predictions.bias -= 4
+    model = sparse_bert(seed, tokenizer)
     with saved(model, tokenizer) as source:
         modules = [Transformer(source, transformer_task="fill-mask"), SpladePooling(**pooling)]
         encoder = SparseEncoder(modules=modules, device="cpu", similarity_fn_name="dot")

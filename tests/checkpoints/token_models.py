@@ -30,12 +30,14 @@ def _pylate(folder: Path, seed: int, *layers: tuple[int, int, bool], **stated: A
     save(bert(seed, tokenizer), tokenizer, folder)
     # PyLate pads with [MASK] and leaves that in the tokenizer it saves
     edit_json(folder / "tokenizer_config.json", pad_token="[MASK]")
-    edit_json(
-        folder / "special_tokens_map.json",
-        pad_token={
-            "content": "[MASK]", "lstrip": False, "normalized": False, "rstrip": False, "single_word": False,
-        },
-    )  # fmt: skip
+    special = folder / "special_tokens_map.json"
+    if special.exists():  # transformers 5 writes none
+        edit_json(
+            special,
+            pad_token={
+                "content": "[MASK]", "lstrip": False, "normalized": False, "rstrip": False, "single_word": False,
+            },
+        )  # fmt: skip
     modules = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
     for index, (in_features, out_features, residual) in enumerate(layers, 1):
         path = f"{index}_Dense"

@@ -45,7 +45,6 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
         ExportError: tracing failed.
     """
     import onnx
-    from optimum.exporters.onnx import export
 
     task = _TASKS[checkpoint.kind]
     if traces_base(checkpoint):
@@ -58,6 +57,8 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
                 output = HIDDEN if task == "feature-extraction" else LOGITS
                 trace_plainly(model, output, path, opset)
             else:
+                from optimum.exporters.onnx import export
+
                 export(model, constructor(_config(model)), path, opset=opset, disable_dynamic_axes_fix=True)
     except (OSError, ExportError):
         raise
@@ -80,8 +81,11 @@ def described_by_optimum(checkpoint: Checkpoint) -> bool:
 
 def _describe(checkpoint: Checkpoint, task: str) -> Any:
     """What optimum knows of an architecture; None where it has none that fits."""
-    import optimum.exporters.onnx.model_configs  # noqa: F401  # fills the table that is asked below
-    from optimum.exporters.tasks import TasksManager
+    try:
+        import optimum.exporters.onnx.model_configs  # noqa: F401
+        from optimum.exporters.tasks import TasksManager
+    except ImportError:
+        return None
 
     # it knows encoder-decoders only as a whole, and code of a checkpoint only by a name that may mean something else
     if checkpoint.family.encoder_only or checkpoint.code:

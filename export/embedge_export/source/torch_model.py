@@ -49,7 +49,7 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
         name = checkpoint.family.encoder_only
     loader = getattr(transformers, name)
     options: dict[str, Any] = {"trust_remote_code": True} if checkpoint.trust_remote_code else {}
-    if checkpoint.model_type == "modernbert":
+    if checkpoint.model_type == "modernbert" and transformers.__version__ < "5":
         options["reference_compile"] = False
     try:
         with quiet():

@@ -29,7 +29,7 @@ from embedge_export.write.graph_files import file_records, save_dense
 if TYPE_CHECKING:
     from embedge_export.source.tokenizer import Tokenization
 
-PACKAGES = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "tokenizers")
+PACKAGES = ("torch", "transformers", "onnx", "tokenizers")
 """What an export from weights needs, and every manifest states the versions of."""
 
 UNMEASURED = Fidelity(num_texts=0, max_abs_diff=0.0, max_batch_diff=0.0)
