@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,8 @@ _modules("normalize-dense", "Normalize, then Dense: not of unit length", _normal
 _modules("dense-normalize-dense", "Dense, Normalize, Dense", _dense(32, 40), _normalize, _dense(40, 24))
 _modules("dense-other", "a Dense whose output nobody reads", _dense(32, 24, module_output_name="other"))
 _modules("layer-norm", "LayerNorm after pooling", _layer_norm)
-_modules("dense-residual", "a Dense with a residual connection", _dense(32, 24, use_residual=True))
+if int(metadata.version("sentence-transformers").partition(".")[0]) >= 6:
+    _modules("dense-residual", "a Dense with a residual connection", _dense(32, 24, use_residual=True))
 _modules("truncate-dim", "truncate_dim 16 after Normalize: not normalised again", _normalize, truncate_dim=16)
 _modules(
     "weightedmean-prompt", "weights count from the text's first token, the prompt's left out", pooling="weightedmean",
