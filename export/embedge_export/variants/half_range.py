@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from embedge_export.graph.built.canvas import Array, Load
+from embedge_export.families.structure import Array, Load
 from embedge_export.graph.built.positions import PLACES
 
 if TYPE_CHECKING:

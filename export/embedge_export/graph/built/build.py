@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedge_export.families.structure import Encoder, Head, Layer
-from embedge_export.graph.built.canvas import Canvas, Load
+from embedge_export.families.structure import Encoder, Head, Layer, Load
+from embedge_export.graph.built.canvas import Canvas
 from embedge_export.graph.built.choices import CPU_FP32, Choices
 from embedge_export.graph.built.cpu_blocks import Blocks
 from embedge_export.graph.built.positions import Places

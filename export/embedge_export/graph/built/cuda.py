@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from embedge_export.families.structure import Attention, Encoder, Head, Layer
+from embedge_export.families.structure import Attention, Encoder, Head, Layer, Load
 from embedge_export.graph.built.build import finish
-from embedge_export.graph.built.canvas import Canvas, Load
+from embedge_export.graph.built.canvas import Canvas
 from embedge_export.graph.built.choices import CPU_FP32, Choices
 from embedge_export.graph.built.cpu_blocks import Blocks
 from embedge_export.graph.built.cuda_blocks import CudaBlocks, Sum
@@ -75,7 +75,7 @@ def without_idle_windows(encoder: Encoder, max_seq_len: int) -> Encoder:
     return msgspec.structs.replace(encoder, layers=tuple(widened(layer) for layer in encoder.layers))
 
 
-def score_heads(encoder: Encoder) -> int | None:
+def score_heads_on_cuda(encoder: Encoder) -> int | None:
     """Heads whose scores a run on a GPU holds at once: its kernels work in blocks, but not on heads of odd sizes."""
     blocks = [layer.attention for layer in encoder.layers]
     if all(block.head_dim % _HEAD_MULTIPLE == 0 for block in blocks):
