@@ -26,8 +26,8 @@ from embedge_export.families.structure import (
     FeedForward,
     Head,
     Layer,
+    LearntPositions,
     Linear,
-    Positions,
     RelativeBias,
     Sublayer,
     Tensor,
@@ -161,7 +161,7 @@ def _embedding(config: Config, **changes: Any) -> Embedding:
     table = Tensor(name="embeddings.position_embeddings.weight", shape=(rows, size))
     facts: dict[str, Any] = {
         "words": Tensor(name="embeddings.word_embeddings.weight", shape=(vocab_size, size)),
-        "positions": Positions(table=table),
+        "positions": LearntPositions(table=table),
         "types": Tensor(name="embeddings.token_type_embeddings.weight", shape=(types, size))
         if types
         else None,
@@ -172,7 +172,7 @@ def _embedding(config: Config, **changes: Any) -> Embedding:
 
 def _counting(embedding: Embedding, padding_id: int) -> Embedding:
     assert embedding.positions is not None
-    positions = Positions(table=embedding.positions.table, kind="tokens", padding_id=padding_id)
+    positions = LearntPositions(table=embedding.positions.table, kind="tokens", padding_id=padding_id)
     return msgspec.structs.replace(embedding, positions=positions)
 
 

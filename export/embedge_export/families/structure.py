@@ -151,12 +151,12 @@ class Layer(_Part, frozen=True, kw_only=True):
     around_feed_forward: Sublayer
 
 
-class Positions(_Part, frozen=True, kw_only=True):
+class LearntPositions(_Part, frozen=True, kw_only=True):
     """Learnt absolute positions.
 
     Attributes:
         table: (rows, size).
-        kind: "range" counts places from 0 with padding included, "tokens" counts the tokens that are not padding.
+        kind: "range" counts from 0 with padding included, "tokens" counts the tokens that are not padding.
         padding_id: what "tokens" takes for padding; positions start after it.
     """
 
@@ -179,7 +179,7 @@ class Embedding(_Part, frozen=True, kw_only=True):
     """
 
     words: Tensor
-    positions: Positions | None = None
+    positions: LearntPositions | None = None
     types: Tensor | None = None
     types_input: bool = True
     scale: float = 1.0

@@ -126,23 +126,23 @@ class PoolingNodes:
 
         return self.op("GatherND", hidden, self.op("Cast", position, to=TensorProto.INT64), batch_dims=1)
 
-    def _places(self) -> str:
+    def _positions(self) -> str:
         """0, 1, … up to the padded length, float32 (seq_len,)."""
-        if "places" not in self._masks:
+        if "positions" not in self._masks:
             length = self.op("Gather", self.op("Shape", self._mask_input), self.constant(1))
-            places = self.op("Range", self.constant(0), length, self.constant(1))
-            self._masks["places"] = self.float32(places)
-        return self._masks["places"]
+            positions = self.op("Range", self.constant(0), length, self.constant(1))
+            self._masks["positions"] = self.float32(positions)
+        return self._masks["positions"]
 
     # ArgMax would do for both, but CUDA's takes any of equal values, or none where the last is asked for
     def _first(self, hidden: str) -> str:
         beyond = self.constant(-_FLOOR, np.float32)
-        places = self.op("Where", self._real(), self._places(), beyond)
-        return self._take(hidden, self._reduce("ReduceMin", places, 1))
+        positions = self.op("Where", self._real(), self._positions(), beyond)
+        return self._take(hidden, self._reduce("ReduceMin", positions, 1))
 
     def _last(self, hidden: str) -> str:
-        places = self.op("Mul", self._places(), self.mask())
-        return self._take(hidden, self._reduce("ReduceMax", places, 1))
+        positions = self.op("Mul", self._positions(), self.mask())
+        return self._take(hidden, self._reduce("ReduceMax", positions, 1))
 
     def _mean(self, hidden: str) -> str:
         # a row has a real token unless model2vec's unknown ones were taken out: then the mean is 0
@@ -154,8 +154,8 @@ class PoolingNodes:
         return self.op("Div", self._weighted_sum(hidden, self.mask()), self.op("Sqrt", count))
 
     def _weighted_mean(self, hidden: str) -> str:
-        places = self.op("CumSum", self.mask(), self.constant(1))
-        weights = self.op("Mul", places, self.mask())
+        positions = self.op("CumSum", self.mask(), self.constant(1))
+        weights = self.op("Mul", positions, self.mask())
         return self.op("Div", self._weighted_sum(hidden, weights), self._reduce("ReduceSum", weights, 1))
 
     def _max(self, hidden: str) -> str:

@@ -307,9 +307,9 @@ def test_bfloat16_is_in_weights_and_not_in_the_output(name) -> None:
 def test_angles_and_distances_stay_in_float32() -> None:
     graph = onnx.load_from_string(models.family_graphs("modernbert", "fp16")[1]).graph
     halves = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
-    places = [node for node in graph.node if node.name.startswith("places/") and node.op_type != "Where"]
-    assert {"Cos", "Sin", "Greater", "Less"} <= {node.op_type for node in places}
-    assert not any(name in halves for node in places for name in node.input)
+    nodes = [node for node in graph.node if node.name.startswith("places/") and node.op_type != "Where"]
+    assert {"Cos", "Sin", "Greater", "Less"} <= {node.op_type for node in nodes}
+    assert not any(name in halves for node in nodes for name in node.input)
 
 
 def attentions(name: str, max_seq_len: int) -> list[onnx.NodeProto]:
