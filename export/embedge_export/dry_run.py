@@ -7,7 +7,7 @@ import msgspec
 from embedge import store
 from embedge.manifest import MANIFEST_FILE, PROBES_FILE, TOKENIZER_FILE, Similarity
 from embedge.types import Task
-from embedge_export.graph.route import Route, choose_route
+from embedge_export.graph.route import Chosen, Route, choose_route
 from embedge_export.source.causal_reranker import resolve_tokens
 from embedge_export.source.checkpoint import Checkpoint, Kind
 from embedge_export.source.read import read_checkpoint
@@ -79,6 +79,7 @@ def plan_export(spec: ExportSpec) -> Plan:
     checkpoint = resolve_tokens(checkpoint, tokenizer, spec)
     tokenization = describe_tokenizer(tokenizer, checkpoint)
     weights = {name: (repository.folder / name).stat().st_size for name in checkpoint.weights}
+    chosen = choose_route(checkpoint, spec)
     return Plan(
         name=repository.name,
         revision=repository.revision,
@@ -87,7 +88,7 @@ def plan_export(spec: ExportSpec) -> Plan:
         architecture=checkpoint.architecture,
         kind=checkpoint.kind,
         tasks=checkpoint.tasks,
-        route=choose_route(checkpoint, spec),
+        route=chosen.route,
         variants=tuple(spec.variants),
         hidden_size=checkpoint.hidden_size,
         vocab_size=checkpoint.vocab_size,
@@ -109,7 +110,7 @@ def plan_export(spec: ExportSpec) -> Plan:
         code=checkpoint.code,
         output=str(target),
         replaces=(target / MANIFEST_FILE).is_file(),
-        files=_files(checkpoint, spec.variants, sum(weights.values())),
+        files=_files(checkpoint, chosen, spec.variants, sum(weights.values())),
     )
 
 
@@ -165,15 +166,17 @@ def _limit_from(spec: ExportSpec, checkpoint: Checkpoint, tokenization: Tokeniza
     return "the architecture's table"
 
 
-def _files(checkpoint: Checkpoint, variants: tuple[str, ...], weights_bytes: int) -> tuple[str, ...]:
+def _files(
+    checkpoint: Checkpoint, chosen: Chosen, variants: tuple[str, ...], weights_bytes: int
+) -> tuple[str, ...]:
     names = [MANIFEST_FILE, TOKENIZER_FILE, PROBES_FILE, "report.html", "README.md"]
     for variant in variants:
         stem = "model" if variant == "fp32" else f"model_{variant}"
         stems: tuple[str, ...] = (stem,)
         if variant in CUDA_VARIANTS:
-            from embedge_export.variants.cuda import graph_stems
+            from embedge_export.variants.cuda import describe_for_cuda, graph_stems
 
-            stems = graph_stems(checkpoint, variant)
+            stems = graph_stems(describe_for_cuda(checkpoint, chosen.described), variant)
         names += [f"onnx/{each}.onnx" for each in stems]
         if weights_bytes * SIZE_SHARES[variant] > EXTERNAL_DATA_BYTES:
             names.append(f"onnx/{stem}.onnx_data")

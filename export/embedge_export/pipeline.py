@@ -18,10 +18,10 @@ from embedge.manifest import (
     dump_manifest,
     fingerprint,
 )
+from embedge_export.families.structure import Load
 from embedge_export.graph.attention import attention_block, score_heads
-from embedge_export.graph.built.canvas import Load
 from embedge_export.graph.built.choices import CPU_FP32
-from embedge_export.graph.route import Route, build_from_weights, choose_route
+from embedge_export.graph.route import Chosen, Route, build_from_weights, choose_route
 from embedge_export.progress import Progress, Stages
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.checksums import check_unchanged
@@ -88,8 +88,8 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
         )
     with staging(target, _needed_bytes(checkpoint, spec.variants)) as folder:
         with stages.stage("graph"):
-            graph, loads, route = _make_graph(model, checkpoint, tokenization, spec, folder)
-            stages.detail = f"{len(graph.graph.node)} nodes, {route}"
+            graph, loads, chosen = _make_graph(model, checkpoint, tokenization, spec, folder)
+            stages.detail = f"{len(graph.graph.node)} nodes, {chosen.route}"
         with stages.stage("heads"):
             from embedge_export.graph.outputs import attach_heads
 
@@ -97,19 +97,24 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             stages.detail = f"outputs {', '.join(value.name for value in graph.graph.output)}"
         with stages.stage("write"):
             from embedge_export.variants.compressed import calibration_feeds, judge, probe_tolerances, summary
-            from embedge_export.variants.cuda import write_cuda_variants
+            from embedge_export.variants.cuda import describe_for_cuda, write_cuda_variants
             from embedge_export.verify.numbers import built_in_inputs, make_cases, make_probes, verify_variant
             from embedge_export.verify.reference import Reference
 
             (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
             write_companions(checkpoint, tokenization, folder)
-            unmeasured = _save_variants(graph, loads, route, checkpoint, tokenization, spec.variants, folder)
+            unmeasured = _save_variants(
+                graph, loads, chosen.route, checkpoint, tokenization, spec.variants, folder
+            )
             note_external_data(folder)
             del graph, loads
             words = []
             if wanted := [name for name in spec.variants if name in CUDA_VARIANTS]:
                 feeds = calibration_feeds(graph_spec.inputs, tokenization, pairs=False)
-                for_cuda = write_cuda_variants(checkpoint, tokenization, model, feeds, wanted, folder)
+                described = describe_for_cuda(checkpoint, chosen.described)
+                for_cuda = write_cuda_variants(
+                    checkpoint, described, tokenization, model, feeds, wanted, folder
+                )
                 unmeasured |= for_cuda.variants
                 words = for_cuda.words
             reference = Reference(model, checkpoint, tokenization)
@@ -174,23 +179,24 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
 
 def _make_graph(
     model: Any, checkpoint: Checkpoint, tokenization: Tokenization, spec: ExportSpec, folder: Path
-) -> tuple[onnx.ModelProto, Mapping[str, Load], Route]:
-    """The float32 graph without its heads, what reads the weights that are not in it, and how it was made."""
+) -> tuple[onnx.ModelProto, Mapping[str, Load], Chosen]:
+    """The float32 graph without its heads, what reads the weights that are not in it, and how it is made."""
     opset = DEFAULT_OPSET if spec.opset is None else spec.opset
-    route = choose_route(checkpoint, spec)
-    if route == "built from the table":
-        from embedge_export.graph.static import build_graph, read_table
+    chosen = choose_route(checkpoint, spec)
+    if checkpoint.kind == "static":
+        from embedge_export.graph.static import build_graph
+        from embedge_export.source.static import read_table
 
-        return build_graph(read_table(checkpoint), opset, tokenization.ignored_id), {}, route
-    if route == "built from the weights":
-        return (*build_from_weights(checkpoint), route)
+        return build_graph(read_table(checkpoint), opset, tokenization.ignored_id), {}, chosen
+    if chosen.described is not None:
+        return (*build_from_weights(chosen.described), chosen)
     from embedge_export.graph.traced import trace
 
     scratch = folder / "scratch"
     scratch.mkdir()
     graph = trace(model, checkpoint, opset, scratch)
     scratch.rmdir()
-    return graph, {}, route
+    return graph, {}, chosen
 
 
 def _save_variants(

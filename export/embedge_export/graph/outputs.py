@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedge.manifest import GraphSpec
 from embedge.types import FloatArray
-from embedge_export.graph.pooling_nodes import Head
+from embedge_export.graph.pooling_nodes import PoolingNodes
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.torch_model import load_dense
 
@@ -42,7 +42,7 @@ def attach_heads(graph: onnx.ModelProto, checkpoint: Checkpoint, model: Any) -> 
             return GraphSpec(inputs=inputs, hidden=hidden, token=LOGITS)
         return GraphSpec(inputs=inputs, hidden=hidden, pooled=LOGITS)
     if checkpoint.kind == "late_interaction":
-        head = Head(graph)
+        head = PoolingNodes(graph)
         return GraphSpec(inputs=inputs, hidden=HIDDEN, token=_attach_modules(head, checkpoint, TOKENS))
     return _attach_embedding(graph, checkpoint, inputs)
 
@@ -82,7 +82,7 @@ def has_token_modules(checkpoint: Checkpoint) -> bool:
 
 def _attach_embedding(graph: onnx.ModelProto, checkpoint: Checkpoint, inputs: tuple[str, ...]) -> GraphSpec:
     names = {name for node in graph.graph.node for name in node.output}
-    head = Head(graph, mask="pooling_mask" if "pooling_mask" in names else "attention_mask")
+    head = PoolingNodes(graph, mask="pooling_mask" if "pooling_mask" in names else "attention_mask")
     modes = checkpoint.pooling.modes if checkpoint.pooling else ()
     rows = head.pool(HIDDEN, modes, output=None if checkpoint.dense else POOLED)
     for index, module in enumerate(checkpoint.dense):
@@ -94,7 +94,7 @@ def _attach_embedding(graph: onnx.ModelProto, checkpoint: Checkpoint, inputs: tu
     return GraphSpec(inputs=inputs, hidden=HIDDEN, pooled=POOLED, token=token)
 
 
-def _attach_modules(head: Head, checkpoint: Checkpoint, output: str) -> str:
+def _attach_modules(head: PoolingNodes, checkpoint: Checkpoint, output: str) -> str:
     rows = HIDDEN
     for index, module in enumerate(checkpoint.dense):
         last = index == len(checkpoint.dense) - 1
@@ -106,7 +106,7 @@ def _attach_modules(head: Head, checkpoint: Checkpoint, output: str) -> str:
 
 
 def _attach_splade(graph: onnx.ModelProto, checkpoint: Checkpoint, inputs: tuple[str, ...]) -> GraphSpec:
-    head = Head(graph)
+    head = PoolingNodes(graph)
     strategy = "sum" if checkpoint.splade_sum else "max"
     head.splade(LOGITS, strategy=strategy, twice=checkpoint.splade_twice, output=POOLED)
     del graph.graph.output[:]  # logits of every token: a run would carry them to no purpose
@@ -115,7 +115,7 @@ def _attach_splade(graph: onnx.ModelProto, checkpoint: Checkpoint, inputs: tuple
 
 
 def _attach_linear(graph: onnx.ModelProto, checkpoint: Checkpoint, model: Any) -> None:
-    head = Head(graph)
+    head = PoolingNodes(graph)
     weight, bias = linear_head(model, checkpoint)
     by_token = checkpoint.kind in ("token_classifier", "reward")
     rows = HIDDEN if by_token else head.pool(HIDDEN, ["LAST"])

@@ -30,7 +30,7 @@ _TASKS: dict[Kind, str] = {
 def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: Path) -> onnx.ModelProto:
     """Trace a loaded model to a graph that holds its weights.
 
-    optimum's own validation is left out: verify.py compares through the SDK, on real texts, and fails closed.
+    optimum's own validation is left out: verify/numbers.py compares through the SDK, on real texts, and fails closed.
 
     Args:
         model: what `load_model` returned.
@@ -53,7 +53,7 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
     path = scratch / "trace.onnx"
     try:
         with quiet():
-            constructor = _describe(checkpoint, task)
+            constructor = _optimum_config(checkpoint, task)
             if constructor is None:
                 output = HIDDEN if task == "feature-extraction" else LOGITS
                 trace_plainly(model, output, path, opset)
@@ -75,10 +75,10 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
 def described_by_optimum(checkpoint: Checkpoint) -> bool:
     """Whether optimum traces a checkpoint; else torch.onnx does it without."""
     task = "feature-extraction" if traces_base(checkpoint) else _TASKS[checkpoint.kind]
-    return _describe(checkpoint, task) is not None
+    return _optimum_config(checkpoint, task) is not None
 
 
-def _describe(checkpoint: Checkpoint, task: str) -> Any:
+def _optimum_config(checkpoint: Checkpoint, task: str) -> Any:
     """What optimum knows of an architecture; None where it has none that fits."""
     import optimum.exporters.onnx.model_configs  # noqa: F401  # fills the table that is asked below
     from optimum.exporters.tasks import TasksManager

@@ -10,7 +10,8 @@ import msgspec
 from embedge.errors import ExportError
 from embedge.manifest import HeadSpec, PoolingSpec, Similarity
 from embedge.types import PoolingMode, Task
-from embedge_export.families.family import STATIC, Family, family_of
+from embedge_export.families.family import Family
+from embedge_export.families.table import STATIC, family_of
 from embedge_export.source.causal_reranker import COLBERT_METADATA, read_late_settings, read_score_tokens
 from embedge_export.source.checkpoint import Checkpoint, Kind
 from embedge_export.source.checksums import hash_settings, hash_weights

@@ -11,8 +11,8 @@ import numpy as np
 
 from embedge.types import FloatArray, PoolingMode, Task
 from embedge_export.graph.outputs import has_token_modules
-from embedge_export.graph.static import read_table
 from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.static import read_table
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.torch_model import load_dense
 

@@ -18,7 +18,7 @@ import numpy as np
 from embedge.errors import ExportError
 from embedge.manifest import MANIFEST_FILE, FileRecord
 from embedge.types import FloatArray
-from embedge_export.graph.built.canvas import Load
+from embedge_export.families.structure import Load
 
 if TYPE_CHECKING:
     import onnx
