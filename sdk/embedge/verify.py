@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from embedge._engine.variant import suits
 from embedge._sessions.devices import find_devices
-from embedge.bundle import Bundle, check_files, open_bundle, suits
+from embedge.bundle import Bundle, check_files, open_bundle
 from embedge.manifest import Probe, load_probes
 from embedge.model import EdgeModel
 from embedge.params import PoolingParams

@@ -12,7 +12,7 @@ import pytest
 from tests import bundles
 
 from embedge import BundleError, IntegrityError, ManifestError, ParamsError
-from embedge.bundle import choose_variant
+from embedge._engine.variant import choose_variant
 from embedge.manifest import (
     PROBES_FILE,
     DenseSpec,

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from embedge import ModelConfig, ParamsError, PoolerConfig, PoolingParams, RequestOutputKind
-from embedge.params import resolve
+from embedge._calls.resolve import resolve
 
 ALL_FIELDS = (
     "truncate_prompt_tokens", "dimensions", "normalize", "use_activation", "step_tag_id", "returned_token_ids",

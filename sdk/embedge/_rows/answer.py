@@ -11,11 +11,12 @@ import numpy as np
 from embedge._batches.forward import Forward
 from embedge._rows.heads import activate, cut_and_normalize, dense
 from embedge._rows.pooling import POOLERS, pool, step_rows
+from embedge._rows.resolved import ResolvedParams
 from embedge._text.tokens import Encoded, Positions
 from embedge.bundle import Bundle
 from embedge.errors import NumericalError, ParamsError, PluginError, ShapeError
 from embedge.manifest import Manifest
-from embedge.params import PoolerConfig, ResolvedParams
+from embedge.params import PoolerConfig
 from embedge.plugins import PluginPrompt, PoolingPlugin
 from embedge.types import FloatArray, IntArray, PoolingMode
 

@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 
 from embedge import ParamsError
-from embedge._engine import measure as _measure
+from embedge import measure as _measure
 from embedge._machine.cpu import cpu_name
 from embedge.cli.main import main
 

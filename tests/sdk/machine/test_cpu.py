@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from embedge import BundleError, ParamsError
+from embedge._engine.variant import choose_variant
 from embedge._machine import cpu as _cpu
 from embedge._machine.cpu import EXACT_INT8, available_threads, cgroup_quota, graph_features
-from embedge.bundle import choose_variant
 from embedge.manifest import Fidelity, Variant
 
 

@@ -9,9 +9,10 @@ import pytest
 from tests.sdk.sessions.fake_devices import FakeDriver, FakeRuntime
 
 from embedge import ParamsError, ProviderUnavailableError
+from embedge._engine.variant import choose_variant
 from embedge._sessions import devices as _devices
 from embedge._sessions.devices import find_devices
-from embedge.bundle import choose_variant, open_bundle
+from embedge.bundle import open_bundle
 from embedge.cli.main import main
 from embedge.manifest import load_manifest
 from embedge.testing import tiny_bundle

@@ -12,12 +12,12 @@ import pytest
 
 from embedge import DeviceMemoryError, ParamsError, ProviderUnavailableError, SessionError
 from embedge._calls.progress import Progress, StopAt
+from embedge._rows.resolved import ResolvedParams
 from embedge._sessions import devices as _devices
 from embedge._sessions.devices import CPU, CUDA, Device
 from embedge._sessions.session import Session
 from embedge._text.tokens import Encoded
 from embedge._workers import Stopped
-from embedge.params import ResolvedParams
 
 GRAPH = Path("model.onnx")
 GPU = Device(kind="cuda", index=1)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from embedge import EdgeModel
-from embedge._engine.measure import Speed, fastest, measure_latency, sample_texts
 from embedge._machine.cpu import cpu_features, cpu_name
 from embedge._sessions.tuning import (
     Tuning,
@@ -21,6 +20,7 @@ from embedge._sessions.tuning import (
     tuning_file,
 )
 from embedge.cli.main import main
+from embedge.measure import SplitSpeed, fastest, measure_latency, sample_texts
 
 PRINT = "ab" * 32
 TEXTS = [f"the river is cold {'and the city ' * (i % 7)}" for i in range(120)]
@@ -107,8 +107,8 @@ def test_answers_do_not_depend_on_the_split(tiny, profile, split) -> None:
 
 
 def test_the_rule_stands_unless_another_split_is_clearly_faster() -> None:
-    def speed(workers: int, texts_per_s: float) -> Speed:
-        return Speed(tuning=Tuning(workers=workers), texts_per_s=texts_per_s, tokens_per_s=1.0)
+    def speed(workers: int, texts_per_s: float) -> SplitSpeed:
+        return SplitSpeed(tuning=Tuning(workers=workers), texts_per_s=texts_per_s, tokens_per_s=1.0)
 
     rule = default_tuning(4)
     assert fastest([speed(4, 100), speed(2, 102)], rule).tuning == rule

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from embedge import EdgeModel, PoolingParams, PromptError, SessionError
-from embedge._engine import engine as _engine
+from embedge._engine import opening as _opening
+from embedge._engine import tokenising as _tokenising
 from embedge._sessions import devices as _devices
 from embedge._sessions.devices import Device
 from embedge._sessions.session import Session
@@ -180,7 +181,7 @@ def two_gpus(monkeypatch):
                 raise SessionError(f"{self.device.name} fell off the bus")
             return super().run(output, feeds)
 
-    monkeypatch.setattr(_engine, "Session", OnTheCpu)
+    monkeypatch.setattr(_opening, "Session", OnTheCpu)
     monkeypatch.setattr(_devices, "cuda_problem", lambda: None)
     monkeypatch.setattr(_devices, "count_gpus", lambda: 2)
     return failing
@@ -204,7 +205,7 @@ def test_many_prompts_on_two_devices_give_the_cpus_rows(two_gpus, texts, tmp_pat
         assert_embeddings_close(actual.numpy(), expected.numpy())
         for i in (0, 17, 5999):
             assert actual[i].prompt_token_ids == expected[i].prompt_token_ids
-        monkeypatch.setattr(_engine, "FROM_PROMPTS", 50)
+        monkeypatch.setattr(_tokenising, "FROM_PROMPTS", 50)
         rows = model.encode(texts[:50], pooling_task="token_embed")
         assert all(np.abs(a - e).max() < 1e-5 for a, e in zip(rows.numpy(), tokens, strict=True))
         assert rows[3].outputs.offsets is not None
@@ -254,11 +255,11 @@ def test_one_thread_tokenises_without_others(two_gpus, texts, tmp_path) -> None:
     with EdgeModel(tiny_bundle(tmp_path), device="cuda", threads=1) as model:
         rows = model.embed(texts).numpy()
         assert_embeddings_close(rows[:50], model.embed(texts[:50]).numpy())
-        many = model._open().engine.encode([*texts, [1, 2]], [None] * 6001)
+        many = _tokenising.encode_prompts(model._open().engine, [*texts, [1, 2]], [None] * 6001)
         assert many[6000].token_ids == [1, 2]
 
 
 def test_sizes_of_every_form_of_prompt() -> None:
-    assert _engine._likely_sizes(["abcd", [1, 2], ("ab", "c")]) == [4, 8, 3]
-    assert _engine._likely_sizes(["abcd", ""]) == [4, 0]
+    assert _tokenising._likely_sizes(["abcd", [1, 2], ("ab", "c")]) == [4, 8, 3]
+    assert _tokenising._likely_sizes(["abcd", ""]) == [4, 0]
     assert _ahead.FROM_PROMPTS > _ahead._FIRST_PIECE
