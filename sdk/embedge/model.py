@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from embedge._calls.options import CallOptions, Outputs, PairOptions, Params, Prompts, UseTqdm
-from embedge._calls.stream import stream
-from embedge._calls.verbs import Verbs
-from embedge._engine.options import LoadOptions
 from embedge._workers import in_thread
 from embedge.errors import SessionError
 from embedge.outputs import (
@@ -37,6 +34,7 @@ from embedge.types import (
 )
 
 if TYPE_CHECKING:
+    from embedge._calls.verbs import Verbs
     from embedge.manifest import Manifest
 
 
@@ -104,6 +102,11 @@ class EdgeModel:
         verify_hashes: bool = True,
         runner: Literal["auto", "pooling"] = "auto",
     ) -> None:
+        # these imports cost more than this module, so `import embedge` leaves them out
+        from embedge._calls.verbs import Verbs
+        from embedge._engine.engine import load
+        from embedge._engine.options import LoadOptions
+
         options = LoadOptions(
             task=task,
             device=device,
@@ -123,9 +126,6 @@ class EdgeModel:
             verify_hashes=verify_hashes,
             runner=runner,
         )
-        # the engine's imports cost more than those of this module, so `import embedge` leaves them out
-        from embedge._engine.engine import load
-
         engine = load(model, options)
         self.info: ModelInfo = engine.info
         self.manifest: Manifest = engine.manifest
@@ -222,6 +222,8 @@ class EdgeModel:
         Raises:
             PromptError: a prompt cannot be used; earlier windows have been answered. `.index` counts all prompts.
         """
+        from embedge._calls.stream import stream
+
         options = CallOptions(
             pooling_params=pooling_params,
             pooling_task=pooling_task,

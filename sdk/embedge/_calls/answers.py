@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from embedge._calls.options import Outputs
 from embedge._calls.request import Call
+from embedge._calls.scoring import Scores
+from embedge._rows.resolved import ResolvedParams
 from embedge.manifest import HeadSpec
 from embedge.outputs import (
     ArrayOutputs,
@@ -26,10 +27,6 @@ from embedge.outputs import (
     SparseEmbeddingRequestOutput,
 )
 from embedge.types import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from embedge._calls.scoring import Scores
-    from embedge._rows.resolved import ResolvedParams
 
 Rows = FloatArray | list[FloatArray]
 """One row per prompt: an array, or a list where the rows have different sizes."""

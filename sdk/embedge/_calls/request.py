@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from embedge._calls.options import Params
 from embedge._rows.resolved import ResolvedParams
+from embedge._text.tokens import Encoded
 from embedge.errors import ParamsError, PromptError, TaskNotSupportedError
+from embedge.manifest import Manifest
 from embedge.params import TASKS, PoolingParams
 from embedge.types import Compat, ParsedPrompt, Task
-
-if TYPE_CHECKING:
-    from embedge._text.tokens import Encoded
-    from embedge.manifest import Manifest
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):

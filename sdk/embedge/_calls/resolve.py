@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from embedge._calls.options import Params
 from embedge._rows.resolved import ResolvedParams
 from embedge.errors import ParamsError
+from embedge.manifest import Manifest
 from embedge.params import ModelConfig, PoolingParams
 from embedge.types import Compat, Task
-
-if TYPE_CHECKING:
-    from embedge.manifest import Manifest
 
 
 def resolve(

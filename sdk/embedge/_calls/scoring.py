@@ -7,23 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
 from embedge._calls.options import PairOptions
 from embedge._calls.resolve import stored_prompt
+from embedge._engine.engine import Engine
 from embedge._rows.heads import cut_and_normalize
+from embedge._rows.resolved import ResolvedParams
 from embedge._text.pairs import encode_late, encode_pairs, encode_template
 from embedge._text.prompts import parse_prompts
+from embedge._text.tokens import Encoded
 from embedge.errors import NumericalError, ParamsError, PromptError
 from embedge.types import FloatArray
-
-if TYPE_CHECKING:
-    from embedge._engine.engine import Engine
-    from embedge._rows.resolved import ResolvedParams
-    from embedge._text.tokens import Encoded
 
 OnDone = Callable[[int], None]
 ItemT = TypeVar("ItemT")

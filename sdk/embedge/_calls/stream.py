@@ -6,19 +6,17 @@ import contextlib
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from embedge._calls.options import CallOptions, Outputs
 from embedge._calls.progress import StopAt
 from embedge._calls.request import Call
+from embedge._calls.verbs import Verbs
 from embedge._text.prompts import parse_prompt
 from embedge._workers import pipeline
 from embedge.errors import ParamsError, PromptError
 from embedge.params import PoolingParams
 from embedge.types import ParsedPrompt, PromptInput
-
-if TYPE_CHECKING:
-    from embedge._calls.verbs import Verbs
 
 _Window: TypeAlias = tuple[list[ParsedPrompt], int]
 """Prompts, and the position of the first in the stream."""

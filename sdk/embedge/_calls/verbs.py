@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from embedge._calls import answers
 from embedge._calls.answers import Rows
@@ -12,6 +12,10 @@ from embedge._calls.options import CallOptions, Outputs, PairOptions, Params, Pr
 from embedge._calls.progress import Progress
 from embedge._calls.request import Call, check_task, named_tasks, refuse_pairs, stated_task
 from embedge._calls.resolve import limits_of, resolve_all, stored_prompt
+from embedge._calls.scoring import Scores, parse_pairs, score_encoded, score_pairs
+from embedge._engine.engine import Engine
+from embedge._engine.options import LoadOptions
+from embedge._engine.tokenising import encode_prompts
 from embedge._rows.resolved import ResolvedParams
 from embedge._text.prompts import parse_prompts
 from embedge.errors import ParamsError, PromptError, TaskNotSupportedError
@@ -25,11 +29,6 @@ from embedge.outputs import (
     SparseEmbeddingRequestOutput,
 )
 from embedge.types import ParsedPrompt, Task
-
-if TYPE_CHECKING:
-    from embedge._calls.scoring import Scores
-    from embedge._engine.engine import Engine
-    from embedge._engine.options import LoadOptions
 
 _TOKEN_TASKS = ("token_embed", "token_classify")
 
@@ -68,8 +67,6 @@ class Verbs:
 
     def prepare(self, prompts: list[ParsedPrompt], task: Task, options: CallOptions) -> Call:
         """Check a call against the bundle and tokenise its prompts."""
-        from embedge._engine.tokenising import encode_prompts
-
         task = self._checked(task)
         refuse_pairs(prompts, task)
         params = self._resolved(options.pooling_params, task, len(prompts))
@@ -184,8 +181,6 @@ class Verbs:
 
     def _scores(self, data_1: Any, data_2: Any, options: PairOptions) -> tuple[Scores, int]:
         """Score pairs; the scores, and the request id of the first."""
-        from embedge._calls.scoring import parse_pairs, score_pairs
-
         task = self._scoring_task()
         queries, documents = parse_pairs(data_1, data_2)
         params = self._resolved(options.pooling_params, task, len(documents))
@@ -196,8 +191,6 @@ class Verbs:
 
     def _scores_of_prompts(self, prompts: Prompts, options: PairOptions) -> tuple[Scores, int]:
         """Score pairs that are one text each; the scores, and the request id of the first."""
-        from embedge._calls.scoring import score_encoded
-
         task, manifest = self._scoring_task(), self._manifest
         if manifest.head is None or manifest.template is not None:
             raise TaskNotSupportedError(

@@ -20,7 +20,6 @@ from embedge._sessions.tuning import (
     tuning_file,
 )
 from embedge.cli.main import main
-from embedge.measure import SplitSpeed, fastest, measure_latency, sample_texts
 
 PRINT = "ab" * 32
 TEXTS = [f"the river is cold {'and the city ' * (i % 7)}" for i in range(120)]
@@ -104,32 +103,6 @@ def test_answers_do_not_depend_on_the_split(tiny, profile, split) -> None:
             assert model.info.tuning_reason.startswith("measured by embedge bench: ")
     with EdgeModel(folder, device="cpu", threads=2, profile=profile, max_batch_tokens=99) as model:
         assert model.info.max_batch_tokens == 99
-
-
-def test_the_rule_stands_unless_another_split_is_clearly_faster() -> None:
-    def speed(workers: int, texts_per_s: float) -> SplitSpeed:
-        return SplitSpeed(tuning=Tuning(workers=workers), texts_per_s=texts_per_s, tokens_per_s=1.0)
-
-    rule = default_tuning(4)
-    assert fastest([speed(4, 100), speed(2, 102)], rule).tuning == rule
-    assert fastest([speed(4, 100), speed(2, 104)], rule).tuning.workers == 2
-    assert fastest([speed(4, 100), speed(2, 50)], rule).tuning == rule
-
-
-def test_latency_counts_calls_and_tokens() -> None:
-    calls = []
-    latency = measure_latency(lambda: calls.append(0) or 7, seconds=0.0)
-    assert latency.num_tokens == 7
-    assert len(calls) == 11
-    assert 0 <= latency.p50_ms <= latency.p95_ms
-
-
-def test_sample_texts_vary_in_length() -> None:
-    texts = sample_texts(500)
-    assert len(texts) == 500
-    lengths = {len(text.split()) for text in texts}
-    assert min(lengths) >= 5
-    assert max(lengths) > 60
 
 
 def test_bench_measures_every_split_and_saves_the_best_only_when_asked(tiny, store, capsys, tmp_path) -> None:
