@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from embedge._engine.engine import Engine
     from embedge._text.tokens import Encoded
 
-BATCH_TOKENS = (256, 512, 1024, 2048)
+TRIED_BATCH_TOKENS = (256, 512, 1024, 2048)
 _MARGIN = 1.03
 """A split has to be so much faster than the rule's to be preferred: less may be noise."""
 _PASSES = 3
@@ -102,7 +102,7 @@ def measure_latency(answer: Callable[[], int], seconds: float) -> Latency:
 
 
 def measure_splits(
-    model: EdgeModel, texts: Sequence[str], batch_tokens: Sequence[int] = BATCH_TOKENS
+    model: EdgeModel, texts: Sequence[str], batch_tokens: Sequence[int] = TRIED_BATCH_TOKENS
 ) -> Iterator[SplitSpeed]:
     """Run the same texts by each way to split them; texts are tokenised once, beforehand.
 

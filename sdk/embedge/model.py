@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from embedge._calls.options import CallOptions, Outputs, PairOptions, Params, Prompts, UseTqdm
+from embedge._calls.options import CallOptions, PairOptions, Params, PooledOutput, Prompts, UseTqdm
 from embedge._workers import in_thread
 from embedge.errors import SessionError
 from embedge.outputs import (
@@ -153,7 +153,7 @@ class EdgeModel:
         truncate_prompt_tokens: int | None = None,
         truncation_side: Side | None = None,
         use_tqdm: UseTqdm = False,
-    ) -> ArrayOutputs[Outputs] | RaggedOutputs[Outputs]:
+    ) -> ArrayOutputs[PooledOutput] | RaggedOutputs[PooledOutput]:
         """Pool prompts for any task.
 
         Args:
@@ -200,7 +200,7 @@ class EdgeModel:
         truncate_prompt_tokens: int | None = None,
         truncation_side: Side | None = None,
         window: int = 2048,
-    ) -> Iterator[Outputs]:
+    ) -> Iterator[PooledOutput]:
         """Pool any number of prompts in bounded memory; arguments not described here are those of `encode`.
 
         Prompts are taken window by window, in the caller's thread. While the outputs of one window are consumed, the

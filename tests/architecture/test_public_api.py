@@ -34,7 +34,7 @@ NAMES = {
         TokenId TokenizerSpec Variant dump_manifest fingerprint load_manifest load_probes
     """,
     "measure": """
-        BATCH_TOKENS Latency SplitSpeed count_tokens fastest graph_runs measure_latency
+        TRIED_BATCH_TOKENS Latency SplitSpeed count_tokens fastest graph_runs measure_latency
         measure_splits sample_texts
     """,
     "model": "EdgeModel LLM",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from embedge._calls.options import Outputs
+from embedge._calls.options import PooledOutput
 from embedge._calls.request import Call
 from embedge._calls.scoring import Scores
 from embedge._rows.resolved import ResolvedParams
@@ -28,18 +28,18 @@ from embedge.outputs import (
 )
 from embedge.types import FloatArray, IntArray
 
-Rows = FloatArray | list[FloatArray]
+PromptRows = FloatArray | list[FloatArray]
 """One row per prompt: an array, or a list where the rows have different sizes."""
 
 
-def pooled_outputs(call: Call, rows: Rows) -> ArrayOutputs[Outputs]:
+def pooled_outputs(call: Call, rows: PromptRows) -> ArrayOutputs[PooledOutput]:
     """Answers of `encode` that are one row per prompt."""
     return ArrayOutputs(
         rows, lambda i: PoolingRequestOutput(outputs=PoolingOutput(data=rows[i]), **call.facts(i))
     )
 
 
-def plugin_outputs(call: Call, arrays: list[FloatArray]) -> RaggedOutputs[Outputs]:
+def plugin_outputs(call: Call, arrays: list[FloatArray]) -> RaggedOutputs[PooledOutput]:
     """Answers of `encode` for the task "plugin"."""
     return RaggedOutputs(
         arrays, lambda i: PoolingRequestOutput(outputs=PoolingOutput(data=arrays[i]), **call.facts(i))
@@ -48,7 +48,7 @@ def plugin_outputs(call: Call, arrays: list[FloatArray]) -> RaggedOutputs[Output
 
 def token_outputs(
     call: Call, rows: list[FloatArray], positions: list[IntArray], head: HeadSpec | None
-) -> RaggedOutputs[Outputs]:
+) -> RaggedOutputs[PooledOutput]:
     """Answers of `encode` for the token tasks.
 
     Args:
@@ -58,7 +58,7 @@ def token_outputs(
         head: names the columns of token_classify.
     """
 
-    def make(i: int) -> Outputs:
+    def make(i: int) -> PooledOutput:
         offsets = call.encoded[i].offsets
         kept = None if offsets is None else [offsets[k] for k in positions[i]]
         labels = None if call.task == "token_embed" else column_labels(head, call.params[i])
@@ -69,7 +69,7 @@ def token_outputs(
     return RaggedOutputs(rows, make)
 
 
-def embedding_outputs(call: Call, rows: Rows) -> ArrayOutputs[EmbeddingRequestOutput]:
+def embedding_outputs(call: Call, rows: PromptRows) -> ArrayOutputs[EmbeddingRequestOutput]:
     """Answers of `embed`."""
     return ArrayOutputs(
         rows, lambda i: EmbeddingRequestOutput(outputs=EmbeddingOutput(data=rows[i]), **call.facts(i))
@@ -96,7 +96,7 @@ def sparse_outputs(
 
 
 def classification_outputs(
-    call: Call, rows: Rows, head: HeadSpec | None
+    call: Call, rows: PromptRows, head: HeadSpec | None
 ) -> ArrayOutputs[ClassificationRequestOutput]:
     """Answers of `classify`."""
     labels = column_labels(head)

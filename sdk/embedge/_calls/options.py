@@ -15,7 +15,7 @@ from embedge.types import LongText, PairTruncation, PromptInput, Side, Task
 Params: TypeAlias = PoolingParams | Sequence[PoolingParams] | None
 Prompts: TypeAlias = PromptInput | Iterable[PromptInput]
 UseTqdm: TypeAlias = bool | Callable[..., Any]
-Outputs: TypeAlias = PoolingRequestOutput[PoolingOutput]
+PooledOutput: TypeAlias = PoolingRequestOutput[PoolingOutput]
 
 
 class CallOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):

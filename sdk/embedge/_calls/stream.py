@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
-from embedge._calls.options import CallOptions, Outputs
+from embedge._calls.options import CallOptions, PooledOutput
 from embedge._calls.progress import StopAt
 from embedge._calls.request import Call
 from embedge._calls.verbs import Verbs
@@ -24,7 +24,7 @@ _Window: TypeAlias = tuple[list[ParsedPrompt], int]
 
 def stream(
     opened: Callable[[], Verbs], prompts: Iterable[PromptInput], options: CallOptions, window: Any
-) -> Iterator[Outputs]:
+) -> Iterator[PooledOutput]:
     """Pool prompts window by window; close the iterator to stop early.
 
     Args:
@@ -51,7 +51,7 @@ def stream(
             index = first + (error.index or 0)
             raise PromptError(f"prompt {index} of the stream: in its window, {error}", index=index) from error
 
-    def compute(call: Call, stopped: threading.Event) -> Sequence[Outputs]:
+    def compute(call: Call, stopped: threading.Event) -> Sequence[PooledOutput]:
         return opened().pooled(call, StopAt(stopped))
 
     return _flat(
@@ -66,7 +66,7 @@ def _windows(prompts: Iterator[PromptInput], size: int) -> Iterator[_Window]:
         first += len(some)
 
 
-def _flat(answered: Generator[Sequence[Outputs], None, None]) -> Generator[Outputs, None, None]:
+def _flat(answered: Generator[Sequence[PooledOutput], None, None]) -> Generator[PooledOutput, None, None]:
     with contextlib.closing(answered) as answers:
         for answer in answers:
             yield from answer

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from embedge._calls import answers
-from embedge._calls.answers import Rows
-from embedge._calls.options import CallOptions, Outputs, PairOptions, Params, Prompts, UseTqdm
-from embedge._calls.progress import Progress
+from embedge._calls.answers import PromptRows
+from embedge._calls.options import CallOptions, PairOptions, Params, PooledOutput, Prompts, UseTqdm
+from embedge._calls.progress import ProgressBar
 from embedge._calls.request import Call, check_task, named_tasks, refuse_pairs, stated_task
 from embedge._calls.resolve import limits_of, resolve_all, stored_prompt
 from embedge._calls.scoring import Scores, parse_pairs, score_encoded, score_pairs
@@ -82,17 +82,19 @@ class Verbs:
 
     def encode(
         self, prompts: Prompts, options: CallOptions
-    ) -> ArrayOutputs[Outputs] | RaggedOutputs[Outputs]:
+    ) -> ArrayOutputs[PooledOutput] | RaggedOutputs[PooledOutput]:
         """Pool for any task."""
         task = self.task(options)
         return self.pooled(self.prepare(parse_prompts(prompts), task, options), options.use_tqdm)
 
-    def pooled(self, call: Call, use_tqdm: UseTqdm) -> ArrayOutputs[Outputs] | RaggedOutputs[Outputs]:
+    def pooled(
+        self, call: Call, use_tqdm: UseTqdm
+    ) -> ArrayOutputs[PooledOutput] | RaggedOutputs[PooledOutput]:
         """Compute a call of `encode` or `stream`."""
         if call.task not in (*_TOKEN_TASKS, "plugin"):
             return answers.pooled_outputs(call, self._rows(call, use_tqdm))
         answerer = self.engine.answerer
-        with Progress(len(call.encoded), use_tqdm, call.task) as progress:
+        with ProgressBar(len(call.encoded), use_tqdm, call.task) as progress:
             if call.task == "plugin":
                 arrays = answerer.plugin_rows(call.encoded, call.params, progress.update)
                 return answers.plugin_outputs(call, arrays)
@@ -120,7 +122,7 @@ class Verbs:
                 tasks=manifest.tasks,
             )
         call = self.prepare(parse_prompts(prompts), "embed", options)
-        with Progress(len(call.encoded), options.use_tqdm, "embed") as progress:
+        with ProgressBar(len(call.encoded), options.use_tqdm, "embed") as progress:
             terms = self.engine.answerer.sparse(call.encoded, progress.update)
         return answers.sparse_outputs(call, terms, manifest.vocab_size)
 
@@ -154,10 +156,10 @@ class Verbs:
         scores, _ = self._scores(query, documents, options)
         return answers.ranking(scores, documents, top_n)
 
-    def _rows(self, call: Call, use_tqdm: UseTqdm) -> Rows:
+    def _rows(self, call: Call, use_tqdm: UseTqdm) -> PromptRows:
         """Embeddings, or probabilities: one row per prompt."""
         answerer = self.engine.answerer
-        with Progress(len(call.encoded), use_tqdm, call.task) as progress:
+        with ProgressBar(len(call.encoded), use_tqdm, call.task) as progress:
             if call.task == "embed":
                 return answerer.embeddings(call.encoded, call.params, progress.update)
             logits = answerer.logits(call.encoded, progress.update)
@@ -165,7 +167,7 @@ class Verbs:
             scores = call.task == "score" or (self._compat == "0.21" and "score" in self._manifest.tasks)
             return answerer.probabilities(logits, call.params, for_score=scores)
 
-    def _embed_windows(self, prompts: Prompts, options: CallOptions) -> tuple[Call, Rows]:
+    def _embed_windows(self, prompts: Prompts, options: CallOptions) -> tuple[Call, PromptRows]:
         """Embed each prompt as the mean of its windows."""
         tokenizer = self.engine.tokenizer
         task = self._checked("embed")
@@ -173,7 +175,7 @@ class Verbs:
         refuse_pairs(texts, task)
         params = self._resolved(options.pooling_params, task, len(texts))
         windows = tokenizer.windows(texts, stored_prompt(self._manifest, options.prompt_name, options.prompt))
-        with Progress(len(texts), options.use_tqdm, task) as progress:
+        with ProgressBar(len(texts), options.use_tqdm, task) as progress:
             weights = [[tokenizer.num_text_tokens(window) for window in parts] for parts in windows]
             rows = self.engine.answerer.window_embeddings(windows, weights, params, progress.update)
         joined = [tokenizer.join(parts) for parts in windows]
@@ -185,7 +187,7 @@ class Verbs:
         queries, documents = parse_pairs(data_1, data_2)
         params = self._resolved(options.pooling_params, task, len(documents))
         limits = limits_of(params, options.limit(self._truncate))
-        with Progress(len(documents), options.use_tqdm, "score") as progress:
+        with ProgressBar(len(documents), options.use_tqdm, "score") as progress:
             scores = score_pairs(self.engine, queries, documents, params, limits, options, progress.update)
         return scores, self._count(len(documents))
 
@@ -203,7 +205,7 @@ class Verbs:
             pooling_params=options.pooling_params, truncate_prompt_tokens=options.truncate_prompt_tokens
         )
         call = self.prepare(parse_prompts(prompts), task, as_texts)
-        with Progress(len(call.encoded), options.use_tqdm, "score") as progress:
+        with ProgressBar(len(call.encoded), options.use_tqdm, "score") as progress:
             scores = score_encoded(self.engine, call.encoded, call.params, progress.update)
         return scores, call.first_id
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from embedge import DeviceMemoryError, ParamsError, ProviderUnavailableError, SessionError
-from embedge._calls.progress import Progress, StopAt
+from embedge._calls.progress import ProgressBar, StopAt
 from embedge._rows.resolved import ResolvedParams
 from embedge._sessions import devices as _devices
 from embedge._sessions.devices import CPU, CUDA, Device
@@ -282,7 +282,7 @@ def test_a_lower_limit_than_the_bundles(load) -> None:
 
 def test_a_stream_that_nobody_reads_any_more_ends_between_two_batches() -> None:
     stopped = threading.Event()
-    with Progress(4, StopAt(stopped), "embed") as progress:
+    with ProgressBar(4, StopAt(stopped), "embed") as progress:
         progress.update(1)
         stopped.set()
         with pytest.raises(Stopped):
