@@ -26,7 +26,7 @@ HEAVY = (
     "asyncio",
 )
 ONLY_IN = {
-    "onnxruntime": {"_sessions/onnxruntime.py", "_sessions/session.py"},
+    "onnxruntime": {"_sessions/onnxruntime.py", "_sessions/plain.py", "_sessions/session.py"},
     "tokenizers": {"_text/tokenizer.py", "testing.py"},
     "embedge_export": {"cli/main.py"},
 }

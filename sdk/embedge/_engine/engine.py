@@ -13,8 +13,9 @@ import msgspec
 from embedge._batches.attention import Attention
 from embedge._batches.forward import Forward, PaddedLength, Sessions
 from embedge._machine.cpu import available_threads
+from embedge._machine.gpu import gpu_memory_bytes
 from embedge._rows.answer import Answerer, pooling_modes
-from embedge._sessions.devices import Device, find_devices, gpu_memory_bytes
+from embedge._sessions.devices import Device, find_devices
 from embedge._sessions.on_devices import DeviceSessions, cuda_limits
 from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge._sessions.session import Session
