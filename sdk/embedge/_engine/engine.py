@@ -11,11 +11,13 @@ from typing import Any, get_args
 import msgspec
 
 from embedge._batches.attention import Attention
-from embedge._batches.forward import Forward, PaddedLength, Sessions
+from embedge._batches.forward import Forward
+from embedge._batches.planning import PaddedLength
 from embedge._machine.cpu import available_threads
 from embedge._machine.gpu import gpu_memory_bytes
 from embedge._rows.answer import Answerer, pooling_modes
 from embedge._sessions.devices import Device, find_devices
+from embedge._sessions.on_cpu import CpuSessions
 from embedge._sessions.on_devices import DeviceSessions, cuda_limits
 from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge._sessions.session import Session
@@ -111,7 +113,7 @@ class Engine:
             multiple_of=choice.spec.pad_to_multiple_of,
         )
 
-        def open_sessions() -> Sessions | DeviceSessions:
+        def open_sessions() -> CpuSessions | DeviceSessions:
             if found.kind == "cpu":
                 return self._cpu_sessions(tuning, num_threads, profile)
             query_lane = None
@@ -202,14 +204,14 @@ class Engine:
             tuning = msgspec.structs.replace(tuning, batch_tokens=max_batch_tokens)
         return tuning, reason
 
-    def _cpu_sessions(self, tuning: Tuning, threads: int, profile: Profile) -> Sessions:
-        return Sessions(self._open_on_cpu, threads=threads, profile=profile, tuning=tuning)
+    def _cpu_sessions(self, tuning: Tuning, threads: int, profile: Profile) -> CpuSessions:
+        return CpuSessions(self._open_on_cpu, threads=threads, profile=profile, tuning=tuning)
 
     def _forward(
-        self, sessions: Sessions | DeviceSessions, batch_tokens: int, max_square: int | None = None
+        self, sessions: CpuSessions | DeviceSessions, batch_tokens: int, max_square: int | None = None
     ) -> Forward:
         manifest = self.manifest
-        on_cpu = isinstance(sessions, Sessions)
+        on_cpu = isinstance(sessions, CpuSessions)
         attention = Attention(num_heads=self._score_heads) if on_cpu and self._score_heads else None
         return Forward(
             sessions,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embedge._batches.forward import PaddedLength
-from embedge._batches.planning import plan_batches
+from embedge._batches.planning import PaddedLength, plan_batches
 from embedge._text.tokens import Encoded, EncodedRows, batch_of_one, widened
 
 
