@@ -80,7 +80,7 @@ def test_batches_are_a_partition_within_the_limit(lengths, limit) -> None:
     st.sampled_from(["left", "right"]),
 )
 def test_padding_keeps_every_row(rows, side) -> None:
-    encoded = EncodedRows([Encoded(token_ids=row) for row in rows])
+    encoded = EncodedRows.of([Encoded(token_ids=row) for row in rows])
     padded = encoded.batch(np.arange(len(rows)), -1, side).input_ids
     for row, out in zip(rows, padded, strict=True):
         assert [x for x in out.tolist() if x != -1] == row

@@ -263,7 +263,7 @@ class Engine:
                     if not found:
                         found.append(_first_error(lambda: encode(prompts, limits), error))
                 raise found[0] from None
-            return rows if isinstance(rows, EncodedRows) else EncodedRows(rows)
+            return rows if isinstance(rows, EncodedRows) else EncodedRows.of(rows)
 
         return ArrivingRows(_likely_sizes(prompts), encode_at, _PIECES_AHEAD if self.info.threads > 1 else 0)
 

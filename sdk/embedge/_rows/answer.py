@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from embedge._batches.forward import Forward
+from embedge._batches.forward import FinishRows, Forward
 from embedge._rows.heads import activate, cut_and_normalize, dense
 from embedge._rows.pooling import POOLERS, pool, step_rows
-from embedge._text.tokens import Encoded, Positions
+from embedge._text.tokens import Encoded, Indices
 from embedge.bundle import Bundle
 from embedge.errors import NumericalError, ParamsError, PluginError, ShapeError
 from embedge.manifest import Manifest
@@ -20,7 +20,6 @@ from embedge.plugins import PluginPrompt, PoolingPlugin
 from embedge.types import FloatArray, IntArray, PoolingMode
 
 OnDone = Callable[[int], None]
-Finish = Callable[[FloatArray], FloatArray]
 
 
 class Answerer:
@@ -129,7 +128,7 @@ class Answerer:
         ]
         stacked = np.array(means, dtype=np.float32)
 
-        def make(finish: Finish | None) -> Generator[tuple[Positions, FloatArray], None, None]:
+        def make(finish: FinishRows | None) -> Generator[tuple[Indices, FloatArray], None, None]:
             if means:
                 yield np.arange(len(means)), stacked if finish is None else finish(stacked)
 
@@ -137,7 +136,7 @@ class Answerer:
 
     def _finished(
         self,
-        make: Callable[[Finish | None], Generator[tuple[Positions, FloatArray], None, None]],
+        make: Callable[[FinishRows | None], Generator[tuple[Indices, FloatArray], None, None]],
         params: Sequence[ResolvedParams],
         on_done: OnDone,
     ) -> FloatArray | list[FloatArray]:
@@ -217,8 +216,8 @@ class Answerer:
         return kept_rows, kept_positions
 
     def _pooled_rows(
-        self, encoded: Sequence[Encoded], finish: Finish | None = None
-    ) -> Generator[tuple[Positions, FloatArray], None, None]:
+        self, encoded: Sequence[Encoded], finish: FinishRows | None = None
+    ) -> Generator[tuple[Indices, FloatArray], None, None]:
         leaves_prompt_out = not self._include_prompt and any(e.num_prompt_tokens for e in encoded)
         if self._graph.pooled and self._modes == self._stored_modes and not leaves_prompt_out:
             yield from self._forward.pooled(self._graph.pooled, encoded, finish)
@@ -274,7 +273,7 @@ class _Rows:
     def __init__(self, num_rows: int, row_size: int) -> None:
         self._array: FloatArray = np.empty((num_rows, row_size), dtype=np.float32)
 
-    def put(self, positions: Positions, rows: FloatArray) -> None:
+    def put(self, positions: Indices, rows: FloatArray) -> None:
         if rows.shape[1] != self._array.shape[1]:
             self._array = np.empty((len(self._array), rows.shape[1]), dtype=np.float32)
         if len(self._array) == 1:
@@ -297,7 +296,7 @@ def _finish_embedding(rows: FloatArray, p: ResolvedParams) -> FloatArray:
     return cut_and_normalize(rows, p.dimensions, p.normalize)
 
 
-def _same_finish(params: Sequence[ResolvedParams]) -> Finish | None:
+def _same_finish(params: Sequence[ResolvedParams]) -> FinishRows | None:
     """How every prompt's row is finished, or None where they ask for different ways."""
     several = {id(p): p for p in params}.values()  # of many prompts mostly one object
     if len({(p.dimensions, p.normalize) for p in several}) > 1:
@@ -306,7 +305,7 @@ def _same_finish(params: Sequence[ResolvedParams]) -> Finish | None:
 
 
 def _gather(
-    made: Generator[tuple[Positions, FloatArray], None, None], num_rows: int, row_size: int, on_done: OnDone
+    made: Generator[tuple[Indices, FloatArray], None, None], num_rows: int, row_size: int, on_done: OnDone
 ) -> FloatArray:
     gathered = _Rows(num_rows, row_size)
     with closing(made) as batches:
@@ -317,7 +316,7 @@ def _gather(
 
 
 def _each_finished(
-    made: Generator[tuple[Positions, FloatArray], None, None],
+    made: Generator[tuple[Indices, FloatArray], None, None],
     params: Sequence[ResolvedParams],
     on_done: OnDone,
 ) -> list[FloatArray]:

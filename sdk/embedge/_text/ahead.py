@@ -6,11 +6,11 @@ import collections
 import contextlib
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from typing import overload
 
 import numpy as np
 
-from embedge._text.tokens import Encoded, EncodedRows, Positions
+from embedge._sequence import MadeOnDemand
+from embedge._text.tokens import Encoded, EncodedRows, Indices
 from embedge._workers import start as begin
 
 FROM_PROMPTS = 4096
@@ -21,7 +21,7 @@ _PIECE_SIZE = 2**21
 """Limit on the sizes of a piece's prompts together, as what the tokenizer makes of them takes room."""
 
 
-class ArrivingRows(Sequence[Encoded]):
+class ArrivingRows(MadeOnDemand[Encoded]):
     """Prompts that are tokenised piece by piece, those that look longest first, as they are asked for.
 
     Args:
@@ -30,6 +30,8 @@ class ArrivingRows(Sequence[Encoded]):
         ahead: pieces to tokenise, in threads of their own, while one is used. With one, the processors would have
             nothing to do while Python is at a piece's texts before and after the tokenizer.
     """
+
+    _noun = "prompts"
 
     def __init__(
         self, sizes: Sequence[int], encode: Callable[[list[int]], EncodedRows], ahead: int = 2
@@ -40,13 +42,13 @@ class ArrivingRows(Sequence[Encoded]):
         self._order = np.argsort(-given, kind="stable")
         self._total_sizes = np.cumsum(given[self._order])
         self._pieces: list[EncodedRows] = []
-        # piece of each prompt, and its place there; -1 before it arrived
+        # piece of each prompt, -1 before it arrived, and its index there
         self._piece_of = np.full(len(sizes), -1, dtype=np.int64)
-        self._place_of = np.zeros(len(sizes), dtype=np.int64)
-        self._begun: collections.deque[tuple[Positions, Callable[[], EncodedRows]]] = collections.deque()
+        self._index_in_piece = np.zeros(len(sizes), dtype=np.int64)
+        self._begun: collections.deque[tuple[Indices, Callable[[], EncodedRows]]] = collections.deque()
 
-    def arrivals(self) -> Generator[tuple[Positions, EncodedRows], None, None]:
-        """Tokenise what has not been tokenised yet. Who may stop early has to close it, which ends its threads.
+    def arrivals(self) -> Generator[tuple[Indices, EncodedRows], None, None]:
+        """Tokenise what has not been tokenised yet. Close the generator to stop early; that ends its threads.
 
         Yields:
             Positions of a piece's prompts, and their tokens; all pieces from the first on.
@@ -77,11 +79,11 @@ class ArrivingRows(Sequence[Encoded]):
             self._begun.append((positions, begin(encode) if ahead else encode))
         positions, wait = self._begun.popleft()
         piece = wait()
-        self._place_of[positions] = np.arange(len(positions))
+        self._index_in_piece[positions] = np.arange(len(positions))
         self._pieces.append(piece)
         self._piece_of[positions] = len(self._pieces) - 1
 
-    def _following(self) -> Positions:
+    def _following(self) -> Indices:
         """Prompts of the piece after those that arrived or were begun; the first pieces are small."""
         sizes = [len(piece) for piece in self._pieces] + [len(positions) for positions, _ in self._begun]
         start = sum(sizes)
@@ -99,13 +101,7 @@ class ArrivingRows(Sequence[Encoded]):
     def __len__(self) -> int:
         return len(self._order)
 
-    @overload
-    def __getitem__(self, index: int) -> Encoded: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Encoded]: ...
-    def __getitem__(self, index: int | slice) -> Encoded | list[Encoded]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        while self._piece_of[index] < 0:
+    def _item(self, position: int) -> Encoded:
+        while self._piece_of[position] < 0:
             self._next(ahead=0)
-        return self._pieces[self._piece_of[index]][int(self._place_of[index])]
+        return self._pieces[self._piece_of[position]][int(self._index_in_piece[position])]

@@ -140,7 +140,7 @@ class PromptTokenizer:
                 ]
                 if len(prompts) <= _FEW:
                     return fitted
-                parts.append(EncodedRows(fitted))
+                parts.append(EncodedRows.of(fitted))
         return EncodedRows.concatenate(parts) if parts else []
 
     def _rows(

@@ -28,7 +28,7 @@ def made(count: int) -> tuple[ArrivingRows, list[int]]:
 
     def encode(positions):
         pieces.append(len(positions))
-        return EncodedRows([Encoded(token_ids=prompts[i]) for i in positions])
+        return EncodedRows.of([Encoded(token_ids=prompts[i]) for i in positions])
 
     return ArrivingRows([len(p) for p in prompts], encode), pieces
 
@@ -63,7 +63,7 @@ def test_a_piece_has_no_more_than_so_many_characters(monkeypatch) -> None:
 
     def encode(positions):
         pieces.append(len(positions))
-        return EncodedRows([Encoded(token_ids=[1])] * len(positions))
+        return EncodedRows.of([Encoded(token_ids=[1])] * len(positions))
 
     rows = ArrivingRows([10] * 15 + [300], encode)
     assert [positions.tolist() for positions, _ in rows.arrivals()] == [[15], [*range(10)], [*range(10, 15)]]
@@ -77,7 +77,7 @@ def test_pieces_are_tokenised_ahead_until_the_consumer_leaves(ahead) -> None:
     def encode(positions):
         begun.append(threading.current_thread().name)
         go_on.wait(5)
-        return EncodedRows([Encoded(token_ids=[1])] * len(positions))
+        return EncodedRows.of([Encoded(token_ids=[1])] * len(positions))
 
     rows = ArrivingRows([1] * 20_000, encode, ahead)
     arrivals = rows.arrivals()
@@ -95,7 +95,7 @@ def test_a_piece_that_fails_ends_the_others() -> None:
     def encode(positions):
         if 5000 in positions:
             raise PromptError("prompt 5000", index=5000)
-        return EncodedRows([Encoded(token_ids=[1])] * len(positions))
+        return EncodedRows.of([Encoded(token_ids=[1])] * len(positions))
 
     arrivals = ArrivingRows([1] * 20_000, encode).arrivals()
     with pytest.raises(PromptError, match="prompt 5000"):
