@@ -27,7 +27,7 @@ HEAVY = (
 )
 ONLY_IN = {
     "onnxruntime": {"_sessions/onnxruntime.py", "_sessions/plain.py", "_sessions/session.py"},
-    "tokenizers": {"_text/tokenizer.py", "testing.py"},
+    "tokenizers": {"_text/cutting.py", "_text/encodings.py", "_text/tokenizer.py", "testing.py"},
     "embedge_export": {"cli/main.py"},
 }
 LOWEST = {

@@ -18,6 +18,7 @@ from embedge._calls.request import (
     stored_prompt,
 )
 from embedge._text.prompts import parse_prompts
+from embedge._text.windows import cut_into_windows, join_windows, num_text_tokens
 from embedge.errors import TaskNotSupportedError
 from embedge.outputs import (
     ArrayOutputs,
@@ -122,11 +123,13 @@ class Verbs:
         texts = parse_prompts(prompts)
         refuse_pairs(texts, "embed")
         params = resolve_all(pooling_params, "embed", len(texts), self.engine.model_config, self._compat)
-        windows = engine.tokenizer.windows(texts, stored_prompt(self._manifest, prompt_name, prompt))
+        windows = cut_into_windows(
+            engine.tokenizer, texts, stored_prompt(self._manifest, prompt_name, prompt)
+        )
         with Progress(len(texts), use_tqdm, "embed") as progress:
-            weights = [[engine.tokenizer.num_text_tokens(window) for window in parts] for parts in windows]
+            weights = [[num_text_tokens(engine.tokenizer, window) for window in parts] for parts in windows]
             rows = engine.answerer.window_embeddings(windows, weights, params, progress.update)
-        joined = [engine.tokenizer.join(parts) for parts in windows]
+        joined = [join_windows(engine.tokenizer, parts) for parts in windows]
         return Call(task="embed", encoded=joined, params=params, first_id=self._count(len(texts))), rows
 
     def _encode_tokens(self, call: Call, use_tqdm: UseTqdm) -> RaggedOutputs[Outputs]:
