@@ -26,8 +26,8 @@ HEAVY = (
     "asyncio",
 )
 ONLY_IN = {
-    "onnxruntime": {"_sessions/onnxruntime.py", "_sessions/session.py"},
-    "tokenizers": {"_text/tokenizer.py", "testing.py"},
+    "onnxruntime": {"_sessions/onnxruntime.py", "_sessions/plain.py", "_sessions/session.py"},
+    "tokenizers": {"_text/cutting.py", "_text/encodings.py", "_text/tokenizer.py", "testing.py"},
     "embedge_export": {"cli/main.py"},
 }
 LOWEST = {

@@ -18,6 +18,7 @@ from embedge._engine.options import LoadOptions
 from embedge._engine.tokenising import encode_prompts
 from embedge._rows.resolved import ResolvedParams
 from embedge._text.prompts import parse_prompts
+from embedge._text.windows import cut_into_windows, join_windows, num_text_tokens
 from embedge.errors import ParamsError, PromptError, TaskNotSupportedError
 from embedge.outputs import (
     ArrayOutputs,
@@ -174,11 +175,12 @@ class Verbs:
         texts = parse_prompts(prompts)
         refuse_pairs(texts, task)
         params = self._resolved(options.pooling_params, task, len(texts))
-        windows = tokenizer.windows(texts, stored_prompt(self._manifest, options.prompt_name, options.prompt))
+        before = stored_prompt(self._manifest, options.prompt_name, options.prompt)
+        windows = cut_into_windows(tokenizer, texts, before)
         with ProgressBar(len(texts), options.use_tqdm, task) as progress:
-            weights = [[tokenizer.num_text_tokens(window) for window in parts] for parts in windows]
+            weights = [[num_text_tokens(tokenizer, window) for window in parts] for parts in windows]
             rows = self.engine.answerer.window_embeddings(windows, weights, params, progress.update)
-        joined = [tokenizer.join(parts) for parts in windows]
+        joined = [join_windows(tokenizer, parts) for parts in windows]
         return Call(task=task, encoded=joined, params=params, first_id=self._count(len(texts))), rows
 
     def _scores(self, data_1: Any, data_2: Any, options: PairOptions) -> tuple[Scores, int]:

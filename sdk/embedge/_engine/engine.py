@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import msgspec
 
 from embedge._batches.attention import Attention
-from embedge._batches.forward import Forward, PaddedLength, Sessions
+from embedge._batches.forward import Forward
+from embedge._batches.planning import PaddedLength
 from embedge._engine.choosing import Choice, choose
 from embedge._engine.opening import open_model, open_on_cpu
 from embedge._engine.options import LoadOptions
+from embedge._machine.gpu import gpu_memory_bytes
 from embedge._rows.answer import Answerer
-from embedge._sessions.devices import Device, gpu_memory_bytes
+from embedge._sessions.devices import Device
+from embedge._sessions.on_cpu import CpuSessions
 from embedge._sessions.on_devices import DeviceSessions, cuda_limits
 from embedge._sessions.tuning import Tuning
 from embedge._text.tokenizer import PromptTokenizer
@@ -43,7 +46,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     options: LoadOptions
     choice: Choice
     tokenizer: PromptTokenizer
-    sessions: Sessions | DeviceSessions
+    sessions: CpuSessions | DeviceSessions
     forward: Forward
     answerer: Answerer
     info: ModelInfo
@@ -123,7 +126,7 @@ def batch_limits(choice: Choice, options: LoadOptions) -> BatchLimits:
     return BatchLimits(tokens=asked or limits.tokens, square=limits.square)
 
 
-def model_info(choice: Choice, sessions: Sessions | DeviceSessions, limits: BatchLimits) -> ModelInfo:
+def model_info(choice: Choice, sessions: CpuSessions | DeviceSessions, limits: BatchLimits) -> ModelInfo:
     """What the user sees of a loaded model."""
     manifest = choice.manifest
     return ModelInfo(
@@ -145,7 +148,7 @@ def model_info(choice: Choice, sessions: Sessions | DeviceSessions, limits: Batc
     )
 
 
-def _forward(choice: Choice, sessions: Sessions | DeviceSessions, limits: BatchLimits) -> Forward:
+def _forward(choice: Choice, sessions: CpuSessions | DeviceSessions, limits: BatchLimits) -> Forward:
     manifest, spec = choice.manifest, choice.variant.spec
     return Forward(
         sessions,

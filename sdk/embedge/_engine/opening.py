@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from functools import partial
 
-from embedge._batches.forward import Sessions
 from embedge._engine.choosing import Choice
 from embedge._engine.options import LoadOptions
 from embedge._sessions.devices import Device
+from embedge._sessions.on_cpu import CpuSessions
 from embedge._sessions.on_devices import DeviceSessions
 from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge._sessions.session import Session
@@ -22,7 +22,7 @@ from embedge.manifest import TOKENIZER_FILE
 from embedge.types import Profile
 
 
-def open_model(choice: Choice, options: LoadOptions) -> tuple[PromptTokenizer, Sessions | DeviceSessions]:
+def open_model(choice: Choice, options: LoadOptions) -> tuple[PromptTokenizer, CpuSessions | DeviceSessions]:
     """Load the tokenizer and the graph.
 
     Raises:
@@ -49,13 +49,13 @@ def open_model(choice: Choice, options: LoadOptions) -> tuple[PromptTokenizer, S
         checked()
 
 
-def open_on_cpu(choice: Choice, options: LoadOptions, tuning: Tuning, profile: Profile) -> Sessions:
+def open_on_cpu(choice: Choice, options: LoadOptions, tuning: Tuning, profile: Profile) -> CpuSessions:
     """The chosen graph's sessions on the CPU, its workers as the tuning says."""
 
     def open_session(threads: int) -> Session:
         return _open_session(choice, options, choice.device, threads)
 
-    return Sessions(open_session, threads=choice.threads, profile=profile, tuning=tuning)
+    return CpuSessions(open_session, threads=choice.threads, profile=profile, tuning=tuning)
 
 
 def _open_tokenizer(choice: Choice) -> PromptTokenizer:
@@ -70,7 +70,7 @@ def _open_tokenizer(choice: Choice) -> PromptTokenizer:
     )
 
 
-def _open_sessions(choice: Choice, options: LoadOptions) -> Sessions | DeviceSessions:
+def _open_sessions(choice: Choice, options: LoadOptions) -> CpuSessions | DeviceSessions:
     if choice.on_cpu:
         return open_on_cpu(choice, options, choice.tuning, options.profile)
     query_lane = None

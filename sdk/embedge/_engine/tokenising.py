@@ -55,7 +55,7 @@ def encode_prompts(
                 if not found:
                     found.append(_first_error(lambda: encode(prompts, limits), error))
             raise found[0] from None
-        return rows if isinstance(rows, EncodedRows) else EncodedRows(rows)
+        return rows if isinstance(rows, EncodedRows) else EncodedRows.of(rows)
 
     ahead = _PIECES_AHEAD if engine.choice.threads > 1 else 0
     return ArrivingRows(_likely_sizes(prompts), encode_at, ahead)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from embedge._sessions.devices import CPU, CUDA_ADVICE, Device, plugin_devices
+from embedge._sessions.cuda import CUDA_ADVICE
+from embedge._sessions.devices import CPU, Device, plugin_devices
 from embedge._sessions.onnxruntime import import_onnxruntime, in_words
 from embedge.errors import DeviceMemoryError, EmbedgeError, ProviderUnavailableError, SessionError
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from embedge import store
-from embedge._batches.attention import available_memory_bytes
 from embedge._machine.cpu import available_threads, cpu_features, cpu_name, processor_quota
-from embedge._sessions.devices import cuda_problem
+from embedge._machine.memory import available_memory_bytes
+from embedge._sessions.cuda import cuda_problem
 from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge._sessions.tuning import TuningRecord, default_tuning, save_tuning
 from embedge._version import __version__

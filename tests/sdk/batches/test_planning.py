@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embedge._batches.forward import PaddedLength
-from embedge._batches.planning import plan_batches
+from embedge._batches.planning import PaddedLength, plan_batches
 from embedge._text.tokens import Encoded, EncodedRows, batch_of_one, widened
 
 
@@ -25,7 +24,7 @@ def test_nothing_to_plan() -> None:
 
 
 def test_padding_on_both_sides() -> None:
-    rows = EncodedRows([Encoded(token_ids=[1, 2]), Encoded(token_ids=[3])])
+    rows = EncodedRows.of([Encoded(token_ids=[1, 2]), Encoded(token_ids=[3])])
     for side, ids, mask in (
         ("right", [[1, 2], [3, 9]], [[1, 1], [1, 0]]),
         ("left", [[1, 2], [9, 3]], [[1, 1], [0, 1]]),
@@ -49,8 +48,8 @@ def fields(encoded: Encoded) -> list[object]:
 
 
 def test_rows_give_back_every_prompt() -> None:
-    whole = EncodedRows(PROMPTS)
-    parts = EncodedRows.concatenate([EncodedRows(PROMPTS[:1]), EncodedRows(PROMPTS[1:])])
+    whole = EncodedRows.of(PROMPTS)
+    parts = EncodedRows.concatenate([EncodedRows.of(PROMPTS[:1]), EncodedRows.of(PROMPTS[1:])])
     for rows in (whole, parts):
         assert len(rows) == 3
         assert [fields(e) for e in rows] == [fields(e) for e in PROMPTS]
@@ -63,7 +62,7 @@ def test_rows_give_back_every_prompt() -> None:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_segments_and_attention_follow_the_padding(side) -> None:
-    batch = EncodedRows(PROMPTS).batch(np.array([2, 1]), 0, side)
+    batch = EncodedRows.of(PROMPTS).batch(np.array([2, 1]), 0, side)
     assert batch.input_ids.tolist() == [[8, 9, 9, 9], [1, 2, 0, 0] if side == "right" else [0, 0, 1, 2]]
     assert batch.attention_mask.tolist() == [
         [1, 1, 0, 0],
@@ -75,7 +74,7 @@ def test_segments_and_attention_follow_the_padding(side) -> None:
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_one_prompt_is_a_batch_without_padding(prompt) -> None:
-    alone, gathered = batch_of_one(prompt), EncodedRows([prompt]).batch(np.array([0]), 0, "right")
+    alone, gathered = batch_of_one(prompt), EncodedRows.of([prompt]).batch(np.array([0]), 0, "right")
     for name in TYPES:
         one, other = getattr(alone, name), getattr(gathered, name)
         assert (one is None) == (other is None)
@@ -99,7 +98,7 @@ def test_a_padded_length_that_kernels_load_at_once() -> None:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_more_columns_of_padding(side) -> None:
-    rows = EncodedRows([Encoded(token_ids=[5, 6, 7], type_ids=[0, 1, 1]), Encoded(token_ids=[8])])
+    rows = EncodedRows.of([Encoded(token_ids=[5, 6, 7], type_ids=[0, 1, 1]), Encoded(token_ids=[8])])
     batch = rows.batch(np.array([0, 1]), 9, side)
     assert widened(batch, 0, 9, side) is batch
     wider = widened(batch, 2, 9, side)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embedge import EdgeModel
-from embedge._machine.cpu import cpu_features, cpu_name
+from embedge._machine.cpu import cpu_name
 from embedge._sessions.tuning import (
     Tuning,
     TuningRecord,
@@ -154,14 +154,3 @@ def test_doctor_says_what_is_here(capsys, monkeypatch, store) -> None:
     assert found["telemetry"] == "left to ORT_DISABLE_TELEMETRY=0"
     assert main(["doctor"]) == 0
     assert "CPUExecutionProvider" in capsys.readouterr().out
-
-
-def test_processor_facts_are_read_as_linux_states_them(tmp_path) -> None:
-    x86 = tmp_path / "x86"
-    x86.write_text("processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 avx512_vnni\n")
-    assert (cpu_name(x86), cpu_features(x86)) == ("Some CPU", ("avx2", "avx512_vnni"))
-    arm = tmp_path / "arm"
-    arm.write_text("processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\n")
-    assert cpu_features(arm) == ("asimd", "asimddp", "i8mm")
-    assert cpu_features(tmp_path / "none") == ()
-    assert cpu_name(tmp_path / "none")
