@@ -69,7 +69,7 @@ def verify(bundle: PathLike, *, device: str = "auto", variants: tuple[str, ...] 
     return reports
 
 
-def raw_params(manifest: Manifest, task: Task) -> PoolingParams:
+def raw_params(task: Task, manifest: Manifest) -> PoolingParams:
     """Parameters that give what probes hold: embeddings before cut and normalisation, logits before activation.
 
     Texts beyond the limit are cut. Scores of late interaction have nothing to leave out.
@@ -98,7 +98,7 @@ def _difference(model: EdgeModel, probe: Probe) -> float:
 
 
 def _answer(model: EdgeModel, probe: Probe) -> FloatArray:
-    params = raw_params(model.manifest, probe.task)
+    params = raw_params(probe.task, model.manifest)
     if probe.task == "score" and probe.document is not None:
         return model.score(probe.prompt, probe.document, pooling_params=params).numpy()
     pair = {"text": probe.prompt, "text_pair": probe.document}

@@ -113,7 +113,7 @@ def compare_embeddings(
     texts = [probe.text for probe in given]
     try:
         with EdgeModel(folder, device="cpu", variant=variant, truncate_prompt_tokens=-1) as model:
-            raw = raw_params(model.manifest, "embed")
+            raw = raw_params("embed", model.manifest)
             batched = model.embed(texts).numpy()
             alone = [model.embed(text).numpy()[0] for text in texts]
             answers = list(model.encode(texts, raw, pooling_task="embed", prompt="").numpy())

@@ -146,7 +146,7 @@ def verify_variant(
 
 
 def _run(model: EdgeModel, task: Task, cases: Sequence[Case]) -> Sequence[FloatArray]:
-    params = raw_params(model.manifest, task)
+    params = raw_params(task, model.manifest)
     if task == "score":
         documents = [case.document or "" for case in cases]
         return list(model.score([case.prompt for case in cases], documents, pooling_params=params).numpy())
