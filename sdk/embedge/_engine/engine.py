@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from embedge._batches.attention import Attention
+from embedge._batches.attention import AttentionMemory
 from embedge._batches.forward import Forward
 from embedge._batches.planning import PaddedLength
 from embedge._machine.cpu import available_threads
@@ -212,7 +212,7 @@ class Engine:
     ) -> Forward:
         manifest = self.manifest
         on_cpu = isinstance(sessions, CpuSessions)
-        attention = Attention(num_heads=self._score_heads) if on_cpu and self._score_heads else None
+        attention = AttentionMemory(num_heads=self._score_heads) if on_cpu and self._score_heads else None
         return Forward(
             sessions,
             manifest.tokenizer,
