@@ -14,7 +14,7 @@ _ALWAYS_BYTES = 256 * 2**20
 """So much is taken without asking whether it is free."""
 
 
-class Attention(msgspec.Struct, frozen=True, kw_only=True):
+class AttentionMemory(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a graph whose memory grows with the square of a batch's length.
 
     Attributes:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import msgspec
 import numpy as np
 
-from embedge._batches.attention import Attention
+from embedge._batches.attention import AttentionMemory
 from embedge._batches.dealing import deal
 from embedge._batches.planning import PaddedLength, plan_batches
 from embedge._sessions.on_cpu import LARGE_CALL_BATCHES, CpuSessions
@@ -60,7 +60,7 @@ class Forward:
         tokenizer: TokenizerSpec,
         inputs: Sequence[str],
         max_batch_tokens: int,
-        attention: Attention | None = None,
+        attention: AttentionMemory | None = None,
         max_square: int | None = None,
         padded_length: PaddedLength | None = None,
     ) -> None:

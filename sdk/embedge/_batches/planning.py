@@ -41,11 +41,11 @@ def plan_batches(
 
 
 class PaddedLength(msgspec.Struct, frozen=True, kw_only=True):
-    """To which length a batch is padded beyond its longest text.
+    """The length that a batch is padded to: that of its longest text, or a little more.
 
-    Where attention's last block of rows would hold a single one, another kernel computes it, and rounds otherwise. A
-    text's vector would then depend, in the last digits, on whether its batch is padded beyond it; an int8 graph makes
-    more of that. Such a batch is padded by one more.
+    Attention computes rows in blocks. Another kernel, which rounds otherwise, computes a last block of a single row; a
+    text's vector would then depend, in its last digits, on whether its batch is padded beyond that row, and an int8
+    graph makes more of the difference. Such a batch is padded by one more.
 
     Attributes:
         max_seq_len: no batch is padded beyond it; texts of that length are never padded either.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from embedge._batches.attention import Attention
+from embedge._batches.attention import AttentionMemory
 from embedge._batches.forward import Forward
 from embedge._batches.planning import PaddedLength
 from embedge._engine.choosing import Choice, choose
@@ -155,7 +155,7 @@ def _forward(choice: Choice, sessions: CpuSessions | DeviceSessions, limits: Bat
         manifest.tokenizer,
         manifest.graph.inputs,
         limits.tokens,
-        Attention(num_heads=spec.score_heads) if choice.on_cpu and spec.score_heads else None,
+        AttentionMemory(num_heads=spec.score_heads) if choice.on_cpu and spec.score_heads else None,
         limits.square,
         PaddedLength(
             max_seq_len=manifest.max_seq_len,

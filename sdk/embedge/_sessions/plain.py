@@ -27,7 +27,7 @@ def open_on_cpu(
         optimised: file to write the graph to as onnxruntime runs it; its larger weights go to a file "weights" beside.
 
     Raises:
-        SessionError: onnxruntime cannot be imported. What it raises itself about the graph comes as it is.
+        SessionError: onnxruntime cannot be imported. Errors about the graph are onnxruntime's own.
     """
     ort = import_onnxruntime()
     options = ort.SessionOptions()

@@ -27,8 +27,8 @@ class ArrivingRows(MadeOnDemand[Encoded]):
     Args:
         sizes: what the prompts' numbers of tokens are expected to go with, such as their characters.
         encode: tokenises the prompts at some positions.
-        ahead: pieces to tokenise, in threads of their own, while one is used. With one, the processors would have
-            nothing to do while Python is at a piece's texts before and after the tokenizer.
+        ahead: pieces to tokenise, in threads of their own, while one is used. With a single one,
+            processors would stand idle while Python prepares a piece's texts and takes its tokens over.
     """
 
     _noun = "prompts"
@@ -70,7 +70,7 @@ class ArrivingRows(MadeOnDemand[Encoded]):
             self._abandon()
 
     def _next(self, ahead: int) -> None:
-        """Wait for the next piece, more of them begun."""
+        """Begin further pieces, then wait for the next one."""
         while len(self._begun) <= ahead:
             positions = self._following()
             if not len(positions):

@@ -53,8 +53,8 @@ class PromptTokenizer:
         vocab_size: token ids must be below this.
         max_seq_len: limit in tokens, specials included.
         parallel: see TextTokenizer.
-        texts_per_call: how many texts it is given at once; until they are taken over, each of their tokens takes about
-            130 bytes.
+        texts_per_call: texts that the tokenizers package is given at once; each of their tokens takes about 130 bytes
+            until it is taken over.
 
     Attributes:
         texts: what calls the tokenizers package.

@@ -8,7 +8,7 @@ import pytest
 
 from embedge import PromptError
 from embedge._batches import attention as _attention
-from embedge._batches.attention import Attention
+from embedge._batches.attention import AttentionMemory
 from embedge._batches.planning import plan_batches
 from embedge.manifest import Fidelity, Variant
 
@@ -31,7 +31,7 @@ def test_batches_are_cut_by_the_square_of_their_length() -> None:
 @pytest.mark.parametrize(("free", "lanes"), [(10**12, 8), (1300 * MB, 2), (700 * MB, 1), (None, 1)])
 def test_no_more_batches_at_once_than_fit(monkeypatch, free, lanes) -> None:
     monkeypatch.setattr(_attention, "available_memory_bytes", lambda: free)
-    attention = Attention(num_heads=12)
+    attention = AttentionMemory(num_heads=12)
     assert attention.needed_bytes(1, 2048) == 3 * 192 * MB
     assert attention.num_lanes(8, 1, 2048, 0) == lanes
     assert attention.num_lanes(8, 1, 128, 0) == 8
