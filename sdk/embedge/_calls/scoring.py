@@ -5,7 +5,7 @@ Source: vLLM v0.13 `LLM.score`; PyLate and ColBERT for MaxSim.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ import numpy as np
 from embedge._calls.options import PairOptions
 from embedge._calls.resolve import stored_prompt
 from embedge._engine.engine import Engine
+from embedge._rows.gathering import OnDone
 from embedge._rows.heads import cut_and_normalize
 from embedge._rows.resolved import ResolvedParams
 from embedge._text.pairs import encode_late, encode_pairs, encode_template
@@ -23,7 +24,6 @@ from embedge._text.tokens import Encoded
 from embedge.errors import NumericalError, ParamsError, PromptError
 from embedge.types import FloatArray
 
-OnDone = Callable[[int], None]
 ItemT = TypeVar("ItemT")
 
 
