@@ -176,8 +176,8 @@ def family_graphs(name: str, precision: str):
 def bundle(folder: Path, target: Path, form: str) -> Path:
     """A bundle of the float32 graph and one form for CUDA; nothing in it was verified, which the benchmark does."""
     from embedge import manifest as m
-    from embedge._version import __version__
     from embedge.bundle import sha256_file
+    from embedge.runtime import __version__
 
     if (target / m.MANIFEST_FILE).is_file():
         return target

@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from embedge import EdgeModel, PoolingParams
+from embedge import EdgeModel
 from embedge.errors import EmbedgeError, ExportError, VerificationError
 from embedge.manifest import Dtype, Fidelity, Probe, Probes
 from embedge.types import FloatArray
+from embedge.verify import raw_params
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.verify.numbers import Case
 
@@ -110,11 +111,9 @@ def compare_embeddings(
         VerificationError: one differs by more than `tolerance`, or the bundle cannot answer.
     """
     texts = [probe.text for probe in given]
-    raw = PoolingParams(normalize=False)
     try:
         with EdgeModel(folder, device="cpu", variant=variant, truncate_prompt_tokens=-1) as model:
-            if model.manifest.dimensions is not None:
-                raw.dimensions = model.manifest.embedding_size
+            raw = raw_params("embed", model.manifest)
             batched = model.embed(texts).numpy()
             alone = [model.embed(text).numpy()[0] for text in texts]
             answers = list(model.encode(texts, raw, pooling_task="embed", prompt="").numpy())

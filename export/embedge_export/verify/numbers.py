@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from embedge import EdgeModel, PoolingParams
+from embedge import EdgeModel
 from embedge.errors import EmbedgeError, VerificationError
 from embedge.manifest import Fidelity, Probe
 from embedge.types import FloatArray, Task
+from embedge.verify import raw_params
 from embedge_export.progress import part, tracked
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.texts.built_in import PAIRS, PROBE_PAIRS, PROBES, TEXTS, steps
@@ -145,13 +146,7 @@ def verify_variant(
 
 
 def _run(model: EdgeModel, task: Task, cases: Sequence[Case]) -> Sequence[FloatArray]:
-    params = PoolingParams(truncate_prompt_tokens=-1)
-    if task in ("embed", "token_embed"):
-        params.normalize = False
-        if model.manifest.dimensions is not None:
-            params.dimensions = model.manifest.embedding_size
-    elif model.manifest.late_interaction is None:
-        params.use_activation = False
+    params = raw_params(task, model.manifest)
     if task == "score":
         documents = [case.document or "" for case in cases]
         return list(model.score([case.prompt for case in cases], documents, pooling_params=params).numpy())

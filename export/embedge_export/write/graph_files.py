@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import io
 import math
 import shutil
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from embedge.bundle import sha256_file
 from embedge.errors import ExportError
 from embedge.manifest import MANIFEST_FILE, FileRecord
 from embedge.types import FloatArray
@@ -197,11 +197,7 @@ def file_records(folder: Path) -> dict[str, FileRecord]:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         if name != MANIFEST_FILE:
-            digest = hashlib.sha256()
-            with path.open("rb") as stream:
-                while chunk := stream.read(_MB):
-                    digest.update(chunk)
-            records[name] = FileRecord(size_bytes=path.stat().st_size, sha256=digest.hexdigest())
+            records[name] = FileRecord(size_bytes=path.stat().st_size, sha256=sha256_file(path))
     return records
 
 
