@@ -16,7 +16,8 @@ from embedge._sessions.on_cpu import LARGE_CALL_BATCHES, CpuSessions
 from embedge._sessions.on_devices import DeviceSessions
 from embedge._sessions.session import Lane
 from embedge._text.ahead import ArrivingRows
-from embedge._text.tokens import Encoded, EncodedRows, Indices, TokenBatch, batch_of_one, widened
+from embedge._text.padding import Indices, TokenBatch, widened
+from embedge._text.tokens import Encoded, EncodedRows, batch_of_one
 from embedge.errors import NumericalError, SessionError
 from embedge.manifest import TokenizerSpec
 from embedge.types import FloatArray, IntArray

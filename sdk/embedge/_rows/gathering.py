@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from embedge._text.tokens import Indices
+from embedge._text.padding import Indices
 from embedge.types import FloatArray
 
 OnDone: TypeAlias = Callable[[int], None]

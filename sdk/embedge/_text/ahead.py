@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 
 from embedge._sequence import MadeOnDemand
-from embedge._text.tokens import Encoded, EncodedRows, Indices
+from embedge._text.padding import Indices
+from embedge._text.tokens import Encoded, EncodedRows
 from embedge._workers import start as begin
 
 FROM_PROMPTS = 4096

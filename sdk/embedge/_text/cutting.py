@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from embedge._text.tokens import Encoded, SmallInts
+from embedge._text.padding import SmallInts
+from embedge._text.tokens import Encoded
 from embedge.errors import ParamsError, PromptError
 from embedge.types import PairTruncation, Side
 

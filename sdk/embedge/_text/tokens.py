@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from embedge._sequence import MadeOnDemand
-from embedge.types import IntArray, Side
-
-Indices: TypeAlias = npt.NDArray[np.intp]
-"""Of prompts in a call, or of tokens among others: what numpy picks rows with."""
-SmallInts: TypeAlias = npt.NDArray[np.int32]
+from embedge._text.padding import Indices, SmallInts, TokenBatch, gathered
+from embedge.types import Side
 
 
 class Encoded(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
@@ -38,20 +34,6 @@ class Encoded(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
     num_prompt_tokens: int = 0
     num_attended: int | None = None
     num_truncated_query: int = 0
-
-
-class TokenBatch(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Padded rows, each array int64 (batch, seq_len).
-
-    Attributes:
-        input_ids: token ids, padding filled with the tokenizer's pad id.
-        attention_mask: 1 for the tokens that are attended to.
-        type_ids: segments; None where all are 0.
-    """
-
-    input_ids: IntArray
-    attention_mask: IntArray
-    type_ids: IntArray | None
 
 
 class TokenTable(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -96,8 +78,15 @@ class EncodedRows(MadeOnDemand[Encoded]):
         """Prompts that were encoded one by one."""
         num_tokens = _ints([len(e.token_ids) for e in prompts])
         total = int(num_tokens.sum())
-        attended = [e.num_attended for e in prompts]
-        counted = zip(num_tokens.tolist(), attended, strict=True)
+        num_attended = type_ids = offsets = None
+        if any(e.num_attended is not None for e in prompts):
+            num_attended = _ints(
+                [len(e.token_ids) if e.num_attended is None else e.num_attended for e in prompts]
+            )
+        if any(e.type_ids is not None for e in prompts):
+            type_ids = _flat([e.type_ids or [0] * len(e.token_ids) for e in prompts], total)
+        if any(e.offsets is not None for e in prompts):
+            offsets = [e.offsets for e in prompts]
         return cls(
             TokenTable(
                 token_ids=_flat([e.token_ids for e in prompts], total),
@@ -105,13 +94,9 @@ class EncodedRows(MadeOnDemand[Encoded]):
                 num_prompt_tokens=_ints([e.num_prompt_tokens for e in prompts]),
                 num_truncated=_ints([e.num_truncated for e in prompts]),
                 num_truncated_query=_ints([e.num_truncated_query for e in prompts]),
-                num_attended=_ints([count if some is None else some for count, some in counted])
-                if any(some is not None for some in attended)
-                else None,
-                type_ids=_flat([e.type_ids or [0] * len(e.token_ids) for e in prompts], total)
-                if any(e.type_ids is not None for e in prompts)
-                else None,
-                offsets=[e.offsets for e in prompts] if any(e.offsets is not None for e in prompts) else None,
+                num_attended=num_attended,
+                type_ids=type_ids,
+                offsets=offsets,
             )
         )
 
@@ -141,6 +126,17 @@ class EncodedRows(MadeOnDemand[Encoded]):
         if len(parts) == 1:
             return parts[0]
         tables = [part._table for part in parts]
+        num_attended = type_ids = offsets = None
+        if any(t.num_attended is not None for t in tables):
+            num_attended = _joined(
+                [t.num_tokens if t.num_attended is None else t.num_attended for t in tables]
+            )
+        if any(t.type_ids is not None for t in tables):
+            type_ids = _joined(
+                [np.zeros_like(t.token_ids) if t.type_ids is None else t.type_ids for t in tables]
+            )
+        if any(t.offsets is not None for t in tables):
+            offsets = [each for t in tables for each in t.offsets or [None] * len(t.num_tokens)]
         return cls(
             TokenTable(
                 token_ids=_joined([t.token_ids for t in tables]),
@@ -148,19 +144,9 @@ class EncodedRows(MadeOnDemand[Encoded]):
                 num_prompt_tokens=_joined([t.num_prompt_tokens for t in tables]),
                 num_truncated=_joined([t.num_truncated for t in tables]),
                 num_truncated_query=_joined([t.num_truncated_query for t in tables]),
-                num_attended=_joined(
-                    [t.num_tokens if t.num_attended is None else t.num_attended for t in tables]
-                )
-                if any(t.num_attended is not None for t in tables)
-                else None,
-                type_ids=_joined(
-                    [np.zeros_like(t.token_ids) if t.type_ids is None else t.type_ids for t in tables]
-                )
-                if any(t.type_ids is not None for t in tables)
-                else None,
-                offsets=[each for t in tables for each in t.offsets or [None] * len(t.num_tokens)]
-                if any(t.offsets is not None for t in tables)
-                else None,
+                num_attended=num_attended,
+                type_ids=type_ids,
+                offsets=offsets,
             )
         )
 
@@ -247,9 +233,9 @@ class EncodedRows(MadeOnDemand[Encoded]):
         if table.num_attended is not None:
             attended &= within < table.num_attended[positions][:, None]
         return TokenBatch(
-            input_ids=_gather(table.token_ids, cells, padding, pad_token_id),
+            input_ids=gathered(table.token_ids, cells, padding, pad_token_id),
             attention_mask=attended.astype(np.int64),
-            type_ids=None if table.type_ids is None else _gather(table.type_ids, cells, padding, 0),
+            type_ids=None if table.type_ids is None else gathered(table.type_ids, cells, padding, 0),
         )
 
 
@@ -266,18 +252,6 @@ def batch_of_one(encoded: Encoded) -> TokenBatch:
     )
 
 
-def widened(batch: TokenBatch, more: int, pad_token_id: int, side: Side) -> TokenBatch:
-    """The batch with so many more columns of padding."""
-    if more == 0:
-        return batch
-    columns = ((0, 0), (0, more) if side == "right" else (more, 0))
-    return TokenBatch(
-        input_ids=np.pad(batch.input_ids, columns, constant_values=pad_token_id),
-        attention_mask=np.pad(batch.attention_mask, columns),
-        type_ids=None if batch.type_ids is None else np.pad(batch.type_ids, columns),
-    )
-
-
 def _ints(values: Sequence[int]) -> SmallInts:
     return np.array(values, dtype=np.int32)
 
@@ -288,10 +262,3 @@ def _flat(rows: Sequence[Sequence[int]], count: int) -> SmallInts:
 
 def _joined(parts: Sequence[SmallInts]) -> SmallInts:
     return np.concatenate(parts) if parts else _ints([])
-
-
-def _gather(values: SmallInts, cells: Indices, padding: npt.NDArray[np.bool_], fill: int) -> IntArray:
-    """Values at the cells, and `fill` in padding, whose cells may lie outside."""
-    made = values.take(cells, mode="clip").astype(np.int64)
-    np.copyto(made, fill, where=padding)
-    return made

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embedge._text.tokens import Encoded, EncodedRows, batch_of_one, widened
+from embedge._text.padding import widened
+from embedge._text.tokens import Encoded, EncodedRows, batch_of_one
 
 
 def test_padding_on_both_sides() -> None:
