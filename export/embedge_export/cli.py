@@ -11,7 +11,7 @@ from typing import Any
 
 from embedge.types import PoolingMode, Task
 from embedge_export.interrupts import kept_interrupts
-from embedge_export.progress import Progress, Step
+from embedge_export.progress import Listener, Step
 from embedge_export.spec import DEFAULT_OPSET, OPSETS, ExportSpec
 from embedge_export.stage_lines import shown
 
@@ -183,11 +183,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[Progress]:
+def _silent() -> Iterator[Listener]:
     yield lambda _: None
 
 
-def _action(args: argparse.Namespace) -> Callable[[ExportSpec, Progress | None], Path]:
+def _action(args: argparse.Namespace) -> Callable[[ExportSpec, Listener | None], Path]:
     if args.only_verify:
         from embedge_export.reverify import reverify
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
-from embedge_export.families.heads import Kind as HeadKind
 from embedge_export.families.heads import read_head
 from embedge_export.families.parts import UnsupportedError
 from embedge_export.families.structure import Encoder, Head, tensors
@@ -26,9 +25,9 @@ from embedge_export.graph.built.cuda import (
 )
 from embedge_export.graph.built.weights import StoredWeights
 from embedge_export.graph.outputs import traces_base
-from embedge_export.source.checkpoint import Checkpoint, Kind
-from embedge_export.source.read import read_config
+from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.repository import weight_files
+from embedge_export.source.transformer import read_config
 from embedge_export.spec import ExportSpec
 
 if TYPE_CHECKING:
@@ -38,13 +37,6 @@ Made: TypeAlias = "tuple[onnx.ModelProto, Mapping[str, Load]]"
 Route: TypeAlias = Literal[
     "built from the table", "built from the weights", "traced by optimum", "traced by torch.onnx"
 ]
-
-_HEADS: dict[Kind, HeadKind] = {
-    "classifier": "sequence",
-    "token_classifier": "token",
-    "reward": "token",
-    "sparse": "vocabulary",
-}
 
 
 def build_from_weights(checkpoint: Checkpoint) -> Made:
@@ -157,7 +149,7 @@ def _describe(checkpoint: Checkpoint) -> tuple[Encoder, Head | None, StoredWeigh
     config = read_config(checkpoint.transformer, checkpoint.trust_remote_code).to_dict()
     try:
         encoder = read_encoder(config)
-        kind = None if traces_base(checkpoint) else _HEADS.get(checkpoint.kind)
+        kind = None if traces_base(checkpoint) else checkpoint.facts.head
         head = None if kind is None else read_head(config, kind)
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise UnsupportedError(

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from embedge.errors import ExportError, VerificationError
-from embedge.manifest import Variant
+from embedge.manifest import UNMEASURED, Variant
 from embedge.runtime import cuda_problem, open_on_cpu
 from embedge.types import FloatArray, IntArray
 from embedge_export.families.parts import UnsupportedError
@@ -25,10 +25,10 @@ from embedge_export.graph.outputs import attach_heads
 from embedge_export.graph.route import Made, build_for_cuda, build_from_weights, build_twins, has_query_graph
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.tokenizer import Tokenization
+from embedge_export.source.weights import LoadedWeights
 from embedge_export.spec import DTYPES
 from embedge_export.variants.half_range import Seen, overflow, watch
 from embedge_export.write.graph_files import save_graph
-from embedge_export.write.manifest import UNMEASURED
 
 if TYPE_CHECKING:
     import onnx
@@ -55,7 +55,7 @@ class CudaVariants(msgspec.Struct, frozen=True, kw_only=True):
 def write_cuda_variants(
     checkpoint: Checkpoint,
     tokenization: Tokenization,
-    model: Any,
+    weights: LoadedWeights,
     feeds: Sequence[Mapping[str, IntArray]],
     names: Sequence[str],
     folder: Path,
@@ -65,7 +65,7 @@ def write_cuda_variants(
     Args:
         checkpoint: what they are built from.
         tokenization: what they are asked with.
-        model: in torch.
+        weights: for the heads.
         feeds: single texts, to hold their operators against float32; with the inputs that the bundle's graphs take.
         names: of the variants asked for; where float16 would overflow, bf16_cuda stands in.
         folder: the bundle.
@@ -90,7 +90,7 @@ def write_cuda_variants(
         words.append(f"{name}'s operators in float32 differ by {difference:.1e}")
         for graph, _ in filter(None, (built.graph, built.for_queries)):
             _take_inputs(graph, list(feeds[0]))
-            attach_heads(graph, checkpoint, model)
+            attach_heads(graph, checkpoint, weights)
         graph, loads = built.graph
         file, data_files = save_graph(graph, folder, stem, loads)
         query_file = file

@@ -44,13 +44,14 @@ def built_in_inputs(checkpoint: Checkpoint) -> tuple[Inputs, Inputs]:
     """Texts and pairs that suit a checkpoint: those to verify it with, and a few for its probes."""
     texts: Inputs = [(text, None) for text in TEXTS]
     probes: Inputs = [(text, None) for text in PROBES]
-    if checkpoint.kind == "causal_reranker":
-        return [*PAIRS], [*PROBE_PAIRS]
-    if checkpoint.kind == "reward" and checkpoint.step_tag is not None:
-        chains: Inputs = [(text, None) for text in steps(checkpoint.step_tag)]
-        return chains, chains[-5:]
-    if checkpoint.kind in ("late_interaction", "classifier"):
-        return [*texts, *PAIRS], [*probes, *PROBE_PAIRS]
+    match checkpoint.facts.inputs:
+        case "pairs":
+            return [*PAIRS], [*PROBE_PAIRS]
+        case "texts and pairs":
+            return [*texts, *PAIRS], [*probes, *PROBE_PAIRS]
+        case "steps" if checkpoint.step_tag is not None:
+            chains: Inputs = [(text, None) for text in steps(checkpoint.step_tag)]
+            return chains, chains[-5:]
     return texts, probes
 
 

@@ -158,7 +158,7 @@ def test_what_the_checkpoint_says_is_shown_as_text(tmp_path):
 
 def test_the_fingerprint_does_not_depend_on_report_and_card(embedder):
     folder, manifest, _, _ = embedder
-    from embedge_export.write.graph_files import file_records
+    from embedge_export.write.manifest import file_records
 
     with_report = msgspec.structs.replace(manifest, files=file_records(folder))
     assert {"report.html", "README.md"} <= set(with_report.files)
