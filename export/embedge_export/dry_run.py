@@ -8,11 +8,12 @@ from embedge import store
 from embedge.manifest import MANIFEST_FILE, PROBES_FILE, TOKENIZER_FILE, Similarity
 from embedge.types import Task
 from embedge_export.graph.route import Route, choose_route
+from embedge_export.precisions import VARIANTS
 from embedge_export.source.causal_reranker import resolve_tokens
 from embedge_export.source.checkpoint import Checkpoint, Kind
 from embedge_export.source.read import read_checkpoint
 from embedge_export.source.tokenizer import Tokenization, describe_tokenizer, load_tokenizer
-from embedge_export.spec import CUDA_VARIANTS, SIZE_SHARES, ExportSpec
+from embedge_export.spec import ExportSpec
 from embedge_export.write.graph_files import EXTERNAL_DATA_BYTES, check_target
 
 
@@ -168,14 +169,14 @@ def _limit_from(spec: ExportSpec, checkpoint: Checkpoint, tokenization: Tokeniza
 def _files(checkpoint: Checkpoint, variants: tuple[str, ...], weights_bytes: int) -> tuple[str, ...]:
     names = [MANIFEST_FILE, TOKENIZER_FILE, PROBES_FILE, "report.html", "README.md"]
     for variant in variants:
-        stem = "model" if variant == "fp32" else f"model_{variant}"
+        stem = VARIANTS[variant].stem
         stems: tuple[str, ...] = (stem,)
-        if variant in CUDA_VARIANTS:
+        if VARIANTS[variant].target == "cuda":
             from embedge_export.variants.cuda import graph_stems
 
             stems = graph_stems(checkpoint, variant)
         names += [f"onnx/{each}.onnx" for each in stems]
-        if weights_bytes * SIZE_SHARES[variant] > EXTERNAL_DATA_BYTES:
+        if weights_bytes * VARIANTS[variant].stored.size_share > EXTERNAL_DATA_BYTES:
             names.append(f"onnx/{stem}.onnx_data")
     names += [f"modules/{index}.npz" for index in range(len(checkpoint.dense))]
     if checkpoint.kind != "static":

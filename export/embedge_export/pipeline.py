@@ -22,11 +22,12 @@ from embedge_export.graph.attention import attention_block, score_heads
 from embedge_export.graph.built.canvas import Load
 from embedge_export.graph.built.choices import CPU_FP32
 from embedge_export.graph.route import Route, build_from_weights, choose_route
+from embedge_export.precisions import CUDA_VARIANTS, VARIANTS
 from embedge_export.progress import Progress, Stages
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.checksums import check_unchanged
 from embedge_export.source.read import read_checkpoint
-from embedge_export.spec import CUDA_VARIANTS, DEFAULT_OPSET, DTYPES, SIZE_SHARES, ExportSpec
+from embedge_export.spec import DEFAULT_OPSET, ExportSpec
 from embedge_export.write.companions import note_external_data, write_companions
 from embedge_export.write.graph_files import check_target, commit, file_records, save_graph, staging
 from embedge_export.write.manifest import (
@@ -96,8 +97,9 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             graph_spec = attach_heads(graph, checkpoint, model)
             stages.detail = f"outputs {', '.join(value.name for value in graph.graph.output)}"
         with stages.stage("write"):
-            from embedge_export.variants.compressed import calibration_feeds, judge, probe_tolerances, summary
+            from embedge_export.variants.calibration import calibration_feeds
             from embedge_export.variants.cuda import write_cuda_variants
+            from embedge_export.verify.judge import judge, probe_tolerances, summary
             from embedge_export.verify.numbers import built_in_inputs, make_cases, make_probes, verify_variant
             from embedge_export.verify.reference import Reference
 
@@ -203,10 +205,11 @@ def _save_variants(
     folder: Path,
 ) -> dict[str, Variant]:
     """Write every graph; float32 too where it was not asked for, since the others are judged by it."""
-    from embedge_export.variants.compressed import calibration_feeds, compressed
+    from embedge_export.variants.calibration import calibration_feeds
+    from embedge_export.variants.compressed import compressed
 
     feeds = []
-    if "int8" in names or "uint8" in names:
+    if any(VARIANTS[name].stored.calibrated for name in names):
         inputs = [value.name for value in graph.graph.input]
         feeds = calibration_feeds(inputs, tokenization, pairs="score" in checkpoint.tasks)
     file, data_files = save_graph(graph, folder, "model", loads)
@@ -222,11 +225,11 @@ def _save_variants(
         )
     }
     for smaller in compressed(folder / file, names, feeds):
-        file, data_files = save_graph(smaller.graph, folder, f"model_{smaller.name}")
+        file, data_files = save_graph(smaller.graph, folder, VARIANTS[smaller.name].stem)
         made[smaller.name] = Variant(
             file=file,
             data_files=data_files,
-            dtype=DTYPES[smaller.name],
+            dtype=VARIANTS[smaller.name].dtype,
             fidelity=UNMEASURED,
             disabled_optimizers=smaller.disabled_optimizers,
             needs=smaller.needs,
@@ -255,6 +258,6 @@ def _absolute(path: Path) -> Path:
 def _needed_bytes(checkpoint: Checkpoint, variants: Sequence[str]) -> int:
     # the traced file is read and deleted before the graph is written; float32 is written to judge the others by
     folder = checkpoint.repository.folder
-    share = sum(SIZE_SHARES[name] for name in {"fp32", *variants})
+    share = sum(VARIANTS[name].stored.size_share for name in {"fp32", *variants})
     size = sum((folder / name).stat().st_size for name in checkpoint.weights)
     return int(1.05 * share * size) + 5_000_000

@@ -16,9 +16,10 @@ from embedge_export.source.read import read_checkpoint
 from embedge_export.source.tokenizer import Tokenization, describe_tokenizer, load_tokenizer
 from embedge_export.source.torch_model import load_model
 from embedge_export.spec import ExportSpec
-from embedge_export.verify.asking import ask_torch, questions
+from embedge_export.verify.asking import ask_torch
 from embedge_export.verify.gates import try_variant
 from embedge_export.verify.numbers import built_in_inputs, make_cases, verify_variant
+from embedge_export.verify.questions import choose_questions
 from embedge_export.verify.reference import Reference
 
 
@@ -63,7 +64,7 @@ def reverify(spec: ExportSpec, progress: Progress | None = None) -> Path:
                 size = sum(
                     (checkpoint.repository.folder / file).stat().st_size for file in checkpoint.weights
                 )
-                asked = questions(bundle.manifest, size, step_tag=checkpoint.step_tag)
+                asked = choose_questions(bundle.manifest, size, step_tag=checkpoint.step_tag)
                 try_variant(bundle.folder, name, asked, ask_torch(reference, bundle.manifest, asked), "torch")
                 stages.detail = "within its gates against torch"
     return bundle.folder

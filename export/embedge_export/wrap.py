@@ -22,6 +22,7 @@ from embedge.manifest import (
 )
 from embedge_export.graph.attention import score_heads
 from embedge_export.graph.given import adapt, load_graph, precision
+from embedge_export.precisions import VARIANTS
 from embedge_export.progress import Progress, Stages
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.checksums import check_unchanged
@@ -92,7 +93,7 @@ def wrap(spec: ExportSpec, progress: Progress | None = None) -> Path:
         with stages.stage("write"):
             (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
             write_companions(checkpoint, tokenization, folder)
-            file, data_files = save_graph(graph, folder, "model" if name == "fp32" else f"model_{name}")
+            file, data_files = save_graph(graph, folder, VARIANTS[name].stem)
             note_external_data(folder)
             variant = Variant(
                 file=file,
@@ -168,9 +169,10 @@ def _judge(
 ) -> tuple[Fidelity, Probes]:
     """Compare with torch: every number of float32, and what users notice of the others."""
     from embedge.manifest import load_manifest
-    from embedge_export.verify.asking import ask_torch, questions
+    from embedge_export.verify.asking import ask_torch
     from embedge_export.verify.gates import try_variant
     from embedge_export.verify.numbers import built_in_inputs, make_cases, make_probes, verify_variant
+    from embedge_export.verify.questions import choose_questions
 
     inputs, probe_inputs = built_in_inputs(checkpoint)
     cases = make_cases(reference, inputs)
@@ -180,7 +182,7 @@ def _judge(
     if dtype != "float32":
         manifest = load_manifest(folder)
         size = sum((checkpoint.repository.folder / file).stat().st_size for file in checkpoint.weights)
-        asked = questions(manifest, size, step_tag=checkpoint.step_tag)
+        asked = choose_questions(manifest, size, step_tag=checkpoint.step_tag)
         trial = try_variant(folder, name, asked, ask_torch(reference, manifest, asked), "torch")
         fidelity = msgspec.structs.replace(fidelity, end_to_end=trial.figures)
         tolerance = fidelity.max_abs_diff * _PROBE_FACTOR

@@ -23,8 +23,8 @@ from embedge_export.report.command import export_command
 from embedge_export.report.operators import count_operators, machine
 from embedge_export.report.plots import cosine_histogram, difference_histogram, scatter
 from embedge_export.spec import ExportSpec
-from embedge_export.verify.asking import questions
 from embedge_export.verify.gates import try_variant
+from embedge_export.verify.questions import choose_questions
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
@@ -43,7 +43,7 @@ KINDS = ("embed", "cross_encoder", "classify", "token_classify", "late_interacti
 def reported(folder: Path, kind: str, **changes):
     """A tiny bundle with two variants that share a graph, its report and its card."""
     manifest = load_manifest(tiny_bundle(folder, kind, changes=changes))
-    asked = questions(manifest, 10**9)
+    asked = choose_questions(manifest, 10**9)
     clean = {name: tuple(map(without_nan, getattr(asked, name))) for name in ("pairs", "prompts")}
     texts = {name: without_nan(getattr(asked.texts, name)) for name in ("queries", "documents")}
     asked = msgspec.structs.replace(asked, texts=msgspec.structs.replace(asked.texts, **texts), **clean)
