@@ -11,9 +11,10 @@ from embedge_export.precisions import STORED_AS
 from embedge_export.report.command import export_command
 from embedge_export.report.operators import count_operators, machine
 from embedge_export.report.style import CSS
-from embedge_export.report.tables import Column, cosine, fidelity, operators, retrieval, speed, variant_bytes
+from embedge_export.report.tables import Column, fidelity, operators, retrieval, speed, variant_bytes
 from embedge_export.report.words import facts, how_compared, lead, limits, set_in_words
 from embedge_export.spec import ExportSpec
+from embedge_export.verify.figures import show_cosine
 from embedge_export.verify.gates import Trial
 from embedge_export.verify.questions import Questions
 
@@ -132,7 +133,7 @@ def _headline(column: Column) -> tuple[str, str]:
     figures = column.figures
     if figures is not None and figures.reference == "fp32":
         if figures.cosine_mean is not None:
-            return cosine(figures.cosine_mean), "mean cosine to float32"
+            return show_cosine(figures.cosine_mean), "mean cosine to float32"
         if figures.rank_correlation is not None:
             return f"{figures.rank_correlation:.4f}", "rank correlation with float32"
         if figures.label_agreement is not None:

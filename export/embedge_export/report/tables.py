@@ -19,9 +19,13 @@ from embedge_export.report.words import how_judged
 from embedge_export.texts.graded_pairs import GRADED_PAIRS
 from embedge_export.verify.asking import Timing
 from embedge_export.verify.comparison import cosines
+from embedge_export.verify.figures import FIGURES
 from embedge_export.verify.gates import Trial
 
 _DASH = "–"
+_FIDELITY = (
+    "cosine_mean", "cosine_min", "rank_correlation", "max_score_diff", "label_agreement", "max_prob_diff",
+)  # fmt: skip
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -66,12 +70,7 @@ def fidelity(columns: Sequence[Column], comparison: Comparison) -> str:
     rows: list[tuple[str, _Cell]] = [
         ("compared with", _compared_with),
         ("raw output, from torch", _raw_diff),
-        ("mean cosine", _judged("cosine_mean", comparison, cosine)),
-        ("smallest cosine", _judged("cosine_min", comparison, cosine)),
-        ("rank correlation", _judged("rank_correlation", comparison, "{:.4f}".format)),
-        ("largest score error", _judged("max_score_diff", comparison, "{:.1e}".format, "≤")),
-        ("label agreement", _judged("label_agreement", comparison, "{:.2%}".format)),
-        ("largest probability error", _judged("max_prob_diff", comparison, "{:.1e}".format, "≤")),
+        *((FIGURES[name].words, _judged(name, comparison)) for name in _FIDELITY),
         ("alone against in a batch", _figure("max_batch_diff", "{:.1e}".format)),
     ]
     note = f'<p class="note">{escape(how_judged(comparison))}</p>'
@@ -90,7 +89,7 @@ def retrieval(columns: Sequence[Column], comparison: Comparison) -> str:
     four = "{:.4f}".format
     rows: list[tuple[str, _Cell]] = [("nDCG@10", _figure("ndcg_10", four)), ("against fp32", _ndcg_change)]
     rows += [("recall@10", _figure("recall_10", four)), ("MRR", _figure("mrr", four))]
-    rows.append(("top-10 overlap with fp32", _judged("top_10_overlap", comparison, four)))
+    rows.append(("top-10 overlap with fp32", _judged("top_10_overlap", comparison)))
     rows.append(("Spearman, graded pairs", _figure("spearman", four)))
     if comparison != "embed":
         return _table(columns, rows)
@@ -129,11 +128,6 @@ def operators(columns: Sequence[Column]) -> str:
     return (
         f'<div class="scroll"><table>{_head(columns)}<tbody>{body}</tbody><tfoot>{foot}</tfoot></table></div>'
     )
-
-
-def cosine(value: float) -> str:
-    """Enough digits to tell a cosine from 1."""
-    return f"{value:.7f}" if value > 0.9999 else f"{value:.5f}"
 
 
 def _plot(index: int, column: Column, comparison: Comparison) -> str:
@@ -191,13 +185,16 @@ def _figure(field: str, words: Callable[[float], str]) -> _Cell:
     return cell
 
 
-def _judged(field: str, comparison: Comparison, words: Callable[[float], str], sign: str = "≥") -> _Cell:
+def _judged(field: str, comparison: Comparison) -> _Cell:
+    """A figure with its gate in small."""
+
     def cell(column: Column) -> str | None:
         value = getattr(column.figures, field, None)
         if value is None:
             return None
         gate = STORED_AS[column.variant.dtype].gates[comparison]
-        return f"{words(value)} <small>{sign} {getattr(gate, field):g}</small>"
+        figure = FIGURES[field]
+        return f"{figure.show(value)} <small>{figure.sign} {getattr(gate, field):g}</small>"
 
     return cell
 

@@ -26,7 +26,7 @@ from embedge_export.graph.route import Made, build_for_cuda, build_from_weights,
 from embedge_export.precisions import VARIANTS
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.tokenizer import Tokenization
-from embedge_export.variants.half_range import Seen, overflow, watch
+from embedge_export.variants.half_range import WeightWatch, overflow, watch
 from embedge_export.write.graph_files import save_graph
 from embedge_export.write.manifest import UNMEASURED
 
@@ -178,12 +178,12 @@ def hold_twins(
     """
     forms = build_twins(checkpoint, choices, max_seq_len)
     watched = [watch(graph) for graph, _ in forms]
-    seen = [Seen(loads) for _, loads in forms]
+    weights = [WeightWatch(loads) for _, loads in forms]
     worst, largest = 0.0, [np.zeros(len(names)) for names in watched]
     with tempfile.TemporaryDirectory(prefix="embedge-") as scratch:
         twins = [
             _open((graph, each.loads), Path(scratch), f"twin{index}")
-            for index, ((graph, _), each) in enumerate(zip(forms, seen, strict=True))
+            for index, ((graph, _), each) in enumerate(zip(forms, weights, strict=True))
         ]
         full = _open(build_from_weights(checkpoint), Path(scratch), "full")
         for start in range(0, len(feeds), _BATCH):
@@ -201,7 +201,7 @@ def hold_twins(
             f"most {_TWIN_GATE:g}. Nothing was written. Export without optimize_for='cuda', and report the checkpoint."
         )
     problems = [
-        *(each.overflow() for each in seen),
+        *(each.overflow() for each in weights),
         *(overflow(names, values) for names, values in zip(watched, largest, strict=True)),
     ]
     return worst, next((problem for problem in problems if problem is not None), None)

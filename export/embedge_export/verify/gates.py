@@ -28,6 +28,7 @@ from embedge.manifest import Dtype, EndToEnd, load_manifest
 from embedge_export.precisions import STORED_AS, Comparison
 from embedge_export.verify.asking import Answers, ask
 from embedge_export.verify.comparison import compare
+from embedge_export.verify.figures import FIGURES
 from embedge_export.verify.questions import Questions
 
 EXACT = 1e-6
@@ -107,16 +108,14 @@ def check(variant: str, dtype: Dtype, comparison: Comparison, figures: EndToEnd)
     """
     gate = STORED_AS[dtype].gates[comparison]
     missed = []
-    for name in ("cosine_min", "cosine_mean", "top_10_overlap", "rank_correlation", "label_agreement"):
-        value, limit = getattr(figures, name), getattr(gate, name)
-        if name == "top_10_overlap" and not _finds_answers(figures):
+    for name, figure in FIGURES.items():
+        value, limit = getattr(figures, name), getattr(gate, name, None)
+        if value is None or limit is None or (name == "top_10_overlap" and not _finds_answers(figures)):
             continue
-        if value is not None and limit is not None and not value >= limit:
-            missed.append(f"{_WORDS[name]} {value:.5f}, at least {limit:g} expected")
-    for name in ("max_score_diff", "max_prob_diff"):
-        value, limit = getattr(figures, name), getattr(gate, name)
-        if value is not None and limit is not None and not value <= limit:
-            missed.append(f"{_WORDS[name]} {value:.2e}, at most {limit:g} expected")
+        if figure.sign == "≥" and not value >= limit:
+            missed.append(f"{figure.words} {value:.5f}, at least {limit:g} expected")
+        elif figure.sign == "≤" and not value <= limit:
+            missed.append(f"{figure.words} {value:.2e}, at most {limit:g} expected")
     if gate.ndcg_10_loss is not None and _finds_answers(figures):
         assert figures.ndcg_10 is not None
         assert figures.reference_ndcg_10 is not None
@@ -131,17 +130,6 @@ def check(variant: str, dtype: Dtype, comparison: Comparison, figures: EndToEnd)
             f"variant {variant} ({dtype}) misses its gate against {figures.reference}: {'; '.join(missed)}. "
             "Nothing was written. Leave the variant out, or choose another precision."
         )
-
-
-_WORDS = {
-    "cosine_min": "smallest cosine",
-    "cosine_mean": "mean cosine",
-    "top_10_overlap": "top-10 overlap",
-    "rank_correlation": "rank correlation",
-    "label_agreement": "label agreement",
-    "max_score_diff": "largest score error",
-    "max_prob_diff": "largest probability error",
-}
 
 
 def _finds_answers(figures: EndToEnd) -> bool:
