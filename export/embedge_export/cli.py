@@ -11,11 +11,13 @@ from typing import Any
 
 from embedge.types import PoolingMode, Task
 from embedge_export.interrupts import kept_interrupts
+from embedge_export.precisions import VARIANTS
 from embedge_export.progress import Listener, Step
 from embedge_export.spec import DEFAULT_OPSET, OPSETS, ExportSpec
 from embedge_export.stage_lines import shown
 
 _TASKS: tuple[Task, ...] = ("embed", "token_embed", "classify", "token_classify", "score")
+_FOR_CPU = ", ".join(name for name, each in VARIANTS.items() if each.target == "cpu")
 _POOLINGS: tuple[PoolingMode, ...] = (
     "CLS",
     "LAST",
@@ -103,7 +105,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=_names,
         default=("fp32",),
         metavar="NAME[,NAME]",
-        help="graphs to write, of fp32, fp16, int8, uint8, int4 (default: fp32)",
+        help=f"graphs to write, of {_FOR_CPU} (default: fp32)",
     )
     parser.add_argument(
         "--full-report", action="store_true", help="judge variants by the whole retrieval set; takes minutes"

@@ -7,12 +7,13 @@ import msgspec
 from embedge.manifest import MANIFEST_FILE, PROBES_FILE, TOKENIZER_FILE, Similarity
 from embedge.types import Task
 from embedge_export.graph.route import Route, choose_route
+from embedge_export.precisions import VARIANTS
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.kinds import Kind
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.static import Static
 from embedge_export.source.tokenizer import Tokenization
-from embedge_export.spec import CUDA_VARIANTS, SIZE_SHARES, ExportSpec
+from embedge_export.spec import ExportSpec
 from embedge_export.variants.cuda import graph_stems
 from embedge_export.write.graph_files import EXTERNAL_DATA_BYTES
 from embedge_export.write.staging import choose_target
@@ -167,12 +168,12 @@ def _limit_from(spec: ExportSpec, checkpoint: Checkpoint, tokenization: Tokeniza
 def _files(checkpoint: Checkpoint, variants: tuple[str, ...], weights_bytes: int) -> tuple[str, ...]:
     names = [MANIFEST_FILE, TOKENIZER_FILE, PROBES_FILE, "report.html", "README.md"]
     for variant in variants:
-        stem = "model" if variant == "fp32" else f"model_{variant}"
+        stem = VARIANTS[variant].stem
         stems: tuple[str, ...] = (stem,)
-        if variant in CUDA_VARIANTS:
+        if VARIANTS[variant].target == "cuda":
             stems = graph_stems(checkpoint, variant)
         names += [f"onnx/{each}.onnx" for each in stems]
-        if weights_bytes * SIZE_SHARES[variant] > EXTERNAL_DATA_BYTES:
+        if weights_bytes * VARIANTS[variant].stored.size_share > EXTERNAL_DATA_BYTES:
             names.append(f"onnx/{stem}.onnx_data")
     names += [f"modules/{index}.npz" for index in range(len(checkpoint.dense))]
     if not isinstance(checkpoint.what, Static):

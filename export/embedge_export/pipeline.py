@@ -26,6 +26,7 @@ from embedge_export.graph.outputs import attach_heads
 from embedge_export.graph.route import Route, build_from_weights, choose_route
 from embedge_export.graph.static import build_graph
 from embedge_export.graph.traced import trace
+from embedge_export.precisions import CUDA_VARIANTS, VARIANTS
 from embedge_export.progress import Listener, Stages
 from embedge_export.report.card import CARD_FILE, write_card
 from embedge_export.report.page import write_report
@@ -34,16 +35,12 @@ from embedge_export.source.checksums import check_unchanged
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.weights import LoadedWeights, load_weights
-from embedge_export.spec import CUDA_VARIANTS, DEFAULT_OPSET, DTYPES, SIZE_SHARES, ExportSpec
-from embedge_export.variants.compressed import (
-    calibration_feeds,
-    compressed,
-    judge,
-    probe_tolerances,
-    summary,
-)
+from embedge_export.spec import DEFAULT_OPSET, ExportSpec
+from embedge_export.variants.calibration import calibration_feeds
+from embedge_export.variants.compressed import compressed
 from embedge_export.variants.cuda import write_cuda_variants
 from embedge_export.verify.gates import Trial
+from embedge_export.verify.judge import judge, probe_tolerances, summary
 from embedge_export.verify.numbers import (
     Case,
     Inputs,
@@ -218,7 +215,7 @@ def _save_variants(
 ) -> dict[str, Variant]:
     """Write every graph; float32 too where it was not asked for, since the others are judged by it."""
     feeds = []
-    if "int8" in names or "uint8" in names:
+    if any(VARIANTS[name].stored.calibrated for name in names):
         inputs = [value.name for value in made.graph.graph.input]
         feeds = calibration_feeds(inputs, tokenization, pairs="score" in checkpoint.tasks)
     saved = save_graph(made.graph, folder, "model", made.loads)
@@ -228,7 +225,7 @@ def _save_variants(
         variants[smaller.name] = _variant(
             smaller.name,
             smaller.graph,
-            save_graph(smaller.graph, folder, f"model_{smaller.name}"),
+            save_graph(smaller.graph, folder, VARIANTS[smaller.name].stem),
             checkpoint,
             disabled_optimizers=smaller.disabled_optimizers,
             needs=smaller.needs,
@@ -248,7 +245,7 @@ def _variant(
     return Variant(
         file=saved[0],
         data_files=saved[1],
-        dtype=DTYPES[name],
+        dtype=VARIANTS[name].dtype,
         fidelity=UNMEASURED,
         score_heads=score_heads(graph, heads),
         attention_block=attention_block(graph, checkpoint.hidden_size, heads),
@@ -306,6 +303,6 @@ def _report(judged: _Judged, spec: ExportSpec, folder: Path) -> tuple[Manifest, 
 def _needed_bytes(checkpoint: Checkpoint, variants: Sequence[str]) -> int:
     # the traced file is read and deleted before the graph is written; float32 is written to judge the others by
     folder = checkpoint.repository.folder
-    share = sum(SIZE_SHARES[name] for name in {"fp32", *variants})
+    share = sum(VARIANTS[name].stored.size_share for name in {"fp32", *variants})
     size = sum((folder / name).stat().st_size for name in checkpoint.weights)
     return int(1.05 * share * size) + 5_000_000

@@ -18,9 +18,10 @@ from embedge_export.source.read import open_checkpoint
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.weights import load_weights
 from embedge_export.spec import ExportSpec
-from embedge_export.verify.asking import ask_torch, questions
+from embedge_export.verify.asking import ask_torch
 from embedge_export.verify.gates import try_variant
 from embedge_export.verify.numbers import Case, built_in_inputs, make_cases, verify_variant
+from embedge_export.verify.questions import choose_questions
 from embedge_export.verify.reference import Reference
 
 
@@ -77,7 +78,7 @@ def _verify(name: str, opened: _Opened) -> tuple[None, str]:
         figures = verify_variant(bundle.folder, name, opened.cases, checkpoint.family.max_abs_diff)
         return None, f"{figures.num_texts} texts, largest difference {figures.max_abs_diff:.1e}"
     size = sum((checkpoint.repository.folder / file).stat().st_size for file in checkpoint.weights)
-    asked = questions(bundle.manifest, size, step_tag=checkpoint.step_tag)
+    asked = choose_questions(bundle.manifest, size, step_tag=checkpoint.step_tag)
     try_variant(bundle.folder, name, asked, ask_torch(opened.reference, bundle.manifest, asked), "torch")
     return None, "within its gates against torch"
 

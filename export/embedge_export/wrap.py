@@ -23,6 +23,7 @@ from embedge.manifest import (
 )
 from embedge_export.graph.attention import score_heads
 from embedge_export.graph.given import adapt, load_graph, precision
+from embedge_export.precisions import VARIANTS
 from embedge_export.progress import Listener, Stages
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.checksums import check_unchanged
@@ -31,10 +32,11 @@ from embedge_export.source.read import open_checkpoint
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.weights import LoadedWeights, load_weights
 from embedge_export.spec import ExportSpec
-from embedge_export.verify.asking import ask_torch, questions
+from embedge_export.verify.asking import ask_torch
 from embedge_export.verify.gates import try_variant
 from embedge_export.verify.given_probes import GivenProbes, as_cases, compare_embeddings, read_probes
 from embedge_export.verify.numbers import built_in_inputs, make_cases, make_probes, verify_variant
+from embedge_export.verify.questions import choose_questions
 from embedge_export.verify.reference import Reference
 from embedge_export.write.companions import note_external_data, write_companions
 from embedge_export.write.graph_files import save_graph
@@ -146,8 +148,7 @@ def _write(opened: _Opened, folder: Path) -> tuple[Manifest, str]:
     checkpoint, tokenization, file = opened.checkpoint, opened.tokenization, opened.file
     (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
     write_companions(checkpoint, tokenization, folder)
-    stem = "model" if opened.variant == "fp32" else f"model_{opened.variant}"
-    written, data_files = save_graph(opened.graph, folder, stem)
+    written, data_files = save_graph(opened.graph, folder, VARIANTS[opened.variant].stem)
     note_external_data(folder)
     variant = Variant(
         file=written,
@@ -221,7 +222,7 @@ def _judge(
     if dtype != "float32":
         manifest = load_manifest(folder)
         size = sum((checkpoint.repository.folder / file).stat().st_size for file in checkpoint.weights)
-        asked = questions(manifest, size, step_tag=checkpoint.step_tag)
+        asked = choose_questions(manifest, size, step_tag=checkpoint.step_tag)
         trial = try_variant(folder, name, asked, ask_torch(reference, manifest, asked), "torch")
         fidelity = msgspec.structs.replace(fidelity, end_to_end=trial.figures)
         tolerance = fidelity.max_abs_diff * _PROBE_FACTOR

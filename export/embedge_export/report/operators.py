@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from embedge.runtime import available_threads, open_on_cpu
+from embedge.runtime import available_threads, cpu_name, open_on_cpu
 
 _LARGEST_BYTES = 1_000_000_000
 
@@ -69,18 +69,10 @@ def _count(graph: Any) -> dict[str, int]:
 
 
 def _cpu_model() -> str:
-    if sys.platform == "linux":
-        try:
-            lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        except OSError:
-            lines = []
-        for line in lines:
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return " ".join(value.replace("(R)", "").replace("(TM)", "").split())
     if sys.platform == "darwin":
         asked = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
         done = subprocess.run(asked, capture_output=True, text=True, check=False)
         if done.stdout.strip():
             return done.stdout.strip()
-    return platform.processor() or platform.machine() or "unknown processor"
+    words = cpu_name().replace("(R)", "").replace("(TM)", "").split()
+    return " ".join(words) or "unknown processor"

@@ -16,25 +16,24 @@ import msgspec
 import numpy as np
 
 from embedge.errors import ExportError, VerificationError
-from embedge.manifest import UNMEASURED, Variant
+from embedge.manifest import UNMEASURED, Dtype, Variant
 from embedge.runtime import cuda_problem, open_on_cpu
 from embedge.types import FloatArray, IntArray
 from embedge_export.families.parts import UnsupportedError
 from embedge_export.graph.built.choices import CUDA_BF16, CUDA_FP16, Choices
 from embedge_export.graph.outputs import attach_heads
 from embedge_export.graph.route import Made, build_for_cuda, build_from_weights, build_twins, has_query_graph
+from embedge_export.precisions import VARIANTS
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.weights import LoadedWeights
-from embedge_export.spec import DTYPES
-from embedge_export.variants.half_range import Seen, overflow, watch
+from embedge_export.variants.half_range import WeightWatch, overflow, watch
 from embedge_export.write.graph_files import save_graph
 
 if TYPE_CHECKING:
     import onnx
 
-_CHOICES = {"fp16_cuda": CUDA_FP16, "bf16_cuda": CUDA_BF16}
-_INSTEAD = {"fp16_cuda": "bf16_cuda"}
+_CHOICES: dict[Dtype, Choices] = {"float16": CUDA_FP16, "bfloat16": CUDA_BF16}
 _TWIN_GATE = 1e-3
 """Largest difference of a hidden state, whose components are near 1: sums in another order, never another sum."""
 _BATCH = 8
@@ -67,7 +66,7 @@ def write_cuda_variants(
         tokenization: what they are asked with.
         weights: for the heads.
         feeds: single texts, to hold their operators against float32; with the inputs that the bundle's graphs take.
-        names: of the variants asked for; where float16 would overflow, bf16_cuda stands in.
+        names: of the variants asked for; where one would overflow, its stand-in is written.
         folder: the bundle.
 
     Raises:
@@ -79,12 +78,13 @@ def write_cuda_variants(
     asked = list(names)
     for name in asked:
         stem, *query_stem = graph_stems(checkpoint, name)
-        choices = _CHOICES[name]
+        dtype, stand_in = VARIANTS[name].dtype, VARIANTS[name].stand_in
+        choices = _CHOICES[dtype]
         difference, problem = hold_twins(checkpoint, choices, tokenization.max_seq_len, feeds)
-        if problem is not None and name in _INSTEAD:
-            words.append(f"{_INSTEAD[name]} in place of {name}, as float16 would overflow: {problem}")
-            if _INSTEAD[name] not in asked:
-                asked.append(_INSTEAD[name])
+        if problem is not None and stand_in is not None:
+            words.append(f"{stand_in} in place of {name}, as float16 would overflow: {problem}")
+            if stand_in not in asked:
+                asked.append(stand_in)
             continue
         built = build_for_cuda(checkpoint, choices, tokenization.max_seq_len)
         words.append(f"{name}'s operators in float32 differ by {difference:.1e}")
@@ -101,7 +101,7 @@ def write_cuda_variants(
         variants[name] = Variant(
             file=file,
             data_files=data_files,
-            dtype=DTYPES[name],
+            dtype=dtype,
             target="cuda",
             fidelity=UNMEASURED,
             score_heads=built.score_heads,
@@ -139,13 +139,14 @@ def graph_stems(checkpoint: Checkpoint, name: str) -> tuple[str, ...]:
     """
     _check_mask(checkpoint)
     try:
-        second = has_query_graph(checkpoint, _CHOICES[name])
+        second = has_query_graph(checkpoint, _CHOICES[VARIANTS[name].dtype])
     except UnsupportedError as error:
         raise ExportError(
             f"optimize_for='cuda' needs a graph that is built from the weights: {error}. Export without it; "
             "the graphs for the CPU run on a GPU as well, slower."
         ) from error
-    return (f"model_{name}", f"model_{name}_query") if second else (f"model_{name}",)
+    stem = VARIANTS[name].stem
+    return (stem, f"{stem}_query") if second else (stem,)
 
 
 def _check_mask(checkpoint: Checkpoint) -> None:
@@ -177,12 +178,12 @@ def hold_twins(
     """
     forms = build_twins(checkpoint, choices, max_seq_len)
     watched = [watch(graph) for graph, _ in forms]
-    seen = [Seen(loads) for _, loads in forms]
+    weights = [WeightWatch(loads) for _, loads in forms]
     worst, largest = 0.0, [np.zeros(len(names)) for names in watched]
     with tempfile.TemporaryDirectory(prefix="embedge-") as scratch:
         twins = [
             _open((graph, each.loads), Path(scratch), f"twin{index}")
-            for index, ((graph, _), each) in enumerate(zip(forms, seen, strict=True))
+            for index, ((graph, _), each) in enumerate(zip(forms, weights, strict=True))
         ]
         full = _open(build_from_weights(checkpoint), Path(scratch), "full")
         for start in range(0, len(feeds), _BATCH):
@@ -200,7 +201,7 @@ def hold_twins(
             f"most {_TWIN_GATE:g}. Nothing was written. Export without optimize_for='cuda', and report the checkpoint."
         )
     problems = [
-        *(each.overflow() for each in seen),
+        *(each.overflow() for each in weights),
         *(overflow(names, values) for names, values in zip(watched, largest, strict=True)),
     ]
     return worst, next((problem for problem in problems if problem is not None), None)

@@ -10,12 +10,12 @@ import numpy as np
 
 from embedge import EdgeModel, PoolingParams
 from embedge.errors import EmbedgeError, VerificationError
-from embedge.manifest import Fidelity, Probe
+from embedge.manifest import Fidelity, Manifest, Probe
 from embedge.types import FloatArray, Task
 from embedge_export.progress import part, tracked
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.texts.built_in import PAIRS, PROBE_PAIRS, PROBES, TEXTS, steps
-from embedge_export.verify.reference import Answers, Reference
+from embedge_export.verify.reference import Reference, TaskAnswers
 
 _BATCH_TOKENS = 8192
 _DIGITS = 7
@@ -33,7 +33,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     prompt: str
-    expected: Answers
+    expected: TaskAnswers
     document: str | None = None
 
 
@@ -123,11 +123,14 @@ def verify_variant(
                 batched = _run(model, task, asked)
                 for index, case in enumerate(asked):
                     expected = case.expected[task]
-                    diff = max(_diff(alone[index], expected), _diff(batched[index], expected))
+                    diff = max(
+                        largest_difference(alone[index], expected),
+                        largest_difference(batched[index], expected),
+                    )
                     if not diff <= max_abs_diff:
                         raise VerificationError(_message(variant, task, index, case, diff, max_abs_diff))
                     worst = max(worst, diff)
-                    batch_diff = max(batch_diff, _diff(alone[index], batched[index]))
+                    batch_diff = max(batch_diff, largest_difference(alone[index], batched[index]))
                 if task == "embed":
                     cosines = [
                         _cosine(row, case.expected[task]) for row, case in zip(batched, asked, strict=True)
@@ -145,14 +148,20 @@ def verify_variant(
     )
 
 
-def _run(model: EdgeModel, task: Task, cases: Sequence[Case]) -> Sequence[FloatArray]:
+def raw_params(task: Task, manifest: Manifest) -> PoolingParams:
+    """Ask for what the graph gives: before cut, normalisation and activation; long texts are cut."""
     params = PoolingParams(truncate_prompt_tokens=-1)
     if task in ("embed", "token_embed"):
         params.normalize = False
-        if model.manifest.dimensions is not None:
-            params.dimensions = model.manifest.embedding_size
-    elif model.manifest.late_interaction is None:
+        if manifest.dimensions is not None:
+            params.dimensions = manifest.embedding_size
+    elif manifest.late_interaction is None:
         params.use_activation = False
+    return params
+
+
+def _run(model: EdgeModel, task: Task, cases: Sequence[Case]) -> Sequence[FloatArray]:
+    params = raw_params(task, model.manifest)
     if task == "score":
         documents = [case.document or "" for case in cases]
         return list(model.score([case.prompt for case in cases], documents, pooling_params=params).numpy())
@@ -163,7 +172,8 @@ def _run(model: EdgeModel, task: Task, cases: Sequence[Case]) -> Sequence[FloatA
     return list(model.encode(prompts, params, pooling_task=task, prompt="").numpy())
 
 
-def _diff(actual: FloatArray, expected: FloatArray) -> float:
+def largest_difference(actual: FloatArray, expected: FloatArray) -> float:
+    """Largest absolute difference of any number; infinite where the shapes differ, 0 where there are no numbers."""
     if actual.shape != expected.shape:
         return float("inf")
     return float(np.abs(actual - expected).max(initial=0.0))

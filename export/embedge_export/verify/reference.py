@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from embedge.manifest import Manifest
 from embedge.types import FloatArray, PoolingMode, Task
 from embedge_export.graph.outputs import has_token_modules
+from embedge_export.precisions import Comparison
 from embedge_export.source.causal_reranker import CausalReranker
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.classifier import Classifier
@@ -18,7 +20,8 @@ from embedge_export.source.embedder import Splade
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.weights import LoadedWeights
 
-Answers = dict[Task, FloatArray]
+TaskAnswers: TypeAlias = dict[Task, FloatArray]
+"""Raw answers to one text or pair, by task."""
 
 
 class Reference:
@@ -49,7 +52,7 @@ class Reference:
             self._dense.append((torch.from_numpy(each.weight), bias, activation))
         self._table = None if weights.table is None else torch.from_numpy(weights.table)
 
-    def answer(self, text: str, document: str | None = None) -> Answers | None:
+    def answer(self, text: str, document: str | None = None) -> TaskAnswers | None:
         """Compute every task's answer for one text or pair.
 
         Returns:
@@ -86,7 +89,7 @@ class Reference:
         scores = document is not None and "score" in self._checkpoint.tasks
         return {"score" if scores else "classify": _array(self._unbiased(logits))}
 
-    def _static(self, token_ids: Any) -> Answers:
+    def _static(self, token_ids: Any) -> TaskAnswers:
         assert self._table is not None
         rows = self._table[token_ids]
         ignored = self._tokenization.ignored_id
@@ -94,7 +97,7 @@ class Reference:
         pooled = kept.mean(0) if len(kept) else rows[0] * 0
         return {"embed": _array(pooled), "token_embed": _array(rows)}
 
-    def _embed(self, hidden: Any) -> Answers:
+    def _embed(self, hidden: Any) -> TaskAnswers:
         import torch
 
         modes = self._checkpoint.pooling.modes if self._checkpoint.pooling else ()
@@ -149,6 +152,31 @@ class Reference:
     def _unbiased(self, logits: Any) -> Any:
         head = self._checkpoint.head
         return logits - (head.logit_bias or 0.0) if head else logits
+
+
+def finish(rows: FloatArray, manifest: Manifest, comparison: Comparison) -> FloatArray:
+    """Make a user's answer of raw ones: torch's own functions, so that the SDK's are not compared with themselves.
+
+    Args:
+        rows: float32 (num_rows, size), before cut, normalisation and activation.
+        manifest: states what the SDK does with them by default.
+        comparison: how the answers will be compared.
+
+    Returns:
+        float32 (num_rows, dimensions or size).
+    """
+    import torch
+
+    raw = torch.from_numpy(rows)
+    if comparison == "embed":
+        cut = raw[:, : manifest.dimensions]
+        return _array(torch.nn.functional.normalize(cut, dim=1) if manifest.normalize else cut)
+    if manifest.head is None:
+        return rows
+    activation = manifest.head.score_activation if comparison == "score" else manifest.head.activation
+    if activation == "softmax":
+        return _array(torch.softmax(raw, dim=1))
+    return _array(torch.sigmoid(raw)) if activation == "sigmoid" else rows
 
 
 _POOLERS: dict[PoolingMode, Callable[[Any], Any]] = {
