@@ -6,7 +6,7 @@ import msgspec
 
 from embedge.manifest import MANIFEST_FILE, PROBES_FILE, TOKENIZER_FILE, Similarity
 from embedge.types import Task
-from embedge_export.graph.route import Route, choose_route
+from embedge_export.graph.route import Chosen, Route, choose_route
 from embedge_export.precisions import VARIANTS
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.kinds import Kind
@@ -14,7 +14,7 @@ from embedge_export.source.read import open_checkpoint
 from embedge_export.source.static import Static
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.spec import ExportSpec
-from embedge_export.variants.cuda import graph_stems
+from embedge_export.variants.cuda import describe_for_cuda, graph_stems
 from embedge_export.write.graph_files import EXTERNAL_DATA_BYTES
 from embedge_export.write.staging import choose_target
 
@@ -79,6 +79,7 @@ def plan_export(spec: ExportSpec) -> Plan:
     repository = checkpoint.repository
     target = choose_target(spec, repository.name)
     weights = {name: (repository.folder / name).stat().st_size for name in checkpoint.weights}
+    chosen = choose_route(checkpoint, spec)
     return Plan(
         name=repository.name,
         revision=repository.revision,
@@ -87,7 +88,7 @@ def plan_export(spec: ExportSpec) -> Plan:
         architecture=checkpoint.architecture,
         kind=checkpoint.kind,
         tasks=checkpoint.tasks,
-        route=choose_route(checkpoint, spec),
+        route=chosen.route,
         variants=tuple(spec.variants),
         hidden_size=checkpoint.hidden_size,
         vocab_size=checkpoint.vocab_size,
@@ -109,7 +110,7 @@ def plan_export(spec: ExportSpec) -> Plan:
         code=checkpoint.code,
         output=str(target),
         replaces=(target / MANIFEST_FILE).is_file(),
-        files=_files(checkpoint, spec.variants, sum(weights.values())),
+        files=_files(checkpoint, chosen, spec.variants, sum(weights.values())),
     )
 
 
@@ -165,13 +166,15 @@ def _limit_from(spec: ExportSpec, checkpoint: Checkpoint, tokenization: Tokeniza
     return "the architecture's table"
 
 
-def _files(checkpoint: Checkpoint, variants: tuple[str, ...], weights_bytes: int) -> tuple[str, ...]:
+def _files(
+    checkpoint: Checkpoint, chosen: Chosen, variants: tuple[str, ...], weights_bytes: int
+) -> tuple[str, ...]:
     names = [MANIFEST_FILE, TOKENIZER_FILE, PROBES_FILE, "report.html", "README.md"]
     for variant in variants:
         stem = VARIANTS[variant].stem
         stems: tuple[str, ...] = (stem,)
         if VARIANTS[variant].target == "cuda":
-            stems = graph_stems(checkpoint, variant)
+            stems = graph_stems(describe_for_cuda(checkpoint, chosen.described), variant)
         names += [f"onnx/{each}.onnx" for each in stems]
         if weights_bytes * VARIANTS[variant].stored.size_share > EXTERNAL_DATA_BYTES:
             names.append(f"onnx/{stem}.onnx_data")

@@ -19,11 +19,11 @@ from embedge.manifest import (
     Probes,
     Variant,
 )
+from embedge_export.families.structure import Load
 from embedge_export.graph.attention import attention_block, score_heads
-from embedge_export.graph.built.canvas import Load
 from embedge_export.graph.built.choices import CPU_FP32
 from embedge_export.graph.outputs import attach_heads
-from embedge_export.graph.route import Route, build_from_weights, choose_route
+from embedge_export.graph.route import Chosen, build_from_weights, choose_route
 from embedge_export.graph.static import build_graph
 from embedge_export.graph.traced import trace
 from embedge_export.precisions import CUDA_VARIANTS, VARIANTS
@@ -38,7 +38,7 @@ from embedge_export.source.weights import LoadedWeights, load_weights
 from embedge_export.spec import DEFAULT_OPSET, ExportSpec
 from embedge_export.variants.calibration import calibration_feeds
 from embedge_export.variants.compressed import compressed
-from embedge_export.variants.cuda import write_cuda_variants
+from embedge_export.variants.cuda import describe_for_cuda, write_cuda_variants
 from embedge_export.verify.gates import Trial
 from embedge_export.verify.judge import judge, probe_tolerances, summary
 from embedge_export.verify.numbers import (
@@ -82,11 +82,11 @@ class _Opened(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 class _Made(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """The float32 graph, what reads the weights that are not in it, and how it was made."""
+    """The float32 graph, what reads the weights that are not in it, and how it is made."""
 
     graph: onnx.ModelProto
     loads: Mapping[str, Load]
-    route: Route
+    chosen: Chosen
 
 
 class _Written(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -165,18 +165,18 @@ def _make_graph(opened: _Opened, spec: ExportSpec, folder: Path) -> tuple[_Made,
     """Make the float32 graph without its heads."""
     checkpoint, weights = opened.checkpoint, opened.weights
     opset = DEFAULT_OPSET if spec.opset is None else spec.opset
-    route = choose_route(checkpoint, spec)
+    chosen = choose_route(checkpoint, spec)
     loads: Mapping[str, Load] = {}
     if weights.table is not None:
         graph = build_graph(weights.table, opset, opened.tokenization.ignored_id)
-    elif route == "built from the weights":
-        graph, loads = build_from_weights(checkpoint)
+    elif chosen.described is not None:
+        graph, loads = build_from_weights(chosen.described)
     else:
         scratch = folder / "scratch"
         scratch.mkdir()
         graph = trace(weights.model, checkpoint, opset, scratch)
         scratch.rmdir()
-    return _Made(graph=graph, loads=loads, route=route), f"{len(graph.graph.node)} nodes, {route}"
+    return _Made(graph=graph, loads=loads, chosen=chosen), f"{len(graph.graph.node)} nodes, {chosen.route}"
 
 
 def _attach_heads(made: _Made, opened: _Opened) -> tuple[GraphSpec, str]:
@@ -196,7 +196,8 @@ def _write(
     words: list[str] = []
     if wanted := [name for name in spec.variants if name in CUDA_VARIANTS]:
         feeds = calibration_feeds(outputs.inputs, tokenization, pairs=False)
-        for_cuda = write_cuda_variants(checkpoint, tokenization, weights, feeds, wanted, folder)
+        described = describe_for_cuda(checkpoint, made.chosen.described)
+        for_cuda = write_cuda_variants(checkpoint, described, tokenization, weights, feeds, wanted, folder)
         variants |= for_cuda.variants
         words = for_cuda.words
     reference = Reference(weights, checkpoint, tokenization)
@@ -219,7 +220,7 @@ def _save_variants(
         inputs = [value.name for value in made.graph.graph.input]
         feeds = calibration_feeds(inputs, tokenization, pairs="score" in checkpoint.tasks)
     saved = save_graph(made.graph, folder, "model", made.loads)
-    disabled = CPU_FP32.disabled_optimizers if made.route == "built from the weights" else ()
+    disabled = CPU_FP32.disabled_optimizers if made.chosen.described is not None else ()
     variants = {"fp32": _variant("fp32", made.graph, saved, checkpoint, disabled_optimizers=disabled)}
     for smaller in compressed(folder / saved[0], names, feeds):
         variants[smaller.name] = _variant(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedge.manifest import GraphSpec
 from embedge.types import FloatArray
-from embedge_export.graph.pooling_nodes import Head
+from embedge_export.graph.pooling_nodes import PoolingNodes
 from embedge_export.source.causal_reranker import CausalReranker
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.embedder import Splade
@@ -46,7 +46,7 @@ def attach_heads(graph: onnx.ModelProto, checkpoint: Checkpoint, weights: Loaded
         return GraphSpec(inputs=inputs, hidden=hidden, pooled=LOGITS)
     if checkpoint.facts.outputs == "token_embeddings":
         return GraphSpec(
-            inputs=inputs, hidden=HIDDEN, token=_attach_modules(Head(graph), weights.dense, TOKENS)
+            inputs=inputs, hidden=HIDDEN, token=_attach_modules(PoolingNodes(graph), weights.dense, TOKENS)
         )
     return _attach_embedding(graph, checkpoint, weights.dense, inputs)
 
@@ -88,7 +88,7 @@ def _attach_embedding(
     graph: onnx.ModelProto, checkpoint: Checkpoint, dense: tuple[DenseWeights, ...], inputs: tuple[str, ...]
 ) -> GraphSpec:
     names = {name for node in graph.graph.node for name in node.output}
-    head = Head(graph, mask="pooling_mask" if "pooling_mask" in names else "attention_mask")
+    head = PoolingNodes(graph, mask="pooling_mask" if "pooling_mask" in names else "attention_mask")
     modes = checkpoint.pooling.modes if checkpoint.pooling else ()
     rows = head.pool(HIDDEN, modes, output=None if dense else POOLED)
     _dense_rows(head, rows, dense, POOLED)
@@ -97,14 +97,14 @@ def _attach_embedding(
     return GraphSpec(inputs=inputs, hidden=HIDDEN, pooled=POOLED, token=token)
 
 
-def _attach_modules(head: Head, dense: tuple[DenseWeights, ...], output: str) -> str:
+def _attach_modules(head: PoolingNodes, dense: tuple[DenseWeights, ...], output: str) -> str:
     rows = _dense_rows(head, HIDDEN, dense, output)
     if dense:
         head.output(rows, [_BATCH, _SEQ, dense[-1].module.out_features])
     return rows
 
 
-def _dense_rows(head: Head, rows: str, dense: tuple[DenseWeights, ...], output: str) -> str:
+def _dense_rows(head: PoolingNodes, rows: str, dense: tuple[DenseWeights, ...], output: str) -> str:
     """Append Dense modules to rows; the last one gives `output`."""
     for index, each in enumerate(dense):
         last = index == len(dense) - 1
@@ -117,7 +117,7 @@ def _dense_rows(head: Head, rows: str, dense: tuple[DenseWeights, ...], output: 
 def _attach_splade(
     graph: onnx.ModelProto, checkpoint: Checkpoint, splade: Splade, inputs: tuple[str, ...]
 ) -> GraphSpec:
-    head = Head(graph)
+    head = PoolingNodes(graph)
     strategy = "sum" if splade.sums else "max"
     head.splade(LOGITS, strategy=strategy, twice=splade.twice, output=POOLED)
     del graph.graph.output[:]  # logits of every token: a run would carry them to no purpose
@@ -126,7 +126,7 @@ def _attach_splade(
 
 
 def _attach_linear(graph: onnx.ModelProto, checkpoint: Checkpoint, model: Any) -> None:
-    head = Head(graph)
+    head = PoolingNodes(graph)
     weight, bias = linear_head(model, checkpoint)
     by_token = checkpoint.facts.outputs == "token_logits"
     rows = HIDDEN if by_token else head.pool(HIDDEN, ["LAST"])

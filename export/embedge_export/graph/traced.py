@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: Path) -> onnx.ModelProto:
     """Trace a loaded model to a graph that holds its weights.
 
-    optimum's own validation is left out: verify.py compares through the SDK, on real texts, and fails closed.
+    optimum's own validation is left out: verify/numbers.py compares through the SDK, on real texts, and fails closed.
 
     Args:
         model: what `load_model` returned.
@@ -42,7 +42,7 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
     path = scratch / "trace.onnx"
     try:
         with quiet():
-            constructor = _describe(checkpoint, task)
+            constructor = _optimum_config(checkpoint, task)
             if constructor is None:
                 output = HIDDEN if task == "feature-extraction" else LOGITS
                 trace_plainly(model, output, path, opset)
@@ -63,14 +63,14 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
 
 def described_by_optimum(checkpoint: Checkpoint) -> bool:
     """Whether optimum traces a checkpoint; else torch.onnx does it without."""
-    return _describe(checkpoint, _task(checkpoint)) is not None
+    return _optimum_config(checkpoint, _task(checkpoint)) is not None
 
 
 def _task(checkpoint: Checkpoint) -> str:
     return "feature-extraction" if traces_base(checkpoint) else checkpoint.facts.trace_task
 
 
-def _describe(checkpoint: Checkpoint, task: str) -> Any:
+def _optimum_config(checkpoint: Checkpoint, task: str) -> Any:
     """What optimum knows of an architecture; None where it has none that fits."""
     import optimum.exporters.onnx.model_configs  # noqa: F401  # fills the table that is asked below
     from optimum.exporters.tasks import TasksManager

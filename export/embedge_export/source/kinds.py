@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from embedge.types import Task
-from embedge_export.families.heads import Kind as HeadKind
+from embedge_export.families.family import HeadKind
 from embedge_export.source.causal_reranker import CausalReranker
 from embedge_export.source.classifier import Classifier, Reward, TokenClassifier
 from embedge_export.source.embedder import Embedder, Splade

@@ -9,7 +9,7 @@ import numpy as np
 
 from embedge.errors import ExportError
 from embedge.types import FloatArray
-from embedge_export.families.family import STATIC
+from embedge_export.families.table import STATIC
 from embedge_export.source.files import Files
 from embedge_export.source.repository import weight_files
 from embedge_export.source.tensors import read_shapes, read_tensors

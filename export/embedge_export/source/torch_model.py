@@ -40,9 +40,9 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
     if name == "AutoModel" and checkpoint.family.encoder_only:
         name = checkpoint.family.encoder_only
     loader = getattr(transformers, name)
-    options: dict[str, Any] = {"trust_remote_code": True} if checkpoint.trust_remote_code else {}
-    if checkpoint.model_type == "modernbert":
-        options["reference_compile"] = False
+    options: dict[str, Any] = dict(checkpoint.family.load_options)
+    if checkpoint.trust_remote_code:
+        options["trust_remote_code"] = True
     try:
         with quiet():
             model, info = loader.from_pretrained(

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from embedge.errors import ExportError
-from embedge_export.families.family import Family, family_of
+from embedge_export.families.family import Family
+from embedge_export.families.table import family_of
 from embedge_export.source.fields import positive, whole
 from embedge_export.source.files import CONFIG, Files
 from embedge_export.source.libraries import load_libraries

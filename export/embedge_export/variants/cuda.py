@@ -22,7 +22,15 @@ from embedge.types import FloatArray, IntArray
 from embedge_export.families.parts import UnsupportedError
 from embedge_export.graph.built.choices import CUDA_BF16, CUDA_FP16, Choices
 from embedge_export.graph.outputs import attach_heads
-from embedge_export.graph.route import Made, build_for_cuda, build_from_weights, build_twins, has_query_graph
+from embedge_export.graph.route import (
+    Described,
+    Made,
+    build_for_cuda,
+    build_from_weights,
+    build_twins,
+    describe,
+    has_query_graph,
+)
 from embedge_export.precisions import VARIANTS
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.tokenizer import Tokenization
@@ -53,6 +61,7 @@ class CudaVariants(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_cuda_variants(
     checkpoint: Checkpoint,
+    described: Described,
     tokenization: Tokenization,
     weights: LoadedWeights,
     feeds: Sequence[Mapping[str, IntArray]],
@@ -62,7 +71,8 @@ def write_cuda_variants(
     """Write the graphs for CUDA into a bundle.
 
     Args:
-        checkpoint: what they are built from.
+        checkpoint: its facts.
+        described: what they are built from, as `describe_for_cuda` gives it.
         tokenization: what they are asked with.
         weights: for the heads.
         feeds: single texts, to hold their operators against float32; with the inputs that the bundle's graphs take.
@@ -70,23 +80,23 @@ def write_cuda_variants(
         folder: the bundle.
 
     Raises:
-        ExportError: the checkpoint has no such graph.
+        ExportError: a graph needs an input that the float32 graph does not have.
         VerificationError: a graph differs by more than sums in another order give.
     """
     variants: dict[str, Variant] = {}
     words: list[str] = []
     asked = list(names)
     for name in asked:
-        stem, *query_stem = graph_stems(checkpoint, name)
+        stem, *query_stem = graph_stems(described, name)
         dtype, stand_in = VARIANTS[name].dtype, VARIANTS[name].stand_in
         choices = _CHOICES[dtype]
-        difference, problem = hold_twins(checkpoint, choices, tokenization.max_seq_len, feeds)
+        difference, problem = hold_twins(described, choices, tokenization.max_seq_len, feeds)
         if problem is not None and stand_in is not None:
             words.append(f"{stand_in} in place of {name}, as float16 would overflow: {problem}")
             if stand_in not in asked:
                 asked.append(stand_in)
             continue
-        built = build_for_cuda(checkpoint, choices, tokenization.max_seq_len)
+        built = build_for_cuda(described, choices, tokenization.max_seq_len)
         words.append(f"{name}'s operators in float32 differ by {difference:.1e}")
         for graph, _ in filter(None, (built.graph, built.for_queries)):
             _take_inputs(graph, list(feeds[0]))
@@ -131,22 +141,31 @@ def _take_inputs(graph: onnx.ModelProto, names: Sequence[str]) -> None:
             graph.graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, axes))
 
 
-def graph_stems(checkpoint: Checkpoint, name: str) -> tuple[str, ...]:
-    """Names of a variant's graphs without their ending; the second, where there is one, answers single queries.
+def graph_stems(described: Described, name: str) -> tuple[str, ...]:
+    """Names of a variant's graphs without their ending; the second, where there is one, answers single queries."""
+    second = has_query_graph(described, _CHOICES[VARIANTS[name].dtype])
+    stem = VARIANTS[name].stem
+    return (stem, f"{stem}_query") if second else (stem,)
+
+
+def describe_for_cuda(checkpoint: Checkpoint, described: Described | None) -> Described:
+    """What a checkpoint's graphs for CUDA are built from.
+
+    Args:
+        checkpoint: its facts.
+        described: what its float32 graph is built from; None where that is traced.
 
     Raises:
         ExportError: the checkpoint has no such graphs.
     """
     _check_mask(checkpoint)
     try:
-        second = has_query_graph(checkpoint, _CHOICES[VARIANTS[name].dtype])
+        return describe(checkpoint) if described is None else described
     except UnsupportedError as error:
         raise ExportError(
             f"optimize_for='cuda' needs a graph that is built from the weights: {error}. Export without it; "
             "the graphs for the CPU run on a GPU as well, slower."
         ) from error
-    stem = VARIANTS[name].stem
-    return (stem, f"{stem}_query") if second else (stem,)
 
 
 def _check_mask(checkpoint: Checkpoint) -> None:
@@ -160,12 +179,12 @@ def _check_mask(checkpoint: Checkpoint) -> None:
 
 
 def hold_twins(
-    checkpoint: Checkpoint, choices: Choices, max_seq_len: int, feeds: Sequence[Mapping[str, IntArray]]
+    described: Described, choices: Choices, max_seq_len: int, feeds: Sequence[Mapping[str, IntArray]]
 ) -> tuple[float, str | None]:
     """Hold the graph for CUDA, in float32, against the float32 graph, on padded batches; each of its forms.
 
     Args:
-        checkpoint: what both are built from.
+        described: what both are built from.
         choices: of the graph for CUDA.
         max_seq_len: no text is longer.
         feeds: single texts.
@@ -176,7 +195,7 @@ def hold_twins(
     Raises:
         VerificationError: it is more than sums in another order give.
     """
-    forms = build_twins(checkpoint, choices, max_seq_len)
+    forms = build_twins(described, choices, max_seq_len)
     watched = [watch(graph) for graph, _ in forms]
     weights = [WeightWatch(loads) for _, loads in forms]
     worst, largest = 0.0, [np.zeros(len(names)) for names in watched]
@@ -185,7 +204,7 @@ def hold_twins(
             _open((graph, each.loads), Path(scratch), f"twin{index}")
             for index, ((graph, _), each) in enumerate(zip(forms, weights, strict=True))
         ]
-        full = _open(build_from_weights(checkpoint), Path(scratch), "full")
+        full = _open(build_from_weights(described), Path(scratch), "full")
         for start in range(0, len(feeds), _BATCH):
             batch = _pad(feeds[start : start + _BATCH])
             (expected,) = _run(full, batch)

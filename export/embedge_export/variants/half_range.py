@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from embedge_export.graph.built.canvas import Array, Load
-from embedge_export.graph.built.positions import PLACES
+from embedge_export.families.structure import Array, Load
+from embedge_export.graph.built.positions import POSITIONS_SCOPE
 
 if TYPE_CHECKING:
     import onnx
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HIGHEST = 65504.0
 """Half precision ends here."""
 _ALLOWED = 0.5
-_NOT_IN_HALF = (PLACES, "head")
+_NOT_IN_HALF = (POSITIONS_SCOPE, "head")
 _CHOOSING = {"Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Transpose", "Unsqueeze"}
 
 

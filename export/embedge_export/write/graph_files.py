@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from embedge_export.graph.built.canvas import Load
+from embedge_export.families.structure import Load
 
 if TYPE_CHECKING:
     import onnx
