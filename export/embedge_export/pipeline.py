@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from embedge.manifest import (
     REPORT_FILE,
     TOKENIZER_FILE,
-    UNMEASURED,
     Fidelity,
     GraphSpec,
     Manifest,
     Probe,
     Probes,
-    Variant,
 )
 from embedge_export.families.structure import Load
-from embedge_export.graph.attention import attention_block, score_heads
-from embedge_export.graph.built.choices import CPU_FP32
 from embedge_export.graph.outputs import attach_heads
 from embedge_export.graph.route import Chosen, build_from_weights, choose_route
 from embedge_export.graph.static import build_graph
@@ -37,7 +33,7 @@ from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.weights import LoadedWeights, load_weights
 from embedge_export.spec import DEFAULT_OPSET, ExportSpec
 from embedge_export.variants.calibration import calibration_feeds
-from embedge_export.variants.compressed import compressed
+from embedge_export.variants.cpu import write_cpu_variants
 from embedge_export.variants.cuda import describe_for_cuda, write_cuda_variants
 from embedge_export.verify.gates import Trial
 from embedge_export.verify.judge import judge, probe_tolerances, summary
@@ -52,7 +48,6 @@ from embedge_export.verify.numbers import (
 from embedge_export.verify.reference import Reference
 from embedge_export.wrap import wrap
 from embedge_export.write.companions import note_external_data, write_companions
-from embedge_export.write.graph_files import save_graph
 from embedge_export.write.manifest import (
     PACKAGES,
     complete_manifest,
@@ -191,7 +186,9 @@ def _write(
     checkpoint, tokenization, weights = opened.checkpoint, opened.tokenization, opened.weights
     (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
     write_companions(checkpoint, tokenization, folder)
-    variants = _save_variants(made, checkpoint, tokenization, spec.variants, folder)
+    variants = write_cpu_variants(
+        made.graph, made.loads, made.chosen, checkpoint, tokenization, spec.variants, folder
+    )
     note_external_data(folder)
     words: list[str] = []
     if wanted := [name for name in spec.variants if name in CUDA_VARIANTS]:
@@ -209,49 +206,6 @@ def _write(
     size = sum(record.size_bytes for record in manifest.files.values())
     written = _Written(manifest=manifest, reference=reference, inputs=inputs, probes=probes)
     return written, "; ".join([f"{len(manifest.files) + 1} files, {size / 1e6:.1f} MB", *words])
-
-
-def _save_variants(
-    made: _Made, checkpoint: Checkpoint, tokenization: Tokenization, names: Sequence[str], folder: Path
-) -> dict[str, Variant]:
-    """Write every graph; float32 too where it was not asked for, since the others are judged by it."""
-    feeds = []
-    if any(VARIANTS[name].stored.calibrated for name in names):
-        inputs = [value.name for value in made.graph.graph.input]
-        feeds = calibration_feeds(inputs, tokenization, pairs="score" in checkpoint.tasks)
-    saved = save_graph(made.graph, folder, "model", made.loads)
-    disabled = CPU_FP32.disabled_optimizers if made.chosen.described is not None else ()
-    variants = {"fp32": _variant("fp32", made.graph, saved, checkpoint, disabled_optimizers=disabled)}
-    for smaller in compressed(folder / saved[0], names, feeds):
-        variants[smaller.name] = _variant(
-            smaller.name,
-            smaller.graph,
-            save_graph(smaller.graph, folder, VARIANTS[smaller.name].stem),
-            checkpoint,
-            disabled_optimizers=smaller.disabled_optimizers,
-            needs=smaller.needs,
-            forms=smaller.forms,
-        )
-    return variants
-
-
-def _variant(
-    name: str,
-    graph: onnx.ModelProto,
-    saved: tuple[str, tuple[str, ...]],
-    checkpoint: Checkpoint,
-    **facts: Any,
-) -> Variant:
-    heads = checkpoint.num_attention_heads
-    return Variant(
-        file=saved[0],
-        data_files=saved[1],
-        dtype=VARIANTS[name].dtype,
-        fidelity=UNMEASURED,
-        score_heads=score_heads(graph, heads),
-        attention_block=attention_block(graph, checkpoint.hidden_size, heads),
-        **facts,
-    )
 
 
 def _verify(written: _Written, checkpoint: Checkpoint, folder: Path) -> tuple[_Verified, str]:
