@@ -8,7 +8,7 @@ from embedge.manifest import MANIFEST_FILE, PROBES_FILE, TOKENIZER_FILE, Similar
 from embedge.types import Task
 from embedge_export.graph.route import Chosen, Route, choose_route
 from embedge_export.precisions import VARIANTS
-from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.checkpoint import Checkpoint, weight_sizes
 from embedge_export.source.kinds import Kind
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.static import Static
@@ -78,7 +78,7 @@ def plan_export(spec: ExportSpec) -> Plan:
     checkpoint, tokenization = source.checkpoint, source.tokenization
     repository = checkpoint.repository
     target = choose_target(spec, repository.name)
-    weights = {name: (repository.folder / name).stat().st_size for name in checkpoint.weights}
+    weights = weight_sizes(checkpoint)
     chosen = choose_route(checkpoint, spec)
     return Plan(
         name=repository.name,

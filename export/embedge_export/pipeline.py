@@ -26,7 +26,7 @@ from embedge_export.precisions import CUDA_VARIANTS, VARIANTS
 from embedge_export.progress import Listener, Stages
 from embedge_export.report.card import CARD_FILE, write_card
 from embedge_export.report.page import write_report
-from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.checkpoint import Checkpoint, weight_sizes
 from embedge_export.source.checksums import check_unchanged
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.tokenizer import Tokenization
@@ -257,7 +257,5 @@ def _report(judged: _Judged, spec: ExportSpec, folder: Path) -> tuple[Manifest, 
 
 def _needed_bytes(checkpoint: Checkpoint, variants: Sequence[str]) -> int:
     # the traced file is read and deleted before the graph is written; float32 is written to judge the others by
-    folder = checkpoint.repository.folder
     share = sum(VARIANTS[name].stored.size_share for name in {"fp32", *variants})
-    size = sum((folder / name).stat().st_size for name in checkpoint.weights)
-    return int(1.05 * share * size) + 5_000_000
+    return int(1.05 * share * sum(weight_sizes(checkpoint).values())) + 5_000_000

@@ -1,4 +1,4 @@
-"""How far an export is: its stages, and the share of each that is done, told to whoever asked."""
+"""How far an export is: its stages, and the share of each that is done, told to a listener."""
 
 from __future__ import annotations
 

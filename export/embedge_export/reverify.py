@@ -13,7 +13,7 @@ from embedge.bundle import Bundle, check_files, open_bundle
 from embedge.errors import VerificationError
 from embedge.manifest import TOKENIZER_FILE, Manifest
 from embedge_export.progress import Listener, Stages
-from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.checkpoint import Checkpoint, weight_sizes
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.weights import load_weights
@@ -77,7 +77,7 @@ def _verify(name: str, opened: _Opened) -> tuple[None, str]:
     if variant.dtype == "float32":
         figures = verify_variant(bundle.folder, name, opened.cases, checkpoint.family.max_abs_diff)
         return None, f"{figures.num_texts} texts, largest difference {figures.max_abs_diff:.1e}"
-    size = sum((checkpoint.repository.folder / file).stat().st_size for file in checkpoint.weights)
+    size = sum(weight_sizes(checkpoint).values())
     asked = choose_questions(bundle.manifest, size, step_tag=checkpoint.step_tag)
     try_variant(bundle.folder, name, asked, ask_torch(opened.reference, bundle.manifest, asked), "torch")
     return None, "within its gates against torch"

@@ -25,7 +25,7 @@ from embedge_export.graph.attention import score_heads
 from embedge_export.graph.given import adapt, load_graph, precision
 from embedge_export.precisions import VARIANTS
 from embedge_export.progress import Listener, Stages
-from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.checkpoint import Checkpoint, weight_sizes
 from embedge_export.source.checksums import check_unchanged
 from embedge_export.source.embedder import Embedder
 from embedge_export.source.read import open_checkpoint
@@ -59,14 +59,13 @@ _FP32_PROBE_FACTOR, _PROBE_FACTOR = 10, 1.5
 
 
 class _Opened(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """The ONNX file in embedge's form, and what it is compared with."""
+    """The checkpoint, what is where in the ONNX file's graph, and what it is compared with."""
 
     checkpoint: Checkpoint
     tokenization: Tokenization
     weights: LoadedWeights
     target: Path
     file: Path
-    graph: onnx.ModelProto
     outputs: GraphSpec
     variant: str
     dtype: Dtype
@@ -92,9 +91,10 @@ def wrap(spec: ExportSpec, progress: Listener | None = None) -> Path:
         raise ExportError("from_onnx is missing; expected an ONNX file to wrap")
     require_packages(_PACKAGES)
     stages = Stages(progress)
-    opened = stages.run("source", _open, spec, spec.from_onnx.expanduser().absolute())
+    opened, graph = stages.run("source", _open, spec, spec.from_onnx.expanduser().absolute())
     with staging(opened.target, opened.file.stat().st_size * 2 + 5_000_000) as folder:
-        draft = stages.run("write", _write, opened, folder)
+        draft = stages.run("write", _write, opened, graph, folder)
+        del graph
         fidelity, probes = stages.run("verify", _verify, opened, folder)
         write_probes(probes, folder)
         measured = msgspec.structs.replace(draft.variants[opened.variant], fidelity=fidelity)
@@ -105,7 +105,8 @@ def wrap(spec: ExportSpec, progress: Listener | None = None) -> Path:
     return opened.target
 
 
-def _open(spec: ExportSpec, file: Path) -> tuple[_Opened, str]:
+def _open(spec: ExportSpec, file: Path) -> tuple[tuple[_Opened, onnx.ModelProto], str]:
+    """Read the checkpoint, and bring the file's graph into embedge's form."""
     source = open_checkpoint(spec)
     checkpoint, tokenization = source.checkpoint, source.tokenization
     if not checkpoint.facts.wraps:
@@ -133,29 +134,29 @@ def _open(spec: ExportSpec, file: Path) -> tuple[_Opened, str]:
         weights=weights,
         target=target,
         file=file,
-        graph=graph,
         outputs=outputs,
         variant=variant,
         dtype=dtype,
         reference=Reference(weights, checkpoint, tokenization) if with_model else None,
         given=given,
     )
-    return opened, f"{checkpoint.repository.name}: {file.name}, {dtype}, {', '.join(checkpoint.tasks)}"
+    detail = f"{checkpoint.repository.name}: {file.name}, {dtype}, {', '.join(checkpoint.tasks)}"
+    return (opened, graph), detail
 
 
-def _write(opened: _Opened, folder: Path) -> tuple[Manifest, str]:
+def _write(opened: _Opened, graph: onnx.ModelProto, folder: Path) -> tuple[Manifest, str]:
     """Write everything that a bundle needs to be loaded."""
     checkpoint, tokenization, file = opened.checkpoint, opened.tokenization, opened.file
     (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
     write_companions(checkpoint, tokenization, folder)
-    written, data_files = save_graph(opened.graph, folder, VARIANTS[opened.variant].stem)
+    written, data_files = save_graph(graph, folder, VARIANTS[opened.variant].stem)
     note_external_data(folder)
     variant = Variant(
         file=written,
         data_files=data_files,
         dtype=opened.dtype,
         fidelity=UNMEASURED,
-        score_heads=score_heads(opened.graph, checkpoint.num_attention_heads),
+        score_heads=score_heads(graph, checkpoint.num_attention_heads),
     )
     dense = save_modules(opened.weights.dense, folder)
     origin = {file.name: hashlib.sha256(file.read_bytes()).hexdigest(), **checkpoint.weights}
@@ -221,7 +222,7 @@ def _judge(
     tolerance = gate * _FP32_PROBE_FACTOR
     if dtype != "float32":
         manifest = load_manifest(folder)
-        size = sum((checkpoint.repository.folder / file).stat().st_size for file in checkpoint.weights)
+        size = sum(weight_sizes(checkpoint).values())
         asked = choose_questions(manifest, size, step_tag=checkpoint.step_tag)
         trial = try_variant(folder, name, asked, ask_torch(reference, manifest, asked), "torch")
         fidelity = msgspec.structs.replace(fidelity, end_to_end=trial.figures)

@@ -94,7 +94,7 @@ def _answers(files: Files, spec: ExportSpec) -> tuple[int | str, int | str | Non
 
 
 def _chat_template(tokenizer: Any, options: _Options, instruction: str | None) -> TemplateSpec:
-    """Split the chat template of a sentence-transformers reranker around the places where texts go.
+    """Split the chat template of a sentence-transformers reranker around the texts that it shows.
 
     sentence-transformers fills it with the roles query and document, and system where there is an instruction;
     its own flag restore_suffix is no option of the template.

@@ -138,3 +138,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     def is_decoder(self) -> bool:
         """A causal architecture: heads read the last token, and only the base model is traced."""
         return self.family.pooling == "LAST"
+
+
+def weight_sizes(checkpoint: Checkpoint) -> dict[str, int]:
+    """Size in bytes of every weight file, by its path in the checkpoint."""
+    folder = checkpoint.repository.folder
+    return {name: (folder / name).stat().st_size for name in checkpoint.weights}

@@ -39,7 +39,7 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """sentence_bert_config.json, or what stands in its place."""
+        """sentence_bert_config.json, or its like under an older name."""
         return self.modules.settings if self.modules else {}
 
     @property
