@@ -17,7 +17,8 @@ from unittest import mock
 import numpy as np
 from tests.export import tiny_kinds, tiny_remote
 from tests.export.tiny import word_piece
-from tests.families.tiny import LOCAL, TINY
+from tests.families.groups import LOCAL
+from tests.families.tiny import TINY
 
 from embedge import EdgeModel, PoolingParams
 from embedge.errors import EmbedgeError
@@ -64,7 +65,7 @@ def make(folder: Path, model_type: str, task: str, **changes: object) -> Path:
     plain = tiny.options.get("type_vocab_size") == 1
     tokenizer = tiny_kinds.byte_level(prefix="<s>", suffix="</s>") if plain else word_piece()
     heads = tiny_kinds.labels(*names) if names else {}
-    options = {"pad_token_id": tokenizer.pad_token_id} | dict(tiny.options) | heads | changes
+    options = {"pad_token_id": tokenizer.pad_token_id, **tiny.sizes, **tiny.options, **heads, **changes}
     return tiny_kinds.save(folder, name, f"{tiny.classes}Config", tokenizer, tiny.scale, **options)
 
 

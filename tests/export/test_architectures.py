@@ -8,7 +8,7 @@ from tests.export import architectures
 from tests.export.architectures import BEGIN, END, README, REMOTE_ROW, TASKS, make, measure, model_class
 from tests.export.tiny import write_json
 from tests.export.tiny_kinds import modules
-from tests.families.tiny import LOCAL
+from tests.families.groups import LOCAL
 
 from embedge import EdgeModel
 from embedge.manifest import load_manifest

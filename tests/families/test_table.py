@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.families.tiny import BUILT, LOCAL, TINY, WITH_HEADS, facts, seeded
+from tests.families.groups import BUILT, LOCAL, WITH_HEADS
+from tests.families.tiny import TINY, facts, seeded
 
 import embedge_export
 from embedge.errors import ExportError

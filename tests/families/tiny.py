@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from embedge_export.families.table import FAMILIES
-
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 VOCAB_SIZE = 64
 _ENCODER = {"max_position_embeddings": 66}
@@ -18,9 +16,8 @@ _RELATIVE = _ENCODER | {"relative_attention": True, "pos_att_type": ["p2c", "c2p
 _GROUPED = {"num_key_value_heads": 2, "max_position_embeddings": 128}
 _ROTARY = _GROUPED | {"head_dim": 8}
 _WINDOWED = _ROTARY | {"sliding_window": 16}
-# T5 does not scale its attention: large weights would make it a test of rounding
-_T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
-_T5_SEEDED = _T5 | {"eos_token_id": 3, "decoder_start_token_id": 0}  # a classifier runs the decoder too
+_T5_SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+_T5 = {"eos_token_id": 3, "decoder_start_token_id": 0}  # a classifier runs the decoder too
 
 
 @dataclass(frozen=True)
@@ -29,14 +26,17 @@ class Tiny:
 
     Attributes:
         classes: what the names of its classes begin with.
-        options: of its configuration, besides SIZES.
-        scale: deviation of its seeded weights.
+        options: of its configuration, besides the sizes.
+        sizes: SIZES, under the names that the family has for them.
+        scale: deviation of its seeded weights; T5 does not scale its attention, and large ones would make it a test
+            of rounding.
         module: where its classes are, of those that come with a checkpoint.
         stated: what checkpoints of such a family state, and the tiny code has no setting for.
     """
 
     classes: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, Any] = field(default_factory=lambda: SIZES)
     scale: float = 0.2
     module: str = "transformers"
     stated: Mapping[str, Any] = field(default_factory=dict)
@@ -48,7 +48,9 @@ TINY: dict[str, Tiny] = {
     "camembert": Tiny("Camembert", _ROBERTA),
     "deberta": Tiny("Deberta", _RELATIVE),
     "deberta-v2": Tiny("DebertaV2", _RELATIVE | {"position_buckets": 16}),
-    "distilbert": Tiny("DistilBert", _ENCODER | {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}),
+    "distilbert": Tiny(
+        "DistilBert", _ENCODER, sizes={"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}
+    ),
     "electra": Tiny("Electra", _ENCODER | {"embedding_size": 16}),
     "gemma": Tiny("Gemma", _ROTARY),
     "gemma2": Tiny("Gemma2", _WINDOWED),
@@ -60,7 +62,7 @@ TINY: dict[str, Tiny] = {
         {"max_position_embeddings": 64, "local_attention": 8, "pad_token_id": 0, "reference_compile": False},
     ),
     "mpnet": Tiny("MPNet", _ENCODER | {"pad_token_id": 0}),
-    "mt5": Tiny("MT5", _T5_SEEDED, scale=0.05),
+    "mt5": Tiny("MT5", _T5, _T5_SIZES, scale=0.05),
     "new": Tiny(
         "GteTiny",
         {"intermediate_size": 48},
@@ -69,7 +71,7 @@ TINY: dict[str, Tiny] = {
     ),
     "nomic_bert": Tiny(
         "NomicTiny",
-        {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48},
+        sizes={"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48},
         module="tests.checkpoints.remote.modeling_nomic_tiny",
         stated={
             "model_type": "nomic_bert",
@@ -83,20 +85,15 @@ TINY: dict[str, Tiny] = {
     "qwen2": Tiny("Qwen2", _GROUPED),
     "qwen3": Tiny("Qwen3", _ROTARY),
     "roberta": Tiny("Roberta", _ROBERTA),
-    "t5": Tiny("T5", _T5_SEEDED, scale=0.05),
+    "t5": Tiny("T5", _T5, _T5_SIZES, scale=0.05),
     "xlm-roberta": Tiny("XLMRoberta", _ROBERTA),
 }
-LOCAL = [name for name, family in FAMILIES.items() if not family.remote]
-BUILT = [name for name, family in FAMILIES.items() if family.encoder is not None]
-WITH_HEADS = [name for name, family in FAMILIES.items() if family.head is not None]
 
 
 def config(model_type: str, **changes: Any) -> Any:
     """The configuration as the library has it, with its defaults filled in."""
     tiny = TINY[model_type]
-    options = {"vocab_size": VOCAB_SIZE, **SIZES, **tiny.options, **changes}
-    if "n_embd" in options:  # what it calls the sizes itself
-        options = {name: value for name, value in options.items() if name not in SIZES}
+    options = {"vocab_size": VOCAB_SIZE, **tiny.sizes, **tiny.options, **changes}
     return getattr(_module(tiny), f"{tiny.classes}Config")(**options)
 
 

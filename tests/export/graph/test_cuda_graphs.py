@@ -15,6 +15,7 @@ from benchmarks.gpu import models
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from tests.families import tiny
+from tests.families.groups import BUILT
 
 from embedge_export.families.table import read_encoder
 from embedge_export.graph.built.build import build
@@ -274,7 +275,7 @@ PACKED = {"albert", "bert", "camembert", "distilbert", "electra", "roberta", "xl
 
 
 @pytest.mark.parametrize("choices", [CUDA_FP16, CUDA_BF16], ids=["fp16", "bf16"])
-@pytest.mark.parametrize("name", tiny.BUILT)
+@pytest.mark.parametrize("name", BUILT)
 def test_every_family_has_a_graph_whose_operators_in_float32_give_the_same(name, choices) -> None:
     settings = tiny.config(name, **({"sliding_window": 16} if name == "mistral" else {}))
     encoder, weights = read_encoder(tiny.facts(settings, name)), SeededWeights(3)

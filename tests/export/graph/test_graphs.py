@@ -11,7 +11,8 @@ from numpy.testing import assert_allclose
 from tests.export import tiny_kinds
 from tests.export.architectures import make, model_class
 from tests.export.test_architectures import embedding_gemma
-from tests.families.tiny import BUILT, LOCAL, WITH_HEADS, facts, seeded
+from tests.families.groups import BUILT, LOCAL, WITH_HEADS
+from tests.families.tiny import facts, seeded
 
 from embedge.errors import ExportError
 from embedge.manifest import load_manifest
