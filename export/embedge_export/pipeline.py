@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 
     from embedge_export.source.tokenizer import Tokenization
 
-# other CPUs add in another order: ten times what this machine may differ by
-_PROBE_TOLERANCE_FACTOR = 10
-
 
 def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
     """Export a checkpoint to a bundle that equals it, or leave nothing behind.
@@ -100,7 +97,13 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             from embedge_export.variants.calibration import calibration_feeds
             from embedge_export.variants.cuda import write_cuda_variants
             from embedge_export.verify.judge import judge, probe_tolerances, summary
-            from embedge_export.verify.numbers import built_in_inputs, make_cases, make_probes, verify_variant
+            from embedge_export.verify.numbers import (
+                FP32_PROBE_FACTOR,
+                built_in_inputs,
+                make_cases,
+                make_probes,
+                verify_variant,
+            )
             from embedge_export.verify.reference import Reference
 
             (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
@@ -117,7 +120,7 @@ def export(spec: ExportSpec, progress: Progress | None = None) -> Path:
             reference = Reference(model, checkpoint, tokenization)
             inputs, probe_inputs = built_in_inputs(checkpoint)
             gate = checkpoint.family.max_abs_diff
-            fp32_tolerance = gate * _PROBE_TOLERANCE_FACTOR
+            fp32_tolerance = gate * FP32_PROBE_FACTOR
             probes = Probes(
                 tolerances=dict.fromkeys(unmeasured, fp32_tolerance),
                 probes=make_probes(make_cases(reference, probe_inputs)),

@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from embedge_export.verify.reference import Reference
 
 _PACKAGES = ("transformers", "onnx", "tokenizers", "safetensors")
-# other CPUs add in another order
-_FP32_PROBE_FACTOR, _PROBE_FACTOR = 10, 1.5
 
 
 def wrap(spec: ExportSpec, progress: Progress | None = None) -> Path:
@@ -171,20 +169,27 @@ def _judge(
     from embedge.manifest import load_manifest
     from embedge_export.verify.asking import ask_torch
     from embedge_export.verify.gates import try_variant
-    from embedge_export.verify.numbers import built_in_inputs, make_cases, make_probes, verify_variant
+    from embedge_export.verify.numbers import (
+        FP32_PROBE_FACTOR,
+        PROBE_MARGIN,
+        built_in_inputs,
+        make_cases,
+        make_probes,
+        verify_variant,
+    )
     from embedge_export.verify.questions import choose_questions
 
     inputs, probe_inputs = built_in_inputs(checkpoint)
     cases = make_cases(reference, inputs)
     gate = checkpoint.family.max_abs_diff if dtype == "float32" else float("inf")
     fidelity = verify_variant(folder, name, cases, gate)
-    tolerance = gate * _FP32_PROBE_FACTOR
+    tolerance = gate * FP32_PROBE_FACTOR
     if dtype != "float32":
         manifest = load_manifest(folder)
         size = sum((checkpoint.repository.folder / file).stat().st_size for file in checkpoint.weights)
         asked = choose_questions(manifest, size, step_tag=checkpoint.step_tag)
         trial = try_variant(folder, name, asked, ask_torch(reference, manifest, asked), "torch")
         fidelity = msgspec.structs.replace(fidelity, end_to_end=trial.figures)
-        tolerance = fidelity.max_abs_diff * _PROBE_FACTOR
+        tolerance = fidelity.max_abs_diff * PROBE_MARGIN
     probes = make_probes(make_cases(reference, probe_inputs))
     return fidelity, Probes(tolerances={name: tolerance}, probes=probes)
