@@ -38,6 +38,7 @@ from embedge_export.variants.cuda import describe_for_cuda, write_cuda_variants
 from embedge_export.verify.gates import Trial
 from embedge_export.verify.judge import judge, probe_tolerances, summary
 from embedge_export.verify.numbers import (
+    FP32_PROBE_FACTOR,
     Case,
     Inputs,
     built_in_inputs,
@@ -62,9 +63,6 @@ from embedge_export.write.staging import check_target, choose_target, commit, st
 
 if TYPE_CHECKING:
     import onnx
-
-# other CPUs add in another order: ten times what this machine may differ by
-_PROBE_TOLERANCE_FACTOR = 10
 
 
 class _Opened(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -240,7 +238,7 @@ def _judge(
     for name in set(manifest.variants) - set(kept):
         for file in manifest.variants[name].files:
             (folder / file).unlink()
-    fp32_tolerance = checkpoint.family.max_abs_diff * _PROBE_TOLERANCE_FACTOR
+    fp32_tolerance = checkpoint.family.max_abs_diff * FP32_PROBE_FACTOR
     largest = max((abs(x) for probe in written.probes for x in probe.expected), default=0.0)
     tolerances = probe_tolerances(kept, fp32_tolerance, largest)
     write_probes(Probes(tolerances=tolerances, probes=written.probes), folder)

@@ -35,7 +35,14 @@ from embedge_export.spec import ExportSpec
 from embedge_export.verify.asking import ask_torch
 from embedge_export.verify.gates import try_variant
 from embedge_export.verify.given_probes import GivenProbes, as_cases, compare_embeddings, read_probes
-from embedge_export.verify.numbers import built_in_inputs, make_cases, make_probes, verify_variant
+from embedge_export.verify.numbers import (
+    FP32_PROBE_FACTOR,
+    PROBE_MARGIN,
+    built_in_inputs,
+    make_cases,
+    make_probes,
+    verify_variant,
+)
 from embedge_export.verify.questions import choose_questions
 from embedge_export.verify.reference import Reference
 from embedge_export.write.companions import note_external_data, write_companions
@@ -54,8 +61,6 @@ if TYPE_CHECKING:
     import onnx
 
 _PACKAGES = ("transformers", "onnx", "tokenizers", "safetensors")
-# other CPUs add in another order
-_FP32_PROBE_FACTOR, _PROBE_FACTOR = 10, 1.5
 
 
 class _Opened(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -219,13 +224,13 @@ def _judge(
     cases = make_cases(reference, inputs)
     gate = checkpoint.family.max_abs_diff if dtype == "float32" else float("inf")
     fidelity = verify_variant(folder, name, cases, gate)
-    tolerance = gate * _FP32_PROBE_FACTOR
+    tolerance = gate * FP32_PROBE_FACTOR
     if dtype != "float32":
         manifest = load_manifest(folder)
         size = sum(weight_sizes(checkpoint).values())
         asked = choose_questions(manifest, size, step_tag=checkpoint.step_tag)
         trial = try_variant(folder, name, asked, ask_torch(reference, manifest, asked), "torch")
         fidelity = msgspec.structs.replace(fidelity, end_to_end=trial.figures)
-        tolerance = fidelity.max_abs_diff * _PROBE_FACTOR
+        tolerance = fidelity.max_abs_diff * PROBE_MARGIN
     probes = make_probes(make_cases(reference, probe_inputs))
     return fidelity, Probes(tolerances={name: tolerance}, probes=probes)

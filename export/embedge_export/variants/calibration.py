@@ -69,13 +69,22 @@ def calibrate(graph: Path, feeds: Sequence[Mapping[str, IntArray]]) -> dict[str,
 def calibration_feeds(
     names: Sequence[str], tokenization: Tokenization, *, pairs: bool
 ) -> list[dict[str, IntArray]]:
-    """Inputs of these names of some real texts, one text each, so that no padding is measured."""
+    """Inputs of some real texts to calibrate int8 with, one text each, so that no padding is measured.
+
+    Args:
+        names: of the graph's inputs.
+        tokenization: of the checkpoint.
+        pairs: the graph scores pairs, so half of the texts are.
+
+    Returns:
+        By input, int64 (1, seq_len).
+    """
     # the gate asks the first documents, and must not meet what was calibrated on
     documents = built_in_set().documents[-CALIBRATION_DOCUMENTS:]
     texts: list[tuple[str, str | None]] = [(text, None) for text in documents]
     if pairs:
         texts = [*texts[: CALIBRATION_DOCUMENTS // 2], *PAIRS]
-    # a word that attends to little but itself goes beyond what a document's average
+    # in short texts a word attends to little but itself, which takes its activations beyond those in documents
     beginnings = [" ".join(text.split()[: 1 + i % 4]) for i, text in enumerate(documents)]
     feeds = []
     for text, document in [*texts, *((text, None) for text in (*TEXTS[:8], *beginnings))]:

@@ -181,7 +181,7 @@ def _check_mask(checkpoint: Checkpoint) -> None:
 def hold_twins(
     described: Described, choices: Choices, max_seq_len: int, feeds: Sequence[Mapping[str, IntArray]]
 ) -> tuple[float, str | None]:
-    """Hold the graph for CUDA, in float32, against the float32 graph, on padded batches; each of its forms.
+    """Hold the graph for CUDA, in float32, against the float32 graph, on padded batches; that for single queries too.
 
     Args:
         described: what both are built from.
@@ -195,14 +195,14 @@ def hold_twins(
     Raises:
         VerificationError: it is more than sums in another order give.
     """
-    forms = build_twins(described, choices, max_seq_len)
-    watched = [watch(graph) for graph, _ in forms]
-    weights = [WeightWatch(loads) for _, loads in forms]
+    built = build_twins(described, choices, max_seq_len)
+    watched = [watch(graph) for graph, _ in built]
+    weights = [WeightWatch(loads) for _, loads in built]
     worst, largest = 0.0, [np.zeros(len(names)) for names in watched]
     with tempfile.TemporaryDirectory(prefix="embedge-") as scratch:
         twins = [
             _open((graph, each.loads), Path(scratch), f"twin{index}")
-            for index, ((graph, _), each) in enumerate(zip(forms, weights, strict=True))
+            for index, ((graph, _), each) in enumerate(zip(built, weights, strict=True))
         ]
         full = _open(build_from_weights(described), Path(scratch), "full")
         for start in range(0, len(feeds), _BATCH):
@@ -227,7 +227,7 @@ def hold_twins(
 
 
 def gpu_here() -> bool:
-    """Whether the variant can be judged on this machine."""
+    """Whether variants for CUDA can be judged on this machine."""
     return cuda_problem() is None
 
 

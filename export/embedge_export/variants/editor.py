@@ -41,7 +41,7 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GraphEditor:
-    """A graph whose nodes are replaced by their position; weights that nobody reads any more go at the end.
+    """Replaces nodes of a graph by their position, and drops at the end the weights that nothing reads any more.
 
     Weights in a file beside the graph are read one by one, when they are asked for, so that a graph's rewriting takes
     little more memory than its result.

@@ -133,5 +133,5 @@ def check(variant: str, dtype: Dtype, comparison: Comparison, figures: EndToEnd)
 
 
 def _finds_answers(figures: EndToEnd) -> bool:
-    """A model that finds next to no answer in float32 ranks by chance, and has no order to keep."""
+    """Whether there is an order to keep: a model that finds next to no answer in float32 ranks by chance."""
     return figures.reference_ndcg_10 is not None and figures.reference_ndcg_10 >= _JUDGED_NDCG

@@ -13,12 +13,9 @@ from embedge_export.progress import part, tracked
 from embedge_export.variants.cuda import gpu_here
 from embedge_export.verify.asking import ask_torch
 from embedge_export.verify.gates import Trial, try_variant
-from embedge_export.verify.numbers import Case, verify_variant
+from embedge_export.verify.numbers import PROBE_MARGIN, Case, verify_variant
 from embedge_export.verify.questions import choose_questions
 from embedge_export.verify.reference import Reference
-
-# probes of a compressed graph may differ on another CPU by half as much again as they do here
-_PROBE_MARGIN = 1.5
 
 
 def judge(
@@ -100,7 +97,7 @@ def probe_tolerances(
             share = STORED_AS[variant.dtype].unmeasured_share
             assert share is not None, variant.dtype
             return max(fp32_tolerance, float(f"{share * largest:.3g}"))
-        return max(fp32_tolerance, float(f"{_PROBE_MARGIN * variant.fidelity.max_abs_diff:.3g}"))
+        return max(fp32_tolerance, float(f"{PROBE_MARGIN * variant.fidelity.max_abs_diff:.3g}"))
 
     return {name: tolerance(variant) for name, variant in variants.items()}
 
