@@ -74,7 +74,7 @@ def measure(model_type: str, main: str, folder: Path, **changes: object) -> dict
     checkpoint = make(folder / "checkpoint", model_type, main, **changes)
     remote = model_type == REMOTE_ROW
     # the table is about numbers; tests/export/test_gates.py is about the retrieval set
-    with mock.patch("embedge_export.verify.asking.QUICK_DOCUMENTS", 24):
+    with mock.patch("embedge_export.verify.questions.QUICK_DOCUMENTS", 24):
         bundle = export(ExportSpec(model=str(checkpoint), output=folder / "bundle", trust_remote_code=remote))
     inputs = _PAIRS if main == "score" else [(text,) for text in _MIXED]
     figures = {}

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
-from embedge_export.families.family import HeadKind
 from embedge_export.families.parts import UnsupportedError
 from embedge_export.families.structure import Encoder, Head, Load, tensors
 from embedge_export.families.table import FAMILIES, read_encoder, read_head
@@ -25,9 +24,9 @@ from embedge_export.graph.built.cuda import (
 )
 from embedge_export.graph.built.weights import StoredWeights, Weights
 from embedge_export.graph.outputs import traces_base
-from embedge_export.source.checkpoint import Checkpoint, Kind
-from embedge_export.source.read import read_config
+from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.repository import weight_files
+from embedge_export.source.transformer import read_config
 from embedge_export.spec import ExportSpec
 
 if TYPE_CHECKING:
@@ -37,13 +36,6 @@ Made: TypeAlias = "tuple[onnx.ModelProto, Mapping[str, Load]]"
 Route: TypeAlias = Literal[
     "built from the table", "built from the weights", "traced by optimum", "traced by torch.onnx"
 ]
-
-_HEADS: dict[Kind, HeadKind] = {
-    "classifier": "sequence",
-    "token_classifier": "token",
-    "reward": "token",
-    "sparse": "vocabulary",
-}
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -111,7 +103,7 @@ def describe(checkpoint: Checkpoint) -> Described:
     config = read_config(checkpoint.transformer, checkpoint.trust_remote_code).to_dict()
     try:
         encoder = read_encoder(config)
-        kind = None if traces_base(checkpoint) else _HEADS.get(checkpoint.kind)
+        kind = None if traces_base(checkpoint) else checkpoint.facts.head
         head = None if kind is None else read_head(config, kind)
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise UnsupportedError(

@@ -1,4 +1,4 @@
-"""The graph of static embeddings: a lookup, before a mean."""
+"""The graph of static embeddings: a lookup, and a mask for the mean that the head takes."""
 
 from __future__ import annotations
 

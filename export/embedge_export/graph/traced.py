@@ -8,23 +8,12 @@ from typing import TYPE_CHECKING, Any
 from embedge.errors import ExportError
 from embedge_export.graph.outputs import HIDDEN, LOGITS, traces_base
 from embedge_export.graph.plain_trace import trace_plainly
-from embedge_export.source.checkpoint import Checkpoint, Kind
+from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.torch_model import quiet
 
 if TYPE_CHECKING:
     import onnx
     import torch
-
-_TASKS: dict[Kind, str] = {
-    "embedding": "feature-extraction",
-    "late_interaction": "feature-extraction",
-    "sparse": "fill-mask",
-    "classifier": "text-classification",
-    "token_classifier": "token-classification",
-    "reward": "token-classification",
-    "causal_reranker": "feature-extraction",
-}
-"""optimum's words for what is traced."""
 
 
 def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: Path) -> onnx.ModelProto:
@@ -47,9 +36,9 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
     import onnx
     from optimum.exporters.onnx import export
 
-    task = _TASKS[checkpoint.kind]
+    task = _task(checkpoint)
     if traces_base(checkpoint):
-        model, task = _base_model(model), "feature-extraction"
+        model = _base_model(model)
     path = scratch / "trace.onnx"
     try:
         with quiet():
@@ -74,8 +63,11 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
 
 def described_by_optimum(checkpoint: Checkpoint) -> bool:
     """Whether optimum traces a checkpoint; else torch.onnx does it without."""
-    task = "feature-extraction" if traces_base(checkpoint) else _TASKS[checkpoint.kind]
-    return _optimum_config(checkpoint, task) is not None
+    return _optimum_config(checkpoint, _task(checkpoint)) is not None
+
+
+def _task(checkpoint: Checkpoint) -> str:
+    return "feature-extraction" if traces_base(checkpoint) else checkpoint.facts.trace_task
 
 
 def _optimum_config(checkpoint: Checkpoint, task: str) -> Any:

@@ -28,7 +28,7 @@ def watch(model: onnx.ModelProto) -> list[str]:
     """Let a float32 graph give the largest magnitude of each tensor that its half-precision form has in float16.
 
     Args:
-        model: as `cuda.build_cuda` gives it; outputs are appended to its own.
+        model: as graph/built/cuda.py gives it; outputs are appended to its own.
 
     Returns:
         Names of the tensors, in the order of the new outputs.
@@ -99,7 +99,7 @@ def overflow(names: Sequence[str], largest: npt.NDArray[np.float64]) -> str | No
     )
 
 
-class Seen:
+class WeightWatch:
     """Notes the largest magnitude of each weight while a graph is written.
 
     Args:

@@ -24,7 +24,7 @@ from embedge_export.graph.built.weights import StoredWeights
 from embedge_export.graph.route import build_from_weights, choose_route, describe
 from embedge_export.graph.traced import trace
 from embedge_export.pipeline import export
-from embedge_export.source.read import read_checkpoint
+from embedge_export.source.read import open_checkpoint
 from embedge_export.source.torch_model import load_model, quiet
 from embedge_export.spec import ExportSpec
 from embedge_export.write import graph_files as write
@@ -99,7 +99,7 @@ CELLS = [
 @pytest.mark.parametrize(("family", "task"), CELLS)
 def test_built_graph_traced_graph_and_torch_agree(family, task, tmp_path):
     folder = make(tmp_path / "checkpoint", family, task)
-    checkpoint = read_checkpoint(ExportSpec(model=str(folder)))
+    checkpoint = open_checkpoint(ExportSpec(model=str(folder))).checkpoint
     assert choose_route(checkpoint, ExportSpec(model=str(folder))).route == "built from the weights"
     model = load_model(checkpoint)
     decoder = checkpoint.is_decoder
@@ -128,14 +128,14 @@ def test_the_head_of_a_masked_language_model(family, tmp_path):
 
 def test_modernbert_pools_its_classifier_by_the_mean(tmp_path):
     folder = make(tmp_path / "checkpoint", "modernbert", "classify", classifier_pooling="mean")
-    checkpoint = read_checkpoint(ExportSpec(model=str(folder)))
+    checkpoint = open_checkpoint(ExportSpec(model=str(folder))).checkpoint
     batch = token_batch()
     built = run(*build_from_weights(describe(checkpoint)), tmp_path, batch)
     assert largest_difference(built, torch_rows(load_model(checkpoint), batch), batch) <= 1e-5
 
 
 def test_gemma_with_attention_in_both_directions(tmp_path):
-    checkpoint = read_checkpoint(ExportSpec(model=str(embedding_gemma(tmp_path / "m"))))
+    checkpoint = open_checkpoint(ExportSpec(model=str(embedding_gemma(tmp_path / "m")))).checkpoint
     batch = token_batch()
     built = run(*build_from_weights(describe(checkpoint)), tmp_path, batch)
     assert largest_difference(built, torch_rows(load_model(checkpoint), batch), batch) <= 1e-4
@@ -151,7 +151,7 @@ def test_scaled_rotary_positions(kind, tmp_path):
             "original_max_position_embeddings": 32,
         }
     folder = make(tmp_path / "checkpoint", "llama", "embed", rope_scaling=scaling)
-    checkpoint = read_checkpoint(ExportSpec(model=str(folder)))
+    checkpoint = open_checkpoint(ExportSpec(model=str(folder))).checkpoint
     batch = token_batch(left=True)
     built = run(*build_from_weights(describe(checkpoint)), tmp_path, batch)
     assert largest_difference(built, torch_rows(load_model(checkpoint), batch), batch) <= 1e-4
@@ -194,7 +194,7 @@ def test_every_built_family_is_held_against_torch_above():
 def test_what_the_builder_does_not_know_is_traced(family, changes, tmp_path):
     folder = make(tmp_path / "checkpoint", family, "embed", **changes)
     spec = ExportSpec(model=str(folder), route="build")
-    checkpoint = read_checkpoint(spec)
+    checkpoint = open_checkpoint(spec).checkpoint
     chosen = choose_route(checkpoint, ExportSpec(model=str(folder)))
     assert (chosen.route, chosen.described) == ("traced by optimum", None)
     with pytest.raises(UnsupportedError, match="has no built graph; expected"):
@@ -209,15 +209,15 @@ def test_weights_under_other_names_are_traced(tmp_path):
     weights = load_file(path)
     old = {name.replace("LayerNorm.weight", "LayerNorm.gamma"): value for name, value in weights.items()}
     save_file(old, path, metadata={"format": "pt"})
-    describe(read_checkpoint(ExportSpec(model=str(folder))))  # TensorFlow's names
+    describe(open_checkpoint(ExportSpec(model=str(folder))).checkpoint)  # TensorFlow's names
     odd = {name.replace("attention.self", "attention.me"): value for name, value in weights.items()}
     save_file(odd, path, metadata={"format": "pt"})
     with pytest.raises(UnsupportedError, match=r"the weights have no 'encoder\.layer\.0\.attention\.self"):
-        describe(read_checkpoint(ExportSpec(model=str(folder))))
+        describe(open_checkpoint(ExportSpec(model=str(folder))).checkpoint)
 
 
 def test_an_operator_set_asks_for_the_trace(tiny_bert, tmp_path):
-    checkpoint = read_checkpoint(ExportSpec(model=str(tiny_bert)))
+    checkpoint = open_checkpoint(ExportSpec(model=str(tiny_bert))).checkpoint
     for asked in ({"opset": 17}, {"route": "trace"}):
         assert (
             choose_route(checkpoint, ExportSpec(model=str(tiny_bert), **asked)).route == "traced by optimum"
@@ -232,7 +232,7 @@ def test_large_graphs_are_written_weight_by_weight(tiny_bert, tmp_path, monkeypa
     from onnx import numpy_helper
 
     spec = ExportSpec(model=str(tiny_bert))
-    checkpoint = read_checkpoint(spec)
+    checkpoint = open_checkpoint(spec).checkpoint
     small, _ = write.save_graph(*_folder(build_from_weights(describe(checkpoint)), tmp_path / "one"))
     monkeypatch.setattr(write, "EXTERNAL_DATA_BYTES", 10_000)
     monkeypatch.setattr(write, "_SMALL_TENSOR_BYTES", 1024)

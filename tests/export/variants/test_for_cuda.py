@@ -29,7 +29,7 @@ from embedge_export.write import graph_files as write
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch) -> None:
-    monkeypatch.setattr("embedge_export.variants.compressed.gpu_here", lambda: False)
+    monkeypatch.setattr("embedge_export.verify.judge.gpu_here", lambda: False)
 
 
 def exported(folder: Path, make=make_bert, **changes) -> Path:
