@@ -10,7 +10,7 @@ from embedge._batches.attention import AttentionMemory
 from embedge._batches.forward import Forward
 from embedge._batches.planning import PaddedLength
 from embedge._engine.choosing import Choice, choose
-from embedge._engine.opening import open_model, open_on_cpu
+from embedge._engine.opening import open_cpu_sessions, open_model
 from embedge._engine.options import LoadOptions
 from embedge._machine.gpu import gpu_memory_bytes
 from embedge._rows.answer import Answerer
@@ -101,7 +101,7 @@ def load(model: PathLike, options: LoadOptions) -> Engine:
 
 def tuned(engine: Engine, tuning: Tuning) -> Forward:
     """The same graph on the CPU with other workers, for measuring them."""
-    sessions = open_on_cpu(engine.choice, engine.options, tuning, "throughput")
+    sessions = open_cpu_sessions(engine.choice, engine.options, tuning, "throughput")
     return _forward(engine.choice, sessions, BatchLimits(tokens=tuning.batch_tokens))
 
 

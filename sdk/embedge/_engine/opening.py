@@ -49,7 +49,7 @@ def open_model(choice: Choice, options: LoadOptions) -> tuple[PromptTokenizer, C
         checked()
 
 
-def open_on_cpu(choice: Choice, options: LoadOptions, tuning: Tuning, profile: Profile) -> CpuSessions:
+def open_cpu_sessions(choice: Choice, options: LoadOptions, tuning: Tuning, profile: Profile) -> CpuSessions:
     """The chosen graph's sessions on the CPU, its workers as the tuning says."""
 
     def open_session(threads: int) -> Session:
@@ -72,7 +72,7 @@ def _open_tokenizer(choice: Choice) -> PromptTokenizer:
 
 def _open_sessions(choice: Choice, options: LoadOptions) -> CpuSessions | DeviceSessions:
     if choice.on_cpu:
-        return open_on_cpu(choice, options, choice.tuning, options.profile)
+        return open_cpu_sessions(choice, options, choice.tuning, options.profile)
     query_lane = None
     if options.cuda_graphs and (file := choice.variant.spec.query_file) is not None:
         from embedge._sessions.captured import CapturedQueries, QueryLane

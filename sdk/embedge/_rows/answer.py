@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Any
 
 import numpy as np
 
 from embedge._batches.forward import FinishRows, Forward
 from embedge._rows.gathering import OnDone, RowBatches, gather, gather_each
 from embedge._rows.heads import activate, cut_and_normalize, dense
+from embedge._rows.plugin import call_plugin
 from embedge._rows.pooling import POOLERS, pool, step_rows
 from embedge._rows.resolved import ResolvedParams
 from embedge._text.tokens import Encoded
@@ -181,7 +181,7 @@ class Answerer:
                     )
                     for position, rows in zip(positions, batch, strict=True)
                 ]
-                for position, array in zip(positions, _call_plugin(plugin, prompts), strict=True):
+                for position, array in zip(positions, call_plugin(plugin, prompts), strict=True):
                     answers[position] = array
                 on_done(len(positions))
         return answers
@@ -236,28 +236,6 @@ class Answerer:
                     index = int(positions[~finite].min())
                     raise NumericalError(f"pooling gave NaN or infinity for prompt {index}", index=index)
                 yield positions, rows if finish is None else finish(rows)
-
-
-def _call_plugin(plugin: PoolingPlugin, prompts: Sequence[PluginPrompt]) -> list[FloatArray]:
-    name = getattr(plugin, "__name__", repr(plugin))
-    try:
-        returned: Any = plugin(prompts)
-    except Exception as error:  # foreign code may raise anything
-        raise PluginError(f"pooling plugin {name} raised {type(error).__name__}: {error}") from error
-    if not hasattr(returned, "__len__") or len(returned) != len(prompts):
-        count = len(returned) if hasattr(returned, "__len__") else type(returned).__name__
-        raise PluginError(
-            f"pooling plugin {name} returned {count} for {len(prompts)} prompts; expected one array each"
-        )
-    arrays = []
-    for array in returned:
-        if not isinstance(array, np.ndarray) or array.ndim == 0 or array.dtype.kind not in "fiu":
-            shown = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise PluginError(
-                f"pooling plugin {name} returned {shown}; expected a numeric numpy array of one dimension or more"
-            )
-        arrays.append(array.astype(np.float32, copy=False))
-    return arrays
 
 
 _EMPTY: FloatArray = np.zeros((0, 0), dtype=np.float32)
