@@ -6,6 +6,8 @@ import os
 import platform
 from pathlib import Path
 
+from embedge.runtime import cpu_name
+
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
 
 
@@ -16,7 +18,7 @@ def machine() -> dict:
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     flags = facts.get("flags", facts.get("Features", "")).split()
     return {
-        "cpu": facts.get("model name") or platform.processor() or platform.machine(),
+        "cpu": cpu_name(),
         "family": facts.get("cpu family", ""),
         "model": facts.get("model", ""),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

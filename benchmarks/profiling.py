@@ -42,7 +42,7 @@ def run(model: str, file: Path) -> None:
 
 def _profile(graph: Path, disabled_optimizers: tuple[str, ...]) -> dict:
     """Milliseconds of a run by operator: the lower quartile of each node's times, which others disturb least."""
-    from embedge._sessions.onnxruntime import import_onnxruntime
+    from embedge.runtime import import_onnxruntime
 
     ort = import_onnxruntime()
     rng = np.random.default_rng(models.SEED)

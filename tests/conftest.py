@@ -17,10 +17,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 @pytest.fixture(scope="session", autouse=True)
 def _few_questions() -> Iterator[None]:
     """Judge tiny models by a few texts; real weights are judged by all of them, in minilm_bundle."""
-    from embedge_export.verify import asking as answers
+    from embedge_export.verify import questions
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answers, "QUICK_DOCUMENTS", 24)
+        patch.setattr(questions, "QUICK_DOCUMENTS", 24)
         yield
 
 
@@ -38,7 +38,7 @@ def minilm_bundle(minilm_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
     from embedge_export.pipeline import export
     from embedge_export.spec import ExportSpec
     from embedge_export.texts.retrieval import QUICK_DOCUMENTS
-    from embedge_export.verify import asking as answers
+    from embedge_export.verify import questions
 
     spec = ExportSpec(
         model=str(minilm_checkpoint),
@@ -48,7 +48,7 @@ def minilm_bundle(minilm_checkpoint: Path, tmp_path_factory: pytest.TempPathFact
         variants=("fp32", "fp16", "int8"),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answers, "QUICK_DOCUMENTS", QUICK_DOCUMENTS)
+        patch.setattr(questions, "QUICK_DOCUMENTS", QUICK_DOCUMENTS)
         return export(spec)
 
 

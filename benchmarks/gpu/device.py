@@ -21,7 +21,7 @@ class DeviceGraph:
     """
 
     def __init__(self, graph: bytes, **options: str) -> None:
-        from embedge._sessions.onnxruntime import import_onnxruntime
+        from embedge.runtime import import_onnxruntime
 
         self.ort = import_onnxruntime()
         settings = self.ort.SessionOptions()
@@ -134,7 +134,7 @@ def placement(session) -> dict[str, list[str]]:
 
 def run_once(graph: bytes, provider: str, inputs: dict) -> tuple[np.ndarray, dict[str, list[str]]]:
     """A graph's last output, and where its operators ran."""
-    from embedge._sessions.onnxruntime import import_onnxruntime
+    from embedge.runtime import import_onnxruntime
 
     ort = import_onnxruntime()
     settings = ort.SessionOptions()

@@ -99,7 +99,7 @@ def checkpoint(name: str, root: Path, tokenizer: Path) -> Path:
 
 def graph(folder: Path, form: str | None):
     """Our graph of a checkpoint with mean pooling: a form for CUDA in float16, or None for the CPU's in float32."""
-    from embedge_export.families.table import PREFIXES, read_encoder
+    from embedge_export.families.table import FAMILIES, read_encoder
     from embedge_export.graph.built.build import build
     from embedge_export.graph.built.choices import CUDA_FP16
     from embedge_export.graph.built.cuda import build_cuda
@@ -108,7 +108,7 @@ def graph(folder: Path, form: str | None):
     config = json.loads((folder / "config.json").read_text())
     facts = {"type_vocab_size": 2, "layer_norm_eps": 1e-12, "pad_token_id": 0} | config
     encoder = read_encoder(facts)
-    weights = StoredWeights([folder / "model.safetensors"], PREFIXES)
+    weights = StoredWeights([folder / "model.safetensors"], FAMILIES[config["model_type"]].prefixes)
     if form is None:
         model, loads = build(encoder, weights)
     else:
@@ -119,9 +119,9 @@ def graph(folder: Path, form: str | None):
 
 def pooled(model, encoder, mode: str):
     """A graph with one more output: its hidden states pooled."""
-    from embedge_export.graph.pooling_nodes import Head
+    from embedge_export.graph.pooling_nodes import PoolingNodes
 
-    head = Head(model)
+    head = PoolingNodes(model)
     head.pool("last_hidden_state", (mode,), output="sentence_embedding")
     head.output("sentence_embedding", ["batch_size", encoder.hidden_size])
     return model
@@ -176,8 +176,8 @@ def family_graphs(name: str, precision: str):
 def bundle(folder: Path, target: Path, form: str) -> Path:
     """A bundle of the float32 graph and one form for CUDA; nothing in it was verified, which the benchmark does."""
     from embedge import manifest as m
-    from embedge._version import __version__
     from embedge.bundle import sha256_file
+    from embedge.runtime import __version__
 
     if (target / m.MANIFEST_FILE).is_file():
         return target

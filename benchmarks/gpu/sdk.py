@@ -36,15 +36,16 @@ def seconds(model, texts: list[str], repeats: int = 3) -> float:
 def throughput(bundle: Path, texts: list[str], batch_tokens: tuple[int | None, ...], device="cuda") -> dict:
     """Text to vectors with several sizes of batches, and the host's part alone."""
     from embedge import EdgeModel
+    from embedge.measure import count_tokens
 
     result: dict = {"texts": len(texts), "texts_per_s": {}, "tokens_per_s": {}}
     for size in batch_tokens:
         with EdgeModel(bundle, device=device, truncate_prompt_tokens=-1, max_batch_tokens=size) as model:
             if "tokens" not in result:
                 began = time.perf_counter()
-                encoded = model._open().engine.tokenizer.encode(texts, [-1] * len(texts))
+                num_tokens = count_tokens(model, texts)
                 result["tokenise_texts_per_s"] = len(texts) / (time.perf_counter() - began)
-                result["tokens"] = int(encoded.num_tokens.sum())
+                result["tokens"] = int(num_tokens.sum())
                 result["info"] = {
                     "device": model.info.device,
                     "variant": model.info.variant,
@@ -82,22 +83,13 @@ def captured_queries(bundle: Path, texts: list[str]) -> dict[str, float]:
 def single_queries(bundle: Path, texts: list[str]) -> dict[str, float]:
     """Text to vector of about 16 tokens, one at a time, and the part of it that is onnxruntime's run."""
     from embedge import EdgeModel
-    from embedge._sessions.session import Session
+    from embedge.measure import graph_runs
 
     queries = _queries(texts)
     with EdgeModel(bundle, device="cuda") as model:
         result = percentiles_ms(lambda i: model.embed(queries[i % 300]).numpy(), 400)
-        fed: list[tuple] = []
-        run = Session.run
-        Session.run = lambda self, output, feeds: (
-            fed.append((self, output, feeds)) or run(self, output, feeds)
-        )
-        try:
-            for query in queries:
-                model.embed(query).numpy()
-        finally:
-            Session.run = run
-        runs = percentiles_ms(lambda i: run(*fed[i % 300]), 400)
+        computed = graph_runs(model, queries)
+        runs = percentiles_ms(lambda i: computed[i % 300](), 400)
     return result | {f"run_{name}": value for name, value in runs.items()}
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import msgspec
 
-from embedge import store
 from embedge.manifest import MANIFEST_FILE, PROBES_FILE, TOKENIZER_FILE, Similarity
 from embedge.types import Task
-from embedge_export.graph.route import Route, choose_route
-from embedge_export.source.causal_reranker import resolve_tokens
-from embedge_export.source.checkpoint import Checkpoint, Kind
-from embedge_export.source.read import read_checkpoint
-from embedge_export.source.tokenizer import Tokenization, describe_tokenizer, load_tokenizer
-from embedge_export.spec import CUDA_VARIANTS, SIZE_SHARES, ExportSpec
-from embedge_export.write.graph_files import EXTERNAL_DATA_BYTES, check_target
+from embedge_export.graph.route import Chosen, Route, choose_route
+from embedge_export.precisions import VARIANTS
+from embedge_export.source.checkpoint import Checkpoint, weight_sizes
+from embedge_export.source.kinds import Kind
+from embedge_export.source.read import open_checkpoint
+from embedge_export.source.static import Static
+from embedge_export.source.tokenizer import Tokenization
+from embedge_export.spec import ExportSpec
+from embedge_export.variants.cuda import describe_for_cuda, graph_stems
+from embedge_export.write.graph_files import EXTERNAL_DATA_BYTES
+from embedge_export.write.staging import choose_target
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -71,14 +74,12 @@ def plan_export(spec: ExportSpec) -> Plan:
     Raises:
         ExportError: an export would be refused for what can be seen so far.
     """
-    checkpoint = read_checkpoint(spec)
+    source = open_checkpoint(spec)
+    checkpoint, tokenization = source.checkpoint, source.tokenization
     repository = checkpoint.repository
-    target = (spec.output or store.bundle_path(repository.name)).expanduser().absolute()
-    check_target(target, force=spec.force)
-    tokenizer = load_tokenizer(checkpoint)
-    checkpoint = resolve_tokens(checkpoint, tokenizer, spec)
-    tokenization = describe_tokenizer(tokenizer, checkpoint)
-    weights = {name: (repository.folder / name).stat().st_size for name in checkpoint.weights}
+    target = choose_target(spec, repository.name)
+    weights = weight_sizes(checkpoint)
+    chosen = choose_route(checkpoint, spec)
     return Plan(
         name=repository.name,
         revision=repository.revision,
@@ -87,7 +88,7 @@ def plan_export(spec: ExportSpec) -> Plan:
         architecture=checkpoint.architecture,
         kind=checkpoint.kind,
         tasks=checkpoint.tasks,
-        route=choose_route(checkpoint, spec),
+        route=chosen.route,
         variants=tuple(spec.variants),
         hidden_size=checkpoint.hidden_size,
         vocab_size=checkpoint.vocab_size,
@@ -109,7 +110,7 @@ def plan_export(spec: ExportSpec) -> Plan:
         code=checkpoint.code,
         output=str(target),
         replaces=(target / MANIFEST_FILE).is_file(),
-        files=_files(checkpoint, spec.variants, sum(weights.values())),
+        files=_files(checkpoint, chosen, spec.variants, sum(weights.values())),
     )
 
 
@@ -165,19 +166,19 @@ def _limit_from(spec: ExportSpec, checkpoint: Checkpoint, tokenization: Tokeniza
     return "the architecture's table"
 
 
-def _files(checkpoint: Checkpoint, variants: tuple[str, ...], weights_bytes: int) -> tuple[str, ...]:
+def _files(
+    checkpoint: Checkpoint, chosen: Chosen, variants: tuple[str, ...], weights_bytes: int
+) -> tuple[str, ...]:
     names = [MANIFEST_FILE, TOKENIZER_FILE, PROBES_FILE, "report.html", "README.md"]
     for variant in variants:
-        stem = "model" if variant == "fp32" else f"model_{variant}"
+        stem = VARIANTS[variant].stem
         stems: tuple[str, ...] = (stem,)
-        if variant in CUDA_VARIANTS:
-            from embedge_export.variants.cuda import graph_stems
-
-            stems = graph_stems(checkpoint, variant)
+        if VARIANTS[variant].target == "cuda":
+            stems = graph_stems(describe_for_cuda(checkpoint, chosen.described), variant)
         names += [f"onnx/{each}.onnx" for each in stems]
-        if weights_bytes * SIZE_SHARES[variant] > EXTERNAL_DATA_BYTES:
+        if weights_bytes * VARIANTS[variant].stored.size_share > EXTERNAL_DATA_BYTES:
             names.append(f"onnx/{stem}.onnx_data")
     names += [f"modules/{index}.npz" for index in range(len(checkpoint.dense))]
-    if checkpoint.kind != "static":
+    if not isinstance(checkpoint.what, Static):
         names += ["config.json", "tokenizer_config.json", "special_tokens_map.json"]
     return tuple(names)

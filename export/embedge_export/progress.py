@@ -1,4 +1,4 @@
-"""How far an export is: its stages, and the share of each that is done, told to whoever asked."""
+"""How far an export is: its stages, and the share of each that is done, told to a listener."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 
 _Item = TypeVar("_Item")
+_Value = TypeVar("_Value")
+_Args = ParamSpec("_Args")
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +32,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
-Progress: TypeAlias = Callable[[Step], None]
+Listener: TypeAlias = Callable[[Step], None]
 """Called when a stage begins, whenever it knows how far it is, and when it is finished."""
 
 
@@ -51,21 +53,34 @@ _SPAN: ContextVar[_Span | None] = ContextVar("embedge_export_span", default=None
 class Stages:
     """Times the stages and tells about each."""
 
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
+    def __init__(self, listener: Listener | None) -> None:
+        self._listener = listener
         self._start_s = time.perf_counter()
-        self.detail = ""
 
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Run a stage; what runs in it says by `tracked` and `PromptBar` how far it is."""
+    def run(
+        self,
+        name: str,
+        stage: Callable[_Args, tuple[_Value, str]],
+        *args: _Args.args,
+        **kwargs: _Args.kwargs,
+    ) -> _Value:
+        """Run a stage.
+
+        Args:
+            name: what it is called.
+            stage: gives its outcome, and one line about it; by `tracked` and `PromptBar` it says how far it is.
+            *args: its arguments.
+            **kwargs: its arguments by name.
+
+        Returns:
+            The outcome.
+        """
         start_s = time.perf_counter()
         reached = 0.0
-        self.detail = ""
 
         def step(**facts: Any) -> None:
-            if self._progress is not None:
-                self._progress(Step(stage=name, elapsed_s=time.perf_counter() - start_s, **facts))
+            if self._listener is not None:
+                self._listener(Step(stage=name, elapsed_s=time.perf_counter() - start_s, **facts))
 
         def tell(share: float) -> None:
             nonlocal reached
@@ -76,16 +91,17 @@ class Stages:
         step()
         token = _SPAN.set(_Span(tell))
         try:
-            yield
+            value, detail = stage(*args, **kwargs)
         finally:
             _SPAN.reset(token)
-        step(share=1.0, finished=True, detail=self.detail)
+        step(share=1.0, finished=True, detail=detail)
+        return value
 
     def finish(self, detail: str) -> None:
         """Tell about the end, with the time of the whole export."""
-        if self._progress is not None:
+        if self._listener is not None:
             elapsed_s = time.perf_counter() - self._start_s
-            self._progress(Step(stage="done", elapsed_s=elapsed_s, share=1.0, finished=True, detail=detail))
+            self._listener(Step(stage="done", elapsed_s=elapsed_s, share=1.0, finished=True, detail=detail))
 
 
 @contextlib.contextmanager

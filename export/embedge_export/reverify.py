@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from embedge import store
-from embedge.bundle import check_files, open_bundle
+from embedge.bundle import Bundle, check_files, open_bundle
 from embedge.errors import VerificationError
 from embedge.manifest import TOKENIZER_FILE, Manifest
-from embedge_export.progress import Progress, Stages
-from embedge_export.source.causal_reranker import resolve_tokens
-from embedge_export.source.checkpoint import Checkpoint
-from embedge_export.source.read import read_checkpoint
-from embedge_export.source.tokenizer import Tokenization, describe_tokenizer, load_tokenizer
-from embedge_export.source.torch_model import load_model
+from embedge_export.progress import Listener, Stages
+from embedge_export.source.checkpoint import Checkpoint, weight_sizes
+from embedge_export.source.read import open_checkpoint
+from embedge_export.source.tokenizer import Tokenization
+from embedge_export.source.weights import load_weights
 from embedge_export.spec import ExportSpec
-from embedge_export.verify.asking import ask_torch, questions
+from embedge_export.verify.asking import ask_torch
 from embedge_export.verify.gates import try_variant
-from embedge_export.verify.numbers import built_in_inputs, make_cases, verify_variant
+from embedge_export.verify.numbers import Case, built_in_inputs, make_cases, verify_variant
+from embedge_export.verify.questions import choose_questions
 from embedge_export.verify.reference import Reference
 
 
-def reverify(spec: ExportSpec, progress: Progress | None = None) -> Path:
+class _Opened(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """The bundle, and the checkpoint's own answers."""
+
+    bundle: Bundle
+    checkpoint: Checkpoint
+    reference: Reference
+    cases: Sequence[Case]
+
+
+def reverify(spec: ExportSpec, progress: Listener | None = None) -> Path:
     """Verify every variant of a bundle against the checkpoint that it was made from.
 
     Args:
@@ -38,35 +50,37 @@ def reverify(spec: ExportSpec, progress: Progress | None = None) -> Path:
         VerificationError: the bundle is of another checkpoint, or computes something else.
     """
     stages = Stages(progress)
-    with stages.stage("source"):
-        checkpoint = read_checkpoint(spec)
-        bundle = open_bundle(spec.output or store.bundle_path(checkpoint.repository.name))
-        check_files(bundle)
-        tokenizer = load_tokenizer(checkpoint)
-        checkpoint = resolve_tokens(checkpoint, tokenizer, spec)
-        tokenization = describe_tokenizer(tokenizer, checkpoint)
-        _check_origin(bundle.manifest, checkpoint, tokenization)
-        model = None if checkpoint.kind == "static" else load_model(checkpoint)
-        reference = Reference(model, checkpoint, tokenization)
-        cases = make_cases(reference, built_in_inputs(checkpoint)[0])
-        stages.detail = (
-            f"{checkpoint.repository.name}: {len(bundle.manifest.files)} files as the manifest states"
-        )
-    for name, variant in bundle.manifest.variants.items():
-        with stages.stage(name):
-            if variant.target == "cuda":
-                stages.detail = "made for CUDA; `embedge verify --device cuda` replays its probes"
-            elif variant.dtype == "float32":
-                figures = verify_variant(bundle.folder, name, cases, checkpoint.family.max_abs_diff)
-                stages.detail = f"{figures.num_texts} texts, largest difference {figures.max_abs_diff:.1e}"
-            else:
-                size = sum(
-                    (checkpoint.repository.folder / file).stat().st_size for file in checkpoint.weights
-                )
-                asked = questions(bundle.manifest, size, step_tag=checkpoint.step_tag)
-                try_variant(bundle.folder, name, asked, ask_torch(reference, bundle.manifest, asked), "torch")
-                stages.detail = "within its gates against torch"
-    return bundle.folder
+    opened = stages.run("source", _open, spec)
+    for name in opened.bundle.manifest.variants:
+        stages.run(name, _verify, name, opened)
+    return opened.bundle.folder
+
+
+def _open(spec: ExportSpec) -> tuple[_Opened, str]:
+    source = open_checkpoint(spec)
+    checkpoint = source.checkpoint
+    name = checkpoint.repository.name
+    bundle = open_bundle(spec.output or store.bundle_path(name))
+    check_files(bundle)
+    _check_origin(bundle.manifest, checkpoint, source.tokenization)
+    reference = Reference(load_weights(checkpoint), checkpoint, source.tokenization)
+    cases = make_cases(reference, built_in_inputs(checkpoint)[0])
+    opened = _Opened(bundle=bundle, checkpoint=checkpoint, reference=reference, cases=cases)
+    return opened, f"{name}: {len(bundle.manifest.files)} files as the manifest states"
+
+
+def _verify(name: str, opened: _Opened) -> tuple[None, str]:
+    bundle, checkpoint = opened.bundle, opened.checkpoint
+    variant = bundle.manifest.variants[name]
+    if variant.target == "cuda":
+        return None, "made for CUDA; `embedge verify --device cuda` replays its probes"
+    if variant.dtype == "float32":
+        figures = verify_variant(bundle.folder, name, opened.cases, checkpoint.family.max_abs_diff)
+        return None, f"{figures.num_texts} texts, largest difference {figures.max_abs_diff:.1e}"
+    size = sum(weight_sizes(checkpoint).values())
+    asked = choose_questions(bundle.manifest, size, step_tag=checkpoint.step_tag)
+    try_variant(bundle.folder, name, asked, ask_torch(opened.reference, bundle.manifest, asked), "torch")
+    return None, "within its gates against torch"
 
 
 def _check_origin(manifest: Manifest, checkpoint: Checkpoint, tokenization: Tokenization) -> None:

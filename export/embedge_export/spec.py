@@ -9,37 +9,12 @@ from typing import Literal
 import msgspec
 
 from embedge.errors import ExportError
-from embedge.manifest import Dtype, Target
+from embedge.manifest import Target
 from embedge.types import PoolingMode, Task
+from embedge_export.precisions import CUDA_VARIANTS, VARIANTS
 
 OPSETS = range(17, 23)
 DEFAULT_OPSET = 18
-
-DTYPES: dict[str, Dtype] = {
-    "fp32": "float32",
-    "fp16": "float16",
-    "fp16_cuda": "float16",
-    "bf16_cuda": "bfloat16",
-    "int8": "int8",
-    "uint8": "int8",
-    "int4": "int4",
-}
-"""Precision of the weights of each variant, by its name."""
-
-SIZE_SHARES = {
-    "fp32": 1.0,
-    "fp16": 0.5,
-    "fp16_cuda": 0.5,
-    "bf16_cuda": 0.5,
-    "int8": 0.27,
-    "uint8": 0.27,
-    "int4": 0.16,
-}
-"""Size of each variant's graph by that of the float32 weights, about."""
-
-
-CUDA_VARIANTS = ("fp16_cuda", "bf16_cuda")
-"""What optimize_for="cuda" adds, in place of "fp16": the second where it is named, or where float16 would overflow."""
 
 
 class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +109,7 @@ def _check_names(names: Sequence[str]) -> None:
     Raises:
         ExportError: the message lists those that exist.
     """
-    unknown = [name for name in names if name not in DTYPES]
+    unknown = [name for name in names if name not in VARIANTS]
     if unknown or not names or len(set(names)) < len(names):
         what = f"variant {unknown[0]!r} does not exist" if unknown else f"variants {list(names)} is no choice"
-        raise ExportError(f"{what}; expected some of {', '.join(DTYPES)}, each once")
+        raise ExportError(f"{what}; expected some of {', '.join(VARIANTS)}, each once")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from embedge_export.progress import Progress, Step
+from embedge_export.progress import Listener, Step
 
 _WIDTH = 24
 _REDRAW_S = 0.1
@@ -18,7 +18,7 @@ _BLOCK = 6
 
 
 @contextlib.contextmanager
-def shown(stream: TextIO) -> Iterator[Progress]:
+def shown(stream: TextIO) -> Iterator[Listener]:
     """Show what happens on a stream, and leave it tidy whatever happens."""
     if not stream.isatty():
         yield lambda step: _write(stream, _line(step)) if step.finished else None
@@ -109,9 +109,9 @@ def _bar(share: float | None, elapsed_s: float) -> str:
         return "█" * filled + "░" * (_WIDTH - filled)
     # a block that goes to and fro
     reach = _WIDTH - _BLOCK
-    place = int(elapsed_s * 8) % (2 * reach)
-    place = min(place, 2 * reach - place)
-    return "░" * place + "█" * _BLOCK + "░" * (reach - place)
+    column = int(elapsed_s * 8) % (2 * reach)
+    column = min(column, 2 * reach - column)
+    return "░" * column + "█" * _BLOCK + "░" * (reach - column)
 
 
 class _Above(logging.Handler):

@@ -2,52 +2,83 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from embedge import store
+from embedge.bundle import sha256_file
 from embedge.errors import ExportError
 from embedge.manifest import (
-    MANIFEST_FILE,
     TOKENIZER_FILE,
+    UNMEASURED,
     Dtype,
     Fidelity,
+    GraphSpec,
+    Manifest,
     Probes,
     Variant,
-    dump_manifest,
+    load_manifest,
 )
 from embedge_export.graph.attention import score_heads
 from embedge_export.graph.given import adapt, load_graph, precision
-from embedge_export.progress import Progress, Stages
-from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.precisions import VARIANTS
+from embedge_export.progress import Listener, Stages
+from embedge_export.source.checkpoint import Checkpoint, weight_sizes
 from embedge_export.source.checksums import check_unchanged
-from embedge_export.source.read import read_checkpoint
+from embedge_export.source.embedder import Embedder
+from embedge_export.source.read import open_checkpoint
+from embedge_export.source.tokenizer import Tokenization
+from embedge_export.source.weights import LoadedWeights, load_weights
 from embedge_export.spec import ExportSpec
+from embedge_export.verify.asking import ask_torch
+from embedge_export.verify.gates import try_variant
 from embedge_export.verify.given_probes import GivenProbes, as_cases, compare_embeddings, read_probes
+from embedge_export.verify.numbers import (
+    FP32_PROBE_FACTOR,
+    PROBE_MARGIN,
+    built_in_inputs,
+    make_cases,
+    make_probes,
+    verify_variant,
+)
+from embedge_export.verify.questions import choose_questions
+from embedge_export.verify.reference import Reference
 from embedge_export.write.companions import note_external_data, write_companions
-from embedge_export.write.graph_files import check_target, commit, save_graph, staging
+from embedge_export.write.graph_files import save_graph
 from embedge_export.write.manifest import (
-    UNMEASURED,
+    complete_manifest,
     make_manifest,
     require_packages,
     save_modules,
+    write_manifest,
     write_probes,
 )
+from embedge_export.write.staging import choose_target, commit, staging
 
 if TYPE_CHECKING:
-    from embedge_export.source.tokenizer import Tokenization
-    from embedge_export.verify.reference import Reference
+    import onnx
 
 _PACKAGES = ("transformers", "onnx", "tokenizers", "safetensors")
-# other CPUs add in another order
-_FP32_PROBE_FACTOR, _PROBE_FACTOR = 10, 1.5
 
 
-def wrap(spec: ExportSpec, progress: Progress | None = None) -> Path:
+class _Opened(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """The checkpoint, what is where in the ONNX file's graph, and what it is compared with."""
+
+    checkpoint: Checkpoint
+    tokenization: Tokenization
+    weights: LoadedWeights
+    target: Path
+    file: Path
+    outputs: GraphSpec
+    variant: str
+    dtype: Dtype
+    reference: Reference | None
+    given: GivenProbes | None
+
+
+def wrap(spec: ExportSpec, progress: Listener | None = None) -> Path:
     """Make a bundle of `spec.from_onnx` and the checkpoint's config and tokenizer, or leave nothing behind.
 
     Where torch and the checkpoint's weights are there, they are the reference, as for any export; `spec.probes` serve
@@ -65,91 +96,113 @@ def wrap(spec: ExportSpec, progress: Progress | None = None) -> Path:
         raise ExportError("from_onnx is missing; expected an ONNX file to wrap")
     require_packages(_PACKAGES)
     stages = Stages(progress)
-    path = spec.from_onnx.expanduser().absolute()
-    with stages.stage("source"):
-        from embedge_export.source.causal_reranker import resolve_tokens
-        from embedge_export.source.tokenizer import describe_tokenizer, load_tokenizer
-
-        checkpoint = read_checkpoint(spec)
-        target = (spec.output or store.bundle_path(checkpoint.repository.name)).expanduser().absolute()
-        check_target(target, force=spec.force)
-        given = None if spec.probes is None else read_probes(spec.probes)
-        tokenizer = load_tokenizer(checkpoint)
-        checkpoint = resolve_tokens(checkpoint, tokenizer, spec)
-        tokenization = describe_tokenizer(tokenizer, checkpoint)
-        graph, graph_spec = adapt(load_graph(path), checkpoint, path)
-        if graph_spec.hidden is None and checkpoint.kind == "embedding":
-            checkpoint = msgspec.structs.replace(checkpoint, tasks=("embed",))
-        name, dtype = precision(graph)
-        reference = _reference(checkpoint, tokenization)
-        if reference is None and given is None:
-            raise ExportError(
-                f"there is nothing to verify {path.name} with: the checkpoint has no weights here, or torch is not "
-                'installed; expected either. Pass --probes FILE, a JSON list of {"text": …, "embedding": […]}.'
-            )
-        stages.detail = f"{checkpoint.repository.name}: {path.name}, {dtype}, {', '.join(checkpoint.tasks)}"
-    with staging(target, path.stat().st_size * 2 + 5_000_000) as folder:
-        with stages.stage("write"):
-            (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
-            write_companions(checkpoint, tokenization, folder)
-            file, data_files = save_graph(graph, folder, "model" if name == "fp32" else f"model_{name}")
-            note_external_data(folder)
-            variant = Variant(
-                file=file,
-                data_files=data_files,
-                dtype=dtype,
-                fidelity=UNMEASURED,
-                score_heads=score_heads(graph, checkpoint.num_attention_heads),
-            )
-            del graph
-            dense = save_modules(checkpoint, folder)
-            origin = {path.name: hashlib.sha256(path.read_bytes()).hexdigest(), **checkpoint.weights}
-            stated = msgspec.structs.replace(checkpoint, weights=origin)
-            write_probes(Probes(tolerances={}, probes=()), folder)
-            manifest = make_manifest(stated, tokenization, graph_spec, dense, {name: variant}, folder)
-            (folder / MANIFEST_FILE).write_bytes(dump_manifest(manifest))
-            stages.detail = (
-                f"{len(manifest.files) + 1} files, outputs {graph_spec.pooled or graph_spec.token}"
-            )
-        with stages.stage("verify"):
-            fidelity = None
-            details = []
-            if given is not None:
-                fidelity, probes = _compare(folder, name, dtype, given, checkpoint)
-                details.append(f"{fidelity.num_texts} probes, {fidelity.max_abs_diff:.1e}")
-            if reference is not None:
-                fidelity, probes = _judge(folder, name, dtype, reference, checkpoint)
-                details.append(f"{fidelity.num_texts} texts against torch, {fidelity.max_abs_diff:.1e}")
-            assert fidelity is not None
-            check_unchanged(checkpoint)
-            stages.detail = f"{name}: largest difference on {' and on '.join(details)}"
+    opened, graph = stages.run("source", _open, spec, spec.from_onnx.expanduser().absolute())
+    with staging(opened.target, opened.file.stat().st_size * 2 + 5_000_000) as folder:
+        draft = stages.run("write", _write, opened, graph, folder)
+        del graph
+        fidelity, probes = stages.run("verify", _verify, opened, folder)
         write_probes(probes, folder)
-        measured = msgspec.structs.replace(variant, fidelity=fidelity)
-        manifest = make_manifest(stated, tokenization, graph_spec, dense, {name: measured}, folder)
-        (folder / MANIFEST_FILE).write_bytes(dump_manifest(manifest))
-        commit(folder, target)
-    stages.finish(f"{target.name}, fingerprint {manifest.fingerprint[:12]}")
-    return target
+        measured = msgspec.structs.replace(draft.variants[opened.variant], fidelity=fidelity)
+        manifest = complete_manifest(draft, {opened.variant: measured}, folder)
+        write_manifest(manifest, folder)
+        commit(folder, opened.target)
+    stages.finish(f"{opened.target.name}, fingerprint {manifest.fingerprint[:12]}")
+    return opened.target
 
 
-def _reference(checkpoint: Checkpoint, tokenization: Tokenization) -> Reference | None:
-    transformer = checkpoint.transformer.relative_to(checkpoint.repository.folder)
-    there = any((checkpoint.repository.folder / name).parent == checkpoint.repository.folder / transformer
-                for name in checkpoint.weights)  # fmt: skip
-    if not there or importlib.util.find_spec("torch") is None:
-        return None
-    from embedge_export.source.torch_model import load_model
-    from embedge_export.verify.reference import Reference
+def _open(spec: ExportSpec, file: Path) -> tuple[tuple[_Opened, onnx.ModelProto], str]:
+    """Read the checkpoint, and bring the file's graph into embedge's form."""
+    source = open_checkpoint(spec)
+    checkpoint, tokenization = source.checkpoint, source.tokenization
+    if not checkpoint.facts.wraps:
+        raise ExportError(
+            f"--from-onnx cannot wrap a {checkpoint.kind.replace('_', ' ')}; expected an encoder's graph. "
+            "Export the checkpoint's own weights instead."
+        )
+    target = choose_target(spec, checkpoint.repository.name)
+    given = None if spec.probes is None else read_probes(spec.probes)
+    with_model = _has_reference(checkpoint)
+    graph = load_graph(file)
+    weights = load_weights(checkpoint, with_model=with_model)
+    graph, outputs = adapt(graph, checkpoint, weights, file)
+    if outputs.hidden is None and isinstance(checkpoint.what, Embedder):
+        checkpoint = msgspec.structs.replace(checkpoint, tasks=("embed",))
+    if not with_model and given is None:
+        raise ExportError(
+            f"there is nothing to verify {file.name} with: the checkpoint has no weights here, or torch is not "
+            'installed; expected either. Pass --probes FILE, a JSON list of {"text": …, "embedding": […]}.'
+        )
+    variant, dtype = precision(graph)
+    opened = _Opened(
+        checkpoint=checkpoint,
+        tokenization=tokenization,
+        weights=weights,
+        target=target,
+        file=file,
+        outputs=outputs,
+        variant=variant,
+        dtype=dtype,
+        reference=Reference(weights, checkpoint, tokenization) if with_model else None,
+        given=given,
+    )
+    detail = f"{checkpoint.repository.name}: {file.name}, {dtype}, {', '.join(checkpoint.tasks)}"
+    return (opened, graph), detail
 
-    return Reference(load_model(checkpoint), checkpoint, tokenization)
+
+def _write(opened: _Opened, graph: onnx.ModelProto, folder: Path) -> tuple[Manifest, str]:
+    """Write everything that a bundle needs to be loaded."""
+    checkpoint, tokenization, file = opened.checkpoint, opened.tokenization, opened.file
+    (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
+    write_companions(checkpoint, tokenization, folder)
+    written, data_files = save_graph(graph, folder, VARIANTS[opened.variant].stem)
+    note_external_data(folder)
+    variant = Variant(
+        file=written,
+        data_files=data_files,
+        dtype=opened.dtype,
+        fidelity=UNMEASURED,
+        score_heads=score_heads(graph, checkpoint.num_attention_heads),
+    )
+    dense = save_modules(opened.weights.dense, folder)
+    origin = {file.name: sha256_file(file), **checkpoint.weights}
+    stated = msgspec.structs.replace(checkpoint, weights=origin)
+    variants = {opened.variant: variant}
+    manifest = make_manifest(stated, tokenization, opened.outputs, dense, variants, folder)
+    write_manifest(manifest, folder)
+    outputs = opened.outputs.pooled or opened.outputs.token
+    return manifest, f"{len(manifest.files) + 1} files, outputs {outputs}"
+
+
+def _verify(opened: _Opened, folder: Path) -> tuple[tuple[Fidelity, Probes], str]:
+    """Compare with the probes, with torch, or with both; torch's figures and answers are kept where it is there."""
+    checkpoint, name, dtype = opened.checkpoint, opened.variant, opened.dtype
+    measured: list[tuple[Fidelity, Probes]] = []
+    details = []
+    if opened.given is not None:
+        measured.append(_compare(folder, name, dtype, opened.given, checkpoint))
+        details.append(_figures(measured[-1][0], "probes"))
+    if opened.reference is not None:
+        measured.append(_judge(folder, name, dtype, opened.reference, checkpoint))
+        details.append(_figures(measured[-1][0], "texts against torch"))
+    check_unchanged(checkpoint)
+    return measured[-1], f"{name}: largest difference on {' and on '.join(details)}"
+
+
+def _figures(fidelity: Fidelity, what: str) -> str:
+    return f"{fidelity.num_texts} {what}, {fidelity.max_abs_diff:.1e}"
+
+
+def _has_reference(checkpoint: Checkpoint) -> bool:
+    """Whether the transformer's weights and torch are here."""
+    folder = checkpoint.repository.folder
+    there = any((folder / name).parent == checkpoint.transformer for name in checkpoint.weights)
+    return there and importlib.util.find_spec("torch") is not None
 
 
 def _compare(
     folder: Path, name: str, dtype: Dtype, given: GivenProbes, checkpoint: Checkpoint
 ) -> tuple[Fidelity, Probes]:
     """Compare with the given probes, and make the bundle's own of them."""
-    from embedge_export.verify.numbers import make_probes, verify_variant
-
     tolerance = given.tolerance(name, dtype)
     if given.texts:
         if "embed" not in checkpoint.tasks:
@@ -167,22 +220,17 @@ def _judge(
     folder: Path, name: str, dtype: Dtype, reference: Reference, checkpoint: Checkpoint
 ) -> tuple[Fidelity, Probes]:
     """Compare with torch: every number of float32, and what users notice of the others."""
-    from embedge.manifest import load_manifest
-    from embedge_export.verify.asking import ask_torch, questions
-    from embedge_export.verify.gates import try_variant
-    from embedge_export.verify.numbers import built_in_inputs, make_cases, make_probes, verify_variant
-
     inputs, probe_inputs = built_in_inputs(checkpoint)
     cases = make_cases(reference, inputs)
     gate = checkpoint.family.max_abs_diff if dtype == "float32" else float("inf")
     fidelity = verify_variant(folder, name, cases, gate)
-    tolerance = gate * _FP32_PROBE_FACTOR
+    tolerance = gate * FP32_PROBE_FACTOR
     if dtype != "float32":
         manifest = load_manifest(folder)
-        size = sum((checkpoint.repository.folder / file).stat().st_size for file in checkpoint.weights)
-        asked = questions(manifest, size, step_tag=checkpoint.step_tag)
+        size = sum(weight_sizes(checkpoint).values())
+        asked = choose_questions(manifest, size, step_tag=checkpoint.step_tag)
         trial = try_variant(folder, name, asked, ask_torch(reference, manifest, asked), "torch")
         fidelity = msgspec.structs.replace(fidelity, end_to_end=trial.figures)
-        tolerance = fidelity.max_abs_diff * _PROBE_FACTOR
+        tolerance = fidelity.max_abs_diff * PROBE_MARGIN
     probes = make_probes(make_cases(reference, probe_inputs))
     return fidelity, Probes(tolerances={name: tolerance}, probes=probes)

@@ -1,4 +1,4 @@
-"""Jobs over worker threads, with results as they finish. onnxruntime and numpy release the GIL meanwhile."""
+"""Work ahead of its consumer, on threads: one computation, a pipeline of them, or a method for asyncio."""
 
 from __future__ import annotations
 
@@ -7,89 +7,15 @@ import contextlib
 import functools
 import queue
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from functools import partial
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
-LaneT = TypeVar("LaneT")
-JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
 ItemT = TypeVar("ItemT")
 PreparedT = TypeVar("PreparedT")
 _UNDER_WAY = 2
-
-
-def run_jobs(
-    jobs: Sequence[JobT],
-    compute: Callable[[LaneT, JobT], ResultT],
-    lanes: Sequence[LaneT],
-    survives: Callable[[LaneT, BaseException], bool] | None = None,
-) -> Iterator[ResultT]:
-    """Compute jobs in several threads, one per lane, dealt from one queue.
-
-    No more than one result per lane waits for the consumer. When a job fails for good, or the consumer stops early
-    (an exception, Ctrl-C), the threads end after the job they are at.
-
-    Args:
-        jobs: taken in this order.
-        compute: called with a thread's lane and a job.
-        lanes: what each thread computes with; with one lane, or with one job or none, all runs in the caller's thread.
-        survives: whether the run goes on without a lane whose job raised; the job is then done by another lane.
-            None: it never does.
-
-    Yields:
-        Results in the order in which they finish.
-    """
-    if len(lanes) == 1 or len(jobs) <= 1:
-        for job in jobs:
-            yield compute(lanes[0], job)
-        return
-    pending: queue.SimpleQueue[JobT | Stop] = queue.SimpleQueue()
-    for job in jobs:
-        pending.put(job)
-    finished: queue.SimpleQueue[ResultT | LaneFailure[LaneT, JobT]] = queue.SimpleQueue()
-    room = threading.Semaphore(len(lanes))
-    stopped = threading.Event()
-
-    def work(lane: LaneT) -> None:
-        while True:
-            room.acquire()
-            job = pending.get()
-            if stopped.is_set() or isinstance(job, Stop):
-                return
-            try:
-                finished.put(compute(lane, job))
-            except BaseException as error:
-                finished.put(LaneFailure(error, lane, job))
-                return
-
-    workers = [
-        threading.Thread(target=work, args=(lane,), name=f"embedge-worker-{i}", daemon=True)
-        for i, lane in enumerate(lanes[: len(jobs)])
-    ]
-    for worker in workers:
-        worker.start()
-    left, alive = len(jobs), len(workers)
-    try:
-        while left:
-            result = finished.get()
-            room.release()
-            if isinstance(result, LaneFailure):
-                alive -= 1
-                if alive == 0 or survives is None or not survives(result.lane, result.error):
-                    raise result.error
-                pending.put(result.job)
-                continue
-            left -= 1
-            yield result
-    finally:
-        stopped.set()
-        for _ in workers:
-            pending.put(Stop())
-        room.release(len(workers))
-        for worker in workers:
-            worker.join()
 
 
 def start(compute: Callable[[], ResultT]) -> Callable[[], ResultT]:
@@ -197,16 +123,3 @@ def in_thread(verb: Callable[P, ResultT]) -> Callable[P, Coroutine[Any, Any, Res
 class _Failure:
     def __init__(self, error: BaseException) -> None:
         self.error = error
-
-
-class LaneFailure(Generic[LaneT, JobT]):
-    """A job that raised, and where."""
-
-    def __init__(self, error: BaseException, lane: LaneT, job: JobT) -> None:
-        self.error = error
-        self.lane = lane
-        self.job = job
-
-
-class Stop:
-    """Ends a thread that waits for a job."""

@@ -221,6 +221,10 @@ class Fidelity(_Part, frozen=True, kw_only=True):
     end_to_end: EndToEnd | None = None
 
 
+UNMEASURED = Fidelity(num_texts=0, max_abs_diff=0.0, max_batch_diff=0.0)
+"""Of a variant that was not compared, or not yet."""
+
+
 class Variant(_Part, frozen=True, kw_only=True):
     """One graph of the bundle.
 

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-import numpy as np
 
-from embedge._calls.progress import Progress, StopAt
-from embedge._calls.request import Call, Params, check_task, named_tasks, stated_task
-from embedge._calls.verbs import Outputs, Prompts, UseTqdm, Verbs, scoring_outputs
-from embedge._text.prompts import parse_prompt, parse_prompts
-from embedge._workers import in_thread, pipeline
-from embedge.errors import ParamsError, PromptError, SessionError, TaskNotSupportedError
+from embedge._calls.options import CallOptions, PairOptions, Params, PooledOutput, Prompts, UseTqdm
+from embedge._workers import in_thread
+from embedge.errors import SessionError
 from embedge.outputs import (
     ArrayOutputs,
-    ClassificationOutput,
     ClassificationRequestOutput,
-    EmbeddingOutput,
     EmbeddingRequestOutput,
     ModelInfo,
     RaggedOutputs,
     RerankResult,
     ScoringRequestOutput,
-    SparseEmbeddingOutput,
     SparseEmbeddingRequestOutput,
 )
-from embedge.params import COMPATS, ModelConfig, PoolerConfig, PoolingParams
+from embedge.params import ModelConfig, PoolerConfig, PoolingParams
 from embedge.types import (
     Compat,
     LongText,
     PairTruncation,
-    ParsedPrompt,
     PathLike,
     Profile,
     PromptInput,
@@ -45,6 +34,7 @@ from embedge.types import (
 )
 
 if TYPE_CHECKING:
+    from embedge._calls.verbs import Verbs
     from embedge.manifest import Manifest
 
 
@@ -112,27 +102,19 @@ class EdgeModel:
         verify_hashes: bool = True,
         runner: Literal["auto", "pooling"] = "auto",
     ) -> None:
-        if str(runner) not in ("auto", "pooling"):
-            raise ParamsError(
-                f"runner={runner!r} is not possible; embedge only pools: expected 'auto' or 'pooling'"
-            )
-        if compat not in COMPATS:
-            raise ParamsError(f"compat={compat!r} is not known; expected one of {', '.join(COMPATS)}")
-        if not isinstance(pooler_config, PoolerConfig | None):
-            raise ParamsError(
-                f"pooler_config is a {type(pooler_config).__name__}; expected PoolerConfig or None"
-            )
-        truncate = PoolingParams(truncate_prompt_tokens=truncate_prompt_tokens).truncate_prompt_tokens
-        self._compat: Compat = compat
-        # the engine's imports cost more than those of this module, so `import embedge` leaves them out
-        from embedge._engine.engine import Engine
+        # these imports cost more than this module, so `import embedge` leaves them out
+        from embedge._calls.verbs import Verbs
+        from embedge._engine.engine import load
+        from embedge._engine.options import LoadOptions
 
-        engine = Engine(
-            model,
+        options = LoadOptions(
+            task=task,
             device=device,
             variant=variant,
             pooler_config=pooler_config,
             pooling_plugin=pooling_plugin,
+            truncate_prompt_tokens=truncate_prompt_tokens,
+            compat=compat,
             threads=threads,
             max_batch_tokens=max_batch_tokens,
             device_memory_bytes=device_memory_bytes,
@@ -142,15 +124,13 @@ class EdgeModel:
             profile=profile,
             max_model_len=max_model_len,
             verify_hashes=verify_hashes,
+            runner=runner,
         )
-        engine.tokenizer.check_limit(truncate)
+        engine = load(model, options)
         self.info: ModelInfo = engine.info
         self.manifest: Manifest = engine.manifest
-        self._default_task = (
-            named_tasks(self.manifest, compat)[0] if task is None else check_task(self.manifest, task, compat)
-        )
         self._model_config = engine.model_config
-        self._verbs: Verbs | None = Verbs(engine, compat, truncate)
+        self._verbs: Verbs | None = Verbs(engine, options)
 
     @property
     def lost_devices(self) -> tuple[str, ...]:
@@ -173,7 +153,7 @@ class EdgeModel:
         truncate_prompt_tokens: int | None = None,
         truncation_side: Side | None = None,
         use_tqdm: UseTqdm = False,
-    ) -> ArrayOutputs[Outputs] | RaggedOutputs[Outputs]:
+    ) -> ArrayOutputs[PooledOutput] | RaggedOutputs[PooledOutput]:
         """Pool prompts for any task.
 
         Args:
@@ -198,17 +178,16 @@ class EdgeModel:
             SessionError: onnxruntime failed.
             PluginError: task "plugin": the plugin raised, or returned something else than one array per prompt.
         """
-        task = pooling_task or stated_task(pooling_params) or self._default_task
-        call = self._open().prepare(
-            parse_prompts(prompts),
-            pooling_params,
-            task,
-            prompt_name,
-            prompt,
-            truncate_prompt_tokens,
-            truncation_side,
+        options = CallOptions(
+            pooling_params=pooling_params,
+            pooling_task=pooling_task,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            truncate_prompt_tokens=truncate_prompt_tokens,
+            truncation_side=truncation_side,
+            use_tqdm=use_tqdm,
         )
-        return self._open().encode(call, use_tqdm)
+        return self._open().encode(prompts, options)
 
     def stream(
         self,
@@ -221,11 +200,11 @@ class EdgeModel:
         truncate_prompt_tokens: int | None = None,
         truncation_side: Side | None = None,
         window: int = 2048,
-    ) -> Iterator[Outputs]:
+    ) -> Iterator[PooledOutput]:
         """Pool any number of prompts in bounded memory; arguments not described here are those of `encode`.
 
         Prompts are taken window by window, in the caller's thread. While the outputs of one window are consumed, the
-        next is computed, and the one after that is tokenised.
+        next is computed, and the one after that is tokenised. Close the iterator to stop early.
 
         Args:
             prompts: any iterable, e.g. a generator that reads a file.
@@ -243,42 +222,17 @@ class EdgeModel:
         Raises:
             PromptError: a prompt cannot be used; earlier windows have been answered. `.index` counts all prompts.
         """
-        if type(window) is not int or window < 1:
-            raise ParamsError(f"window={window!r} is out of range; expected an int >= 1")
-        if not isinstance(pooling_params, PoolingParams | None):
-            raise ParamsError("stream takes one PoolingParams for all prompts, or None")
-        task = check_task(
-            self.manifest, pooling_task or stated_task(pooling_params) or self._default_task, self._compat
+        from embedge._calls.stream import stream
+
+        options = CallOptions(
+            pooling_params=pooling_params,
+            pooling_task=pooling_task,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            truncate_prompt_tokens=truncate_prompt_tokens,
+            truncation_side=truncation_side,
         )
-        iterator = iter([prompts] if isinstance(prompts, str) else prompts)
-
-        def windows() -> Iterator[tuple[list[ParsedPrompt], int]]:
-            first = 0
-            while some := [parse_prompt(p, first + i) for i, p in enumerate(islice(iterator, window))]:
-                yield some, first
-                first += len(some)
-
-        def prepare(taken: tuple[list[ParsedPrompt], int]) -> Call:
-            some, first = taken
-            try:
-                return self._open().prepare(
-                    some, pooling_params, task, prompt_name, prompt, truncate_prompt_tokens, truncation_side
-                )
-            except PromptError as error:
-                index = first + (error.index or 0)
-                raise PromptError(
-                    f"prompt {index} of the stream: in its window, {error}", index=index
-                ) from error
-
-        def compute(call: Call, stopped: threading.Event) -> Sequence[Outputs]:
-            return self._open().encode(call, StopAt(stopped))
-
-        def outputs() -> Iterator[Outputs]:
-            with contextlib.closing(pipeline(windows(), prepare, compute)) as answers:
-                for answer in answers:
-                    yield from answer
-
-        return outputs()
+        return stream(self._open, prompts, options, window)
 
     def embed(
         self,
@@ -310,28 +264,16 @@ class EdgeModel:
         Returns:
             One EmbeddingRequestOutput per prompt; `.numpy()` is float32 (num_prompts, dim).
         """
-        if long_text not in (None, "error", "truncate", "mean"):
-            raise ParamsError(f"long_text={long_text!r} is not known; expected 'error', 'truncate' or 'mean'")
-        if long_text is not None and (truncate_prompt_tokens is not None or truncation_side is not None):
-            raise ParamsError("long_text and truncation are both given; expected one of them")
-        if long_text == "mean":
-            call, rows = self._open().embed_windows(prompts, pooling_params, prompt_name, prompt, use_tqdm)
-        else:
-            truncate = -1 if long_text == "truncate" else truncate_prompt_tokens
-            call = self._open().prepare(
-                parse_prompts(prompts),
-                pooling_params,
-                "embed",
-                prompt_name,
-                prompt,
-                truncate,
-                truncation_side,
-                long_text == "error",
-            )
-            rows = self._open().rows(call, use_tqdm)
-        return ArrayOutputs(
-            rows, lambda i: EmbeddingRequestOutput(outputs=EmbeddingOutput(data=rows[i]), **call.facts(i))
+        options = CallOptions(
+            pooling_params=pooling_params,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            truncate_prompt_tokens=truncate_prompt_tokens,
+            truncation_side=truncation_side,
+            long_text=long_text,
+            use_tqdm=use_tqdm,
         )
+        return self._open().embed(prompts, options)
 
     def embed_sparse(
         self,
@@ -353,33 +295,14 @@ class EdgeModel:
         Raises:
             TaskNotSupportedError: the bundle's embeddings are dense.
         """
-        if not self.manifest.sparse:
-            raise TaskNotSupportedError(
-                f"bundle {self.manifest.name!r} has dense embeddings; embed_sparse needs a SPLADE bundle. Use embed.",
-                task="embed",
-                tasks=self.manifest.tasks,
-            )
-        call = self._open().prepare(
-            parse_prompts(prompts),
-            None,
-            "embed",
-            prompt_name,
-            prompt,
-            truncate_prompt_tokens,
-            truncation_side,
+        options = CallOptions(
+            prompt_name=prompt_name,
+            prompt=prompt,
+            truncate_prompt_tokens=truncate_prompt_tokens,
+            truncation_side=truncation_side,
+            use_tqdm=use_tqdm,
         )
-        with Progress(len(call.encoded), use_tqdm, "embed") as progress:
-            terms = self._open().engine.answerer.sparse(call.encoded, progress.update)
-        vocab_size = self.manifest.vocab_size
-        return RaggedOutputs(
-            [weights for _, weights in terms],
-            lambda i: SparseEmbeddingRequestOutput(
-                outputs=SparseEmbeddingOutput(
-                    token_ids=terms[i][0], weights=terms[i][1], vocab_size=vocab_size
-                ),
-                **call.facts(i),
-            ),
-        )
+        return self._open().embed_sparse(prompts, options)
 
     def classify(
         self,
@@ -397,23 +320,13 @@ class EdgeModel:
         Returns:
             One ClassificationRequestOutput per prompt; `.numpy()` is float32 (num_prompts, num_labels).
         """
-        call = self._open().prepare(
-            parse_prompts(prompts),
-            pooling_params,
-            "classify",
-            None,
-            None,
-            truncate_prompt_tokens,
-            truncation_side,
+        options = CallOptions(
+            pooling_params=pooling_params,
+            truncate_prompt_tokens=truncate_prompt_tokens,
+            truncation_side=truncation_side,
+            use_tqdm=use_tqdm,
         )
-        rows = self._open().rows(call, use_tqdm)
-        labels = self._open().labels()
-        return ArrayOutputs(
-            rows,
-            lambda i: ClassificationRequestOutput(
-                outputs=ClassificationOutput(data=rows[i], labels=labels), **call.facts(i)
-            ),
-        )
+        return self._open().classify(prompts, options)
 
     def score(
         self,
@@ -453,21 +366,16 @@ class EdgeModel:
             TaskNotSupportedError: the bundle can neither score nor embed.
             ParamsError: as for `encode`.
         """
-        if prompts is not None:
-            if data_1 is not None or data_2 is not None:
-                raise ParamsError("prompts and data_1, data_2 are both given; expected one or the other")
-            return self._open().score_prompts(prompts, pooling_params, truncate_prompt_tokens, use_tqdm)
-        scores, first_id = self._open().score(
-            data_1,
-            data_2,
-            pooling_params,
-            truncate_prompt_tokens,
-            truncate,
-            instruction,
-            (query_prompt_name, document_prompt_name),
-            use_tqdm,
+        options = PairOptions(
+            pooling_params=pooling_params,
+            truncate_prompt_tokens=truncate_prompt_tokens,
+            truncate=truncate,
+            instruction=instruction,
+            query_prompt_name=query_prompt_name,
+            document_prompt_name=document_prompt_name,
+            use_tqdm=use_tqdm,
         )
-        return scoring_outputs(scores, first_id)
+        return self._open().score(data_1, data_2, prompts, options)
 
     def rerank(
         self,
@@ -500,29 +408,16 @@ class EdgeModel:
         Returns:
             Results with the best first, ordered by logit where there is one; equal ones keep their order.
         """
-        if top_n is not None and (type(top_n) is not int or top_n < 1):
-            raise ParamsError(f"top_n={top_n!r} is out of range; expected an int >= 1, or None for all")
-        if not isinstance(query, str):
-            raise PromptError(f"query is a {type(query).__name__}; expected one text")
-        if isinstance(documents, str):
-            raise PromptError("documents is one text; expected a list of texts")
-        if len(documents) == 0:
-            return []
-        scores, _ = self._open().score(
-            query,
-            documents,
-            pooling_params,
-            truncate_prompt_tokens,
-            truncate,
-            instruction,
-            (query_prompt_name, document_prompt_name),
-            use_tqdm,
+        options = PairOptions(
+            pooling_params=pooling_params,
+            truncate_prompt_tokens=truncate_prompt_tokens,
+            truncate=truncate,
+            instruction=instruction,
+            query_prompt_name=query_prompt_name,
+            document_prompt_name=document_prompt_name,
+            use_tqdm=use_tqdm,
         )
-        order = np.argsort(-scores.order_by, kind="stable")[:top_n]
-        return [
-            RerankResult(index=int(i), score=float(scores.scores[i, 0]), document=documents[int(i)])
-            for i in order
-        ]
+        return self._open().rerank(query, documents, top_n, options)
 
     aencode = in_thread(encode)
     aembed = in_thread(embed)

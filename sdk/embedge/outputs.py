@@ -6,12 +6,13 @@ Source: vLLM v0.13 `vllm/outputs.py` for class and attribute names.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar, cast, overload
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 import numpy as np
 
+from embedge._sequence import MadeOnDemand
 from embedge.errors import ShapeError
 from embedge.types import FloatArray, IntArray, Task
 
@@ -193,11 +194,13 @@ class RerankResult(msgspec.Struct, frozen=True, kw_only=True):
     document: str
 
 
-class RequestOutputs(Sequence[RequestT]):
+class RequestOutputs(MadeOnDemand[RequestT]):
     """One request output per prompt, in the order of the prompts; made when they are looked at.
 
     `numpy()` gives the plain arrays.
     """
+
+    _noun = "outputs"
 
     def __init__(self, rows: FloatArray | Sequence[Any], make: Callable[[int], RequestT]) -> None:
         self._rows = rows
@@ -206,20 +209,8 @@ class RequestOutputs(Sequence[RequestT]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    @overload
-    def __getitem__(self, index: int) -> RequestT: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[RequestT]: ...
-    def __getitem__(self, index: int | slice) -> RequestT | list[RequestT]:
-        if isinstance(index, slice):
-            return [self._make(i) for i in range(*index.indices(len(self)))]
-        position = index + len(self) if index < 0 else index
-        if not 0 <= position < len(self):
-            raise IndexError(f"there are {len(self)} outputs; {index} is not one of them")
+    def _item(self, position: int) -> RequestT:
         return self._make(position)
-
-    def __iter__(self) -> Iterator[RequestT]:
-        return map(self._make, range(len(self)))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self)}>"

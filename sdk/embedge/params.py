@@ -1,4 +1,4 @@
-"""PoolingParams, PoolerConfig and ModelConfig, as in vLLM's offline pooling API, and what they resolve to.
+"""PoolingParams, PoolerConfig and ModelConfig, as in vLLM's offline pooling API.
 
 Source: vLLM v0.13 `vllm/pooling_params.py` for field names, defaults, the order of `verify` and its messages.
 """
@@ -227,66 +227,6 @@ class PoolingParams(msgspec.Struct, omit_defaults=True):
                 f"output_kind={self.output_kind!r} is not possible for pooling; "
                 "expected RequestOutputKind.FINAL_ONLY"
             )
-
-
-class ResolvedParams(msgspec.Struct, frozen=True, kw_only=True):
-    """What one prompt is computed with, every default filled; the SDK's own, derived from a verified clone.
-
-    Attributes:
-        task: never None.
-        truncate_prompt_tokens: as in PoolingParams.
-        normalize, dimensions: for embed and token_embed; dimensions None keeps the full embedding.
-        use_activation: for classify, score and token_classify.
-        step_tag_id, returned_token_ids: for STEP pooling.
-        extra_kwargs: for plugins.
-        requires_token_ids: for plugins.
-    """
-
-    task: Task
-    truncate_prompt_tokens: int | None = None
-    normalize: bool = False
-    dimensions: int | None = None
-    use_activation: bool = False
-    step_tag_id: int | None = None
-    returned_token_ids: tuple[int, ...] | None = None
-    extra_kwargs: dict[str, Any] | None = None
-    requires_token_ids: bool = False
-
-
-def resolve(
-    params: PoolingParams, task: Task, model_config: ModelConfig | None, *, compat: Compat = "0.13"
-) -> ResolvedParams:
-    """Verify a clone of params for a task and freeze the outcome; params itself is left as it is.
-
-    Args:
-        params: the caller's parameters.
-        task: the task to resolve for.
-        model_config: the model's facts and defaults.
-        compat: "0.13", or "0.21", where use_activation on embed and token_embed means normalize.
-
-    Raises:
-        ParamsError: as `PoolingParams.verify`.
-    """
-    clone = params.clone()
-    if compat == "0.21" and task in ("embed", "token_embed") and clone.use_activation is not None:
-        if clone.normalize not in (None, clone.use_activation):
-            raise ParamsError(
-                f"normalize={clone.normalize} and use_activation={clone.use_activation} contradict each other; "
-                f'with compat="0.21" both mean normalisation for task {task!r}: set one of them'
-            )
-        clone.normalize, clone.use_activation = clone.use_activation, None
-    clone.verify(task, model_config)
-    return ResolvedParams(
-        task=task,
-        truncate_prompt_tokens=clone.truncate_prompt_tokens,
-        normalize=bool(clone.normalize),
-        dimensions=clone.dimensions,
-        use_activation=bool(clone.use_activation),
-        step_tag_id=clone.step_tag_id,
-        returned_token_ids=None if clone.returned_token_ids is None else tuple(clone.returned_token_ids),
-        extra_kwargs=clone.extra_kwargs,
-        requires_token_ids=clone.requires_token_ids,
-    )
 
 
 def _check_int(name: str, value: Any, *, minimum: int | None = None) -> None:

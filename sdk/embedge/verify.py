@@ -5,12 +5,13 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from embedge._engine.variant import suits
 from embedge._sessions.devices import find_devices
-from embedge.bundle import Bundle, check_files, open_bundle, suits
-from embedge.manifest import Probe, load_probes
+from embedge.bundle import Bundle, check_files, open_bundle
+from embedge.manifest import Manifest, Probe, load_probes
 from embedge.model import EdgeModel
 from embedge.params import PoolingParams
-from embedge.types import FloatArray, PathLike
+from embedge.types import FloatArray, PathLike, Task
 
 
 class ProbeReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +69,21 @@ def verify(bundle: PathLike, *, device: str = "auto", variants: tuple[str, ...] 
     return reports
 
 
+def raw_params(task: Task, manifest: Manifest) -> PoolingParams:
+    """Parameters that give what probes hold: embeddings before cut and normalisation, logits before activation.
+
+    Texts beyond the limit are cut. Scores of late interaction have nothing to leave out.
+    """
+    params = PoolingParams(truncate_prompt_tokens=-1)
+    if task in ("embed", "token_embed"):
+        params.normalize = False
+        if manifest.dimensions is not None:
+            params.dimensions = manifest.embedding_size
+    elif manifest.late_interaction is None:
+        params.use_activation = False
+    return params
+
+
 def _suiting(bundle: Bundle, device_kind: str) -> tuple[str, ...]:
     return tuple(name for name, spec in bundle.manifest.variants.items() if suits(spec, device_kind))
 
@@ -82,13 +98,7 @@ def _difference(model: EdgeModel, probe: Probe) -> float:
 
 
 def _answer(model: EdgeModel, probe: Probe) -> FloatArray:
-    params = PoolingParams(truncate_prompt_tokens=-1)
-    if probe.task in ("embed", "token_embed"):
-        params.normalize = False
-        if model.manifest.dimensions is not None:
-            params.dimensions = model.manifest.embedding_size
-    elif model.manifest.late_interaction is None:
-        params.use_activation = False
+    params = raw_params(probe.task, model.manifest)
     if probe.task == "score" and probe.document is not None:
         return model.score(probe.prompt, probe.document, pooling_params=params).numpy()
     pair = {"text": probe.prompt, "text_pair": probe.document}

@@ -26,8 +26,8 @@ HEAVY = (
     "asyncio",
 )
 ONLY_IN = {
-    "onnxruntime": {"_sessions/onnxruntime.py", "_sessions/session.py"},
-    "tokenizers": {"_text/tokenizer.py", "testing.py"},
+    "onnxruntime": {"_sessions/onnxruntime.py", "_sessions/plain.py", "_sessions/session.py"},
+    "tokenizers": {"_text/cutting.py", "_text/encodings.py", "_text/tokenizer.py", "testing.py"},
     "embedge_export": {"cli/main.py"},
 }
 LOWEST = {
@@ -98,3 +98,12 @@ def test_public_names_are_sorted_and_documented() -> None:
     for name in set(embedge.__all__) - {"__version__"}:
         assert (getattr(embedge, name).__doc__ or "").strip(), name
     assert embedge.LLM is embedge.EdgeModel
+
+
+def test_importing_embedge_leaves_out_what_only_a_loaded_model_needs() -> None:
+    code = "import sys, embedge; print(*sorted(m for m in sys.modules if m.startswith('embedge')))"
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    loaded = set(done.stdout.split())
+    assert loaded.isdisjoint(
+        {"embedge.manifest", "embedge.bundle", "embedge._calls.verbs", "embedge._engine"}
+    )

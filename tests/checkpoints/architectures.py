@@ -12,16 +12,22 @@ from tests.checkpoints.embedders import ST, bert, save_embedder
 from tests.checkpoints.registry import recipe
 from tests.checkpoints.saving import build, dense, edit_json, read_json, readme, save, scramble
 from tests.checkpoints.vocabularies import byte_bpe, byte_fallback, unigram, word_piece
+from tests.families.tiny import TINY
 
 REMOTE_CODE = Path(__file__).with_name("remote") / "modeling_nomic_tiny.py"
 Made = tuple[Any, Any]
 
 
-def _roberta_like(kind: str, tokenizer: Any, seed: int) -> Made:
-    # positions start after the padding id
-    return build(
-        f"{kind}Model", f"{kind}Config", tokenizer, seed, type_vocab_size=1, max_position_embeddings=130
-    ), tokenizer
+def _tiny(model_type: str, tokenizer: Any, seed: int, tail: str = "Model", **changes: Any) -> Made:
+    """A family's tiny model for a tokenizer, whose special tokens it takes, and for longer texts."""
+    tiny = TINY[model_type]
+    options = {name: value for name, value in tiny.options.items() if not name.endswith("_token_id")}
+    if "max_position_embeddings" in options:
+        options["max_position_embeddings"] = 512
+    sizes = {**tiny.sizes, "initializer_range": 0.3}
+    classes = tiny.classes + tail, f"{tiny.classes}Config"
+    made = build(*classes, tokenizer, seed, sizes, **{**options, **changes})
+    return made, tokenizer
 
 
 def _bert(seed: int) -> Made:
@@ -29,116 +35,84 @@ def _bert(seed: int) -> Made:
     return bert(seed, tokenizer), tokenizer
 
 
+# positions of the next three, and of MPNet, start after the padding id
 def _roberta(seed: int) -> Made:
-    return _roberta_like("Roberta", byte_bpe("roberta"), seed)
+    return _tiny("roberta", byte_bpe("roberta"), seed, max_position_embeddings=130)
 
 
 def _xlm_roberta(seed: int) -> Made:
-    return _roberta_like("XLMRoberta", unigram("XLMRoberta"), seed)
+    return _tiny("xlm-roberta", unigram("XLMRoberta"), seed, max_position_embeddings=130)
 
 
 def _camembert(seed: int) -> Made:
-    return _roberta_like("Camembert", unigram("Camembert"), seed)
+    return _tiny("camembert", unigram("Camembert"), seed, max_position_embeddings=130)
 
 
 def _distilbert(seed: int) -> Made:
-    tokenizer = word_piece("DistilBert")
-    sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "initializer_range": 0.3}
-    return build("DistilBertModel", "DistilBertConfig", tokenizer, seed, sizes), tokenizer
+    return _tiny("distilbert", word_piece("DistilBert"), seed)
 
 
 def _mpnet(seed: int) -> Made:
-    tokenizer = word_piece("MPNet")
-    return build("MPNetModel", "MPNetConfig", tokenizer, seed, max_position_embeddings=130), tokenizer
+    return _tiny("mpnet", word_piece("MPNet"), seed, max_position_embeddings=130)
 
 
 def _electra(seed: int) -> Made:
-    tokenizer = word_piece("Electra")
-    return build("ElectraModel", "ElectraConfig", tokenizer, seed, embedding_size=16), tokenizer
+    return _tiny("electra", word_piece("Electra"), seed)
 
 
 def _albert(seed: int) -> Made:
-    tokenizer = unigram("Albert")
-    return build("AlbertModel", "AlbertConfig", tokenizer, seed, embedding_size=16), tokenizer
+    return _tiny("albert", unigram("Albert"), seed)
 
 
 def _deberta_v2(seed: int) -> Made:
-    tokenizer = unigram("DebertaV2")
-    model = build(
-        "DebertaV2Model", "DebertaV2Config", tokenizer, seed, type_vocab_size=0, relative_attention=True,
-        pos_att_type=["p2c", "c2p"], position_buckets=16, share_att_key=True, position_biased_input=False,
+    return _tiny(
+        "deberta-v2", unigram("DebertaV2"), seed, type_vocab_size=0, share_att_key=True, position_biased_input=False,
         norm_rel_ebd="layer_norm", max_relative_positions=-1, layer_norm_eps=1e-7,
     )  # fmt: skip
-    return model, tokenizer
 
 
 def _modernbert(seed: int) -> Made:
     tokenizer = byte_bpe("modernbert")
-    model = build(
-        "ModernBertModel", "ModernBertConfig", tokenizer, seed, num_hidden_layers=3, local_attention=8,
-        global_attn_every_n_layers=2, reference_compile=False, max_position_embeddings=512,
+    return _tiny(
+        "modernbert", tokenizer, seed, num_hidden_layers=3, global_attn_every_n_layers=2,
         cls_token_id=tokenizer.cls_token_id, sep_token_id=tokenizer.sep_token_id,
     )  # fmt: skip
-    return model, tokenizer
 
 
 def _qwen2(seed: int) -> Made:
-    tokenizer = byte_bpe("qwen-embedding")
-    model = build(
-        "Qwen2Model", "Qwen2Config", tokenizer, seed, num_key_value_heads=2, max_position_embeddings=2048
-    )
-    return model, tokenizer
+    return _tiny("qwen2", byte_bpe("qwen-embedding"), seed, max_position_embeddings=2048)
 
 
 def _qwen3(seed: int) -> Made:
-    tokenizer = byte_bpe("qwen-embedding")
-    model = build(
-        "Qwen3Model", "Qwen3Config", tokenizer, seed, num_key_value_heads=2, head_dim=16,
-        max_position_embeddings=2048,
-    )  # fmt: skip
-    return model, tokenizer
+    return _tiny("qwen3", byte_bpe("qwen-embedding"), seed, head_dim=16, max_position_embeddings=2048)
 
 
 def _llama(seed: int) -> Made:
-    tokenizer = byte_bpe("llama")
-    model = build(
-        "LlamaModel", "LlamaConfig", tokenizer, seed, num_key_value_heads=2, max_position_embeddings=512,
-        rope_theta=500000.0,
+    return _tiny(
+        "llama", byte_bpe("llama"), seed, rope_theta=500000.0,
         rope_scaling={
             "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 64,
         },
     )  # fmt: skip
-    return model, tokenizer
 
 
 def _mistral(seed: int) -> Made:
-    tokenizer = byte_fallback("mistral")
-    model = build(
-        "MistralModel", "MistralConfig", tokenizer, seed, num_key_value_heads=2, head_dim=8,
-        max_position_embeddings=512, sliding_window=64,
-    )  # fmt: skip
-    return model, tokenizer
+    return _tiny("mistral", byte_fallback("mistral"), seed, sliding_window=64)
 
 
 def _gemma3_text(seed: int) -> Made:
-    tokenizer = byte_fallback("gemma")
-    model = build(
-        "Gemma3TextModel", "Gemma3TextConfig", tokenizer, seed, num_key_value_heads=2, head_dim=16,
-        query_pre_attn_scalar=16, max_position_embeddings=512, sliding_window=16, use_bidirectional_attention=True,
-        layer_types=["sliding_attention", "full_attention"],
+    return _tiny(
+        "gemma3_text", byte_fallback("gemma"), seed, head_dim=16, query_pre_attn_scalar=16,
+        use_bidirectional_attention=True, layer_types=["sliding_attention", "full_attention"],
     )  # fmt: skip
-    return model, tokenizer
 
 
 def _t5_encoder(seed: int) -> Made:
-    tokenizer = unigram("T5")
-    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
-    model = build(
-        "T5EncoderModel", "T5Config", tokenizer, seed, sizes, relative_attention_num_buckets=8,
+    return _tiny(
+        "t5", unigram("T5"), seed, "EncoderModel", relative_attention_num_buckets=8,
         relative_attention_max_distance=32,
     )  # fmt: skip
-    return model, tokenizer
 
 
 def _remote_code_bert(seed: int) -> Made:

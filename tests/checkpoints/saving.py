@@ -9,13 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-SIZES: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "initializer_range": 0.3,
-}
+from tests.families import tiny
+
+SIZES: dict[str, Any] = tiny.SIZES | {"initializer_range": 0.3}
 README = """---
 license: apache-2.0
 language:

@@ -17,10 +17,12 @@ from unittest import mock
 import numpy as np
 from tests.export import tiny_kinds, tiny_remote
 from tests.export.tiny import word_piece
+from tests.families.groups import LOCAL
+from tests.families.tiny import TINY
 
 from embedge import EdgeModel, PoolingParams
 from embedge.errors import EmbedgeError
-from embedge_export.families.family import FAMILIES
+from embedge_export.families.table import FAMILIES
 from embedge_export.pipeline import export
 from embedge_export.source.torch_model import quiet
 from embedge_export.spec import ExportSpec
@@ -29,41 +31,6 @@ from embedge_export.texts.built_in import PAIRS, TEXTS
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- architectures:begin -->", "<!-- architectures:end -->"
 TASKS = ("embed", "token_embed", "classify", "token_classify", "score")
-ROTARY = {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 128}
-ENCODER = {"max_position_embeddings": 66}
-ROBERTA = ENCODER | {"pad_token_id": 0, "type_vocab_size": 1}
-GEMMA3 = ROTARY | {"sliding_window": 16}
-# T5 does not scale its attention: large weights would make it a test of rounding
-T5 = {"scale": 0.05, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
-T5 |= {"eos_token_id": 3, "decoder_start_token_id": 0}  # a classifier runs the decoder too
-RELATIVE = ENCODER | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
-# name of the classes, and what the configuration needs besides the sizes
-CONFIGS: dict[str, tuple[str, dict[str, object]]] = {
-    "albert": ("Albert", ENCODER | {"embedding_size": 16}),
-    "bert": ("Bert", ENCODER),
-    "camembert": ("Camembert", ROBERTA),
-    "deberta": ("Deberta", RELATIVE),
-    "deberta-v2": ("DebertaV2", RELATIVE | {"position_buckets": 16}),
-    "distilbert": ("DistilBert", ENCODER | {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}),
-    "electra": ("Electra", ENCODER | {"embedding_size": 16}),
-    "gemma": ("Gemma", ROTARY),
-    "gemma2": ("Gemma2", ROTARY | {"sliding_window": 16}),
-    "gemma3_text": ("Gemma3Text", GEMMA3),
-    "llama": ("Llama", ROTARY),
-    "mistral": ("Mistral", ROTARY),
-    "modernbert": (
-        "ModernBert",
-        {"max_position_embeddings": 64, "local_attention": 8, "pad_token_id": 0, "reference_compile": False},
-    ),
-    "mpnet": ("MPNet", ENCODER | {"pad_token_id": 0}),
-    "mt5": ("MT5", T5),
-    "phi3": ("Phi3", {"num_key_value_heads": 2, "max_position_embeddings": 128, "pad_token_id": 0}),
-    "qwen2": ("Qwen2", {"num_key_value_heads": 2, "max_position_embeddings": 128}),
-    "qwen3": ("Qwen3", ROTARY),
-    "roberta": ("Roberta", ROBERTA),
-    "t5": ("T5", T5),
-    "xlm-roberta": ("XLMRoberta", ROBERTA),
-}
 REMOTE_ROW = "code of its own"
 _HEADS = {
     "classify": ("ForSequenceClassification", ("a", "b", "c")),
@@ -78,7 +45,7 @@ def model_class(model_type: str, task: str) -> str | None:
     """The class of transformers for a cell of the table; None where there is none."""
     import transformers
 
-    stem = "Gated" if model_type == REMOTE_ROW else CONFIGS[model_type][0]
+    stem = "Gated" if model_type == REMOTE_ROW else TINY[model_type].classes
     tail = _HEADS[task][0] if task in _HEADS else "Model"
     if tail == "Model" and model_type in FAMILIES and FAMILIES[model_type].encoder_only:
         tail = "EncoderModel"
@@ -93,13 +60,13 @@ def make(folder: Path, model_type: str, task: str, **changes: object) -> Path:
     names = _HEADS[task][1] if task in _HEADS else ()
     if model_type == REMOTE_ROW:
         return tiny_remote.gated(folder, name, *names)
-    stem, config = CONFIGS[model_type]
+    tiny = TINY[model_type]
     # these have no segments, and their tokenizers give none
-    plain = config.get("type_vocab_size") == 1
+    plain = tiny.options.get("type_vocab_size") == 1
     tokenizer = tiny_kinds.byte_level(prefix="<s>", suffix="</s>") if plain else word_piece()
     heads = tiny_kinds.labels(*names) if names else {}
-    options = {"pad_token_id": tokenizer.pad_token_id} | config | heads | changes
-    return tiny_kinds.save(folder, name, f"{stem}Config", tokenizer, **options)
+    options = {"pad_token_id": tokenizer.pad_token_id, **tiny.sizes, **tiny.options, **heads, **changes}
+    return tiny_kinds.save(folder, name, f"{tiny.classes}Config", tokenizer, tiny.scale, **options)
 
 
 def measure(model_type: str, main: str, folder: Path, **changes: object) -> dict[str, float]:
@@ -107,7 +74,7 @@ def measure(model_type: str, main: str, folder: Path, **changes: object) -> dict
     checkpoint = make(folder / "checkpoint", model_type, main, **changes)
     remote = model_type == REMOTE_ROW
     # the table is about numbers; tests/export/test_gates.py is about the retrieval set
-    with mock.patch("embedge_export.verify.asking.QUICK_DOCUMENTS", 24):
+    with mock.patch("embedge_export.verify.questions.QUICK_DOCUMENTS", 24):
         bundle = export(ExportSpec(model=str(checkpoint), output=folder / "bundle", trust_remote_code=remote))
     inputs = _PAIRS if main == "score" else [(text,) for text in _MIXED]
     figures = {}
@@ -155,14 +122,14 @@ def answers(folder: Path, task: str, inputs, mode: str, limit: int, *, remote: b
 
 def cells() -> list[tuple[str, str]]:
     """Architectures and main tasks that transformers has a class for; token_embed comes with embed."""
-    rows = [*sorted(FAMILIES), REMOTE_ROW]
+    rows = [*LOCAL, REMOTE_ROW]
     return [(row, task) for row in rows for task in TASKS if task != "token_embed" and model_class(row, task)]
 
 
 def table(figures: dict[tuple[str, str], float]) -> str:
     """The table of README.md."""
     lines = [f"| model_type | {' | '.join(TASKS)} |", f"|---|{'---|' * len(TASKS)}"]
-    for row in [*sorted(FAMILIES), REMOTE_ROW]:
+    for row in [*LOCAL, REMOTE_ROW]:
         shown = (f"{figures[row, task]:.1e}" if (row, task) in figures else _gap(row, task) for task in TASKS)
         lines.append(f"| {row} | {' | '.join(shown)} |")
     return "\n".join(lines)

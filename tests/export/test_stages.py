@@ -31,8 +31,7 @@ def screen(stream: io.StringIO) -> list[str]:
 def shares(run) -> list[float]:
     told: list[Step] = []
     stages = Stages(told.append)
-    with stages.stage("work"):
-        run()
+    assert stages.run("work", lambda: (run(), "done")) is None
     assert [step.stage for step in told] == ["work"] * len(told)
     assert told[0].share is None
     assert [step.finished for step in told] == [False] * (len(told) - 1) + [True]
@@ -42,10 +41,8 @@ def shares(run) -> list[float]:
 def test_a_stage_tells_its_begin_and_its_end_with_the_outcome() -> None:
     told: list[Step] = []
     stages = Stages(told.append)
-    with stages.stage("one"):
-        stages.detail = "three files"
-    with stages.stage("two"):
-        pass
+    assert stages.run("one", lambda count: (count, "three files"), 3) == 3
+    stages.run("two", lambda: (None, ""))
     stages.finish("all")
     assert [(step.stage, step.finished, step.detail) for step in told] == [
         ("one", False, ""),
@@ -87,12 +84,11 @@ def test_a_stage_that_fails_is_not_finished_and_leaves_nothing_to_the_next() -> 
     stages = Stages(told.append)
 
     def fail() -> None:
-        with stages.stage("one"):
-            for _ in tracked("abc"):
-                raise KeyError
+        for _ in tracked("abc"):
+            raise KeyError
 
     with pytest.raises(KeyError):
-        fail()
+        stages.run("one", fail)
     assert not told[-1].finished
     told.clear()
     assert list(tracked("ab")) == ["a", "b"]
@@ -101,20 +97,15 @@ def test_a_stage_that_fails_is_not_finished_and_leaves_nothing_to_the_next() -> 
 
 
 def test_nobody_needs_to_listen() -> None:
-    with Stages(None).stage("one"):
-        assert list(tracked([])) == []
-        for _ in tracked("ab"):
-            pass
+    assert Stages(None).run("one", lambda: (list(tracked([])), "")) == []
+    assert Stages(None).run("one", lambda: (list(tracked("ab")), "")) == ["a", "b"]
 
 
 def test_a_file_gets_one_line_for_each_finished_stage() -> None:
     stream = io.StringIO()
     with shown(stream) as progress:
         stages = Stages(progress)
-        with stages.stage("trace"):
-            for _ in tracked("ab"):
-                pass
-            stages.detail = "451 nodes"
+        stages.run("trace", lambda: (list(tracked("ab")), "451 nodes"))
         stages.finish("bundle")
     lines = stream.getvalue().splitlines()
     assert [line.split(maxsplit=3)[0::3] for line in lines] == [["trace", "451 nodes"], ["done", "bundle"]]

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from tests.export.tiny import TEXT, edit_json, word_piece, write_json
+from tests.families.tiny import SIZES
 
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 _PACKAGE = "sentence_transformers.models"
 _PACKAGES = {
     "MLMTransformer": "sentence_transformers.sparse_encoder.models",

@@ -1,4 +1,4 @@
-"""Bundle folders: what is listed, which variant is chosen, where the store is, replaying probes."""
+"""Bundle folders: what is listed, where the store is, replaying probes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,17 @@ import numpy as np
 import pytest
 from tests import bundles
 
-from embedge import BundleError, IntegrityError, ManifestError, ParamsError
-from embedge.bundle import choose_variant
+from embedge import BundleError, IntegrityError, ManifestError
 from embedge.manifest import (
     PROBES_FILE,
     DenseSpec,
-    Fidelity,
     Probe,
     Probes,
-    Variant,
     load_manifest,
     load_probes,
 )
 from embedge.store import bundle_path, home, list_bundles
 from embedge.verify import verify
-
-FIDELITY = Fidelity(num_texts=1, max_abs_diff=0.0, max_batch_diff=0.0)
 
 
 def test_a_file_that_the_manifest_does_not_list(load) -> None:
@@ -50,23 +45,6 @@ def test_a_manifest_that_cannot_be_read_or_does_not_say_who_wrote_it(tiny, tmp_p
         path.write_text(json.dumps(written | {"schema_version": 99, "exporter": exporter}))
         with pytest.raises(ManifestError, match="schema_version 99"):
             load_manifest(path.parent)
-
-
-def test_variants_of_other_devices_are_not_chosen(tiny) -> None:
-    cuda = Variant(file="onnx/model_cuda.onnx", dtype="float16", target="cuda", fidelity=FIDELITY)
-    manifest = load_manifest(tiny())
-    both = msgspec.structs.replace(manifest, variants={"cuda16": cuda, **manifest.variants})
-    assert choose_variant(both, "auto", "cpu").name == "fp32"
-    with pytest.raises(
-        ParamsError, match="operators that only cuda has, and the device is cpu; expected one of fp32"
-    ):
-        choose_variant(both, "cuda16", "cpu")
-    alone = msgspec.structs.replace(manifest, variants={"cuda16": cuda})
-    with pytest.raises(BundleError, match="has no variant for cpu; it has cuda16"):
-        choose_variant(alone, "auto", "cpu")
-    with pytest.raises(ParamsError, match="expected one of no variant of this bundle, or device='cuda'"):
-        choose_variant(alone, "cuda16", "cpu")
-    assert choose_variant(alone, "auto", "cuda").name == "cuda16"
 
 
 @pytest.mark.parametrize(

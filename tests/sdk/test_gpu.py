@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from embedge import DeviceMemoryError, EdgeModel, ProviderUnavailableError
-from embedge._sessions import devices as _devices
+from embedge._machine.gpu import gpu_memory_bytes
+from embedge._sessions.cuda import cuda_problem
 from embedge.manifest import load_manifest
 from embedge.verify import verify
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.gpu
 
 @pytest.fixture(scope="module")
 def gpu() -> str:
-    if (problem := _devices.cuda_problem()) is not None:
+    if (problem := cuda_problem()) is not None:
         pytest.skip(problem)
     return "cuda"
 
@@ -62,8 +63,8 @@ def test_probes_hold(gpu, tiny) -> None:
 def test_a_gpu_that_is_not_there_is_refused(gpu, tiny) -> None:
     with pytest.raises(ProviderUnavailableError, match="'cuda:77' is not there; this machine has"):
         EdgeModel(tiny(), device="cuda:77")
-    assert _devices.gpu_memory_bytes(0) > 2**30
-    assert _devices.gpu_memory_bytes(77) is None
+    assert gpu_memory_bytes(0) > 2**30
+    assert gpu_memory_bytes(77) is None
 
 
 def test_a_batch_that_does_not_fit_is_refused_and_smaller_ones_answer(gpu, tiny) -> None:

@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from embedge import ModelConfig, ParamsError, PoolerConfig, PoolingParams, RequestOutputKind
-from embedge.params import resolve
 
 ALL_FIELDS = (
     "truncate_prompt_tokens", "dimensions", "normalize", "use_activation", "step_tag_id", "returned_token_ids",
@@ -219,23 +218,6 @@ def test_dimensions(config, dimensions, message) -> None:
 def test_dimensions_without_a_model_config_pass() -> None:
     PoolingParams(dimensions=12345).verify("embed")
     PoolingParams(dimensions=128).verify("token_embed", MATRYOSHKA)
-
-
-def test_resolve_leaves_the_callers_object_alone() -> None:
-    params = PoolingParams()
-    resolved = resolve(params, "embed", MATRYOSHKA)
-    assert params == PoolingParams()
-    assert (resolved.task, resolved.normalize) == ("embed", True)
-
-
-def test_compat_021_reads_use_activation_as_normalize() -> None:
-    params = PoolingParams(use_activation=False)
-    with pytest.raises(ParamsError, match="Task embed only supports"):
-        resolve(params, "embed", None)
-    assert resolve(params, "embed", None, compat="0.21").normalize is False
-    assert resolve(params, "classify", None, compat="0.21").use_activation is False
-    with pytest.raises(ParamsError, match="contradict"):
-        resolve(PoolingParams(use_activation=False, normalize=True), "embed", None, compat="0.21")
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_batches_are_a_partition_within_the_limit(lengths, limit) -> None:
     st.sampled_from(["left", "right"]),
 )
 def test_padding_keeps_every_row(rows, side) -> None:
-    encoded = EncodedRows([Encoded(token_ids=row) for row in rows])
+    encoded = EncodedRows.of([Encoded(token_ids=row) for row in rows])
     padded = encoded.batch(np.arange(len(rows)), -1, side).input_ids
     for row, out in zip(rows, padded, strict=True):
         assert [x for x in out.tolist() if x != -1] == row
@@ -226,7 +226,7 @@ def test_rows_of_tokens_do_not_depend_on_the_batch(token_models, side, texts, or
 @given(st.text(max_size=200), st.integers(2, 48), st.sampled_from(["left", "right", None]))
 def test_truncation_keeps_the_limit_and_the_specials(model, text, limit, side) -> None:
     tokenizer: PromptTokenizer = model._open().engine.tokenizer
-    whole = tokenizer._tokenizer.encode(text).ids
+    whole = tokenizer.texts._tokenizer.encode(text).ids
     (cut,) = tokenizer.encode([text], [limit], truncation_side=side)
     assert len(cut.token_ids) == min(len(whole), limit)
     assert len(cut.token_ids) + cut.num_truncated == len(whole)

@@ -1,4 +1,4 @@
-"""Families with learnt positions and norms after each addition: BERT and its relatives."""
+"""Families with learnt positions and norms after each addition: BERT and its relatives, and their heads."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ from typing import Any
 
 import msgspec
 
+from embedge_export.families.family import Family, HeadKind, ReadEncoder, ReadHead
 from embedge_export.families.parts import (
+    TENSORFLOW_NORMS,
     Config,
     UnsupportedError,
     activation,
+    classifier,
     expect,
     layer_norm,
     linear,
-    post_norms,
     self_attention,
 )
 from embedge_export.families.structure import (
+    Activation,
     Embedding,
     Encoder,
     FeedForward,
+    Head,
     Layer,
-    Positions,
+    LearntPositions,
+    Linear,
     RelativeBias,
+    Sublayer,
     Tensor,
 )
 
@@ -83,12 +89,12 @@ _ALBERT = _Names(
 )
 
 
-def bert(config: Config) -> Encoder:
+def _bert(config: Config) -> Encoder:
     """BERT: learnt positions from 0, token types."""
     return _encoder(config, _embedding(config), _BERT, lambda index: f"encoder.layer.{index}")
 
 
-def electra(config: Config) -> Encoder:
+def _electra(config: Config) -> Encoder:
     """ELECTRA: BERT with an embedding of its own size."""
     small, size = int(config["embedding_size"]), int(config["hidden_size"])
     projection = None if small == size else linear("embeddings_project", size, small)
@@ -96,16 +102,23 @@ def electra(config: Config) -> Encoder:
     return _encoder(config, embedding, _BERT, lambda index: f"encoder.layer.{index}")
 
 
-def roberta(config: Config) -> Encoder:
+def _roberta(config: Config) -> Encoder:
     """RoBERTa: positions count the tokens that are not padding, after pad_token_id; token types are always 0."""
     embedding = _embedding(config, types_input=False)
     embedding = _counting(embedding, int(config["pad_token_id"]))
     return _encoder(config, embedding, _BERT, lambda index: f"encoder.layer.{index}")
 
 
-def distilbert(config: Config) -> Encoder:
+def _distilbert(config: Config) -> Encoder:
     """DistilBERT: BERT without token types."""
-    facts = dict(config) | {
+    facts = _distilbert_facts(config)
+    embedding = _embedding(facts, types=None)
+    return _encoder(facts, embedding, _DISTILBERT, lambda index: f"transformer.layer.{index}")
+
+
+def _distilbert_facts(config: Config) -> Config:
+    """DistilBERT's settings under BERT's names."""
+    return dict(config) | {
         "hidden_size": config["dim"],
         "intermediate_size": config["hidden_dim"],
         "num_hidden_layers": config["n_layers"],
@@ -113,11 +126,9 @@ def distilbert(config: Config) -> Encoder:
         "hidden_act": config["activation"],
         "layer_norm_eps": 1e-12,
     }
-    embedding = _embedding(facts, types=None)
-    return _encoder(facts, embedding, _DISTILBERT, lambda index: f"transformer.layer.{index}")
 
 
-def mpnet(config: Config) -> Encoder:
+def _mpnet(config: Config) -> Encoder:
     """MPNet: positions as RoBERTa's, and one relative-position bias for all layers."""
     # transformers fixes MPNet's padding id at 1
     embedding = _counting(_embedding(config, types=None), 1)
@@ -129,7 +140,7 @@ def mpnet(config: Config) -> Encoder:
     return msgspec.structs.replace(encoder, relative=RelativeBias(table=table, max_distance=128))
 
 
-def albert(config: Config) -> Encoder:
+def _albert(config: Config) -> Encoder:
     """ALBERT: layers share weights, the embedding is factorised."""
     if int(config["inner_group_num"]) != 1:
         raise UnsupportedError(f"inner_group_num={config['inner_group_num']} has no built graph; expected 1")
@@ -137,10 +148,10 @@ def albert(config: Config) -> Encoder:
     embedding = _embedding(config, projection=linear("encoder.embedding_hidden_mapping_in", size, small))
     count, groups = int(config["num_hidden_layers"]), int(config["num_hidden_groups"])
 
-    def place(index: int) -> str:
+    def at(index: int) -> str:
         return f"encoder.albert_layer_groups.{index * groups // count}.albert_layers.0"
 
-    return _encoder(config, embedding, _ALBERT, place)
+    return _encoder(config, embedding, _ALBERT, at)
 
 
 def _embedding(config: Config, **changes: Any) -> Embedding:
@@ -150,7 +161,7 @@ def _embedding(config: Config, **changes: Any) -> Embedding:
     table = Tensor(name="embeddings.position_embeddings.weight", shape=(rows, size))
     facts: dict[str, Any] = {
         "words": Tensor(name="embeddings.word_embeddings.weight", shape=(vocab_size, size)),
-        "positions": Positions(table=table),
+        "positions": LearntPositions(table=table),
         "types": Tensor(name="embeddings.token_type_embeddings.weight", shape=(types, size))
         if types
         else None,
@@ -161,7 +172,7 @@ def _embedding(config: Config, **changes: Any) -> Embedding:
 
 def _counting(embedding: Embedding, padding_id: int) -> Embedding:
     assert embedding.positions is not None
-    positions = Positions(table=embedding.positions.table, kind="tokens", padding_id=padding_id)
+    positions = LearntPositions(table=embedding.positions.table, kind="tokens", padding_id=padding_id)
     return msgspec.structs.replace(embedding, positions=positions)
 
 
@@ -169,7 +180,7 @@ def _encoder(
     config: Config,
     embedding: Embedding,
     names: _Names,
-    place: Callable[[int], str],
+    name_of_layer: Callable[[int], str],
     relative: bool = False,
 ) -> Encoder:
     expect(config, position_embedding_type="absolute", is_decoder=False, add_cross_attention=False)
@@ -178,7 +189,7 @@ def _encoder(
     act = activation(config["hidden_act"])
     layers = []
     for index in range(int(config["num_hidden_layers"])):
-        at = place(index)
+        at = name_of_layer(index)
         layers.append(
             Layer(
                 attention=self_attention(
@@ -193,9 +204,11 @@ def _encoder(
                     down=linear(f"{at}.{names.down}", size, inner),
                     activation=act,
                 ),
-                **post_norms(
-                    layer_norm(f"{at}.{names.attention_norm}", size, epsilon),
-                    layer_norm(f"{at}.{names.feed_forward_norm}", size, epsilon),
+                around_attention=Sublayer(
+                    norm_after=layer_norm(f"{at}.{names.attention_norm}", size, epsilon)
+                ),
+                around_feed_forward=Sublayer(
+                    norm_after=layer_norm(f"{at}.{names.feed_forward_norm}", size, epsilon)
                 ),
             )
         )
@@ -205,3 +218,86 @@ def _encoder(
         hidden_size=size,
         vocab_size=int(config["vocab_size"]),
     )
+
+
+def _bert_head(config: Config, kind: HeadKind) -> Head:
+    if kind == "sequence":
+        return _pooled(config, "pooler.dense", "tanh")
+    at = "cls.predictions"
+    act = activation(config["hidden_act"])
+    return _masked(config, kind, f"{at}.transform.dense", f"{at}.transform.LayerNorm", f"{at}.bias", act)
+
+
+def _albert_head(config: Config, kind: HeadKind) -> Head:
+    if kind == "sequence":
+        return _pooled(config, "pooler", "tanh")
+    at = "predictions"
+    act = activation(config["hidden_act"])
+    return _masked(config, kind, f"{at}.dense", f"{at}.LayerNorm", f"{at}.bias", act)
+
+
+def _electra_head(config: Config, kind: HeadKind) -> Head:
+    if kind == "sequence":
+        return _pooled(config, "classifier.dense", "gelu", "classifier.out_proj")
+    at = "generator_predictions"
+    return _masked(config, kind, f"{at}.dense", f"{at}.LayerNorm", "generator_lm_head.bias", "gelu")
+
+
+def _roberta_head(config: Config, kind: HeadKind) -> Head:
+    """RoBERTa's head, and MPNet's."""
+    if kind == "sequence":
+        return _pooled(config, "classifier.dense", "tanh", "classifier.out_proj")
+    return _masked(config, kind, "lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "gelu")
+
+
+def _distilbert_head(config: Config, kind: HeadKind) -> Head:
+    facts = _distilbert_facts(config)
+    if kind == "sequence":
+        return _pooled(facts, "pre_classifier", "relu")
+    names = ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias")
+    return _masked(facts, kind, *names, activation(config["activation"]))
+
+
+def _pooled(config: Config, first: str, act: Activation, last: str = "classifier") -> Head:
+    """Two projections of the first token, by their names, and the activation between them."""
+    size = int(config["hidden_size"])
+    return Head(
+        pooling="CLS", first=linear(first, size, size), activation=act, last=classifier(config, size, last)
+    )
+
+
+def _masked(config: Config, kind: HeadKind, dense: str, norm: str, bias: str, act: Activation) -> Head:
+    """The classifier of each token, or a transformation and the table of words."""
+    size = int(config["hidden_size"])
+    if kind == "token":
+        return Head(last=classifier(config, size))
+    small = int(config.get("embedding_size") or size)
+    vocab_size = int(config["vocab_size"])
+    return Head(
+        first=linear(dense, small, size),
+        activation=act,
+        norm=layer_norm(norm, small, float(config["layer_norm_eps"])),
+        last=Linear(
+            weight=Tensor(name="embeddings.word_embeddings.weight", shape=(vocab_size, small)),
+            bias=Tensor(name=bias, shape=(vocab_size,)),
+        ),
+    )
+
+
+def _family(encoder: ReadEncoder, head: ReadHead, prefix: str, *, position_offset: int = 0) -> Family:
+    return Family(
+        position_offset=position_offset,
+        encoder=encoder,
+        head=head,
+        prefixes=(prefix,),
+        renames=TENSORFLOW_NORMS,
+    )
+
+
+ALBERT = _family(_albert, _albert_head, "albert.")
+BERT = _family(_bert, _bert_head, "bert.")
+DISTILBERT = _family(_distilbert, _distilbert_head, "distilbert.")
+ELECTRA = _family(_electra, _electra_head, "electra.")
+MPNET = _family(_mpnet, _roberta_head, "mpnet.", position_offset=2)
+ROBERTA = _family(_roberta, _roberta_head, "roberta.", position_offset=2)
+"""RoBERTa, CamemBERT and XLM-RoBERTa."""

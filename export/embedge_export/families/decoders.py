@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from embedge_export.families.family import Family
 from embedge_export.families.parts import Config, UnsupportedError, activation, expect, linear, rms_norm
 from embedge_export.families.rotary import rotary
 from embedge_export.families.structure import (
@@ -11,147 +16,175 @@ from embedge_export.families.structure import (
     FeedForward,
     Layer,
     Norm,
-    Rotary,
     Sublayer,
     Tensor,
     Window,
 )
 
+FACTS = Family(pooling="LAST", bounded_positions=False, max_abs_diff=1e-4, prefixes=("model.",))
+"""What decoders have in common.
 
-def llama(config: Config) -> Encoder:
-    """Llama, and Mistral with its window."""
+Their hidden states reach magnitudes of 10 to 100, so that float32 itself leaves about 1e-5.
+"""
+
+
+class _Traits(msgspec.Struct, frozen=True, kw_only=True):
+    """In what decoders differ.
+
+    Attributes:
+        windows: of each layer, in transformers' count, which takes the token itself in; None for all tokens.
+        qkv_bias, output_bias: of attention's projections.
+        head_norms: queries and keys are normalised per head.
+        norm_offset: added to the weights of norms.
+        four_norms: two more norms a layer, on what attention and feed-forward give.
+        causal: a token sees no later token.
+        scale: factor on the products of queries and keys; None for one over the root of a head's size.
+        embedding_scale: factor on the words' rows.
+        local_theta: base of the rotation in layers with a window, which is not scaled; None for that of the others.
+    """
+
+    windows: tuple[int | None, ...]
+    qkv_bias: bool
+    output_bias: bool
+    head_norms: bool = False
+    norm_offset: float = 0.0
+    four_norms: bool = False
+    causal: bool = True
+    scale: float | None = None
+    embedding_scale: float = 1.0
+    local_theta: float | None = None
+
+
+def _llama(config: Config) -> Encoder:
+    return _decoder(config, _llama_traits(config, window=None))
+
+
+def _mistral(config: Config) -> Encoder:
+    """Mistral: Llama with a window."""
+    return _decoder(config, _llama_traits(config, window=config.get("sliding_window")))
+
+
+def _llama_traits(config: Config, window: int | None) -> _Traits:
     bias = bool(config.get("attention_bias", False))
-    window = config.get("sliding_window") if config["model_type"] == "mistral" else None
-    windows = [window] * int(config["num_hidden_layers"])
-    return _decoder(config, qkv_bias=bias, output_bias=bias, windows=windows)
+    windows = (window,) * int(config["num_hidden_layers"])
+    return _Traits(windows=windows, qkv_bias=bias, output_bias=bias)
 
 
-def qwen2(config: Config) -> Encoder:
+def _qwen2(config: Config) -> Encoder:
     """Qwen2: biases on queries, keys and values."""
-    return _decoder(config, qkv_bias=True, output_bias=False, windows=_qwen_windows(config))
+    return _decoder(config, _Traits(windows=_qwen_windows(config), qkv_bias=True, output_bias=False))
 
 
-def qwen3(config: Config) -> Encoder:
+def _qwen3(config: Config) -> Encoder:
     """Qwen3: queries and keys are normalised per head."""
     bias = bool(config.get("attention_bias", False))
-    return _decoder(config, qkv_bias=bias, output_bias=bias, windows=_qwen_windows(config), head_norms=True)
+    windows = _qwen_windows(config)
+    return _decoder(config, _Traits(windows=windows, qkv_bias=bias, output_bias=bias, head_norms=True))
 
 
-def gemma3_text(config: Config) -> Encoder:
+def _gemma3_text(config: Config) -> Encoder:
     """Gemma3 text: four norms a layer, scaled embeddings, windows with a theta of their own."""
     expect(config, attn_logit_softcapping=None, final_logit_softcapping=None)
-    size = int(config["hidden_size"])
-    both = bool(config.get("use_bidirectional_attention", False))
-    windows = [
-        int(config["sliding_window"]) if kind == "sliding_attention" else None
-        for kind in config["layer_types"]
-    ]
     bias = bool(config.get("attention_bias", False))
-    return _decoder(
-        config,
+    traits = _Traits(
+        windows=_windows(config, config["layer_types"]),
         qkv_bias=bias,
         output_bias=bias,
-        windows=windows,
         head_norms=True,
         norm_offset=1.0,
         four_norms=True,
-        causal=not both,
+        causal=not bool(config.get("use_bidirectional_attention", False)),
         scale=float(config["query_pre_attn_scalar"]) ** -0.5,
-        embedding_scale=size**0.5,
+        embedding_scale=int(config["hidden_size"]) ** 0.5,
         local_theta=float(config["rope_local_base_freq"]),
     )
+    return _decoder(config, traits)
 
 
-def _qwen_windows(config: Config) -> list[int | None]:
+def _qwen_windows(config: Config) -> tuple[int | None, ...]:
     kinds = config.get("layer_types") or ["full_attention"] * int(config["num_hidden_layers"])
-    return [int(config["sliding_window"]) if kind == "sliding_attention" else None for kind in kinds]
+    return _windows(config, kinds)
 
 
-def _decoder(
-    config: Config,
-    *,
-    qkv_bias: bool,
-    output_bias: bool,
-    windows: list[int | None],
-    head_norms: bool = False,
-    norm_offset: float = 0.0,
-    four_norms: bool = False,
-    causal: bool = True,
-    scale: float | None = None,
-    embedding_scale: float = 1.0,
-    local_theta: float | None = None,
-) -> Encoder:
+def _windows(config: Config, kinds: Iterable[str]) -> tuple[int | None, ...]:
+    return tuple(int(config["sliding_window"]) if kind == "sliding_attention" else None for kind in kinds)
+
+
+def _decoder(config: Config, traits: _Traits) -> Encoder:
     expect(config, partial_rotary_factor=1.0)
-    size, inner, heads = (
-        int(config[key]) for key in ("hidden_size", "intermediate_size", "num_attention_heads")
-    )
-    kv_heads = int(config.get("num_key_value_heads") or heads)
-    head_dim = int(config.get("head_dim") or size // heads)
-    if heads % kv_heads:
-        raise UnsupportedError(f"{heads} heads do not divide among {kv_heads} heads of keys")
-    epsilon = float(config["rms_norm_eps"])
-    act = activation(config.get("hidden_activation") or config.get("hidden_act"))
+    size = int(config["hidden_size"])
     mlp_bias = bool(config.get("mlp_bias", False))
-    everywhere = rotary(float(config["rope_theta"]), head_dim, config.get("rope_scaling"))
-    # Gemma's windowed layers have their own theta, without scaling
-    nearby = everywhere if local_theta is None else rotary(local_theta, head_dim)
+    inner = int(config["intermediate_size"])
+    act = activation(config.get("hidden_activation") or config.get("hidden_act"))
+    attention = _attention_of(config, traits)
 
-    def norm(name: str, length: int = size) -> Norm:
-        return rms_norm(name, length, epsilon, norm_offset)
+    def norm(name: str) -> Norm:
+        return rms_norm(name, size, float(config["rms_norm_eps"]), traits.norm_offset)
 
-    layers = []
-    for index, window in enumerate(windows):
+    def layer(index: int, window: int | None) -> Layer:
         at = f"layers.{index}"
-        self_attn = f"{at}.self_attn"
-        layers.append(
-            Layer(
-                attention=Attention(
-                    query=linear(f"{self_attn}.q_proj", heads * head_dim, size, qkv_bias),
-                    key=linear(f"{self_attn}.k_proj", kv_heads * head_dim, size, qkv_bias),
-                    value=linear(f"{self_attn}.v_proj", kv_heads * head_dim, size, qkv_bias),
-                    output=linear(f"{self_attn}.o_proj", size, heads * head_dim, output_bias),
-                    num_heads=heads,
-                    num_kv_heads=kv_heads,
-                    head_dim=head_dim,
-                    scale=head_dim**-0.5 if scale is None else scale,
-                    query_norm=norm(f"{self_attn}.q_norm", head_dim) if head_norms else None,
-                    key_norm=norm(f"{self_attn}.k_norm", head_dim) if head_norms else None,
-                    rotary=_rotary_of(window, everywhere, nearby),
-                    causal=causal,
-                    window=_window(window, causal),
-                ),
-                feed_forward=FeedForward(
-                    gate=linear(f"{at}.mlp.gate_proj", inner, size, mlp_bias),
-                    up=linear(f"{at}.mlp.up_proj", inner, size, mlp_bias),
-                    down=linear(f"{at}.mlp.down_proj", size, inner, mlp_bias),
-                    activation=act,
-                ),
-                around_attention=Sublayer(
-                    norm_in=norm(f"{at}.input_layernorm"),
-                    norm_out=norm(f"{at}.post_attention_layernorm") if four_norms else None,
-                ),
-                around_feed_forward=Sublayer(
-                    norm_in=norm(
-                        f"{at}.pre_feedforward_layernorm" if four_norms else f"{at}.post_attention_layernorm"
-                    ),
-                    norm_out=norm(f"{at}.post_feedforward_layernorm") if four_norms else None,
-                ),
-            )
+        after = norm(f"{at}.post_attention_layernorm")  # before feed-forward, unless there are four
+        return Layer(
+            attention=attention(f"{at}.self_attn", window),
+            feed_forward=FeedForward(
+                gate=linear(f"{at}.mlp.gate_proj", inner, size, mlp_bias),
+                up=linear(f"{at}.mlp.up_proj", inner, size, mlp_bias),
+                down=linear(f"{at}.mlp.down_proj", size, inner, mlp_bias),
+                activation=act,
+            ),
+            around_attention=Sublayer(
+                norm_in=norm(f"{at}.input_layernorm"), norm_out=after if traits.four_norms else None
+            ),
+            around_feed_forward=Sublayer(
+                norm_in=norm(f"{at}.pre_feedforward_layernorm") if traits.four_norms else after,
+                norm_out=norm(f"{at}.post_feedforward_layernorm") if traits.four_norms else None,
+            ),
         )
+
     vocab_size = int(config["vocab_size"])
+    words = Tensor(name="embed_tokens.weight", shape=(vocab_size, size))
     return Encoder(
-        embedding=Embedding(
-            words=Tensor(name="embed_tokens.weight", shape=(vocab_size, size)), scale=embedding_scale
-        ),
-        layers=tuple(layers),
+        embedding=Embedding(words=words, scale=traits.embedding_scale),
+        layers=tuple(layer(index, window) for index, window in enumerate(traits.windows)),
         hidden_size=size,
         vocab_size=vocab_size,
         final_norm=norm("norm"),
     )
 
 
-def _rotary_of(window: int | None, everywhere: Rotary, nearby: Rotary) -> Rotary:
-    return everywhere if window is None else nearby
+def _attention_of(config: Config, traits: _Traits) -> Callable[[str, int | None], Attention]:
+    """What makes the attention of a layer, from its name and its window."""
+    size, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+    kv_heads = int(config.get("num_key_value_heads") or heads)
+    head_dim = int(config.get("head_dim") or size // heads)
+    if heads % kv_heads:
+        raise UnsupportedError(f"{heads} heads do not divide among {kv_heads} heads of keys")
+    everywhere = rotary(float(config["rope_theta"]), head_dim, config.get("rope_scaling"))
+    nearby = everywhere if traits.local_theta is None else rotary(traits.local_theta, head_dim)
+
+    def norm(name: str) -> Norm | None:
+        if not traits.head_norms:
+            return None
+        return rms_norm(name, head_dim, float(config["rms_norm_eps"]), traits.norm_offset)
+
+    def attention(at: str, window: int | None) -> Attention:
+        return Attention(
+            query=linear(f"{at}.q_proj", heads * head_dim, size, traits.qkv_bias),
+            key=linear(f"{at}.k_proj", kv_heads * head_dim, size, traits.qkv_bias),
+            value=linear(f"{at}.v_proj", kv_heads * head_dim, size, traits.qkv_bias),
+            output=linear(f"{at}.o_proj", size, heads * head_dim, traits.output_bias),
+            num_heads=heads,
+            num_kv_heads=kv_heads,
+            head_dim=head_dim,
+            scale=head_dim**-0.5 if traits.scale is None else traits.scale,
+            query_norm=norm(f"{at}.q_norm"),
+            key_norm=norm(f"{at}.k_norm"),
+            rotary=everywhere if window is None else nearby,
+            causal=traits.causal,
+            window=_window(window, traits.causal),
+        )
+
+    return attention
 
 
 def _window(window: int | None, causal: bool) -> Window | None:
@@ -159,3 +192,10 @@ def _window(window: int | None, causal: bool) -> Window | None:
     if window is None:
         return None
     return (window - 1, 0 if causal else window - 1)
+
+
+GEMMA3_TEXT = msgspec.structs.replace(FACTS, encoder=_gemma3_text)
+LLAMA = msgspec.structs.replace(FACTS, encoder=_llama)
+MISTRAL = msgspec.structs.replace(FACTS, encoder=_mistral)
+QWEN2 = msgspec.structs.replace(FACTS, encoder=_qwen2)
+QWEN3 = msgspec.structs.replace(FACTS, encoder=_qwen3)

@@ -1,15 +1,24 @@
-"""What is known of each architecture, by the model_type of its config: data, no code."""
+"""What is known of one architecture: its facts, and who reads its configuration."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias
+
 import msgspec
 
-from embedge.errors import ExportError
 from embedge.types import PoolingMode
+from embedge_export.families.parts import Config
+from embedge_export.families.structure import Encoder, Head
+
+HeadKind: TypeAlias = Literal["sequence", "token", "vocabulary"]
+"""What a head's logits are of: the whole sequence, each token, or the vocabulary at each token."""
+ReadEncoder: TypeAlias = Callable[[Config], Encoder]
+ReadHead: TypeAlias = Callable[[Config, HeadKind], Head]
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts that the checkpoint's files do not state.
+    """Facts that a checkpoint's files do not state, and the readers of those that they do.
 
     Attributes:
         pooling: mode where no sentence-transformers file names one; None where the caller has to.
@@ -19,6 +28,12 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
         max_abs_diff: gate between the graph and the float32 reference.
         encoder_only: class to load where the architecture is an encoder with a decoder.
         default_max_seq_len: limit where neither config nor tokenizer states one.
+        load_options: what transformers 4's from_pretrained is given besides.
+        remote: its code comes with the checkpoint; transformers has none.
+        encoder: from a configuration to the encoder's structure; None where the graph is always traced.
+        head: from a configuration to the structure of a head; None where heads are traced, or attached afterwards.
+        prefixes: what a checkpoint with a head puts before the names of its encoder's weights.
+        renames: what stands in the names of older checkpoints' weights, and what the structure calls it.
     """
 
     pooling: PoolingMode | None = "CLS"
@@ -27,66 +42,9 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     max_abs_diff: float = 1e-5
     encoder_only: str | None = None
     default_max_seq_len: int | None = None
-
-
-_ENCODER = Family()
-_RELATIVE = Family(bounded_positions=False)
-_OFFSET = Family(position_offset=2)
-# rotary decoders: hidden states reach magnitudes of 10 to 100, so that float32 itself leaves about 1e-5
-_DECODER = Family(pooling="LAST", bounded_positions=False, max_abs_diff=1e-4)
-_T5 = Family(pooling="MEAN", bounded_positions=False, encoder_only="T5EncoderModel", default_max_seq_len=512)
-
-FAMILIES: dict[str, Family] = {
-    "albert": _ENCODER,
-    "bert": _ENCODER,
-    "camembert": _OFFSET,
-    "deberta": _RELATIVE,
-    "deberta-v2": _RELATIVE,
-    "distilbert": _ENCODER,
-    "electra": _ENCODER,
-    "gemma": _DECODER,
-    "gemma2": _DECODER,
-    "gemma3_text": _DECODER,
-    "llama": _DECODER,
-    "mistral": _DECODER,
-    "modernbert": _RELATIVE,
-    "mpnet": _OFFSET,
-    "mt5": msgspec.structs.replace(_T5, encoder_only="MT5EncoderModel"),
-    "phi3": _DECODER,
-    "qwen2": _DECODER,
-    "qwen3": _DECODER,
-    "roberta": _OFFSET,
-    "t5": _T5,
-    "xlm-roberta": _OFFSET,
-}
-"""Architectures that tests/export/test_export_architectures.py exports and verifies."""
-
-REMOTE: dict[str, Family] = {
-    "new": _RELATIVE,  # GTE-new
-    "nomic_bert": msgspec.structs.replace(_RELATIVE, pooling="MEAN"),
-}
-"""Architectures whose code comes with the checkpoint; others of that sort are taken as _UNKNOWN."""
-
-_UNKNOWN = msgspec.structs.replace(_RELATIVE, pooling=None)
-
-STATIC = Family(pooling="MEAN", bounded_positions=False, default_max_seq_len=1_000_000)
-"""Static embeddings have no architecture, and no limit."""
-
-
-def family_of(model_type: str, *, remote: bool = False) -> Family:
-    """Look an architecture up.
-
-    Args:
-        model_type: as its config states it.
-        remote: its code comes with the checkpoint, whatever transformers has under the same name.
-
-    Raises:
-        ExportError: it is not in the table.
-    """
-    family = REMOTE.get(model_type, _UNKNOWN) if remote else FAMILIES.get(model_type)
-    if family is None:
-        raise ExportError(
-            f"model_type {model_type!r} is not an architecture that embedge knows; expected one of "
-            f"{', '.join(sorted(FAMILIES))}. Open an issue with the model's name to have it added."
-        )
-    return family
+    load_options: Mapping[str, bool] = msgspec.field(default_factory=dict)
+    remote: bool = False
+    encoder: ReadEncoder | None = None
+    head: ReadHead | None = None
+    prefixes: tuple[str, ...] = ()
+    renames: Mapping[str, str] = msgspec.field(default_factory=dict)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from embedge.errors import ExportError
-from embedge_export.families.structure import Activation, Attention, Linear, Norm, Sublayer, Tensor
+from embedge_export.families.structure import Activation, Attention, Linear, Norm, Tensor
 
 Config: TypeAlias = Mapping[str, Any]
 
@@ -20,6 +20,10 @@ _ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
     "swish": "silu",
 }
+
+
+TENSORFLOW_NORMS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+"""What files from the days of TensorFlow call a norm's weight and its bias."""
 
 
 class UnsupportedError(ExportError):
@@ -105,9 +109,6 @@ def self_attention(
     )
 
 
-def post_norms(attention: Norm, feed_forward: Norm) -> dict[str, Sublayer]:
-    """Norms after each addition, as in BERT."""
-    return {
-        "around_attention": Sublayer(norm_after=attention),
-        "around_feed_forward": Sublayer(norm_after=feed_forward),
-    }
+def classifier(config: Config, size: int, name: str = "classifier") -> Linear:
+    """The projection to one logit for each label."""
+    return linear(name, len(config["id2label"]), size)

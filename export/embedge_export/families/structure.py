@@ -1,18 +1,22 @@
 """What an encoder is made of, as data: sizes, norms, positions, and the names of the weights of each part.
 
-`families.py` fills these structs from a checkpoint's configuration; `build.py` turns them into a graph and knows
-no family. Matrices are written as torch stores them, (out_features, in_features).
+A family's file fills these structs from a checkpoint's configuration; graph/built turns them into a graph and knows no
+family. Matrices are written as torch stores them, (out_features, in_features).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, TypeAlias
 
 import msgspec
+import numpy.typing as npt
 
 Activation: TypeAlias = Literal["gelu", "gelu_tanh", "silu", "relu", "tanh"]
 Window: TypeAlias = tuple[int, int]
+Array: TypeAlias = npt.NDArray[Any]
+Load: TypeAlias = Callable[[], Array]
+"""Reads a weight at the moment that it is written."""
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +29,7 @@ class Tensor(_Part, frozen=True, kw_only=True):
     Attributes:
         name: key in the checkpoint, without the prefix of the base model.
         shape: of the stored weight.
-        rows: first and last-but-one row that belong to this part, where several share a weight.
+        rows: the first row that belongs to this part and the first after it, where several share a weight.
         offset: added to every element (Gemma's norms store w, and multiply by 1 + w).
     """
 
@@ -147,12 +151,12 @@ class Layer(_Part, frozen=True, kw_only=True):
     around_feed_forward: Sublayer
 
 
-class Positions(_Part, frozen=True, kw_only=True):
+class LearntPositions(_Part, frozen=True, kw_only=True):
     """Learnt absolute positions.
 
     Attributes:
         table: (rows, size).
-        kind: "range" counts places from 0 with padding included, "tokens" counts the tokens that are not padding.
+        kind: "range" counts from 0 with padding included, "tokens" counts the tokens that are not padding.
         padding_id: what "tokens" takes for padding; positions start after it.
     """
 
@@ -175,7 +179,7 @@ class Embedding(_Part, frozen=True, kw_only=True):
     """
 
     words: Tensor
-    positions: Positions | None = None
+    positions: LearntPositions | None = None
     types: Tensor | None = None
     types_input: bool = True
     scale: float = 1.0

@@ -1,38 +1,70 @@
-"""The table: which reader understands the configuration of each family."""
+"""The table of architectures by the model_type of their configurations, and what is looked up in it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from embedge_export.families import bert_like, decoders, rotary_like
+from embedge.errors import ExportError
+from embedge_export.families import bert_like, decoders, gte_new, modernbert, nomic_bert, traced_only
+from embedge_export.families.family import Family, HeadKind
 from embedge_export.families.parts import Config, UnsupportedError
-from embedge_export.families.structure import Encoder
+from embedge_export.families.structure import Encoder, Head
 
-FAMILIES: dict[str, Callable[[Config], Encoder]] = {
-    "albert": bert_like.albert,
-    "bert": bert_like.bert,
-    "camembert": bert_like.roberta,
-    "distilbert": bert_like.distilbert,
-    "electra": bert_like.electra,
-    "gemma3_text": decoders.gemma3_text,
-    "llama": decoders.llama,
-    "mistral": decoders.llama,
-    "modernbert": rotary_like.modernbert,
-    "mpnet": bert_like.mpnet,
-    "new": rotary_like.gte_new,
-    "nomic_bert": rotary_like.nomic_bert,
-    "qwen2": decoders.qwen2,
-    "qwen3": decoders.qwen3,
-    "roberta": bert_like.roberta,
-    "xlm-roberta": bert_like.roberta,
+FAMILIES: dict[str, Family] = {
+    "albert": bert_like.ALBERT,
+    "bert": bert_like.BERT,
+    "camembert": bert_like.ROBERTA,
+    "deberta": traced_only.DEBERTA,
+    "deberta-v2": traced_only.DEBERTA,
+    "distilbert": bert_like.DISTILBERT,
+    "electra": bert_like.ELECTRA,
+    "gemma": traced_only.DECODER,
+    "gemma2": traced_only.DECODER,
+    "gemma3_text": decoders.GEMMA3_TEXT,
+    "llama": decoders.LLAMA,
+    "mistral": decoders.MISTRAL,
+    "modernbert": modernbert.MODERNBERT,
+    "mpnet": bert_like.MPNET,
+    "mt5": traced_only.MT5,
+    "new": gte_new.GTE_NEW,
+    "nomic_bert": nomic_bert.NOMIC_BERT,
+    "phi3": traced_only.DECODER,
+    "qwen2": decoders.QWEN2,
+    "qwen3": decoders.QWEN3,
+    "roberta": bert_like.ROBERTA,
+    "t5": traced_only.T5,
+    "xlm-roberta": bert_like.ROBERTA,
 }
+"""Every architecture here has a tiny configuration in tests/families, from which it is exported and verified."""
 
-PREFIXES = ("model.", "bert.", "roberta.", "distilbert.", "mpnet.", "electra.", "albert.", "new.")
-"""What a checkpoint with a head puts before the names of its encoder."""
+STATIC = Family(pooling="MEAN", bounded_positions=False, default_max_seq_len=1_000_000)
+"""Static embeddings have no architecture, and no limit."""
 
+_UNKNOWN = Family(pooling=None, bounded_positions=False, remote=True)
+"""Code of a checkpoint's own that is not in the table."""
 
 _MOST_LAYERS = 1000
 """No model has as many; a graph of a damaged configuration would fill the memory."""
+
+
+def family_of(model_type: str, *, remote: bool = False) -> Family:
+    """Look an architecture up.
+
+    Args:
+        model_type: as its config states it.
+        remote: its code comes with the checkpoint, whatever transformers has under the same name.
+
+    Raises:
+        ExportError: it is not in the table.
+    """
+    family = FAMILIES.get(model_type)
+    if family is not None and family.remote == remote:
+        return family
+    if remote:
+        return _UNKNOWN
+    known = ", ".join(name for name, family in FAMILIES.items() if not family.remote)
+    raise ExportError(
+        f"model_type {model_type!r} is not an architecture that embedge knows; expected one of "
+        f"{known}. Open an issue with the model's name to have it added."
+    )
 
 
 def read_encoder(config: Config) -> Encoder:
@@ -42,15 +74,35 @@ def read_encoder(config: Config) -> Encoder:
         config: transformers' config.to_dict(), with its defaults filled in.
 
     Raises:
-        UnsupportedError: its family, or one of its options, is not in the table.
+        UnsupportedError: its family has no reader, or it states an option that the reader does not know.
     """
-    read = FAMILIES.get(str(config["model_type"]))
-    if read is None:
+    family = FAMILIES.get(str(config["model_type"]))
+    if family is None or family.encoder is None:
+        known = ", ".join(name for name, family in FAMILIES.items() if family.encoder is not None)
         raise UnsupportedError(
-            f"model_type {config['model_type']!r} has no built graph; expected one of {', '.join(FAMILIES)}"
+            f"model_type {config['model_type']!r} has no built graph; expected one of {known}"
         )
     for key in ("num_hidden_layers", "n_layers", "n_layer"):
         layers = config.get(key, 1)
         if not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:
             raise UnsupportedError(f"{key}={layers!r} has no built graph; expected 1 to {_MOST_LAYERS}")
-    return read(config)
+    return family.encoder(config)
+
+
+def read_head(config: Config, kind: HeadKind) -> Head:
+    """Describe the head of a configuration.
+
+    Args:
+        config: transformers' config.to_dict().
+        kind: logits of the sequence, of each token, or of the vocabulary at each token.
+
+    Raises:
+        UnsupportedError: its family has no reader of heads, or it states an option that the reader does not know.
+    """
+    family = FAMILIES.get(str(config["model_type"]))
+    if family is None or family.head is None:
+        known = ", ".join(name for name, family in FAMILIES.items() if family.head is not None)
+        raise UnsupportedError(
+            f"model_type {config['model_type']!r} has no built head; expected one of {known}"
+        )
+    return family.head(config, kind)

@@ -13,6 +13,7 @@ from embedge.errors import ExportError
 from embedge.manifest import Dtype, GraphSpec
 from embedge_export.graph.outputs import HIDDEN, LOGITS, POOLED, attach_heads
 from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.weights import LoadedWeights
 
 if TYPE_CHECKING:
     import onnx
@@ -62,12 +63,15 @@ def load_graph(path: Path) -> onnx.ModelProto:
     return model
 
 
-def adapt(model: onnx.ModelProto, checkpoint: Checkpoint, path: Path) -> tuple[onnx.ModelProto, GraphSpec]:
+def adapt(
+    model: onnx.ModelProto, checkpoint: Checkpoint, weights: LoadedWeights, path: Path
+) -> tuple[onnx.ModelProto, GraphSpec]:
     """Check a graph against the checkpoint, give its outputs embedge's names, and attach what it lacks.
 
     Args:
         model: the graph; it may be changed.
         checkpoint: facts of the files beside it.
+        weights: of its Dense modules.
         path: for messages.
 
     Returns:
@@ -79,26 +83,21 @@ def adapt(model: onnx.ModelProto, checkpoint: Checkpoint, path: Path) -> tuple[o
     from embedge_export.graph.traced import tidy
 
     _check_inputs(model, path)
-    if checkpoint.kind in ("static", "causal_reranker"):
-        raise ExportError(
-            f"--from-onnx cannot wrap a {checkpoint.kind.replace('_', ' ')}; expected an encoder's graph. "
-            "Export the checkpoint's own weights instead."
-        )
     model = _raise_opset(model, path)
     by_row = [value for value in model.graph.output if len(_shape(value)) == 2]
     by_token = [value for value in model.graph.output if len(_shape(value)) == 3]
     inputs = tuple(value.name for value in model.graph.input)
     if checkpoint.head is not None:
-        tokens = checkpoint.kind in ("token_classifier", "reward")
+        tokens = checkpoint.facts.outputs == "token_logits"
         logits = _find(by_token if tokens else by_row, (LOGITS,), model, path, rank=3 if tokens else 2)
         _check_size(logits, len(checkpoint.head.labels), "labels", path)
         _keep(model, logits, LOGITS)
         spec = GraphSpec(inputs=inputs, **{"token" if tokens else "pooled": LOGITS})
-    elif checkpoint.kind == "sparse":
+    elif checkpoint.sparse:
         logits = _find(by_token, (LOGITS,), model, path, rank=3)
         _check_size(logits, checkpoint.vocab_size, "tokens in the vocabulary", path)
         _keep(model, logits, LOGITS)
-        spec = attach_heads(model, checkpoint, None)
+        spec = attach_heads(model, checkpoint, weights)
     elif checkpoint.kind == "embedding" and not any(value.name in _HIDDEN_NAMES for value in by_token):
         pooled = _find(by_row, (POOLED,), model, path, rank=2, also=_HIDDEN_NAMES)
         _check_size(pooled, checkpoint.embedding_size, "components of an embedding", path)
@@ -108,7 +107,7 @@ def adapt(model: onnx.ModelProto, checkpoint: Checkpoint, path: Path) -> tuple[o
         hidden = _find(by_token, _HIDDEN_NAMES, model, path, rank=3)
         _check_size(hidden, checkpoint.hidden_size, "components of a hidden state", path)
         _keep(model, hidden, HIDDEN)
-        spec = attach_heads(model, checkpoint, None)
+        spec = attach_heads(model, checkpoint, weights)
     return tidy(model), spec
 
 

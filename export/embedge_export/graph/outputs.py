@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from embedge.manifest import GraphSpec
 from embedge.types import FloatArray
-from embedge_export.graph.pooling_nodes import Head
+from embedge_export.graph.pooling_nodes import PoolingNodes
+from embedge_export.source.causal_reranker import CausalReranker
 from embedge_export.source.checkpoint import Checkpoint
-from embedge_export.source.torch_model import load_dense
+from embedge_export.source.embedder import Splade
+from embedge_export.source.tensors import DenseWeights
+from embedge_export.source.weights import LoadedWeights
 
 if TYPE_CHECKING:
     import onnx
@@ -20,31 +23,32 @@ TOKENS = "token_embeddings"
 _BATCH, _SEQ = "batch_size", "sequence_length"
 
 
-def attach_heads(graph: onnx.ModelProto, checkpoint: Checkpoint, model: Any) -> GraphSpec:
+def attach_heads(graph: onnx.ModelProto, checkpoint: Checkpoint, weights: LoadedWeights) -> GraphSpec:
     """Append pooling, modules and classification heads to a graph, and say what is where.
 
     Args:
         graph: gives last_hidden_state (batch, seq_len, hidden_size) or logits first; changed in place.
         checkpoint: its facts.
-        model: the loaded checkpoint, for heads that were not traced; None for static embeddings.
+        weights: of its Dense modules, and of heads that were not traced.
 
     Returns:
         Names of inputs and outputs for the manifest.
     """
     inputs = tuple(value.name for value in graph.graph.input)
-    if checkpoint.kind == "sparse":
-        return _attach_splade(graph, checkpoint, inputs)
+    if isinstance(checkpoint.what, Splade):
+        return _attach_splade(graph, checkpoint, checkpoint.what, inputs)
     if checkpoint.head is not None:
         hidden = HIDDEN if traces_base(checkpoint) else None
         if hidden:
-            _attach_linear(graph, checkpoint, model)
-        if checkpoint.kind in ("token_classifier", "reward"):
+            _attach_linear(graph, checkpoint, weights.model)
+        if checkpoint.facts.outputs == "token_logits":
             return GraphSpec(inputs=inputs, hidden=hidden, token=LOGITS)
         return GraphSpec(inputs=inputs, hidden=hidden, pooled=LOGITS)
-    if checkpoint.kind == "late_interaction":
-        head = Head(graph)
-        return GraphSpec(inputs=inputs, hidden=HIDDEN, token=_attach_modules(head, checkpoint, TOKENS))
-    return _attach_embedding(graph, checkpoint, inputs)
+    if checkpoint.facts.outputs == "token_embeddings":
+        return GraphSpec(
+            inputs=inputs, hidden=HIDDEN, token=_attach_modules(PoolingNodes(graph), weights.dense, TOKENS)
+        )
+    return _attach_embedding(graph, checkpoint, weights.dense, inputs)
 
 
 def traces_base(checkpoint: Checkpoint) -> bool:
@@ -61,16 +65,16 @@ def linear_head(model: Any, checkpoint: Checkpoint) -> tuple[FloatArray, FloatAr
 
     A causal reranker has one label: the difference of the two rows of its output embedding, or the single row.
     """
-    if checkpoint.kind != "causal_reranker":
+    if not isinstance(checkpoint.what, CausalReranker):
         layer = getattr(model, "score", None) or model.classifier
         bias = getattr(layer, "bias", None)
         return _array(layer.weight), None if bias is None else _array(bias)
     layer = model.get_output_embeddings()
     bias = getattr(layer, "bias", None)
-    yes, *others = checkpoint.score_ids
+    yes, no = checkpoint.what.yes_id, checkpoint.what.no_id
 
     def difference(rows: FloatArray) -> FloatArray:
-        return rows[yes : yes + 1] - rows[others[0] : others[0] + 1] if others else rows[yes : yes + 1]
+        return rows[yes : yes + 1] if no is None else rows[yes : yes + 1] - rows[no : no + 1]
 
     return difference(_array(layer.weight)), None if bias is None else difference(_array(bias))
 
@@ -80,44 +84,51 @@ def has_token_modules(checkpoint: Checkpoint) -> bool:
     return bool(checkpoint.dense) and checkpoint.dense[0].in_features == checkpoint.hidden_size
 
 
-def _attach_embedding(graph: onnx.ModelProto, checkpoint: Checkpoint, inputs: tuple[str, ...]) -> GraphSpec:
+def _attach_embedding(
+    graph: onnx.ModelProto, checkpoint: Checkpoint, dense: tuple[DenseWeights, ...], inputs: tuple[str, ...]
+) -> GraphSpec:
     names = {name for node in graph.graph.node for name in node.output}
-    head = Head(graph, mask="pooling_mask" if "pooling_mask" in names else "attention_mask")
+    head = PoolingNodes(graph, mask="pooling_mask" if "pooling_mask" in names else "attention_mask")
     modes = checkpoint.pooling.modes if checkpoint.pooling else ()
-    rows = head.pool(HIDDEN, modes, output=None if checkpoint.dense else POOLED)
-    for index, module in enumerate(checkpoint.dense):
-        last = index == len(checkpoint.dense) - 1
-        weight, bias = load_dense(module)
-        rows = head.dense(rows, weight, bias, module.activation, output=POOLED if last else None)
+    rows = head.pool(HIDDEN, modes, output=None if dense else POOLED)
+    _dense_rows(head, rows, dense, POOLED)
     head.output(POOLED, [_BATCH, checkpoint.embedding_size or checkpoint.hidden_size])
-    token = _attach_modules(head, checkpoint, TOKENS) if has_token_modules(checkpoint) else HIDDEN
+    token = _attach_modules(head, dense, TOKENS) if has_token_modules(checkpoint) else HIDDEN
     return GraphSpec(inputs=inputs, hidden=HIDDEN, pooled=POOLED, token=token)
 
 
-def _attach_modules(head: Head, checkpoint: Checkpoint, output: str) -> str:
-    rows = HIDDEN
-    for index, module in enumerate(checkpoint.dense):
-        last = index == len(checkpoint.dense) - 1
-        weight, bias = load_dense(module)
-        rows = head.dense(rows, weight, bias, module.activation, output=output if last else None)
-    if rows != HIDDEN:
-        head.output(rows, [_BATCH, _SEQ, checkpoint.dense[-1].out_features])
+def _attach_modules(head: PoolingNodes, dense: tuple[DenseWeights, ...], output: str) -> str:
+    rows = _dense_rows(head, HIDDEN, dense, output)
+    if dense:
+        head.output(rows, [_BATCH, _SEQ, dense[-1].module.out_features])
     return rows
 
 
-def _attach_splade(graph: onnx.ModelProto, checkpoint: Checkpoint, inputs: tuple[str, ...]) -> GraphSpec:
-    head = Head(graph)
-    strategy = "sum" if checkpoint.splade_sum else "max"
-    head.splade(LOGITS, strategy=strategy, twice=checkpoint.splade_twice, output=POOLED)
+def _dense_rows(head: PoolingNodes, rows: str, dense: tuple[DenseWeights, ...], output: str) -> str:
+    """Append Dense modules to rows; the last one gives `output`."""
+    for index, each in enumerate(dense):
+        last = index == len(dense) - 1
+        rows = head.dense(
+            rows, each.weight, each.bias, each.module.activation, output=output if last else None
+        )
+    return rows
+
+
+def _attach_splade(
+    graph: onnx.ModelProto, checkpoint: Checkpoint, splade: Splade, inputs: tuple[str, ...]
+) -> GraphSpec:
+    head = PoolingNodes(graph)
+    strategy = "sum" if splade.sums else "max"
+    head.splade(LOGITS, strategy=strategy, twice=splade.twice, output=POOLED)
     del graph.graph.output[:]  # logits of every token: a run would carry them to no purpose
     head.output(POOLED, [_BATCH, checkpoint.vocab_size])
     return GraphSpec(inputs=inputs, pooled=POOLED)
 
 
 def _attach_linear(graph: onnx.ModelProto, checkpoint: Checkpoint, model: Any) -> None:
-    head = Head(graph)
+    head = PoolingNodes(graph)
     weight, bias = linear_head(model, checkpoint)
-    by_token = checkpoint.kind in ("token_classifier", "reward")
+    by_token = checkpoint.facts.outputs == "token_logits"
     rows = HIDDEN if by_token else head.pool(HIDDEN, ["LAST"])
     head.dense(rows, weight, bias, "Identity", output=LOGITS)
     head.output(LOGITS, [_BATCH, _SEQ, len(weight)] if by_token else [_BATCH, len(weight)])

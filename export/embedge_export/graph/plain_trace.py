@@ -1,7 +1,7 @@
 """torch.onnx without optimum: remote code, encoder halves, and heads that optimum does not describe.
 
 The classic exporter (dynamo=False) gives the same bytes twice and needs no further package; what it bakes in by
-mistake, such as a length, verify.py finds.
+mistake, such as a length, the verification finds.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _traced(model: Any, names: list[str]) -> torch.nn.Module:
             hidden = self.model.transformer(
                 input_ids, attention_mask=attention_mask, decoder_input_ids=self.model._shift_right(input_ids)
             )[0]
-            # (batch, 1, hidden): places of the last real tokens
+            # (batch, 1, hidden): positions of the last real tokens
             last = (attention_mask.sum(1) - 1).reshape(-1, 1, 1).expand(-1, 1, hidden.shape[-1])
             logits: torch.Tensor = self.model.classification_head(hidden.gather(1, last).squeeze(1))
             return logits

@@ -2,7 +2,7 @@
 
 The same code serves every graph, whoever built it: it needs the name of an output (batch, seq_len, size) and
 the input attention_mask, and computes in float32 whatever the graph's precision. The formulas are those of
-embedge._rows.pooling and embedge._rows.heads; tests/export/test_heads.py compares each with its numpy twin.
+embedge._rows.pooling and embedge._rows.heads; tests/export/graph/test_pooling_nodes.py compares each with its twin.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _FLOOR = float(np.finfo(np.float32).min)
 
 
-class Head:
+class PoolingNodes:
     """Appends nodes to a graph under names of their own.
 
     Args:
@@ -126,23 +126,23 @@ class Head:
 
         return self.op("GatherND", hidden, self.op("Cast", position, to=TensorProto.INT64), batch_dims=1)
 
-    def _places(self) -> str:
+    def _positions(self) -> str:
         """0, 1, … up to the padded length, float32 (seq_len,)."""
-        if "places" not in self._masks:
+        if "positions" not in self._masks:
             length = self.op("Gather", self.op("Shape", self._mask_input), self.constant(1))
-            places = self.op("Range", self.constant(0), length, self.constant(1))
-            self._masks["places"] = self.float32(places)
-        return self._masks["places"]
+            positions = self.op("Range", self.constant(0), length, self.constant(1))
+            self._masks["positions"] = self.float32(positions)
+        return self._masks["positions"]
 
     # ArgMax would do for both, but CUDA's takes any of equal values, or none where the last is asked for
     def _first(self, hidden: str) -> str:
         beyond = self.constant(-_FLOOR, np.float32)
-        places = self.op("Where", self._real(), self._places(), beyond)
-        return self._take(hidden, self._reduce("ReduceMin", places, 1))
+        positions = self.op("Where", self._real(), self._positions(), beyond)
+        return self._take(hidden, self._reduce("ReduceMin", positions, 1))
 
     def _last(self, hidden: str) -> str:
-        places = self.op("Mul", self._places(), self.mask())
-        return self._take(hidden, self._reduce("ReduceMax", places, 1))
+        positions = self.op("Mul", self._positions(), self.mask())
+        return self._take(hidden, self._reduce("ReduceMax", positions, 1))
 
     def _mean(self, hidden: str) -> str:
         # a row has a real token unless model2vec's unknown ones were taken out: then the mean is 0
@@ -154,8 +154,8 @@ class Head:
         return self.op("Div", self._weighted_sum(hidden, self.mask()), self.op("Sqrt", count))
 
     def _weighted_mean(self, hidden: str) -> str:
-        places = self.op("CumSum", self.mask(), self.constant(1))
-        weights = self.op("Mul", places, self.mask())
+        positions = self.op("CumSum", self.mask(), self.constant(1))
+        weights = self.op("Mul", positions, self.mask())
         return self.op("Div", self._weighted_sum(hidden, weights), self._reduce("ReduceSum", weights, 1))
 
     def _max(self, hidden: str) -> str:
@@ -163,27 +163,27 @@ class Head:
         return self._reduce("ReduceMax", self.op("Where", real, hidden, self.constant(_FLOOR, np.float32)))
 
 
-_POOLERS: dict[PoolingMode, Callable[[Head, str], str]] = {
-    "CLS": Head._first,
-    "LAST": Head._last,
-    "MEAN": Head._mean,
-    "MAX": Head._max,
-    "MEAN_SQRT_LEN": Head._mean_sqrt_len,
-    "WEIGHTEDMEAN": Head._weighted_mean,
+_POOLERS: dict[PoolingMode, Callable[[PoolingNodes, str], str]] = {
+    "CLS": PoolingNodes._first,
+    "LAST": PoolingNodes._last,
+    "MEAN": PoolingNodes._mean,
+    "MAX": PoolingNodes._max,
+    "MEAN_SQRT_LEN": PoolingNodes._mean_sqrt_len,
+    "WEIGHTEDMEAN": PoolingNodes._weighted_mean,
 }
 
 
-def _gelu(head: Head, x: str) -> str:
+def _gelu(head: PoolingNodes, x: str) -> str:
     half = head.op("Mul", x, head.constant(0.5, np.float32))
     erf = head.op("Erf", head.op("Mul", x, head.constant(2**-0.5, np.float32)))
     return head.op("Mul", half, head.op("Add", erf, head.constant(1.0, np.float32)))
 
 
-def _clip(head: Head, x: str, low: float, high: float) -> str:
+def _clip(head: PoolingNodes, x: str, low: float, high: float) -> str:
     return head.op("Clip", x, head.constant(low, np.float32), head.constant(high, np.float32))
 
 
-ACTIVATIONS: dict[str, Callable[[Head, str], str]] = {
+ACTIVATIONS: dict[str, Callable[[PoolingNodes, str], str]] = {
     "Identity": lambda _, x: x,
     "ELU": lambda head, x: head.op("Elu", x),
     "GELU": _gelu,
@@ -202,4 +202,4 @@ ACTIVATIONS: dict[str, Callable[[Head, str], str]] = {
     "Softsign": lambda head, x: head.op("Softsign", x),
     "Tanh": lambda head, x: head.op("Tanh", x),
 }
-"""torch.nn activations without parameters, by class name; the keys of embedge._rows.heads.ACTIVATIONS."""
+"""Activations of source/modules.py, by class name; the SDK has each in numpy."""

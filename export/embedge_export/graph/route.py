@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
-from embedge_export.families.heads import Kind as HeadKind
-from embedge_export.families.heads import read_head
 from embedge_export.families.parts import UnsupportedError
-from embedge_export.families.structure import Encoder, Head, tensors
-from embedge_export.families.table import PREFIXES, read_encoder
+from embedge_export.families.structure import Encoder, Head, Load, tensors
+from embedge_export.families.table import FAMILIES, read_encoder, read_head
 from embedge_export.graph.built.build import build
-from embedge_export.graph.built.canvas import Load
 from embedge_export.graph.built.choices import Choices
 from embedge_export.graph.built.cuda import (
     build_cuda,
     for_queries,
     pad_to,
-    score_heads,
+    score_heads_on_cuda,
     suited,
     twins,
     without_idle_windows,
 )
-from embedge_export.graph.built.weights import StoredWeights
+from embedge_export.graph.built.weights import StoredWeights, Weights
 from embedge_export.graph.outputs import traces_base
-from embedge_export.source.checkpoint import Checkpoint, Kind
-from embedge_export.source.read import read_config
+from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.repository import weight_files
+from embedge_export.source.transformer import read_config
 from embedge_export.spec import ExportSpec
 
 if TYPE_CHECKING:
@@ -39,25 +37,25 @@ Route: TypeAlias = Literal[
     "built from the table", "built from the weights", "traced by optimum", "traced by torch.onnx"
 ]
 
-_HEADS: dict[Kind, HeadKind] = {
-    "classifier": "sequence",
-    "token_classifier": "token",
-    "reward": "token",
-    "sparse": "vocabulary",
-}
 
+class Described(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What all built graphs of a checkpoint are made from; see `describe`.
 
-def build_from_weights(checkpoint: Checkpoint) -> Made:
-    """Build a checkpoint's graph.
-
-    Returns:
-        The graph, without values in its weights, and what reads them.
-
-    Raises:
-        UnsupportedError: the builder does not know the family, an option of it, its head, or the names of the weights.
+    Attributes:
+        encoder, head: what they are made of; no head where the checkpoint has none, or it is attached afterwards.
+        weights: where their weights are.
     """
-    encoder, head, weights = _describe(checkpoint)
-    return build(encoder, weights, head=head)
+
+    encoder: Encoder
+    head: Head | None
+    weights: Weights
+
+
+class Chosen(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """How a checkpoint's graph is made, and what it is built from where that was found out."""
+
+    route: Route
+    described: Described | None = None
 
 
 class ForCuda(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -74,100 +72,96 @@ class ForCuda(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     pad_to_multiple_of: int
 
 
-def build_for_cuda(checkpoint: Checkpoint, choices: Choices, max_seq_len: int) -> ForCuda:
-    """Build a checkpoint's graphs of CUDA's operators.
-
-    Args:
-        checkpoint: what they are built from.
-        choices: CUDA_FP16 or CUDA_BF16.
-        max_seq_len: no text is longer.
-
-    Raises:
-        UnsupportedError: as `build_from_weights`.
-    """
-    encoder, head, weights = _describe_for_cuda(checkpoint, max_seq_len)
-    chosen = suited(encoder, choices)
-    single = for_queries(chosen)
-    return ForCuda(
-        graph=build_cuda(encoder, weights, chosen, head),
-        for_queries=None if single == chosen else build_cuda(encoder, weights, single, head),
-        score_heads=score_heads(encoder),
-        pad_to_multiple_of=pad_to(encoder, chosen),
-    )
-
-
-def has_query_graph(checkpoint: Checkpoint, choices: Choices) -> bool:
-    """Whether `build_for_cuda` gives a second graph.
-
-    Raises:
-        UnsupportedError: as `build_from_weights`.
-    """
-    encoder, _, _ = _describe(checkpoint)
-    chosen = suited(encoder, choices)
-    return for_queries(chosen) != chosen
-
-
-def build_twins(checkpoint: Checkpoint, choices: Choices, max_seq_len: int) -> list[Made]:
-    """Each form that the graphs of `build_for_cuda` have, for the CPU's provider: in float32, with padding kept.
-
-    Arguments and errors are its own.
-    """
-    encoder, head, weights = _describe_for_cuda(checkpoint, max_seq_len)
-    return [build_cuda(encoder, weights, form, head) for form in twins(suited(encoder, choices))]
-
-
-def _describe_for_cuda(
-    checkpoint: Checkpoint, max_seq_len: int
-) -> tuple[Encoder, Head | None, StoredWeights]:
-    encoder, head, weights = _describe(checkpoint)
-    return without_idle_windows(encoder, max_seq_len), head, weights
-
-
-def choose_route(checkpoint: Checkpoint, spec: ExportSpec) -> Route:
+def choose_route(checkpoint: Checkpoint, spec: ExportSpec) -> Chosen:
     """How the graph of a checkpoint is made.
 
     Raises:
         UnsupportedError: `spec.route` is "build", and the builder does not know the checkpoint.
     """
     if checkpoint.kind == "static":
-        return "built from the table"
+        return Chosen(route="built from the table")
     if spec.route == "build":
-        _describe(checkpoint)
-        return "built from the weights"
+        return Chosen(route="built from the weights", described=describe(checkpoint))
     # an operator set is a wish about the trace: built graphs have their own
-    if spec.route == "auto" and spec.opset is None and can_build(checkpoint):
-        return "built from the weights"
+    if spec.route == "auto" and spec.opset is None:
+        with contextlib.suppress(UnsupportedError):
+            return Chosen(route="built from the weights", described=describe(checkpoint))
     from embedge_export.graph.traced import described_by_optimum
 
-    return "traced by optimum" if described_by_optimum(checkpoint) else "traced by torch.onnx"
+    by_optimum = described_by_optimum(checkpoint)
+    return Chosen(route="traced by optimum" if by_optimum else "traced by torch.onnx")
 
 
-def can_build(checkpoint: Checkpoint) -> bool:
-    """Whether `build_from_weights` succeeds."""
-    try:
-        _describe(checkpoint)
-    except UnsupportedError:
-        return False
-    return True
+def describe(checkpoint: Checkpoint) -> Described:
+    """Read a checkpoint's configuration and the names of its weights, once for all graphs that are built of it.
 
-
-def _describe(checkpoint: Checkpoint) -> tuple[Encoder, Head | None, StoredWeights]:
+    Raises:
+        UnsupportedError: the builder does not know the family, an option of it, its head, or the names of the weights.
+    """
     if checkpoint.kind == "static":
         raise UnsupportedError("static embeddings have no encoder; expected a transformer")
     config = read_config(checkpoint.transformer, checkpoint.trust_remote_code).to_dict()
     try:
         encoder = read_encoder(config)
-        kind = None if traces_base(checkpoint) else _HEADS.get(checkpoint.kind)
+        kind = None if traces_base(checkpoint) else checkpoint.facts.head
         head = None if kind is None else read_head(config, kind)
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise UnsupportedError(
             f"config.json cannot be read for a built graph: {type(error).__name__}: {error}; expected the values of "
             f"a {checkpoint.model_type} model. Correct it, or pass --route trace."
         ) from error
-    weights = StoredWeights(weight_files(checkpoint.transformer), PREFIXES)
+    family = FAMILIES[str(config["model_type"])]
+    weights = StoredWeights(weight_files(checkpoint.transformer), family.prefixes, family.renames)
     for tensor in (*tensors(encoder), *tensors(head)):
         if not weights.has(tensor):
             raise UnsupportedError(
                 f"the weights have no {tensor.name!r} of shape {tensor.shape}; expected it for a built graph"
             )
-    return encoder, head, weights
+    return Described(encoder=encoder, head=head, weights=weights)
+
+
+def build_from_weights(described: Described) -> Made:
+    """Build the float32 graph of a checkpoint.
+
+    Returns:
+        The graph, without values in its weights, and what reads them.
+    """
+    return build(described.encoder, described.weights, head=described.head)
+
+
+def build_for_cuda(described: Described, choices: Choices, max_seq_len: int) -> ForCuda:
+    """Build a checkpoint's graphs of CUDA's operators.
+
+    Args:
+        described: what they are built from.
+        choices: CUDA_FP16 or CUDA_BF16.
+        max_seq_len: no text is longer.
+    """
+    encoder = without_idle_windows(described.encoder, max_seq_len)
+    weights, head = described.weights, described.head
+    chosen = suited(encoder, choices)
+    single = for_queries(chosen)
+    return ForCuda(
+        graph=build_cuda(encoder, weights, chosen, head),
+        for_queries=None if single == chosen else build_cuda(encoder, weights, single, head),
+        score_heads=score_heads_on_cuda(encoder),
+        pad_to_multiple_of=pad_to(encoder, chosen),
+    )
+
+
+def has_query_graph(described: Described, choices: Choices) -> bool:
+    """Whether `build_for_cuda` gives a second graph."""
+    chosen = suited(described.encoder, choices)
+    return for_queries(chosen) != chosen
+
+
+def build_twins(described: Described, choices: Choices, max_seq_len: int) -> list[Made]:
+    """Each form that the graphs of `build_for_cuda` have, for the CPU's provider: in float32, with padding kept.
+
+    Arguments are its own.
+    """
+    encoder = without_idle_windows(described.encoder, max_seq_len)
+    return [
+        build_cuda(encoder, described.weights, form, described.head)
+        for form in twins(suited(encoder, choices))
+    ]

@@ -8,29 +8,18 @@ from typing import TYPE_CHECKING, Any
 from embedge.errors import ExportError
 from embedge_export.graph.outputs import HIDDEN, LOGITS, traces_base
 from embedge_export.graph.plain_trace import trace_plainly
-from embedge_export.source.checkpoint import Checkpoint, Kind
+from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.torch_model import quiet
 
 if TYPE_CHECKING:
     import onnx
     import torch
 
-_TASKS: dict[Kind, str] = {
-    "embedding": "feature-extraction",
-    "late_interaction": "feature-extraction",
-    "sparse": "fill-mask",
-    "classifier": "text-classification",
-    "token_classifier": "token-classification",
-    "reward": "token-classification",
-    "causal_reranker": "feature-extraction",
-}
-"""optimum's words for what is traced."""
-
 
 def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: Path) -> onnx.ModelProto:
     """Trace a loaded model to a graph that holds its weights.
 
-    optimum's own validation is left out: verify.py compares through the SDK, on real texts, and fails closed.
+    optimum's own validation is left out: verify/numbers.py compares through the SDK, on real texts, and fails closed.
 
     Args:
         model: what `load_model` returned.
@@ -46,13 +35,13 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
     """
     import onnx
 
-    task = _TASKS[checkpoint.kind]
+    task = _task(checkpoint)
     if traces_base(checkpoint):
-        model, task = _base_model(model), "feature-extraction"
+        model = _base_model(model)
     path = scratch / "trace.onnx"
     try:
         with quiet():
-            constructor = _describe(checkpoint, task)
+            constructor = _optimum_config(checkpoint, task)
             if constructor is None:
                 output = HIDDEN if task == "feature-extraction" else LOGITS
                 trace_plainly(model, output, path, opset)
@@ -75,11 +64,14 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
 
 def described_by_optimum(checkpoint: Checkpoint) -> bool:
     """Whether optimum traces a checkpoint; else torch.onnx does it without."""
-    task = "feature-extraction" if traces_base(checkpoint) else _TASKS[checkpoint.kind]
-    return _describe(checkpoint, task) is not None
+    return _optimum_config(checkpoint, _task(checkpoint)) is not None
 
 
-def _describe(checkpoint: Checkpoint, task: str) -> Any:
+def _task(checkpoint: Checkpoint) -> str:
+    return "feature-extraction" if traces_base(checkpoint) else checkpoint.facts.trace_task
+
+
+def _optimum_config(checkpoint: Checkpoint, task: str) -> Any:
     """What optimum knows of an architecture; None where it has none that fits."""
     try:
         import optimum.exporters.onnx.model_configs  # noqa: F401

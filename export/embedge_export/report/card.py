@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from embedge.manifest import Manifest
 from embedge_export.report.command import export_command
-from embedge_export.report.tables import cosine, variant_bytes
+from embedge_export.report.tables import variant_bytes
 from embedge_export.report.words import lead, limits
 from embedge_export.spec import ExportSpec
+from embedge_export.verify.figures import FIGURES
 
 CARD_FILE = "README.md"
 
@@ -23,6 +24,7 @@ _PIPELINE_TAGS = {
     "token_classify": "token-classification",
     "score": "text-ranking",
 }
+_FIGURES = tuple(name for name in FIGURES if name != "top_10_overlap")
 
 
 def write_card(folder: Path, manifest: Manifest, spec: ExportSpec) -> None:
@@ -122,32 +124,21 @@ def _table(manifest: Manifest) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-_FIGURES: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("cosine_min", "smallest cosine", cosine),
-    ("cosine_mean", "mean cosine", cosine),
-    ("ndcg_10", "nDCG@10", "{:.4f}".format),
-    ("rank_correlation", "rank correlation", "{:.4f}".format),
-    ("max_score_diff", "largest score error", "{:.1e}".format),
-    ("label_agreement", "label agreement", "{:.2%}".format),
-    ("max_prob_diff", "largest probability error", "{:.1e}".format),
-)
-
-
-def _shown(manifest: Manifest) -> list[tuple[str, str, Callable[[float], str]]]:
+def _shown(manifest: Manifest) -> list[str]:
     ends = [variant.fidelity.end_to_end for variant in manifest.variants.values()]
-    return [row for row in _FIGURES if any(getattr(end, row[0], None) is not None for end in ends)]
+    return [name for name in _FIGURES if any(getattr(end, name, None) is not None for end in ends)]
 
 
 def _header(manifest: Manifest) -> list[str]:
-    return ["largest difference from torch", *(words for _, words, _ in _shown(manifest))]
+    return ["largest difference from torch", *(FIGURES[name].words for name in _shown(manifest))]
 
 
 def _figures(manifest: Manifest, variant: str) -> list[str]:
     fidelity = manifest.variants[variant].fidelity
     cells = [f"{fidelity.max_abs_diff:.1e}" if fidelity.num_texts else "not measured"]
-    for field, _, words in _shown(manifest):
-        value = getattr(fidelity.end_to_end, field, None)
-        cells.append("–" if value is None else words(value))
+    for name in _shown(manifest):
+        value = getattr(fidelity.end_to_end, name, None)
+        cells.append("–" if value is None else FIGURES[name].show(value))
     return cells
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from embedge.runtime import available_threads, open_on_cpu
+from embedge.runtime import available_threads, cpu_name, open_on_cpu
 
 _LARGEST_BYTES = 1_000_000_000
 
@@ -55,7 +53,7 @@ def count_operators(graph: Path, disabled_optimizers: tuple[str, ...], size_byte
 def machine() -> str:
     """The processor's model and how many of its cores this process may use; nothing that tells whose it is."""
     cores = available_threads()
-    return f"{_cpu_model()}, {cores} {'core' if cores == 1 else 'cores'}, {platform.system()}"
+    return f"{cpu_name()}, {cores} {'core' if cores == 1 else 'cores'}, {platform.system()}"
 
 
 def _count(graph: Any) -> dict[str, int]:
@@ -66,21 +64,3 @@ def _count(graph: Any) -> dict[str, int]:
             counts[node.op_type] += 1
             waiting += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
     return dict(counts)
-
-
-def _cpu_model() -> str:
-    if sys.platform == "linux":
-        try:
-            lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        except OSError:
-            lines = []
-        for line in lines:
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return " ".join(value.replace("(R)", "").replace("(TM)", "").split())
-    if sys.platform == "darwin":
-        asked = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        done = subprocess.run(asked, capture_output=True, text=True, check=False)
-        if done.stdout.strip():
-            return done.stdout.strip()
-    return platform.processor() or platform.machine() or "unknown processor"

@@ -7,14 +7,16 @@ from html import escape
 from pathlib import Path
 
 from embedge.manifest import REPORT_FILE, Manifest
+from embedge_export.precisions import STORED_AS
 from embedge_export.report.command import export_command
 from embedge_export.report.operators import count_operators, machine
 from embedge_export.report.style import CSS
-from embedge_export.report.tables import Column, cosine, fidelity, operators, retrieval, speed, variant_bytes
-from embedge_export.report.words import DTYPES, facts, how_compared, lead, limits, set_in_words
+from embedge_export.report.tables import Column, fidelity, operators, retrieval, speed, variant_bytes
+from embedge_export.report.words import facts, how_compared, lead, limits, set_in_words
 from embedge_export.spec import ExportSpec
-from embedge_export.verify.asking import Questions
+from embedge_export.verify.figures import show_cosine
 from embedge_export.verify.gates import Trial
+from embedge_export.verify.questions import Questions
 
 
 def write_report(folder: Path, manifest: Manifest, trials: Mapping[str, Trial], spec: ExportSpec) -> None:
@@ -55,8 +57,8 @@ def render(manifest: Manifest, asked: Questions, columns: Sequence[Column], comm
     """
     sections = [
         _section("The model", "", _facts(facts(manifest))),
-        _section("Fidelity", how_compared(asked), fidelity(columns, asked.kind)),
-        _section("Retrieval", set_in_words(asked), retrieval(columns, asked.kind)),
+        _section("Fidelity", how_compared(asked), fidelity(columns, asked.comparison)),
+        _section("Retrieval", set_in_words(asked), retrieval(columns, asked.comparison)),
         _section(
             "Size and speed",
             f"Measured once, during the export, on: {where}. Other programs may have been running; "
@@ -111,9 +113,9 @@ def _cards(columns: Sequence[Column]) -> str:
     for index, column in enumerate(columns):
         big, of = _headline(column)
         lines = [("size", f"{column.size_bytes / 1e6:,.1f} MB")]
-        if column.speed is not None:
-            lines.append(("texts per second", f"{column.speed.texts_per_s:,.0f}"))
-            lines.append(("one short text", f"{column.speed.query_ms:.1f} ms"))
+        if column.timing is not None:
+            lines.append(("texts per second", f"{column.timing.texts_per_s:,.0f}"))
+            lines.append(("one short text", f"{column.timing.query_ms:.1f} ms"))
         if column.figures is not None:
             lines.append(
                 ("depends on its batch", "no" if column.figures.batch_invariance == "exact" else "yes")
@@ -121,7 +123,7 @@ def _cards(columns: Sequence[Column]) -> str:
         items = "".join(f"<li><span>{escape(a)}</span>{escape(b)}</li>" for a, b in lines)
         cards.append(
             f'<div class="card s{index % 5}"><span class="name">{escape(column.name)}</span>'
-            f'<span class="kind">{DTYPES[column.variant.dtype]}</span><div class="big">{escape(big)}</div>'
+            f'<span class="kind">{STORED_AS[column.variant.dtype].words}</span><div class="big">{escape(big)}</div>'
             f'<div class="of">{escape(of)}</div><ul>{items}</ul></div>'
         )
     return f'<div class="cards">{"".join(cards)}</div>'
@@ -131,7 +133,7 @@ def _headline(column: Column) -> tuple[str, str]:
     figures = column.figures
     if figures is not None and figures.reference == "fp32":
         if figures.cosine_mean is not None:
-            return cosine(figures.cosine_mean), "mean cosine to float32"
+            return show_cosine(figures.cosine_mean), "mean cosine to float32"
         if figures.rank_correlation is not None:
             return f"{figures.rank_correlation:.4f}", "rank correlation with float32"
         if figures.label_agreement is not None:

@@ -86,18 +86,18 @@ def scatter(expected: Values, actual: Values, series: str, what: str) -> str:
     size = 228
     left, top = 40, 28
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return size * (value - low) / (high - low)
 
     step = max(1, len(x) // _POINTS)
     points = "".join(
-        f'<circle cx="{left + place(a):.1f}" cy="{top + size - place(b):.1f}" r="2.6"/>'
+        f'<circle cx="{left + position(a):.1f}" cy="{top + size - position(b):.1f}" r="2.6"/>'
         for a, b in zip(x[::step].tolist(), y[::step].tolist(), strict=True)
     )
     digits = max(0, 2 - math.floor(math.log10(high - low)))
     ticks = "".join(
-        f'<text x="{left + place(value):.1f}" y="{top + size + 17}" text-anchor="middle">{value:.{digits}f}</text>'
-        f'<text x="{left - 6}" y="{top + size - place(value) + 4:.1f}" text-anchor="end">{value:.{digits}f}</text>'
+        f'<text x="{left + position(value):.1f}" y="{top + size + 17}" text-anchor="middle">{value:.{digits}f}</text>'
+        f'<text x="{left - 6}" y="{top + size - position(value) + 4:.1f}" text-anchor="end">{value:.{digits}f}</text>'
         for value in np.linspace(low + pad, high - pad, 3).tolist()
     )
     body = (
@@ -112,7 +112,7 @@ def scatter(expected: Values, actual: Values, series: str, what: str) -> str:
 
 def _histogram(
     counts: npt.NDArray[np.integer],
-    place: Callable[[float], float],
+    position: Callable[[float], float],
     ticks: Sequence[tuple[float, str]],
     gate: float | None,
     series: str,
@@ -133,12 +133,12 @@ def _histogram(
     )
     labels = []
     for value, label in ticks:
-        x = _LEFT + place(value) * inner_width
+        x = _LEFT + position(value) * inner_width
         anchor = "start" if x < _LEFT + 24 else "end" if x > _WIDTH - _RIGHT - 24 else "middle"
         labels.append(f'<text x="{x:.1f}" y="{floor + 17}" text-anchor="{anchor}">{escape(label)}</text>')
     line = ""
     if gate is not None:
-        x = _LEFT + place(gate) * inner_width
+        x = _LEFT + position(gate) * inner_width
         anchor, shift = ("start", 5) if x < _WIDTH / 2 else ("end", -5)
         line = (
             f'<line class="gate" x1="{x:.1f}" y1="{_TOP + 4}" x2="{x:.1f}" y2="{floor}"/>'

@@ -12,15 +12,20 @@ import numpy as np
 
 from embedge.manifest import EndToEnd, Manifest, Variant
 from embedge.types import FloatArray
+from embedge_export.precisions import STORED_AS, Comparison
 from embedge_export.report.operators import Operators
 from embedge_export.report.plots import cosine_histogram, difference_histogram, scatter
 from embedge_export.report.words import how_judged
 from embedge_export.texts.graded_pairs import GRADED_PAIRS
-from embedge_export.verify.asking import Kind, Speed
+from embedge_export.verify.asking import Timing
 from embedge_export.verify.comparison import cosines
-from embedge_export.verify.gates import GATES, Trial
+from embedge_export.verify.figures import FIGURES
+from embedge_export.verify.gates import Trial
 
 _DASH = "–"
+_FIDELITY = (
+    "cosine_mean", "cosine_min", "rank_correlation", "max_score_diff", "label_agreement", "max_prob_diff",
+)  # fmt: skip
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -46,9 +51,9 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return self.variant.fidelity.end_to_end
 
     @property
-    def speed(self) -> Speed | None:
+    def timing(self) -> Timing | None:
         """How fast it answered."""
-        return None if self.trial is None else self.trial.answers.speed
+        return None if self.trial is None else self.trial.answers.timing
 
 
 _Cell: TypeAlias = Callable[[Column], str | None]
@@ -59,21 +64,17 @@ def variant_bytes(manifest: Manifest, variant: Variant) -> int:
     return sum(manifest.files[name].size_bytes for name in variant.files)
 
 
-def fidelity(columns: Sequence[Column], kind: Kind) -> str:
+def fidelity(columns: Sequence[Column], comparison: Comparison) -> str:
     """A plot of each variant's answers against the reference's, and the figures with their gates."""
-    plots = "".join(_plot(index, column, kind) for index, column in enumerate(columns))
+    plots = "".join(_plot(index, column, comparison) for index, column in enumerate(columns))
     rows: list[tuple[str, _Cell]] = [
         ("compared with", _compared_with),
         ("raw output, from torch", _raw_diff),
-        ("mean cosine", _judged("cosine_mean", kind, cosine)),
-        ("smallest cosine", _judged("cosine_min", kind, cosine)),
-        ("rank correlation", _judged("rank_correlation", kind, "{:.4f}".format)),
-        ("largest score error", _judged("max_score_diff", kind, "{:.1e}".format, "≤")),
-        ("label agreement", _judged("label_agreement", kind, "{:.2%}".format)),
-        ("largest probability error", _judged("max_prob_diff", kind, "{:.1e}".format, "≤")),
+        *((FIGURES[name].words, _judged(name, comparison)) for name in _FIDELITY),
         ("alone against in a batch", _figure("max_batch_diff", "{:.1e}".format)),
     ]
-    return f'<div class="plots">{plots}</div>{_table(columns, rows)}<p class="note">{escape(how_judged(kind))}</p>'
+    note = f'<p class="note">{escape(how_judged(comparison))}</p>'
+    return f'<div class="plots">{plots}</div>{_table(columns, rows)}{note}'
 
 
 def _raw_diff(column: Column) -> str:
@@ -81,16 +82,16 @@ def _raw_diff(column: Column) -> str:
     return f"{fidelity.max_abs_diff:.1e}" if fidelity.num_texts else "not measured"
 
 
-def retrieval(columns: Sequence[Column], kind: Kind) -> str:
+def retrieval(columns: Sequence[Column], comparison: Comparison) -> str:
     """How well the known answers are found; empty for classifiers."""
-    if kind == "classify":
+    if comparison == "classify":
         return ""
     four = "{:.4f}".format
     rows: list[tuple[str, _Cell]] = [("nDCG@10", _figure("ndcg_10", four)), ("against fp32", _ndcg_change)]
     rows += [("recall@10", _figure("recall_10", four)), ("MRR", _figure("mrr", four))]
-    rows.append(("top-10 overlap with fp32", _judged("top_10_overlap", kind, four)))
+    rows.append(("top-10 overlap with fp32", _judged("top_10_overlap", comparison)))
     rows.append(("Spearman, graded pairs", _figure("spearman", four)))
-    if kind != "embed":
+    if comparison != "embed":
         return _table(columns, rows)
     plots = "".join(_similarities(index, column) for index, column in enumerate(columns))
     return (f'<div class="plots">{plots}</div>' if plots else "") + _table(columns, rows)
@@ -99,7 +100,7 @@ def retrieval(columns: Sequence[Column], kind: Kind) -> str:
 def speed(columns: Sequence[Column]) -> str:
     """Size, throughput and latency as bars."""
     meters = _meters(columns, "Size", lambda column: column.size_bytes / 1e6, "{:,.1f} MB".format)
-    timed = [column for column in columns if column.speed is not None]
+    timed = [column for column in columns if column.timing is not None]
     if not timed:
         return f'<div class="meters">{meters}</div>'
     meters += _meters(columns, "Documents per second", _texts_per_s, "{:,.0f}".format)
@@ -129,26 +130,21 @@ def operators(columns: Sequence[Column]) -> str:
     )
 
 
-def cosine(value: float) -> str:
-    """Enough digits to tell a cosine from 1."""
-    return f"{value:.7f}" if value > 0.9999 else f"{value:.5f}"
-
-
-def _plot(index: int, column: Column, kind: Kind) -> str:
+def _plot(index: int, column: Column, comparison: Comparison) -> str:
     trial = column.trial
     if trial is None or trial.reference is None:
         return ""
     expected = trial.reference.rows
     actual = trial.answers.rows[: len(expected)]
     series = f"s{index % 5}"
-    if kind == "embed" and trial.figures.reference == "torch":
+    if comparison == "embed" and trial.figures.reference == "torch":
         worst = np.abs(actual - expected).max(axis=1)
         plot = difference_histogram(worst, series)
-    elif kind == "embed":
-        gate = GATES[kind, column.variant.dtype].cosine_min
+    elif comparison == "embed":
+        gate = STORED_AS[column.variant.dtype].gates[comparison].cosine_min
         plot = cosine_histogram(cosines(actual, expected), gate, series)
     else:
-        plot = scatter(expected, actual, series, "score" if kind == "score" else "probability")
+        plot = scatter(expected, actual, series, "score" if comparison == "score" else "probability")
     against = "torch in float32" if trial.figures.reference == "torch" else "the fp32 variant"
     return f"<figure><figcaption><b>{escape(column.name)}</b> against {against}</figcaption>{plot}</figure>"
 
@@ -189,12 +185,16 @@ def _figure(field: str, words: Callable[[float], str]) -> _Cell:
     return cell
 
 
-def _judged(field: str, kind: Kind, words: Callable[[float], str], sign: str = "≥") -> _Cell:
+def _judged(field: str, comparison: Comparison) -> _Cell:
+    """A figure with its gate in small."""
+
     def cell(column: Column) -> str | None:
         value = getattr(column.figures, field, None)
         if value is None:
             return None
-        return f"{words(value)} <small>{sign} {getattr(GATES[kind, column.variant.dtype], field):g}</small>"
+        gate = STORED_AS[column.variant.dtype].gates[comparison]
+        figure = FIGURES[field]
+        return f"{figure.show(value)} <small>{figure.sign} {getattr(gate, field):g}</small>"
 
     return cell
 
@@ -207,20 +207,20 @@ def _ndcg_change(column: Column) -> str | None:
 
 
 def _texts_per_s(column: Column) -> float:
-    return 0.0 if column.speed is None else column.speed.texts_per_s
+    return 0.0 if column.timing is None else column.timing.texts_per_s
 
 
 def _tokens_per_s(column: Column) -> str | None:
-    return None if column.speed is None else f"{column.speed.tokens_per_s:,.0f}"
+    return None if column.timing is None else f"{column.timing.tokens_per_s:,.0f}"
 
 
 def _load_s(column: Column) -> str | None:
-    load_s = None if column.speed is None else column.speed.load_s
+    load_s = None if column.timing is None else column.timing.load_s
     return None if load_s is None else f"{load_s:.2f} s"
 
 
 def _query_ms(column: Column) -> float:
-    return 0.0 if column.speed is None else column.speed.query_ms
+    return 0.0 if column.timing is None else column.timing.query_ms
 
 
 def _meters(

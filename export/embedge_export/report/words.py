@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from embedge.manifest import Dtype, Manifest
+from embedge.manifest import Manifest
+from embedge_export.precisions import Comparison
 from embedge_export.texts.retrieval import CALIBRATION_DOCUMENTS, CANDIDATES, built_in_set
-from embedge_export.verify.asking import Kind, Questions
+from embedge_export.verify.questions import Questions
 
-DTYPES: dict[Dtype, str] = {
-    "float32": "float32",
-    "float16": "float16",
-    "bfloat16": "bfloat16",
-    "int8": "8-bit integers",
-    "int4": "4-bit integers",
-}
 _DOES = {
     "embed": "embeddings",
     "token_embed": "token embeddings",
@@ -94,17 +88,17 @@ def how_compared(asked: Questions) -> str:
     """Which answers were compared, and with whose."""
     heights = (
         " Bars are square roots of counts, so that a single text far out shows."
-        if asked.kind == "embed"
+        if asked.comparison == "embed"
         else ""
     )
-    what = {"embed": "vectors", "score": "scores", "classify": "probabilities"}[asked.kind]
+    what = {"embed": "vectors", "score": "scores", "classify": "probabilities"}[asked.comparison]
     return (
         f"End to end, through the SDK: text in, {what} out. fp32 is compared with the checkpoint in torch float32; "
         f"every other variant with fp32.{heights}"
     )
 
 
-def how_judged(kind: Kind) -> str:
+def how_judged(comparison: Comparison) -> str:
     """How to read the table of fidelity."""
     start = (
         "Small figures are the gate: a variant beyond it would not have been written. Raw output is the largest "
@@ -112,13 +106,13 @@ def how_judged(kind: Kind) -> str:
         "activation. "
     )
     end = "The last row is how much an answer changes with the texts that share its batch."
-    if kind == "score":
+    if comparison == "score":
         return (
             start
             + "Scores that the reference holds less than 1 % of its range apart count as equal in rank. "
             + end
         )
-    if kind == "classify":
+    if comparison == "classify":
         return start + "Labels are counted where the reference decides by at least 0.02. " + end
     return start + end
 
@@ -129,7 +123,7 @@ def set_in_words(asked: Questions) -> str:
         "Queries are first sentences of docstrings of Python, numpy and onnx, their documents what follows them; "
         "each query has one right answer. "
     )
-    if asked.kind == "score":
+    if asked.comparison == "score":
         queries = len(asked.pairs) // CANDIDATES
         return (
             f"{origin}{queries} queries were asked, each with its answer among {CANDIDATES} documents that share "

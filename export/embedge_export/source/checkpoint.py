@@ -1,59 +1,26 @@
-"""A checkpoint as embedge understands it: what source.py reads, and every later stage works from."""
+"""A checkpoint as embedge understands it: what `open_checkpoint` finds out, and every later stage works from."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import cast
 
 import msgspec
 
 from embedge.manifest import HeadSpec, LateInteractionSpec, PoolingSpec, Similarity, TemplateSpec
 from embedge.types import Task
 from embedge_export.families.family import Family
+from embedge_export.source.causal_reranker import CausalReranker
+from embedge_export.source.classifier import Classifier, Reward, TokenClassifier
+from embedge_export.source.embedder import Embedder
+from embedge_export.source.kinds import KINDS, Kind, KindFacts, What
+from embedge_export.source.late_interaction import LateInteraction
 from embedge_export.source.modules import DenseModule
 from embedge_export.source.repository import Repository
+from embedge_export.source.static import Static
 
-Kind: TypeAlias = Literal[
-    "embedding",
-    "late_interaction",
-    "sparse",
-    "static",
-    "classifier",
-    "token_classifier",
-    "reward",
-    "causal_reranker",
-]
-"""What a checkpoint is, which decides its tasks, the class that loads it and the heads of its graph."""
-
-
-class LateSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Late interaction as the checkpoint states it, in words; tokens.py finds their ids.
-
-    Attributes:
-        query_marker, document_marker: text of the marker tokens.
-        query_len, document_len: limits in tokens, specials and marker included.
-        expand_query, attend_to_expansion: as in LateInteractionSpec.
-        skip_words: document tokens left out of MaxSim.
-    """
-
-    query_marker: str | None
-    document_marker: str | None
-    query_len: int
-    document_len: int
-    expand_query: bool
-    attend_to_expansion: bool
-    skip_words: tuple[str, ...] = ()
-
-
-class ScoreTokens(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens whose logits a causal reranker compares, by id where the checkpoint states ids.
-
-    Attributes:
-        yes, no: id, or text; `no` is None where the logit of `yes` alone is the score.
-    """
-
-    yes: int | str
-    no: int | str | None = None
+_BY_TOKEN = PoolingSpec(modes=("ALL",))
+_MEAN = PoolingSpec(modes=("MEAN",))
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,11 +29,12 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         repository: where it is.
         transformer: folder of the transformer's config, weights and tokenizer.
-        kind: what it is.
+        what: what it is, with the facts that only its kind has.
         family: facts about its architecture.
         model_type, architecture: as its config states them.
         tasks: what a bundle of it can do, the main one first.
         hidden_size: size of the hidden states.
+        embedding_size: components of a full embedding; None where the bundle embeds nothing.
         num_attention_heads: heads of a layer; None where the config names none.
         vocab_size: rows of the embedding matrix.
         weights: weight files by their path in the checkpoint, with their hashes.
@@ -74,20 +42,12 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         settings: its small files, likewise.
         max_positions: longest sequence that the position embeddings were made for; None without a limit.
         stated_max_seq_len: limit that the caller or sentence_bert_config.json states.
-        lowercase: lower-case the text first.
-        dense: Dense modules in order.
-        splade_sum, splade_twice: SpladePooling sums instead of taking the maximum; applies log1p twice.
-        late: late interaction in words.
-        score_tokens: what a causal reranker compares, in words; score_ids by id: yes, and no if there is one.
-        template_options: what sentence-transformers passes to the chat template besides the messages.
-        step_tag: text of a process reward model's step token.
-        pooling, normalize, sparse, head, template, late_interaction, prompts, default_prompt_name, matryoshka,
-            dimensions, similarity: as in the manifest.
+        prompts, default_prompt_name, matryoshka, dimensions, similarity: as in the manifest.
     """
 
     repository: Repository
     transformer: Path
-    kind: Kind
+    what: What
     family: Family
     model_type: str
     architecture: str
@@ -95,25 +55,12 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     hidden_size: int
     vocab_size: int
     weights: dict[str, str]
+    embedding_size: int | None = None
     code: dict[str, str] = msgspec.field(default_factory=dict)
     settings: dict[str, str] = msgspec.field(default_factory=dict)
     num_attention_heads: int | None = None
     max_positions: int | None = None
     stated_max_seq_len: int | None = None
-    lowercase: bool = False
-    dense: tuple[DenseModule, ...] = ()
-    splade_sum: bool = False
-    splade_twice: bool = False
-    late: LateSettings | None = None
-    score_tokens: ScoreTokens | None = None
-    score_ids: tuple[int, ...] = ()
-    template_options: dict[str, bool | int | str] = msgspec.field(default_factory=dict)
-    step_tag: str | None = None
-    pooling: PoolingSpec | None = None
-    normalize: bool = False
-    head: HeadSpec | None = None
-    template: TemplateSpec | None = None
-    late_interaction: LateInteractionSpec | None = None
     prompts: dict[str, str] = msgspec.field(default_factory=dict)
     default_prompt_name: str | None = None
     matryoshka: bool | tuple[int, ...] = False
@@ -121,13 +68,70 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     similarity: Similarity = "cosine"
 
     @property
+    def kind(self) -> Kind:
+        """Name of what it is."""
+        return cast("Kind", self.what.__struct_config__.tag)
+
+    @property
+    def facts(self) -> KindFacts:
+        """What is done with its kind."""
+        return KINDS[self.kind]
+
+    @property
+    def pooling(self) -> PoolingSpec | None:
+        """As in the manifest."""
+        match self.what:
+            case Embedder(pooling=pooling):
+                return pooling
+            case Reward(step_tag_id=tag):
+                return PoolingSpec(modes=("STEP",), step_tag_id=tag)
+            case LateInteraction() | TokenClassifier():
+                return _BY_TOKEN
+            case Static():
+                return _MEAN
+        return None
+
+    @property
+    def dense(self) -> tuple[DenseModule, ...]:
+        """Dense modules in order."""
+        return self.what.dense if isinstance(self.what, Embedder | LateInteraction) else ()
+
+    @property
+    def normalize(self) -> bool:
+        """As in the manifest."""
+        if isinstance(self.what, Embedder | Static):
+            return self.what.normalize
+        return isinstance(self.what, LateInteraction)
+
+    @property
+    def head(self) -> HeadSpec | None:
+        """As in the manifest."""
+        heads = Classifier | TokenClassifier | Reward | CausalReranker
+        return self.what.head if isinstance(self.what, heads) else None
+
+    @property
+    def template(self) -> TemplateSpec | None:
+        """As in the manifest."""
+        return self.what.template if isinstance(self.what, CausalReranker) else None
+
+    @property
+    def late_interaction(self) -> LateInteractionSpec | None:
+        """As in the manifest."""
+        return self.what.spec if isinstance(self.what, LateInteraction) else None
+
+    @property
+    def step_tag(self) -> str | None:
+        """Text of a process reward model's step token."""
+        return self.what.step_tag if isinstance(self.what, Reward) else None
+
+    @property
     def sparse(self) -> bool:
         """The pooled output is (batch, vocab_size) term weights."""
-        return self.kind == "sparse"
+        return self.facts.outputs == "term_weights"
 
     @property
     def trust_remote_code(self) -> bool:
-        """Loading it runs its own code; source.py refuses to read it where the caller does not trust it."""
+        """Loading it runs its own code; it is not read where the caller does not trust that."""
         return bool(self.code)
 
     @property
@@ -135,13 +139,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         """A causal architecture: heads read the last token, and only the base model is traced."""
         return self.family.pooling == "LAST"
 
-    @property
-    def embedding_size(self) -> int | None:
-        """Components of a full embedding, None where the bundle embeds nothing."""
-        if self.kind == "sparse":
-            return self.vocab_size
-        if "embed" not in self.tasks and "token_embed" not in self.tasks:
-            return None
-        if self.dense:
-            return self.dense[-1].out_features
-        return self.hidden_size * (len(self.pooling.modes) if self.pooling else 1)
+
+def weight_sizes(checkpoint: Checkpoint) -> dict[str, int]:
+    """Size in bytes of every weight file, by its path in the checkpoint."""
+    folder = checkpoint.repository.folder
+    return {name: (folder / name).stat().st_size for name in checkpoint.weights}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedge.bundle import sha256_file
 from embedge.errors import ExportError
 from embedge_export.source.repository import weight_files
 
@@ -49,11 +49,4 @@ def hash_settings(folder: Path) -> dict[str, str]:
 
 
 def _hash_files(folder: Path, paths: list[Path]) -> dict[str, str]:
-    hashes = {}
-    for path in paths:
-        digest = hashlib.sha256()
-        with path.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-        hashes[path.relative_to(folder).as_posix()] = digest.hexdigest()
-    return hashes
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths}

@@ -1,30 +1,82 @@
-"""What the logits of a classifier or reranker mean: labels, problem type and activations from the config."""
+"""Classifiers of texts, tokens and steps: what their logits mean, by labels, problem type and activations."""
 
 from __future__ import annotations
 
 import math
 from typing import Any, cast, get_args
 
+import msgspec
+
 from embedge.errors import ExportError
 from embedge.manifest import HeadSpec, ProblemType
 from embedge.types import Activation
 from embedge_export.source.fields import some_object
+from embedge_export.source.files import Files
+from embedge_export.source.tokens import token_id
 from embedge_export.spec import ExportSpec
 
 _ACTIVATIONS: dict[str, Activation] = {"Identity": "identity", "Sigmoid": "sigmoid", "Softmax": "softmax"}
 
 
-def read_head(spec: ExportSpec, raw: dict[str, Any], stated: dict[str, Any]) -> HeadSpec:
+class Classifier(msgspec.Struct, frozen=True, kw_only=True, tag="classifier"):
+    """One row of logits for each text or pair; a reranker where there is one label.
+
+    Attributes:
+        head: as in the manifest.
+    """
+
+    head: HeadSpec
+
+
+class TokenClassifier(msgspec.Struct, frozen=True, kw_only=True, tag="token_classifier"):
+    """One row of logits for each token.
+
+    Attributes:
+        head: as in the manifest.
+    """
+
+    head: HeadSpec
+
+
+class Reward(msgspec.Struct, frozen=True, kw_only=True, tag="reward"):
+    """A process reward model: one row of logits for each step.
+
+    Attributes:
+        head: as in the manifest.
+        step_tag: text of the token at which a step is read; None where the caller names it at each call.
+        step_tag_id: its id.
+    """
+
+    head: HeadSpec
+    step_tag: str | None = None
+    step_tag_id: int | None = None
+
+
+def read_reward(files: Files, spec: ExportSpec, tokenizer: Any) -> Reward:
+    """Read a process reward model.
+
+    Raises:
+        ExportError: as `read_head`, or the step tag is not one token of the vocabulary.
+    """
+    tag = spec.step_tag
+    return Reward(
+        head=read_head(files, spec),
+        step_tag=tag,
+        step_tag_id=None if tag is None else token_id(tokenizer, tag),
+    )
+
+
+def read_head(files: Files, spec: ExportSpec) -> HeadSpec:
     """Describe a classifier's logits.
 
     Args:
+        files: the checkpoint's files.
         spec: the caller's labels.
-        raw: config.json.
-        stated: config_sentence_transformers.json.
 
     Raises:
         ExportError: labels are missing or do not fit, or an activation is not one that the SDK has.
     """
+    raw = files.config
     labels = _labels(spec, raw)
     problem_type = raw.get("problem_type")
     if problem_type is not None and problem_type not in get_args(ProblemType):
@@ -38,7 +90,7 @@ def read_head(spec: ExportSpec, raw: dict[str, Any], stated: dict[str, Any]) -> 
         labels=labels,
         problem_type=cast("ProblemType | None", problem_type),
         activation=activation,
-        score_activation=score_activation(raw, stated) or activation,
+        score_activation=score_activation(raw, files.stated) or activation,
         logit_bias=None if bias is None else _number(bias),
     )
 

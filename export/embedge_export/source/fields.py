@@ -18,6 +18,20 @@ def whole(value: Any, name: str, file: str, least: int = 1) -> int:
     return value
 
 
+def positive(value: Any) -> int | None:
+    """A whole number above 0, or None for everything else."""
+    return int(value) if isinstance(value, int) and value > 0 else None
+
+
+def optional_text(value: Any, name: str, file: str) -> str | None:
+    """A text, or None where there is none.
+
+    Raises:
+        ExportError: it is something else.
+    """
+    return None if value is None else some_text(value, name, file)
+
+
 def some_text(value: Any, name: str, file: str) -> str:
     """A text.
 

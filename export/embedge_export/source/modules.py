@@ -10,7 +10,6 @@ import msgspec
 
 from embedge.errors import ExportError
 from embedge.types import PoolingMode
-from embedge_export.graph.pooling_nodes import ACTIVATIONS
 from embedge_export.source.fields import some_texts, whole
 from embedge_export.source.repository import inside, read_json
 
@@ -30,6 +29,26 @@ _LEGACY_MODES = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+ACTIVATIONS = (
+    "ELU",
+    "GELU",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "Identity",
+    "LeakyReLU",
+    "LogSigmoid",
+    "Mish",
+    "ReLU",
+    "ReLU6",
+    "SELU",
+    "SiLU",
+    "Sigmoid",
+    "Softplus",
+    "Softsign",
+    "Tanh",
+)
+"""Classes of torch.nn without parameters that a Dense module may end in; graph/pooling_nodes.py has each as nodes."""
 _ACTIVATION_MODULES = ("torch.nn.modules.", "torch.nn.")
 _BERT_CONFIGS = tuple(
     f"sentence_{name}_config.json"
@@ -146,7 +165,7 @@ def activation_name(stated: str) -> str:
     if not stated.startswith(_ACTIVATION_MODULES) or name not in ACTIVATIONS:
         raise ExportError(
             f"activation {stated!r} is not one that embedge knows; expected torch.nn.modules' "
-            f"{', '.join(sorted(ACTIVATIONS))}"
+            f"{', '.join(ACTIVATIONS)}"
         )
     return name
 

@@ -1,93 +1,122 @@
-"""Hugging Face and sentence-transformers files to facts: the only reader of a checkpoint's configuration."""
+"""Hugging Face and sentence-transformers files to facts: the one door to a checkpoint."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from embedge.errors import ExportError
-from embedge.manifest import HeadSpec, PoolingSpec, Similarity
-from embedge.types import PoolingMode, Task
-from embedge_export.families.family import STATIC, Family, family_of
-from embedge_export.source.causal_reranker import COLBERT_METADATA, read_late_settings, read_score_tokens
-from embedge_export.source.checkpoint import Checkpoint, Kind
+from embedge.types import Task
+from embedge_export.source.causal_reranker import read_causal_reranker
+from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.checksums import hash_settings, hash_weights
-from embedge_export.source.classifier import read_head, score_activation
-from embedge_export.source.fields import some_object, some_text, some_texts, texts_by_name, whole
-from embedge_export.source.libraries import load_libraries
-from embedge_export.source.modules import DenseModule, Modules, read_modules
-from embedge_export.source.remote_code import announce, find_code
-from embedge_export.source.repository import Repository, open_repository, read_json, weight_files
+from embedge_export.source.classifier import Classifier, TokenClassifier, read_head, read_reward
+from embedge_export.source.embedder import (
+    Embedder,
+    Splade,
+    read_dimensions,
+    read_embedder,
+    read_matryoshka,
+    read_similarity,
+    read_splade,
+)
+from embedge_export.source.fields import optional_text, positive, texts_by_name
+from embedge_export.source.files import STATED, Files, read_files
+from embedge_export.source.kinds import KINDS, Kind, What
+from embedge_export.source.late_interaction import (
+    LateInteraction,
+    is_late_interaction,
+    read_late_interaction,
+)
+from embedge_export.source.static import (
+    MODEL2VEC_MAX_SEQ_LEN,
+    Static,
+    is_static,
+    read_static,
+    read_table_shape,
+)
+from embedge_export.source.tokenizer import (
+    Tokenization,
+    describe_tokenizer,
+    load_plain_tokenizer,
+    load_tokenizer,
+)
+from embedge_export.source.transformer import Transformer, read_transformer
 from embedge_export.spec import ExportSpec
 
-_SIMILARITIES = {
-    "cosine": "cosine",
-    "dot": "dot",
-    "dot_product": "dot",
-    "euclidean": "euclidean",
-    "manhattan": "manhattan",
-    "MaxSim": "dot",
-}
-_TASKS: dict[Kind, tuple[Task, ...]] = {
-    "embedding": ("embed", "token_embed"),
-    "late_interaction": ("token_embed",),
-    "sparse": ("embed",),
-    "static": ("embed", "token_embed"),
-    "classifier": ("classify",),
-    "token_classifier": ("token_classify",),
-    "reward": ("token_classify",),
-    "causal_reranker": ("score",),
-}
-_CONFIG = "config.json"
-_STATED = "config_sentence_transformers.json"
-_MODEL2VEC_MAX_SEQ_LEN = 512
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A checkpoint that was read, its weights apart.
+
+    Attributes:
+        checkpoint: its facts.
+        tokenization: its tokenizer.
+    """
+
+    checkpoint: Checkpoint
+    tokenization: Tokenization
 
 
-def read_checkpoint(spec: ExportSpec) -> Checkpoint:
+class _Prompts(msgspec.Struct, frozen=True):
+    texts: dict[str, str]
+    default_name: str | None
+
+    @property
+    def default(self) -> str | None:
+        return self.texts.get(self.default_name or "")
+
+
+def open_checkpoint(spec: ExportSpec) -> Source:
     """Read everything that an export needs to know, and refuse what cannot be exported.
 
     Raises:
         ExportError: the checkpoint is unsafe, incomplete, contradictory or of a kind that embedge does not know.
+        MissingExtraError: a hub id, and huggingface_hub is not installed.
     """
-    repository = open_repository(spec)
-    settings = hash_settings(repository.folder)
-    modules = read_modules(repository.folder, spec.pooling)
-    stated = read_json(repository.folder, _STATED)
-    transformer = modules.folder if modules else repository.folder
-    raw = read_json(transformer, "config.json")
-    kind = _kind(spec, modules, raw, stated, repository.folder)
-    if kind == "static":
-        checkpoint = _read_static(spec, repository, modules, raw)
-    else:
-        checkpoint = _read_transformer(spec, repository, modules, raw, stated, kind)
-    checkpoint = msgspec.structs.replace(
-        checkpoint,
-        prompts={**texts_by_name(stated.get("prompts") or {}, "prompts", _STATED), **spec.prompts},
-        default_prompt_name=spec.default_prompt_name or _optional_text(stated, "default_prompt_name"),
-        similarity=_similarity(stated.get("similarity_fn_name")),
+    files = read_files(spec)
+    folder = files.repository.folder
+    settings = hash_settings(folder)
+    kind = _find_kind(files, spec)
+    transformer = read_table_shape(files) if kind == "static" else read_transformer(files, spec)
+    prompts = _read_prompts(files, spec)
+    tokenizer = load_plain_tokenizer(files) if kind == "static" else load_tokenizer(files, transformer.code)
+    what = _read_what(kind, files, spec, transformer, tokenizer, prompts.default)
+    size = _embedding_size(what, transformer)
+    matryoshka, dimensions = _sizes(files, spec, what, size)
+    tasks = _tasks(kind, what, spec, transformer)
+    dense = what.dense if isinstance(what, Embedder | LateInteraction) else ()
+    folders = list(dict.fromkeys([files.transformer, *(module.folder for module in dense)]))
+    checkpoint = Checkpoint(
+        repository=files.repository,
+        transformer=files.transformer,
+        what=what,
+        family=transformer.family,
+        model_type=transformer.model_type,
+        architecture=transformer.architecture,
+        tasks=tasks,
+        hidden_size=transformer.hidden_size,
+        embedding_size=size,
+        num_attention_heads=transformer.num_attention_heads,
+        vocab_size=transformer.vocab_size,
+        max_positions=transformer.max_positions,
+        stated_max_seq_len=_stated_max_seq_len(files, spec, transformer, is_static=kind == "static"),
+        weights=hash_weights(folder, folders, optional=spec.from_onnx is not None and kind != "static"),
+        code=transformer.code,
         settings=settings,
+        prompts=prompts.texts,
+        default_prompt_name=prompts.default_name,
+        matryoshka=matryoshka,
+        dimensions=dimensions,
+        similarity=read_similarity(files),
     )
-    _check_task(spec, checkpoint)
-    _check_prompts(checkpoint)
-    size = checkpoint.embedding_size
-    if size is None:
-        return checkpoint
-    matryoshka = _matryoshka(spec, raw, size)
-    dimensions = None if checkpoint.sparse else _dimensions(stated.get("truncate_dim"), size)
-    if dimensions is not None and matryoshka is not True:
-        # the checkpoint itself cuts, so it was made for that; whoever wants all components may ask for them
-        matryoshka = tuple(sorted({*(matryoshka or ()), dimensions, size}))
-    return msgspec.structs.replace(checkpoint, matryoshka=matryoshka, dimensions=dimensions)
+    return Source(checkpoint=checkpoint, tokenization=describe_tokenizer(tokenizer, checkpoint))
 
 
-def _kind(
-    spec: ExportSpec, modules: Modules | None, raw: dict[str, Any], stated: dict[str, Any], folder: Path
-) -> Kind:
-    architecture = (_architectures(raw) or ("",))[0]
-    task = str(modules.settings.get("transformer_task", "")) if modules else ""
-    if (modules and modules.first == "StaticEmbedding") or raw.get("model_type") == "model2vec":
+def _find_kind(files: Files, spec: ExportSpec) -> Kind:
+    modules = files.modules
+    architecture = (files.architectures or ("",))[0]
+    if is_static(files):
         return "static"
     if modules and modules.splade is not None:
         return "sparse"
@@ -97,13 +126,11 @@ def _kind(
         or (spec.task == "score" and "CausalLM" in architecture)
     ):
         return "causal_reranker"
-    if (folder / COLBERT_METADATA).is_file() or (
-        modules and not modules.pooling and _is_late(modules, stated)
-    ):
+    if is_late_interaction(files):
         return "late_interaction"
     if spec.task in ("embed", "token_embed"):
         return "embedding"
-    if task == "sequence-classification" or (
+    if files.settings.get("transformer_task") == "sequence-classification" or (
         architecture.endswith("ForSequenceClassification") and not modules
     ):
         return "classifier"
@@ -112,283 +139,92 @@ def _kind(
     return "embedding"
 
 
-def _is_late(modules: Modules, stated: dict[str, Any]) -> bool:
-    return (
-        "query_length" in stated or stated.get("similarity_fn_name") == "MaxSim" or bool(modules.token_dense)
-    )
-
-
-def _read_transformer(
-    spec: ExportSpec,
-    repository: Repository,
-    modules: Modules | None,
-    raw: dict[str, Any],
-    stated: dict[str, Any],
+def _read_what(
     kind: Kind,
-) -> Checkpoint:
-    transformer = modules.folder if modules else repository.folder
-    if not raw:
-        raise ExportError(
-            f"{repository.name} has no config.json; expected a Hugging Face checkpoint. "
-            "Pass the folder that save_pretrained wrote."
-        )
-    code = find_code(repository, transformer, trusted=spec.trust_remote_code)
-    if code:
-        announce(repository, code)
-    config = read_config(transformer, bool(code))
-    family = family_of(str(config.model_type), remote=bool(code))
-    architectures = _architectures(raw) or (type(config).__name__.replace("Config", "Model"),)
-    positions = getattr(config, "max_position_embeddings", None)
-    max_positions = None
-    if positions is not None and positions != -1:  # which stands for none
-        max_positions = whole(positions, "max_position_embeddings", _CONFIG) - family.position_offset
-    if family.bounded_positions and max_positions is not None and (spec.max_seq_len or 0) > max_positions:
-        raise ExportError(
-            f"max_seq_len={spec.max_seq_len} is more than the {max_positions} tokens that the model has positions for; "
-            f"expected at most {max_positions}. Leave out --max-seq-len, or pass a smaller one."
-        )
-    settings = modules.settings if modules else {}
-    hidden_size = whole(getattr(config, "hidden_size", None), "hidden_size", _CONFIG)
-    facts: dict[str, Any] = {"dense": ()}
-    if kind == "embedding":
-        facts |= _embedding_facts(spec, modules, family, hidden_size)
-    elif kind == "late_interaction":
-        facts |= _late_facts(repository.folder, modules, raw, stated, hidden_size)
-    elif kind == "sparse" and modules and modules.splade is not None:
-        facts |= _splade_facts(modules.splade)
-    elif kind == "causal_reranker":
-        activation = score_activation(raw, stated) or "sigmoid"
-        facts["head"] = HeadSpec(labels=("relevance",), activation=activation, score_activation=activation)
-        facts["score_tokens"] = read_score_tokens(spec, modules)
-        options = some_object(
-            settings.get("processing_kwargs"), "processing_kwargs", "sentence_bert_config.json"
-        )
-        facts["template_options"] = some_object(
-            options.get("chat_template"), "chat_template", "sentence_bert_config.json"
-        )
-    else:
-        facts["head"] = read_head(spec, raw, stated)
-        if kind == "reward":
-            facts |= {"pooling": PoolingSpec(modes=("STEP",)), "step_tag": spec.step_tag}
-        elif kind == "token_classifier":
-            facts["pooling"] = PoolingSpec(modes=("ALL",))
-    tasks = _TASKS[kind]
-    if kind == "classifier" and len(facts["head"].labels) == 1:
+    files: Files,
+    spec: ExportSpec,
+    transformer: Transformer,
+    tokenizer: Any,
+    instruction: str | None,
+) -> What:
+    match kind:
+        case "embedding":
+            return read_embedder(files, spec, transformer)
+        case "late_interaction":
+            return read_late_interaction(files, transformer, tokenizer)
+        case "sparse":
+            return read_splade(files)
+        case "static":
+            return read_static(files, spec)
+        case "classifier":
+            return Classifier(head=read_head(files, spec))
+        case "token_classifier":
+            return TokenClassifier(head=read_head(files, spec))
+        case "reward":
+            return read_reward(files, spec, tokenizer)
+        case "causal_reranker":
+            return read_causal_reranker(files, spec, tokenizer, spec.instruction or instruction)
+
+
+def _tasks(kind: Kind, what: What, spec: ExportSpec, transformer: Transformer) -> tuple[Task, ...]:
+    tasks = KINDS[kind].tasks
+    if isinstance(what, Classifier) and len(what.head.labels) == 1:
         tasks = ("score", "classify")
-    if spec.task in tasks:
-        tasks = (spec.task, *(task for task in tasks if task != spec.task))
-    folders = [transformer, *(module.folder for module in facts["dense"])]
-    return Checkpoint(
-        repository=repository,
-        transformer=transformer,
-        kind=kind,
-        family=family,
-        model_type=str(config.model_type),
-        architecture=str(architectures[0]),
-        tasks=tasks,
-        hidden_size=hidden_size,
-        num_attention_heads=_positive(getattr(config, "num_attention_heads", None)),
-        vocab_size=whole(getattr(config, "vocab_size", None), "vocab_size", _CONFIG),
-        max_positions=max_positions,
-        stated_max_seq_len=spec.max_seq_len or _positive(settings.get("max_seq_length")),
-        lowercase=bool(settings.get("do_lower_case", False)),
-        weights=hash_weights(
-            repository.folder, list(dict.fromkeys(folders)), optional=spec.from_onnx is not None
-        ),
-        code=code,
-        **facts,
-    )
-
-
-def _read_static(
-    spec: ExportSpec, repository: Repository, modules: Modules | None, raw: dict[str, Any]
-) -> Checkpoint:
-    from safetensors import safe_open
-
-    folder = modules.folder if modules else repository.folder
-    weights = hash_weights(repository.folder, [folder])
-    with safe_open(weight_files(folder)[0], framework="np") as tensors:
-        shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-    table = shapes.get("embedding.weight") or shapes.get("embeddings")
-    if table is None or len(table) != 2:
+    if spec.task is None:
+        return tasks
+    if spec.task not in tasks:
         raise ExportError(
-            f"the static embedding's weights hold {', '.join(shapes) or 'nothing'}; "
-            "expected a table named embedding.weight or embeddings"
-        )
-    # sentence-transformers reads model2vec's plain tables as its own, unknown tokens and all; no others
-    is_st_table = modules is not None and not {"mapping", "weights"} & shapes.keys()
-    vocab_size = shapes["mapping"][0] if "mapping" in shapes else table[0]
-    normalize = modules.normalize if modules else bool(raw.get("normalize", False))
-    return Checkpoint(
-        repository=repository,
-        transformer=folder,
-        kind="static",
-        family=STATIC,
-        model_type="static" if is_st_table else "model2vec",
-        architecture="StaticEmbedding" if modules else "StaticModel",
-        tasks=_TASKS["static"],
-        hidden_size=table[1],
-        vocab_size=vocab_size,
-        stated_max_seq_len=spec.max_seq_len or (None if is_st_table else _MODEL2VEC_MAX_SEQ_LEN),
-        weights=weights,
-        pooling=PoolingSpec(modes=("MEAN",)),
-        normalize=normalize if spec.normalize is None else spec.normalize,
-    )
-
-
-def read_config(folder: Path, trust_remote_code: bool) -> Any:
-    """The transformer's configuration with transformers' defaults filled in.
-
-    Raises:
-        ExportError: transformers cannot read it.
-    """
-    load_libraries()
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(
-            str(folder), trust_remote_code=trust_remote_code, local_files_only=True
-        )
-    except (ValueError, KeyError, OSError, TypeError, AttributeError, IndexError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ExportError(
-            f"transformers cannot read config.json: {reason}. Check the file and its model_type."
-        ) from error
-
-
-def _embedding_facts(
-    spec: ExportSpec, modules: Modules | None, family: Family, hidden_size: int
-) -> dict[str, Any]:
-    modes = spec.pooling or (modules.pooling if modules else ()) or _default_pooling(family)
-    if {"ALL", "STEP"} & set(modes):
-        raise ExportError(f"pooling {', '.join(modes)} gives no embedding; expected modes that give one row")
-    dense = modules.dense if modules else ()
-    if modules and modules.pooling_size not in (None, hidden_size):
-        raise ExportError(
-            f"the Pooling module expects rows of {modules.pooling_size}, the transformer gives {hidden_size}; "
-            "expected equal sizes. Restore 1_Pooling/config.json from the model's origin."
-        )
-    if dense and dense[0].in_features != hidden_size * len(modes):
-        raise ExportError(
-            f"{dense[0].folder.name} takes {dense[0].in_features} features, but pooling {', '.join(modes)} gives "
-            f"{hidden_size * len(modes)}; expected sizes that chain."
-        )
-    normalize = modules.normalize if modules else True
-    return {
-        "pooling": PoolingSpec(modes=modes, include_prompt=modules.include_prompt if modules else True),
-        "dense": dense,
-        "normalize": normalize if spec.normalize is None else spec.normalize,
-    }
-
-
-def _default_pooling(family: Family) -> tuple[PoolingMode, ...]:
-    if family.pooling is None:
-        raise ExportError(
-            "neither modules.json nor the architecture says how tokens become an embedding; expected a Pooling module. "
-            "Pass --pooling MEAN, or what the model's card states."
-        )
-    return (family.pooling,)
-
-
-def _late_facts(
-    folder: Path, modules: Modules | None, raw: dict[str, Any], stated: dict[str, Any], hidden_size: int
-) -> dict[str, Any]:
-    dense = modules.dense if modules else ()
-    metadata = read_json(folder, COLBERT_METADATA)
-    if metadata and not modules:
-        size = whole(metadata.get("dim", raw.get("dim", 128)), "dim", COLBERT_METADATA)
-        dense = (
-            DenseModule(
-                folder=folder, in_features=hidden_size, out_features=size, bias=False, activation="Identity"
-            ),
-        )
-    if dense and dense[0].in_features != hidden_size:
-        raise ExportError(
-            f"{dense[0].folder.name} takes {dense[0].in_features} features, the transformer gives {hidden_size}; "
-            "expected equal sizes."
-        )
-    return {
-        "pooling": PoolingSpec(modes=("ALL",)),
-        "dense": dense,
-        "normalize": True,
-        "late": read_late_settings(folder, stated),
-    }
-
-
-def _splade_facts(config: dict[str, Any]) -> dict[str, Any]:
-    strategy = config.get("pooling_strategy", "max")
-    activation = config.get("activation_function", "relu")
-    if strategy not in ("max", "sum") or activation not in ("relu", "log1p_relu"):
-        raise ExportError(
-            f"the SpladePooling module states {strategy!r} and {activation!r}; expected pooling_strategy max or sum, "
-            "and activation_function relu or log1p_relu"
-        )
-    return {"splade_sum": strategy == "sum", "splade_twice": activation == "log1p_relu"}
-
-
-def _matryoshka(spec: ExportSpec, raw: dict[str, Any], size: int) -> bool | tuple[int, ...]:
-    stated = spec.matryoshka
-    if stated is None:
-        stated = raw.get("matryoshka_dimensions") or raw.get("is_matryoshka") or False
-    if isinstance(stated, bool):
-        return stated
-    sizes = tuple(stated) if isinstance(stated, (list, tuple)) else (stated,)
-    wrong = [value for value in sizes if not isinstance(value, int) or not 1 <= value <= size]
-    if wrong or not sizes:
-        what = repr(wrong[0]) if wrong else "list is empty"
-        raise ExportError(
-            f"Matryoshka size {what} does not fit; expected sizes from 1 to the "
-            f"embedding's {size}. Correct --matryoshka or matryoshka_dimensions in config.json."
-        )
-    return tuple(sorted(set(sizes)))
-
-
-def _dimensions(truncate_dim: Any, size: int) -> int | None:
-    if truncate_dim is None:
-        return None
-    if type(truncate_dim) is not int or truncate_dim < 1:
-        raise ExportError(
-            f"truncate_dim {truncate_dim!r} in config_sentence_transformers.json does not fit; "
-            f"expected an int from 1 to the embedding's {size}. Correct it, or remove it."
-        )
-    return truncate_dim if truncate_dim < size else None
-
-
-def _similarity(stated: Any) -> Similarity:
-    if stated is None:
-        return "cosine"
-    if str(stated) not in _SIMILARITIES:
-        raise ExportError(
-            f"similarity_fn_name {stated!r} is not known; expected one of {', '.join(_SIMILARITIES)}"
-        )
-    return cast("Similarity", _SIMILARITIES[str(stated)])
-
-
-def _check_task(spec: ExportSpec, checkpoint: Checkpoint) -> None:
-    if spec.task is not None and spec.task not in checkpoint.tasks:
-        raise ExportError(
-            f"task {spec.task!r} does not fit {checkpoint.architecture}, which is for {', '.join(checkpoint.tasks)}; "
+            f"task {spec.task!r} does not fit {transformer.architecture}, which is for {', '.join(tasks)}; "
             "expected one of these. Leave out --task."
         )
+    return (spec.task, *(task for task in tasks if task != spec.task))
 
 
-def _check_prompts(checkpoint: Checkpoint) -> None:
-    name = checkpoint.default_prompt_name
-    if name is not None and name not in checkpoint.prompts:
+def _embedding_size(what: What, transformer: Transformer) -> int | None:
+    match what:
+        case Splade():
+            return transformer.vocab_size
+        case Embedder(dense=dense, pooling=pooling):
+            return dense[-1].out_features if dense else transformer.hidden_size * len(pooling.modes)
+        case LateInteraction(dense=dense):
+            return dense[-1].out_features if dense else transformer.hidden_size
+        case Static():
+            return transformer.hidden_size
+    return None
+
+
+def _sizes(
+    files: Files, spec: ExportSpec, what: What, size: int | None
+) -> tuple[bool | tuple[int, ...], int | None]:
+    """Sizes that may be asked for, and the one that the checkpoint itself cuts to."""
+    if size is None:
+        return False, None
+    matryoshka = read_matryoshka(files, spec, size)
+    dimensions = None if isinstance(what, Splade) else read_dimensions(files, size)
+    if dimensions is not None and matryoshka is not True:
+        # the checkpoint itself cuts, so it was made for that; whoever wants all components may ask for them
+        matryoshka = tuple(sorted({*(matryoshka or ()), dimensions, size}))
+    return matryoshka, dimensions
+
+
+def _stated_max_seq_len(
+    files: Files, spec: ExportSpec, transformer: Transformer, *, is_static: bool
+) -> int | None:
+    if spec.max_seq_len:
+        return spec.max_seq_len
+    if is_static:
+        return MODEL2VEC_MAX_SEQ_LEN if transformer.model_type == "model2vec" else None
+    return positive(files.settings.get("max_seq_length"))
+
+
+def _read_prompts(files: Files, spec: ExportSpec) -> _Prompts:
+    texts = {**texts_by_name(files.stated.get("prompts") or {}, "prompts", STATED), **spec.prompts}
+    name = spec.default_prompt_name
+    if not name:
+        name = optional_text(files.stated.get("default_prompt_name"), "default_prompt_name", STATED)
+    if name is not None and name not in texts:
         raise ExportError(
             f"default_prompt_name {name!r} is not among the stored prompts; "
-            f"expected one of {', '.join(checkpoint.prompts) or 'none: there are no prompts'}"
+            f"expected one of {', '.join(texts) or 'none: there are no prompts'}"
         )
-
-
-def _architectures(raw: dict[str, Any]) -> tuple[str, ...]:
-    return some_texts(raw.get("architectures") or [], "architectures", _CONFIG)
-
-
-def _optional_text(stated: dict[str, Any], name: str) -> str | None:
-    value = stated.get(name)
-    return None if value is None else some_text(value, name, _STATED)
-
-
-def _positive(value: Any) -> int | None:
-    return int(value) if isinstance(value, int) and value > 0 else None
+    return _Prompts(texts, name)

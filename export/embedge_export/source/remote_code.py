@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 
+from embedge.bundle import sha256_file
 from embedge.errors import ExportError
 from embedge_export.source.repository import Repository, read_json
 
@@ -56,7 +56,7 @@ def find_code(repository: Repository, transformer: Path, *, trusted: bool) -> di
             )
     # a module may import any other one beside it
     return {
-        path.relative_to(repository.folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(repository.folder).as_posix(): sha256_file(path)
         for path in sorted(transformer.rglob("*.py"))
     }
 

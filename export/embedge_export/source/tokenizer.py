@@ -11,7 +11,9 @@ import msgspec
 from embedge.errors import ExportError
 from embedge.manifest import TemplateSpec, TokenizerSpec
 from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.files import Files
 from embedge_export.source.libraries import load_libraries
+from embedge_export.source.static import Static
 
 _UNLIMITED = 1_000_000
 _SAMPLE = "a"
@@ -58,24 +60,43 @@ class Tokenization(msgspec.Struct, frozen=True, kw_only=True):
         return {"input_ids": token_ids, "attention_mask": [1] * len(token_ids)}
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> Any:
-    """Load the tokenizer through transformers, or through tokenizers for static embeddings.
+def load_tokenizer(files: Files, code: dict[str, str]) -> Any:
+    """Load the tokenizer through transformers.
+
+    Args:
+        files: the checkpoint's files.
+        code: Python files that loading it may run; empty where it may run none.
 
     Raises:
         ExportError: it cannot be loaded, or has no fast form.
     """
-    if checkpoint.kind == "static":
-        return _plain_tokenizer(checkpoint)
-    tokenizer = _auto_tokenizer(checkpoint)
-    if checkpoint.lowercase:
+    tokenizer = _auto_tokenizer(files, trust_remote_code=bool(code))
+    if files.settings.get("do_lower_case", False):
         _lowercase(tokenizer.backend_tokenizer)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
 
 
+def load_plain_tokenizer(files: Files) -> Any:
+    """Load the tokenizer of static embeddings through tokenizers; it puts no special tokens around a text.
+
+    Raises:
+        ExportError: it cannot be loaded.
+    """
+    from tokenizers import Tokenizer
+
+    path = files.transformer / "tokenizer.json"
+    try:
+        parsed = json.loads(path.read_bytes())
+        parsed["truncation"] = parsed["padding"] = parsed["post_processor"] = None
+        return Tokenizer.from_str(json.dumps(parsed))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ExportError(f"tokenizer.json cannot be read: {error}. Copy the checkpoint again.") from error
+
+
 def describe_tokenizer(tokenizer: Any, checkpoint: Checkpoint) -> Tokenization:
-    """Describe what `load_tokenizer` returned, and write it as the bundle's tokenizer.json.
+    """Describe a loaded tokenizer, and write it as the bundle's tokenizer.json.
 
     Raises:
         ExportError: its special tokens have no simple form, or its ids do not fit the model.
@@ -106,33 +127,21 @@ def describe_tokenizer(tokenizer: Any, checkpoint: Checkpoint) -> Tokenization:
     )
 
 
-def _plain_tokenizer(checkpoint: Checkpoint) -> Any:
-    from tokenizers import Tokenizer
-
-    path = checkpoint.transformer / "tokenizer.json"
-    try:
-        parsed = json.loads(path.read_bytes())
-        parsed["truncation"] = parsed["padding"] = parsed["post_processor"] = None
-        return Tokenizer.from_str(json.dumps(parsed))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise ExportError(f"tokenizer.json cannot be read: {error}. Copy the checkpoint again.") from error
-
-
-def _auto_tokenizer(checkpoint: Checkpoint) -> Any:
+def _auto_tokenizer(files: Files, *, trust_remote_code: bool) -> Any:
     load_libraries()
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            str(checkpoint.transformer),
+            str(files.transformer),
             use_fast=True,
             local_files_only=True,
-            trust_remote_code=checkpoint.trust_remote_code,
+            trust_remote_code=trust_remote_code,
         )
     except Exception as error:  # transformers, tokenizers and sentencepiece raise many classes here
-        if not any((checkpoint.transformer / name).is_file() for name in _TOKENIZER_FILES):
+        if not any((files.transformer / name).is_file() for name in _TOKENIZER_FILES):
             raise ExportError(
-                f"{checkpoint.repository.name} holds no tokenizer; expected tokenizer.json, as save_pretrained "
+                f"{files.repository.name} holds no tokenizer; expected tokenizer.json, as save_pretrained "
                 "writes it. Copy the checkpoint again."
             ) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
@@ -178,7 +187,7 @@ def _special_ids(backend: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _pad_token_id(tokenizer: Any, checkpoint: Checkpoint) -> int:
-    if checkpoint.kind == "static":
+    if isinstance(checkpoint.what, Static):
         return 0  # padding is masked: any id gives the same numbers
     if tokenizer.pad_token_id is not None:
         return int(tokenizer.pad_token_id)

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedge.errors import ExportError
-from embedge.types import FloatArray
-from embedge_export.source.checkpoint import Checkpoint, Kind
-from embedge_export.source.modules import DenseModule
-from embedge_export.source.repository import weight_files
+from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.tensors import not_finite, stored_shape
 
 if TYPE_CHECKING:
     import torch
@@ -22,16 +20,6 @@ if TYPE_CHECKING:
 _BUFFERS = ("position_ids", "token_type_ids", "inv_freq", "masked_bias", "attn.bias")
 _UNUSED = "pooler."
 _SHOWN = 3
-LOADERS: dict[Kind, str] = {
-    "embedding": "AutoModel",
-    "late_interaction": "AutoModel",
-    "sparse": "AutoModelForMaskedLM",
-    "classifier": "AutoModelForSequenceClassification",
-    "token_classifier": "AutoModelForTokenClassification",
-    "reward": "AutoModelForTokenClassification",
-    "causal_reranker": "AutoModelForCausalLM",
-}
-"""Classes of transformers; static embeddings have none."""
 
 
 def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
@@ -44,13 +32,17 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
     import transformers
     from safetensors import SafetensorError
 
-    name = LOADERS[checkpoint.kind]
+    name = checkpoint.facts.loader
+    if name is None:
+        raise ExportError(
+            f"{checkpoint.kind} embeddings have no class of transformers; expected a checkpoint that it loads"
+        )
     if name == "AutoModel" and checkpoint.family.encoder_only:
         name = checkpoint.family.encoder_only
     loader = getattr(transformers, name)
-    options: dict[str, Any] = {"trust_remote_code": True} if checkpoint.trust_remote_code else {}
-    if checkpoint.model_type == "modernbert" and transformers.__version__ < "5":
-        options["reference_compile"] = False
+    options: dict[str, Any] = dict(checkpoint.family.load_options) if transformers.__version__ < "5" else {}
+    if checkpoint.trust_remote_code:
+        options["trust_remote_code"] = True
     try:
         with quiet():
             model, info = loader.from_pretrained(
@@ -80,60 +72,6 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
     return loaded
 
 
-def load_dense(module: DenseModule) -> tuple[FloatArray, FloatArray | None]:
-    """Load a Dense module's weight (out_features, in_features) and bias, float32.
-
-    Raises:
-        ExportError: a tensor is missing, of another shape, or not finite.
-    """
-    tensors = read_tensors(module.folder)
-    name = module.folder.name
-    weight = tensors.get("linear.weight")
-    bias = tensors.get("linear.bias")
-    expected = (module.out_features, module.in_features)
-    if weight is None or weight.shape != expected:
-        found = "none" if weight is None else weight.shape
-        raise ExportError(
-            f"{name} has a linear.weight of shape {found}; expected {expected}, as its config.json states"
-        )
-    if module.bias and (bias is None or bias.shape != expected[:1]):
-        raise ExportError(
-            f"{name} has a linear.bias of shape {None if bias is None else bias.shape}; expected {expected[:1]}"
-        )
-    return weight, bias if module.bias else None
-
-
-def read_tensors(folder: Path) -> dict[str, FloatArray]:
-    """Read a module's safetensors as float32 arrays.
-
-    Raises:
-        ExportError: the file cannot be read, or holds a value that is not finite.
-    """
-    tensors: dict[str, FloatArray] = {}
-    for path in weight_files(folder):
-        loaded = _load_arrays(path)
-        for name, array in loaded.items():
-            if not np.isfinite(array).all():
-                raise ExportError(_not_finite(f"{folder.name}/{name}"))
-        tensors |= loaded
-    return tensors
-
-
-def _load_arrays(path: Path) -> dict[str, FloatArray]:
-    from safetensors import SafetensorError
-
-    try:
-        try:
-            from safetensors.torch import load_file
-        except ModuleNotFoundError:  # an ONNX file is wrapped without torch
-            from safetensors.numpy import load_file as load_plainly
-
-            return {name: array.astype(np.float32) for name, array in load_plainly(path).items()}
-        return {name: tensor.float().numpy() for name, tensor in load_file(path).items()}
-    except (SafetensorError, OSError, TypeError, KeyError) as error:
-        raise ExportError(f"{path.name} cannot be read: {error}. Copy the checkpoint again.") from error
-
-
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers' and torch's warnings off the user's screen."""
@@ -153,17 +91,6 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _stored_shape(folder: Path, key: str) -> tuple[int, ...] | None:
-    from safetensors import safe_open
-
-    for path in weight_files(folder):
-        with safe_open(path, framework="np") as weights:
-            for name in weights.keys():  # noqa: SIM118  # not a dict
-                if name == key or name.endswith(f".{key}") or key.endswith(f".{name}"):
-                    return tuple(weights.get_slice(name).get_shape())
-    return None
-
-
 def _embedding_rows(model: Any) -> int | None:
     try:
         return int(model.get_input_embeddings().weight.shape[0])
@@ -177,7 +104,7 @@ def _check_fit(model: Any, info: dict[str, Any], folder: Path) -> None:
     if mismatched:
         key = mismatched[0]
         raise ExportError(
-            f"weight {key!r} has shape {_stored_shape(folder, key)}; config.json asks for "
+            f"weight {key!r} has shape {stored_shape(folder, key)}; config.json asks for "
             f"{tuple(model.state_dict()[key].shape)}. Restore config.json or the weights from the model's origin."
         )
     missing = sorted(key for key in info["missing_keys"] if not _is_harmless(key))
@@ -217,11 +144,4 @@ def _check_finite(tensors: Iterable[tuple[str, Any]]) -> None:
             and not np.isfinite(float(array.sum()))
             and not bool(array.isfinite().all())
         ):
-            raise ExportError(_not_finite(name))
-
-
-def _not_finite(name: str) -> str:
-    return (
-        f"weight {name!r} holds NaN or infinity; expected finite numbers. "
-        "Restore the weights from the model's origin."
-    )
+            raise ExportError(not_finite(name))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from embedge.errors import ExportError
 from embedge.types import FloatArray
 from embedge_export.variants.editor import GraphEditor
-from embedge_export.variants.int8 import SMALLEST_PRODUCT, quantise_tables
+from embedge_export.variants.int8_nodes import quantise_tables
 
 if TYPE_CHECKING:
     import onnx
@@ -25,7 +25,7 @@ def float16(editor: GraphEditor) -> onnx.ModelProto:
     would become infinite, so such a weight stays as it is.
     """
     largest = float(np.finfo(np.float16).max)
-    for name in editor.float_weights(SMALLEST_PRODUCT):
+    for name in editor.float_weights():
         values = editor.array(name)
         if np.abs(values).max() < largest:
             editor.widen(name, editor.weight(f"{name}.fp16", values.astype(np.float16)))
@@ -40,7 +40,7 @@ def int4(editor: GraphEditor) -> onnx.ModelProto:
     Raises:
         ExportError: the graph has nothing to quantise.
     """
-    products = editor.products(SMALLEST_PRODUCT)
+    products = editor.products()
     if not products:
         raise ExportError(
             "the graph has no product with a stored matrix, so there is no int4 variant of it. Omit int4."

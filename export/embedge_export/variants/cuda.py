@@ -16,25 +16,32 @@ import msgspec
 import numpy as np
 
 from embedge.errors import ExportError, VerificationError
-from embedge.manifest import Variant
+from embedge.manifest import UNMEASURED, Dtype, Variant
 from embedge.runtime import cuda_problem, open_on_cpu
 from embedge.types import FloatArray, IntArray
 from embedge_export.families.parts import UnsupportedError
 from embedge_export.graph.built.choices import CUDA_BF16, CUDA_FP16, Choices
 from embedge_export.graph.outputs import attach_heads
-from embedge_export.graph.route import Made, build_for_cuda, build_from_weights, build_twins, has_query_graph
+from embedge_export.graph.route import (
+    Described,
+    Made,
+    build_for_cuda,
+    build_from_weights,
+    build_twins,
+    describe,
+    has_query_graph,
+)
+from embedge_export.precisions import VARIANTS
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.tokenizer import Tokenization
-from embedge_export.spec import DTYPES
-from embedge_export.variants.half_range import Seen, overflow, watch
+from embedge_export.source.weights import LoadedWeights
+from embedge_export.variants.half_range import WeightWatch, overflow, watch
 from embedge_export.write.graph_files import save_graph
-from embedge_export.write.manifest import UNMEASURED
 
 if TYPE_CHECKING:
     import onnx
 
-_CHOICES = {"fp16_cuda": CUDA_FP16, "bf16_cuda": CUDA_BF16}
-_INSTEAD = {"fp16_cuda": "bf16_cuda"}
+_CHOICES: dict[Dtype, Choices] = {"float16": CUDA_FP16, "bfloat16": CUDA_BF16}
 _TWIN_GATE = 1e-3
 """Largest difference of a hidden state, whose components are near 1: sums in another order, never another sum."""
 _BATCH = 8
@@ -54,8 +61,9 @@ class CudaVariants(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_cuda_variants(
     checkpoint: Checkpoint,
+    described: Described,
     tokenization: Tokenization,
-    model: Any,
+    weights: LoadedWeights,
     feeds: Sequence[Mapping[str, IntArray]],
     names: Sequence[str],
     folder: Path,
@@ -63,34 +71,36 @@ def write_cuda_variants(
     """Write the graphs for CUDA into a bundle.
 
     Args:
-        checkpoint: what they are built from.
+        checkpoint: its facts.
+        described: what they are built from, as `describe_for_cuda` gives it.
         tokenization: what they are asked with.
-        model: in torch.
+        weights: for the heads.
         feeds: single texts, to hold their operators against float32; with the inputs that the bundle's graphs take.
-        names: of the variants asked for; where float16 would overflow, bf16_cuda stands in.
+        names: of the variants asked for; where one would overflow, its stand-in is written.
         folder: the bundle.
 
     Raises:
-        ExportError: the checkpoint has no such graph.
+        ExportError: a graph needs an input that the float32 graph does not have.
         VerificationError: a graph differs by more than sums in another order give.
     """
     variants: dict[str, Variant] = {}
     words: list[str] = []
     asked = list(names)
     for name in asked:
-        stem, *query_stem = graph_stems(checkpoint, name)
-        choices = _CHOICES[name]
-        difference, problem = hold_twins(checkpoint, choices, tokenization.max_seq_len, feeds)
-        if problem is not None and name in _INSTEAD:
-            words.append(f"{_INSTEAD[name]} in place of {name}, as float16 would overflow: {problem}")
-            if _INSTEAD[name] not in asked:
-                asked.append(_INSTEAD[name])
+        stem, *query_stem = graph_stems(described, name)
+        dtype, stand_in = VARIANTS[name].dtype, VARIANTS[name].stand_in
+        choices = _CHOICES[dtype]
+        difference, problem = hold_twins(described, choices, tokenization.max_seq_len, feeds)
+        if problem is not None and stand_in is not None:
+            words.append(f"{stand_in} in place of {name}, as float16 would overflow: {problem}")
+            if stand_in not in asked:
+                asked.append(stand_in)
             continue
-        built = build_for_cuda(checkpoint, choices, tokenization.max_seq_len)
+        built = build_for_cuda(described, choices, tokenization.max_seq_len)
         words.append(f"{name}'s operators in float32 differ by {difference:.1e}")
         for graph, _ in filter(None, (built.graph, built.for_queries)):
             _take_inputs(graph, list(feeds[0]))
-            attach_heads(graph, checkpoint, model)
+            attach_heads(graph, checkpoint, weights)
         graph, loads = built.graph
         file, data_files = save_graph(graph, folder, stem, loads)
         query_file = file
@@ -101,7 +111,7 @@ def write_cuda_variants(
         variants[name] = Variant(
             file=file,
             data_files=data_files,
-            dtype=DTYPES[name],
+            dtype=dtype,
             target="cuda",
             fidelity=UNMEASURED,
             score_heads=built.score_heads,
@@ -131,21 +141,31 @@ def _take_inputs(graph: onnx.ModelProto, names: Sequence[str]) -> None:
             graph.graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, axes))
 
 
-def graph_stems(checkpoint: Checkpoint, name: str) -> tuple[str, ...]:
-    """Names of a variant's graphs without their ending; the second, where there is one, answers single queries.
+def graph_stems(described: Described, name: str) -> tuple[str, ...]:
+    """Names of a variant's graphs without their ending; the second, where there is one, answers single queries."""
+    second = has_query_graph(described, _CHOICES[VARIANTS[name].dtype])
+    stem = VARIANTS[name].stem
+    return (stem, f"{stem}_query") if second else (stem,)
+
+
+def describe_for_cuda(checkpoint: Checkpoint, described: Described | None) -> Described:
+    """What a checkpoint's graphs for CUDA are built from.
+
+    Args:
+        checkpoint: its facts.
+        described: what its float32 graph is built from; None where that is traced.
 
     Raises:
         ExportError: the checkpoint has no such graphs.
     """
     _check_mask(checkpoint)
     try:
-        second = has_query_graph(checkpoint, _CHOICES[name])
+        return describe(checkpoint) if described is None else described
     except UnsupportedError as error:
         raise ExportError(
             f"optimize_for='cuda' needs a graph that is built from the weights: {error}. Export without it; "
             "the graphs for the CPU run on a GPU as well, slower."
         ) from error
-    return (f"model_{name}", f"model_{name}_query") if second else (f"model_{name}",)
 
 
 def _check_mask(checkpoint: Checkpoint) -> None:
@@ -159,12 +179,12 @@ def _check_mask(checkpoint: Checkpoint) -> None:
 
 
 def hold_twins(
-    checkpoint: Checkpoint, choices: Choices, max_seq_len: int, feeds: Sequence[Mapping[str, IntArray]]
+    described: Described, choices: Choices, max_seq_len: int, feeds: Sequence[Mapping[str, IntArray]]
 ) -> tuple[float, str | None]:
-    """Hold the graph for CUDA, in float32, against the float32 graph, on padded batches; each of its forms.
+    """Hold the graph for CUDA, in float32, against the float32 graph, on padded batches; that for single queries too.
 
     Args:
-        checkpoint: what both are built from.
+        described: what both are built from.
         choices: of the graph for CUDA.
         max_seq_len: no text is longer.
         feeds: single texts.
@@ -175,16 +195,16 @@ def hold_twins(
     Raises:
         VerificationError: it is more than sums in another order give.
     """
-    forms = build_twins(checkpoint, choices, max_seq_len)
-    watched = [watch(graph) for graph, _ in forms]
-    seen = [Seen(loads) for _, loads in forms]
+    built = build_twins(described, choices, max_seq_len)
+    watched = [watch(graph) for graph, _ in built]
+    weights = [WeightWatch(loads) for _, loads in built]
     worst, largest = 0.0, [np.zeros(len(names)) for names in watched]
     with tempfile.TemporaryDirectory(prefix="embedge-") as scratch:
         twins = [
             _open((graph, each.loads), Path(scratch), f"twin{index}")
-            for index, ((graph, _), each) in enumerate(zip(forms, seen, strict=True))
+            for index, ((graph, _), each) in enumerate(zip(built, weights, strict=True))
         ]
-        full = _open(build_from_weights(checkpoint), Path(scratch), "full")
+        full = _open(build_from_weights(described), Path(scratch), "full")
         for start in range(0, len(feeds), _BATCH):
             batch = _pad(feeds[start : start + _BATCH])
             (expected,) = _run(full, batch)
@@ -200,14 +220,14 @@ def hold_twins(
             f"most {_TWIN_GATE:g}. Nothing was written. Export without optimize_for='cuda', and report the checkpoint."
         )
     problems = [
-        *(each.overflow() for each in seen),
+        *(each.overflow() for each in weights),
         *(overflow(names, values) for names, values in zip(watched, largest, strict=True)),
     ]
     return worst, next((problem for problem in problems if problem is not None), None)
 
 
 def gpu_here() -> bool:
-    """Whether the variant can be judged on this machine."""
+    """Whether variants for CUDA can be judged on this machine."""
     return cuda_problem() is None
 
 

@@ -14,6 +14,9 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import onnx
 
+SMALLEST_WEIGHT = 64 * 64
+"""Values of the smallest matrix that is worth storing in fewer bits."""
+
 
 class Product(msgspec.Struct, frozen=True, kw_only=True):
     """A product of activations with a stored matrix, or a look-up in a stored table.
@@ -38,7 +41,7 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GraphEditor:
-    """A graph whose nodes are replaced by their position; weights that nobody reads any more go at the end.
+    """Replaces nodes of a graph by their position, and drops at the end the weights that nothing reads any more.
 
     Weights in a file beside the graph are read one by one, when they are asked for, so that a graph's rewriting takes
     little more memory than its result.
@@ -63,8 +66,8 @@ class GraphEditor:
 
         return cls(onnx.load(str(path), load_external_data=False), path.parent)
 
-    def products(self, smallest: int) -> list[Product]:
-        """MatMul and Gemm nodes whose second factor is a stored float32 matrix of at least so many values.
+    def products(self) -> list[Product]:
+        """MatMul and Gemm nodes whose second factor is a stored float32 matrix of at least SMALLEST_WEIGHT values.
 
         A matrix that several nodes multiply with is left alone, and so is one that is stored transposed.
         """
@@ -78,7 +81,7 @@ class GraphEditor:
             tensor = self._weights.get(node.input[1])
             if tensor is None or tensor.data_type != 1 or len(tensor.dims) != 2:
                 continue
-            if uses[tensor.name] > 1 or tensor.dims[0] * tensor.dims[1] < smallest:
+            if uses[tensor.name] > 1 or tensor.dims[0] * tensor.dims[1] < SMALLEST_WEIGHT:
                 continue
             output, bias, bias_node = node.output[0], None, None
             if node.op_type == "MatMul" and output in additions:
@@ -151,9 +154,10 @@ class GraphEditor:
                 )
         return found
 
-    def float_weights(self, smallest: int) -> list[str]:
-        """Names of the float32 initialisers of at least so many values."""
-        return [n for n, t in self._weights.items() if t.data_type == 1 and int(np.prod(t.dims)) >= smallest]
+    def float_weights(self) -> list[str]:
+        """Names of the float32 initialisers of at least SMALLEST_WEIGHT values."""
+        large = {n: t for n, t in self._weights.items() if int(np.prod(t.dims)) >= SMALLEST_WEIGHT}
+        return [name for name, tensor in large.items() if tensor.data_type == 1]
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """Values of an initialiser."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from embedge_export.graph.built.canvas import Array, Load
-from embedge_export.graph.built.positions import PLACES
+from embedge_export.families.structure import Array, Load
+from embedge_export.graph.built.positions import POSITIONS_SCOPE
 
 if TYPE_CHECKING:
     import onnx
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HIGHEST = 65504.0
 """Half precision ends here."""
 _ALLOWED = 0.5
-_NOT_IN_HALF = (PLACES, "head")
+_NOT_IN_HALF = (POSITIONS_SCOPE, "head")
 _CHOOSING = {"Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Transpose", "Unsqueeze"}
 
 
@@ -28,7 +28,7 @@ def watch(model: onnx.ModelProto) -> list[str]:
     """Let a float32 graph give the largest magnitude of each tensor that its half-precision form has in float16.
 
     Args:
-        model: as `cuda.build_cuda` gives it; outputs are appended to its own.
+        model: as graph/built/cuda.py gives it; outputs are appended to its own.
 
     Returns:
         Names of the tensors, in the order of the new outputs.
@@ -99,7 +99,7 @@ def overflow(names: Sequence[str], largest: npt.NDArray[np.float64]) -> str | No
     )
 
 
-class Seen:
+class WeightWatch:
     """Notes the largest magnitude of each weight while a graph is written.
 
     Args:

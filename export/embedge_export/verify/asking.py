@@ -3,65 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 import numpy as np
 
 from embedge import EdgeModel, PoolingParams
-from embedge._rows.heads import activate, cut_and_normalize
 from embedge.manifest import Manifest
-from embedge.types import FloatArray, Task
+from embedge.types import FloatArray
 from embedge_export.progress import PromptBar, part, tracked
 from embedge_export.texts.graded_pairs import GRADED_PAIRS
-from embedge_export.texts.retrieval import (
-    CALIBRATION_DOCUMENTS,
-    MIN_DOCUMENTS,
-    QUICK_DOCUMENTS,
-    RetrievalSet,
-    built_in_set,
-    candidates,
-)
-
-if TYPE_CHECKING:
-    from embedge_export.verify.reference import Reference
-
-Kind: TypeAlias = Literal["embed", "score", "classify"]
-"""How answers are compared: as vectors, as an order of documents, or as labels."""
+from embedge_export.texts.retrieval import MIN_DOCUMENTS
+from embedge_export.verify.numbers import largest_difference
+from embedge_export.verify.questions import Prompt, Questions, main_prompts
+from embedge_export.verify.reference import Reference, finish
 
 _TORCH_TEXTS = 48
 _ALONE = 24
 _LATENCY_RUNS = 15
-_QUICK_QUERIES = 40
-_QUICK_CLASSIFIED = 200
-_QUERY_PROMPTS = ("query", "search_query")
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus", "search_document")
-_Prompt: TypeAlias = str | tuple[str, str]
 
 
-class Questions(msgspec.Struct, frozen=True, kw_only=True):
-    """What every variant of a bundle is asked.
-
-    Attributes:
-        kind: how the answers are compared.
-        task: what is asked for.
-        texts: retrieval set; embedders are asked its documents, its queries and the graded pairs.
-        pairs: of a reranker, eight per query, the answer first.
-        prompts: texts of a classifier.
-        query_prompt, document_prompt: names of stored prompts.
-    """
-
-    kind: Kind
-    task: Task
-    texts: RetrievalSet
-    pairs: tuple[tuple[str, str], ...] = ()
-    prompts: tuple[str, ...] = ()
-    query_prompt: str | None = None
-    document_prompt: str | None = None
-
-
-class Speed(msgspec.Struct, frozen=True, kw_only=True):
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """How fast a variant answered on the machine of the export.
 
     Attributes:
@@ -85,52 +48,12 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         rows: one per text or pair, in the order of Questions; of token classifiers all tokens' rows. From torch
             only the first few.
         max_batch_diff: largest difference between a text alone and in a batch; 0 for torch.
-        speed: None for torch.
+        timing: None for torch.
     """
 
     rows: FloatArray
     max_batch_diff: float = 0.0
-    speed: Speed | None = None
-
-
-def questions(
-    manifest: Manifest, size_bytes: int, *, step_tag: str | None = None, full: bool = False
-) -> Questions:
-    """Choose what to ask a bundle.
-
-    Args:
-        manifest: of the bundle.
-        size_bytes: of its float32 weights; the larger, the fewer texts, so that the gate takes seconds.
-        step_tag: of a process reward model, as text.
-        full: ask the whole set whatever the size, but for the documents that int8 is calibrated on.
-    """
-    share = 1.0 if size_bytes < 150e6 else 0.5 if size_bytes < 600e6 else 0.2
-    documents = 200 if manifest.sparse else int(QUICK_DOCUMENTS * share)
-    whole = built_in_set()
-    texts = whole.subset(len(whole.documents) - CALIBRATION_DOCUMENTS if full else documents)
-    kind = kind_of(manifest)
-    if kind == "embed":
-        return Questions(
-            kind=kind,
-            task="embed" if "embed" in manifest.tasks else "token_embed",
-            texts=texts,
-            query_prompt=next((name for name in _QUERY_PROMPTS if name in manifest.prompts), None),
-            document_prompt=next((name for name in _DOCUMENT_PROMPTS if name in manifest.prompts), None),
-        )
-    if kind == "score":
-        queries = 6 * _QUICK_QUERIES if full else int(_QUICK_QUERIES * share)
-        return Questions(kind=kind, task="score", texts=texts, pairs=tuple(candidates(texts, queries)))
-    chosen = texts.documents if full else texts.documents[: int(_QUICK_CLASSIFIED * share)]
-    if step_tag is not None:
-        chosen = tuple(text.replace(". ", f".{step_tag} ") + step_tag for text in chosen)
-    return Questions(kind=kind, task=manifest.tasks[0], texts=texts, prompts=chosen)
-
-
-def kind_of(manifest: Manifest) -> Kind:
-    """How the answers to a bundle's main task are compared."""
-    if manifest.late_interaction is not None or manifest.tasks[0] == "score":
-        return "score"
-    return "embed" if manifest.tasks[0] in ("embed", "token_embed") else "classify"
+    timing: Timing | None = None
 
 
 def ask(model: EdgeModel, asked: Questions, load_s: float | None = None) -> Answers:
@@ -144,10 +67,10 @@ def ask(model: EdgeModel, asked: Questions, load_s: float | None = None) -> Answ
     Raises:
         EmbedgeError: it cannot answer.
     """
-    main = _main_prompts(asked)
+    main = main_prompts(asked)
     answer = _Answerer(model, asked)
     answer(main[:1])
-    short = asked.texts.queries[:1] if asked.kind == "embed" else main[:1]
+    short = asked.texts.queries[:1] if asked.comparison == "embed" else main[:1]
     latencies = []
     for _ in range(_LATENCY_RUNS):
         start_s = time.perf_counter()
@@ -165,15 +88,15 @@ def ask(model: EdgeModel, asked: Questions, load_s: float | None = None) -> Answ
     together = answer(picked)[0]
     with part(0.5, 0.7):
         alone = np.concatenate([answer([prompt])[0] for prompt in tracked(picked)])
-    if asked.kind == "embed":
+    if asked.comparison == "embed":
         with part(0.7, 1.0):
             rest = [answer(asked.texts.queries, asked.query_prompt, use_tqdm=PromptBar)[0]]
         rest += [answer([(left, right)[side] for left, right, _ in GRADED_PAIRS], None)[0] for side in (0, 1)]
         rows = np.concatenate([rows, *rest])
     return Answers(
         rows=rows,
-        max_batch_diff=float(np.abs(alone - together).max(initial=0.0)),
-        speed=Speed(
+        max_batch_diff=largest_difference(alone, together),
+        timing=Timing(
             query_ms=float(np.median(latencies)) * 1e3,
             texts_per_s=len(main) / elapsed_s,
             tokens_per_s=num_tokens / elapsed_s,
@@ -192,20 +115,19 @@ def ask_torch(reference: Reference, manifest: Manifest, asked: Questions) -> Ans
     prefix = "" if asked.document_prompt is None else manifest.prompts[asked.document_prompt]
     if prefix and manifest.pooling is not None and not manifest.pooling.include_prompt:
         return None
-    finish = _finisher(manifest, asked.kind)
     rows = []
-    for prompt in tracked(_main_prompts(asked)[:_TORCH_TEXTS]):
+    for prompt in tracked(main_prompts(asked)[:_TORCH_TEXTS]):
         query, document = (prefix + prompt, None) if isinstance(prompt, str) else prompt
         answer = reference.answer(query, document)
         if answer is None:
             return None
-        finished = finish(np.atleast_2d(answer[asked.task]))
+        finished = finish(np.atleast_2d(answer[asked.task]), manifest, asked.comparison)
         rows.append(_means([finished]) if asked.task == "token_embed" else finished)
     return Answers(rows=np.concatenate(rows))
 
 
 class _Answerer:
-    """One way to call the model, whatever its kind: prompts in, rows and the number of tokens out."""
+    """One way to call the model, whatever its task: prompts in, rows and the number of tokens out."""
 
     def __init__(self, model: EdgeModel, asked: Questions) -> None:
         self._model = model
@@ -214,11 +136,11 @@ class _Answerer:
 
     def __call__(
         self,
-        prompts: Sequence[_Prompt],
+        prompts: Sequence[Prompt],
         prompt_name: str | None = "",
         use_tqdm: Literal[False] | type[PromptBar] = False,
     ) -> tuple[FloatArray, int]:
-        if self._asked.kind == "score":
+        if self._asked.comparison == "score":
             queries, documents = ([prompt[side] for prompt in prompts] for side in (0, 1))
             scores = self._model.score(queries, documents, pooling_params=self._params, use_tqdm=use_tqdm)
             return scores.numpy(), sum(len(output.prompt_token_ids) for output in scores)
@@ -235,28 +157,11 @@ class _Answerer:
         num_tokens = sum(len(output.prompt_token_ids) for output in outputs)
         if isinstance(rows, np.ndarray):
             return rows, num_tokens
-        if self._asked.kind == "embed":
+        if self._asked.comparison == "embed":
             return _means(rows), num_tokens
         return np.concatenate(rows), num_tokens
-
-
-def _main_prompts(asked: Questions) -> Sequence[_Prompt]:
-    if asked.kind == "score":
-        return asked.pairs
-    return asked.texts.documents if asked.kind == "embed" else asked.prompts
 
 
 def _means(rows: Sequence[FloatArray]) -> FloatArray:
     """One row per text for models that only give rows of tokens."""
     return np.stack([tokens.mean(axis=0) for tokens in rows])
-
-
-def _finisher(manifest: Manifest, kind: Kind) -> Callable[[FloatArray], FloatArray]:
-    """What the SDK does by default after the graph, for what torch answered."""
-    head = manifest.head
-    if kind == "embed":
-        return lambda rows: cut_and_normalize(rows, manifest.dimensions, manifest.normalize)
-    if head is None:
-        return lambda rows: rows
-    activation = head.score_activation if kind == "score" else head.activation
-    return lambda rows: activate(rows, activation).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Answers of a variant against answers of a reference, in the figures that users of each kind of model care for."""
+"""A variant's answers against a reference's: cosines and overlap, order of documents, or labels and probabilities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from embedge.manifest import EndToEnd, Manifest
 from embedge.types import Activation, FloatArray
 from embedge_export.texts.graded_pairs import GRADED_PAIRS, spearman
 from embedge_export.texts.retrieval import CANDIDATES, RetrievalFigures, retrieval_figures
-from embedge_export.verify.asking import Answers, Questions
+from embedge_export.verify.asking import Answers
+from embedge_export.verify.questions import Questions
 
 Rows: TypeAlias = npt.NDArray[np.float64]
 Bools: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
@@ -26,7 +27,7 @@ _HELD_APART = 0.01
 def compare(
     figures: EndToEnd, manifest: Manifest, asked: Questions, answers: Answers, reference: Answers | None
 ) -> EndToEnd:
-    """Fill in the figures of the bundle's kind.
+    """Fill in the figures that suit how the answers are compared.
 
     Args:
         figures: what is known without comparing.
@@ -38,10 +39,10 @@ def compare(
     Raises:
         VerificationError: the answers have another shape than the reference's.
     """
-    if asked.kind == "embed":
+    if asked.comparison == "embed":
         by_dot = manifest.similarity == "dot" and not manifest.normalize
         return _compare_embeddings(figures, asked, answers, reference, by_dot=by_dot)
-    if asked.kind == "score":
+    if asked.comparison == "score":
         return _compare_scores(figures, answers, reference)
     activation = "identity" if manifest.head is None else manifest.head.activation
     return _compare_labels(figures, answers, reference, activation)

@@ -2,7 +2,7 @@
 
 To let a variant through, when the bundle with its graph is on disk:
 
-    asked = questions(manifest, size_bytes)                       # once per export
+    asked = choose_questions(manifest, size_bytes)              # once per export
     trial = try_variant(folder, "fp32", asked, ask_torch(reference, manifest, asked), "torch")
     trial = try_variant(folder, "int8", asked, trial.answers, "fp32")
 
@@ -25,69 +25,16 @@ import msgspec
 from embedge import EdgeModel
 from embedge.errors import EmbedgeError, VerificationError
 from embedge.manifest import Dtype, EndToEnd, load_manifest
-from embedge_export.verify.asking import Answers, Kind, Questions, ask
+from embedge_export.precisions import STORED_AS, Comparison
+from embedge_export.verify.asking import Answers, ask
 from embedge_export.verify.comparison import compare
+from embedge_export.verify.figures import FIGURES
+from embedge_export.verify.questions import Questions
 
 EXACT = 1e-6
 """Answers that differ by no more from one batch to another are the same: float32 sums, taken in another order."""
 
 _JUDGED_NDCG = 0.2
-
-
-class Gate(msgspec.Struct, frozen=True, kw_only=True):
-    """Worst figures that a variant may have; None is not judged."""
-
-    cosine_min: float | None = None
-    cosine_mean: float | None = None
-    top_10_overlap: float | None = None
-    ndcg_10_loss: float | None = None
-    rank_correlation: float | None = None
-    max_score_diff: float | None = None
-    label_agreement: float | None = None
-    max_prob_diff: float | None = None
-
-
-def _embed(cosine_min: float, cosine_mean: float, top_10_overlap: float, ndcg_10_loss: float) -> Gate:
-    return Gate(
-        cosine_min=cosine_min,
-        cosine_mean=cosine_mean,
-        top_10_overlap=top_10_overlap,
-        ndcg_10_loss=ndcg_10_loss,
-    )
-
-
-def _score(rank_correlation: float, max_score_diff: float) -> Gate:
-    return Gate(rank_correlation=rank_correlation, max_score_diff=max_score_diff)
-
-
-def _classify(label_agreement: float, max_prob_diff: float) -> Gate:
-    return Gate(label_agreement=label_agreement, max_prob_diff=max_prob_diff)
-
-
-GATES: dict[tuple[Kind, Dtype], Gate] = {
-    # the order of sums, and nothing else
-    ("embed", "float32"): _embed(0.999999, 0.999999, 0.99, 0.001),
-    ("score", "float32"): _score(0.9999, 1e-4),
-    ("classify", "float32"): _classify(1.0, 1e-4),
-    # 11 bits of mantissa; pooling and norms stay in float32
-    ("embed", "float16"): _embed(0.9999, 0.99995, 0.97, 0.005),
-    ("score", "float16"): _score(0.995, 0.01),
-    ("classify", "float16"): _classify(0.995, 0.01),
-    # 8 bits of mantissa: torch's own bfloat16 of MiniLM has a smallest cosine of 0.9965
-    ("embed", "bfloat16"): _embed(0.995, 0.998, 0.92, 0.01),
-    ("score", "bfloat16"): _score(0.985, 0.04),
-    ("classify", "bfloat16"): _classify(0.99, 0.05),
-    # one scale per token and column reaches 0.990 / 0.9974 / 0.91 on MiniLM; one scale per tensor (0.977 / 0.992 /
-    # 0.83) must not pass. Rerankers are held tighter: their score is the product, no second comparison evens it out
-    ("embed", "int8"): _embed(0.985, 0.997, 0.85, 0.015),
-    ("score", "int8"): _score(0.97, 0.08),
-    ("classify", "int8"): _classify(0.98, 0.10),
-    # block weights for large decoders, who bear it better; a model this far off still finds the same documents
-    ("embed", "int4"): _embed(0.94, 0.975, 0.70, 0.03),
-    ("score", "int4"): _score(0.93, 0.15),
-    ("classify", "int4"): _classify(0.95, 0.20),
-}
-"""By kind of answer and precision of the weights. Reasons stand beside them; figures are of all-MiniLM-L6-v2."""
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -130,7 +77,7 @@ def try_variant(
         raise
     except EmbedgeError as error:
         raise VerificationError(f"variant {variant} could not be judged: {error}") from error
-    check(variant, load_manifest(folder).variants[variant].dtype, asked.kind, figures)
+    check(variant, load_manifest(folder).variants[variant].dtype, asked.comparison, figures)
     return Trial(asked=asked, figures=figures, answers=answers, reference=reference)
 
 
@@ -153,24 +100,22 @@ def measure(
     return compare(figures, model.manifest, asked, answers, reference), answers
 
 
-def check(variant: str, dtype: Dtype, kind: Kind, figures: EndToEnd) -> None:
+def check(variant: str, dtype: Dtype, comparison: Comparison, figures: EndToEnd) -> None:
     """Hold a variant's figures against its gate.
 
     Raises:
         VerificationError: one is missed, NaN included; the message has all that are.
     """
-    gate = GATES[kind, dtype]
+    gate = STORED_AS[dtype].gates[comparison]
     missed = []
-    for name in ("cosine_min", "cosine_mean", "top_10_overlap", "rank_correlation", "label_agreement"):
-        value, limit = getattr(figures, name), getattr(gate, name)
-        if name == "top_10_overlap" and not _finds_answers(figures):
+    for name, figure in FIGURES.items():
+        value, limit = getattr(figures, name), getattr(gate, name, None)
+        if value is None or limit is None or (name == "top_10_overlap" and not _finds_answers(figures)):
             continue
-        if value is not None and limit is not None and not value >= limit:
-            missed.append(f"{_WORDS[name]} {value:.5f}, at least {limit:g} expected")
-    for name in ("max_score_diff", "max_prob_diff"):
-        value, limit = getattr(figures, name), getattr(gate, name)
-        if value is not None and limit is not None and not value <= limit:
-            missed.append(f"{_WORDS[name]} {value:.2e}, at most {limit:g} expected")
+        if figure.sign == "≥" and not value >= limit:
+            missed.append(f"{figure.words} {value:.5f}, at least {limit:g} expected")
+        elif figure.sign == "≤" and not value <= limit:
+            missed.append(f"{figure.words} {value:.2e}, at most {limit:g} expected")
     if gate.ndcg_10_loss is not None and _finds_answers(figures):
         assert figures.ndcg_10 is not None
         assert figures.reference_ndcg_10 is not None
@@ -187,17 +132,6 @@ def check(variant: str, dtype: Dtype, kind: Kind, figures: EndToEnd) -> None:
         )
 
 
-_WORDS = {
-    "cosine_min": "smallest cosine",
-    "cosine_mean": "mean cosine",
-    "top_10_overlap": "top-10 overlap",
-    "rank_correlation": "rank correlation",
-    "label_agreement": "label agreement",
-    "max_score_diff": "largest score error",
-    "max_prob_diff": "largest probability error",
-}
-
-
 def _finds_answers(figures: EndToEnd) -> bool:
-    """A model that finds next to no answer in float32 ranks by chance, and has no order to keep."""
+    """Whether there is an order to keep: a model that finds next to no answer in float32 ranks by chance."""
     return figures.reference_ndcg_10 is not None and figures.reference_ndcg_10 >= _JUDGED_NDCG

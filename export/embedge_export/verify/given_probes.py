@@ -8,21 +8,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from embedge import EdgeModel, PoolingParams
+from embedge import EdgeModel
 from embedge.errors import EmbedgeError, ExportError, VerificationError
 from embedge.manifest import Dtype, Fidelity, Probe, Probes
 from embedge.types import FloatArray
+from embedge.verify import raw_params
+from embedge_export.precisions import STORED_AS
 from embedge_export.source.checkpoint import Checkpoint
-from embedge_export.verify.numbers import Case
-
-_TOLERANCES: dict[Dtype, float] = {
-    "float32": 1e-4,
-    "float16": 5e-3,
-    "bfloat16": 2e-2,
-    "int8": 5e-2,
-    "int4": 1e-1,
-}
-"""Largest difference of a component of a unit vector; answers of other libraries and machines are this close."""
+from embedge_export.verify.numbers import Case, largest_difference
 
 _TOKEN_TASKS = ("token_embed", "token_classify")
 
@@ -43,7 +36,7 @@ class GivenProbes(msgspec.Struct, frozen=True, kw_only=True):
 
     def tolerance(self, variant: str, dtype: Dtype) -> float:
         """Largest difference allowed: what the file states, else what suits the precision."""
-        return self.tolerances.get(variant, _TOLERANCES[dtype])
+        return self.tolerances.get(variant, STORED_AS[dtype].given_tolerance)
 
 
 def read_probes(path: Path) -> GivenProbes:
@@ -73,7 +66,7 @@ def read_probes(path: Path) -> GivenProbes:
 
 
 def as_cases(probes: Sequence[Probe], checkpoint: Checkpoint) -> list[Case]:
-    """Probes in the form that verify.py compares.
+    """Probes in the form that verify_variant compares.
 
     Raises:
         ExportError: a probe is for a task or prompt that the checkpoint does not have.
@@ -110,11 +103,9 @@ def compare_embeddings(
         VerificationError: one differs by more than `tolerance`, or the bundle cannot answer.
     """
     texts = [probe.text for probe in given]
-    raw = PoolingParams(normalize=False)
     try:
         with EdgeModel(folder, device="cpu", variant=variant, truncate_prompt_tokens=-1) as model:
-            if model.manifest.dimensions is not None:
-                raw.dimensions = model.manifest.embedding_size
+            raw = raw_params("embed", model.manifest)
             batched = model.embed(texts).numpy()
             alone = [model.embed(text).numpy()[0] for text in texts]
             answers = list(model.encode(texts, raw, pooling_task="embed", prompt="").numpy())
@@ -123,20 +114,14 @@ def compare_embeddings(
     worst = batch_diff = 0.0
     for index, probe in enumerate(given):
         expected = np.asarray(probe.embedding, dtype=np.float32)
-        diff = max(_diff(alone[index], expected), _diff(batched[index], expected))
+        diff = max(largest_difference(alone[index], expected), largest_difference(batched[index], expected))
         if not diff <= tolerance:
             raise VerificationError(_message(variant, index, probe, alone[index], diff, tolerance))
         worst = max(worst, diff)
-        batch_diff = max(batch_diff, _diff(alone[index], batched[index]))
+        batch_diff = max(batch_diff, largest_difference(alone[index], batched[index]))
     figures = Fidelity(num_texts=len(given), max_abs_diff=worst, max_batch_diff=batch_diff)
     pairs = zip(texts, answers, strict=True)
     return figures, [Case(prompt=text, expected={"embed": answer}) for text, answer in pairs]
-
-
-def _diff(actual: FloatArray, expected: FloatArray) -> float:
-    if actual.shape != expected.shape:
-        return float("inf")
-    return float(np.abs(actual - expected).max(initial=0.0))
 
 
 def _message(

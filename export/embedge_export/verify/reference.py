@@ -5,33 +5,39 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from embedge.manifest import Manifest
 from embedge.types import FloatArray, PoolingMode, Task
 from embedge_export.graph.outputs import has_token_modules
-from embedge_export.graph.static import read_table
+from embedge_export.precisions import Comparison
+from embedge_export.source.causal_reranker import CausalReranker
 from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.classifier import Classifier
+from embedge_export.source.embedder import Splade
 from embedge_export.source.tokenizer import Tokenization
-from embedge_export.source.torch_model import load_dense
+from embedge_export.source.weights import LoadedWeights
 
-Answers = dict[Task, FloatArray]
+TaskAnswers: TypeAlias = dict[Task, FloatArray]
+"""Raw answers to one text or pair, by task."""
 
 
 class Reference:
     """Answers each task of a checkpoint with torch.
 
     Args:
-        model: what `load_model` returned; None for static embeddings.
+        weights: what `load_weights` returned.
         checkpoint: its facts.
         tokenization: its tokenizer.
     """
 
-    def __init__(self, model: Any, checkpoint: Checkpoint, tokenization: Tokenization) -> None:
+    def __init__(self, weights: LoadedWeights, checkpoint: Checkpoint, tokenization: Tokenization) -> None:
         import torch
 
-        if checkpoint.kind == "classifier" and checkpoint.is_decoder:
+        model = weights.model
+        if isinstance(checkpoint.what, Classifier) and checkpoint.is_decoder:
             # there is no padding here, and a text may well end in the text of the padding token
             model.config.pad_token_id = None
         self._model = model
@@ -40,13 +46,13 @@ class Reference:
         self._checkpoint = checkpoint
         self._tokenization = tokenization
         self._dense = []
-        for module in checkpoint.dense:
-            weight, bias = load_dense(module)
-            tensors = torch.from_numpy(weight), None if bias is None else torch.from_numpy(bias)
-            self._dense.append((*tensors, getattr(torch.nn, module.activation)()))
-        self._table = torch.from_numpy(read_table(checkpoint)) if checkpoint.kind == "static" else None
+        for each in weights.dense:
+            bias = None if each.bias is None else torch.from_numpy(each.bias)
+            activation = getattr(torch.nn, each.module.activation)()
+            self._dense.append((torch.from_numpy(each.weight), bias, activation))
+        self._table = None if weights.table is None else torch.from_numpy(weights.table)
 
-    def answer(self, text: str, document: str | None = None) -> Answers | None:
+    def answer(self, text: str, document: str | None = None) -> TaskAnswers | None:
         """Compute every task's answer for one text or pair.
 
         Returns:
@@ -66,24 +72,24 @@ class Reference:
             outputs = self._model(
                 **{name: torch.tensor([ids]) for name, ids in encoding.items() if name in self._takes}
             )
-            kind = self._checkpoint.kind
+            what, kind = self._checkpoint.what, self._checkpoint.kind
             if kind == "embedding":
                 return self._embed(outputs.last_hidden_state[0])
             if kind == "late_interaction":
                 return {"token_embed": _array(self._modules(outputs.last_hidden_state[0]))}
             logits = outputs.logits[0]
-        if kind == "sparse":
-            return {"embed": _array(self._splade(logits))}
+        if isinstance(what, Splade):
+            return {"embed": _array(_splade(logits, what))}
         if kind == "token_classifier":
             return {"token_classify": _array(self._unbiased(logits))}
         if kind == "reward":
             return {"token_classify": _array(self._unbiased(self._steps(logits, encoding["input_ids"])))}
-        if kind == "causal_reranker":
-            return {"score": _array(self._log_odds(logits[-1]))}
+        if isinstance(what, CausalReranker):
+            return {"score": _array(_log_odds(logits[-1], what))}
         scores = document is not None and "score" in self._checkpoint.tasks
         return {"score" if scores else "classify": _array(self._unbiased(logits))}
 
-    def _static(self, token_ids: Any) -> Answers:
+    def _static(self, token_ids: Any) -> TaskAnswers:
         assert self._table is not None
         rows = self._table[token_ids]
         ignored = self._tokenization.ignored_id
@@ -91,7 +97,7 @@ class Reference:
         pooled = kept.mean(0) if len(kept) else rows[0] * 0
         return {"embed": _array(pooled), "token_embed": _array(rows)}
 
-    def _embed(self, hidden: Any) -> Answers:
+    def _embed(self, hidden: Any) -> TaskAnswers:
         import torch
 
         modes = self._checkpoint.pooling.modes if self._checkpoint.pooling else ()
@@ -137,25 +143,40 @@ class Reference:
         rows = self._modules(outputs.last_hidden_state[0])
         return torch.nn.functional.normalize(rows, dim=1), token_ids
 
-    def _splade(self, logits: Any) -> Any:
-        weights = logits.relu().log1p()
-        if self._checkpoint.splade_twice:
-            weights = weights.log1p()
-        return weights.sum(0) if self._checkpoint.splade_sum else weights.amax(0)
-
     def _steps(self, logits: Any, token_ids: list[int]) -> Any:
         pooling = self._checkpoint.pooling
         if pooling is None or pooling.step_tag_id is None:
             return logits
         return logits[[index for index, token in enumerate(token_ids) if token == pooling.step_tag_id]]
 
-    def _log_odds(self, logits: Any) -> Any:
-        yes, *others = self._checkpoint.score_ids
-        return logits[[yes]] - logits[others] if others else logits[[yes]]
-
     def _unbiased(self, logits: Any) -> Any:
         head = self._checkpoint.head
         return logits - (head.logit_bias or 0.0) if head else logits
+
+
+def finish(rows: FloatArray, manifest: Manifest, comparison: Comparison) -> FloatArray:
+    """Make a user's answer of raw ones: torch's own functions, so that the SDK's are not compared with themselves.
+
+    Args:
+        rows: float32 (num_rows, size), before cut, normalisation and activation.
+        manifest: states what the SDK does with them by default.
+        comparison: how the answers will be compared.
+
+    Returns:
+        float32 (num_rows, dimensions or size).
+    """
+    import torch
+
+    raw = torch.from_numpy(rows)
+    if comparison == "embed":
+        cut = raw[:, : manifest.dimensions]
+        return _array(torch.nn.functional.normalize(cut, dim=1) if manifest.normalize else cut)
+    if manifest.head is None:
+        return rows
+    activation = manifest.head.score_activation if comparison == "score" else manifest.head.activation
+    if activation == "softmax":
+        return _array(torch.softmax(raw, dim=1))
+    return _array(torch.sigmoid(raw)) if activation == "sigmoid" else rows
 
 
 _POOLERS: dict[PoolingMode, Callable[[Any], Any]] = {
@@ -166,6 +187,18 @@ _POOLERS: dict[PoolingMode, Callable[[Any], Any]] = {
     "MEAN_SQRT_LEN": lambda hidden: hidden.sum(0) / math.sqrt(len(hidden)),
     "WEIGHTEDMEAN": lambda hidden: _weighted_mean(hidden),
 }
+
+
+def _splade(logits: Any, splade: Splade) -> Any:
+    weights = logits.relu().log1p()
+    if splade.twice:
+        weights = weights.log1p()
+    return weights.sum(0) if splade.sums else weights.amax(0)
+
+
+def _log_odds(logits: Any, reranker: CausalReranker) -> Any:
+    yes, no = reranker.yes_id, reranker.no_id
+    return logits[[yes]] if no is None else logits[[yes]] - logits[[no]]
 
 
 def _weighted_mean(hidden: Any) -> Any:

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.embedder import Embedder
 from embedge_export.source.repository import inside, read_json, weight_files
+from embedge_export.source.static import Static
 
 if TYPE_CHECKING:
     from embedge_export.source.tokenizer import Tokenization
@@ -34,7 +36,7 @@ def write_companions(checkpoint: Checkpoint, tokenization: Tokenization, folder:
         tokenization: its tokenizer.
         folder: the bundle.
     """
-    if checkpoint.kind == "static":
+    if isinstance(checkpoint.what, Static):
         return
     tokenizer = tokenization.tokenizer
     limit = tokenization.max_seq_len
@@ -71,7 +73,7 @@ def note_external_data(folder: Path) -> None:
 def _write_modules(checkpoint: Checkpoint, limit: int, folder: Path) -> None:
     source = checkpoint.repository.folder
     listing = source / "modules.json"
-    if not listing.is_file() or checkpoint.kind != "embedding":
+    if not listing.is_file() or not isinstance(checkpoint.what, Embedder):
         return
     first, *others = json.loads(listing.read_bytes())
     _write(folder / "modules.json", [{**first, "path": ""}, *others])

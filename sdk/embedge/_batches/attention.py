@@ -1,16 +1,12 @@
-"""Memory: what is free here, and what the attention of a batch will take of it."""
+"""What the attention of a batch takes of the memory, and how many batches may run at once."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import msgspec
 
+from embedge._machine.memory import available_memory_bytes
 from embedge.errors import PromptError
 
-_CGROUP = Path("/sys/fs/cgroup")
-_MEMINFO = Path("/proc/meminfo")
 _COPIES = 3
 """Scores, scaled and masked scores, and their softmax are alive at once: 2.9 measured at 512 to 4,096 tokens."""
 _FLOAT_BYTES = 4
@@ -18,7 +14,7 @@ _ALWAYS_BYTES = 256 * 2**20
 """So much is taken without asking whether it is free."""
 
 
-class Attention(msgspec.Struct, frozen=True, kw_only=True):
+class AttentionMemory(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a graph whose memory grows with the square of a batch's length.
 
     Attributes:
@@ -62,41 +58,3 @@ class Attention(msgspec.Struct, frozen=True, kw_only=True):
                 index=index,
             )
         return max(1, min(num_lanes, free_bytes // needed_bytes))
-
-
-def available_memory_bytes(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> int | None:
-    """Memory that this process can still get without swapping; None where the system does not say.
-
-    Args:
-        cgroup: where the control groups are mounted.
-        meminfo: Linux's account of its memory.
-    """
-    free = [_machine_bytes(meminfo), _group_bytes(cgroup)]
-    return min((each for each in free if each is not None), default=None)
-
-
-def _machine_bytes(meminfo: Path) -> int | None:
-    try:
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:  # macOS and the BSDs count free pages only, which is less than what is available
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _group_bytes(cgroup: Path) -> int | None:
-    for limit_file, used_file in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            limit = (cgroup / limit_file).read_text().strip()
-            used = int((cgroup / used_file).read_text())
-        except (OSError, ValueError):
-            continue
-        return None if limit == "max" else max(0, int(limit) - used)
-    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import TypeAlias
@@ -10,97 +9,37 @@ from typing import TypeAlias
 import msgspec
 import numpy as np
 
-from embedge._batches.attention import Attention
-from embedge._batches.planning import plan_batches
+from embedge._batches.attention import AttentionMemory
+from embedge._batches.dealing import deal
+from embedge._batches.planning import PaddedLength, plan_batches
+from embedge._sessions.on_cpu import LARGE_CALL_BATCHES, CpuSessions
 from embedge._sessions.on_devices import DeviceSessions
-from embedge._sessions.session import Lane, Session
-from embedge._sessions.tuning import Tuning
-from embedge._text.ahead import ArrivingRows, deal
-from embedge._text.tokens import Encoded, EncodedRows, Positions, TokenBatch, batch_of_one, widened
-from embedge._workers import run_jobs
+from embedge._sessions.session import Lane
+from embedge._text.ahead import ArrivingRows
+from embedge._text.padding import Indices, TokenBatch, widened
+from embedge._text.tokens import Encoded, EncodedRows, batch_of_one
 from embedge.errors import NumericalError, SessionError
 from embedge.manifest import TokenizerSpec
-from embedge.types import FloatArray, IntArray, Profile
+from embedge.types import FloatArray, IntArray
 
-_Job: TypeAlias = tuple[EncodedRows, Positions, Positions]
-"""Prompts, the places of a batch's prompts among them, and these prompts' positions in the call."""
-Finish: TypeAlias = Callable[[FloatArray, Positions], FloatArray]
-_LARGE_CALL_BATCHES = 8
-"""From here on a second session pays for the time and memory that it takes."""
-
-
-class Sessions:
-    """The sessions of one graph on the CPU, and which of them share a call.
-
-    One run on all threads for small calls, workers for large ones. Workers of one thread each mostly get more out
-    of the cores than one run that is split between them, because no core waits for another at the end of an operator
-    (benchmarks/results). They need a session of their own, which is opened at the first call that is large enough;
-    workers of several threads need one each, because the runs of a session share its threads.
-
-    Args:
-        open_session: opens a session whose runs use that many threads.
-        threads: processors to use.
-        profile: "latency" has both, "throughput" and "background" the workers only.
-        tuning: the workers.
-    """
-
-    def __init__(
-        self, open_session: Callable[[int], Session], *, threads: int, profile: Profile, tuning: Tuning
-    ) -> None:
-        self._open = open_session
-        self._lock = threading.Lock()
-        self._tuning = tuning
-        self._large: list[Session] = []
-        self.placement: dict[str, int] = {}
-        self.lost_devices: list[str] = []
-        small_threads = threads if profile == "latency" else tuning.threads_per_worker
-        self._small = self._open(small_threads)
-        if small_threads == tuning.threads_per_worker and (small_threads == 1 or tuning.workers == 1):
-            self._large = [self._small] * tuning.workers
-
-    def lanes(self, num_batches: int) -> Sequence[Lane]:
-        """A session for each thread that works on a call of so many batches."""
-        if num_batches < _LARGE_CALL_BATCHES and self._small not in self._large:
-            return [self._small]
-        with self._lock:
-            if not self._large:
-                each = self._tuning.threads_per_worker
-                if each == 1:
-                    self._large = [self._open(1)] * self._tuning.workers
-                else:
-                    self._large = [self._open(each) for _ in range(self._tuning.workers)]
-        return self._large
-
-    def survives(self, lane: Lane, error: BaseException) -> bool:  # noqa: ARG002
-        """Whether other lanes can do the batch that failed: they are the same processor."""
-        return False
+FinishBatch: TypeAlias = Callable[[FloatArray, Indices], FloatArray]
+"""Makes of a batch's output, and its prompts' positions in the call, what is yielded instead."""
+FinishRows: TypeAlias = Callable[[FloatArray], FloatArray]
+"""Makes of a batch's rows, one per prompt, what is yielded instead."""
 
 
-class PaddedLength(msgspec.Struct, frozen=True, kw_only=True):
-    """To which length a batch is padded beyond its longest text.
-
-    Where attention's last block of rows would hold a single one, another kernel computes it, and rounds otherwise. A
-    text's vector would then depend, in the last digits, on whether its batch is padded beyond it; an int8 graph makes
-    more of that. Such a batch is padded by one more.
+class _Job(msgspec.Struct, frozen=True):
+    """A batch to run.
 
     Attributes:
-        max_seq_len: no batch is padded beyond it; texts of that length are never padded either.
-        block: rows that attention computes at a time; None where it does not work in blocks.
-        multiple_of: see manifest.Variant.
+        rows: prompts.
+        chosen: the batch's among them.
+        positions: of the batch's prompts in the call.
     """
 
-    max_seq_len: int
-    block: int | None = None
-    multiple_of: int = 1
-
-    def of(self, seq_len: int) -> int:
-        """The padded length for a longest text of `seq_len` tokens."""
-        if seq_len >= self.max_seq_len:
-            return seq_len
-        length = min(-(-seq_len // self.multiple_of) * self.multiple_of, self.max_seq_len)
-        if self.block is not None and (length - 1) % self.block == 0 and length < self.max_seq_len:
-            return length + 1
-        return length
+    rows: EncodedRows
+    chosen: Indices
+    positions: Indices
 
 
 class Forward:
@@ -118,11 +57,11 @@ class Forward:
 
     def __init__(
         self,
-        sessions: Sessions | DeviceSessions,
+        sessions: CpuSessions | DeviceSessions,
         tokenizer: TokenizerSpec,
         inputs: Sequence[str],
         max_batch_tokens: int,
-        attention: Attention | None = None,
+        attention: AttentionMemory | None = None,
         max_square: int | None = None,
         padded_length: PaddedLength | None = None,
     ) -> None:
@@ -135,22 +74,21 @@ class Forward:
         self._max_square = max_square if attention is None else attention.max_square()
 
     def batches(
-        self, output: str, encoded: Sequence[Encoded], finish: Finish | None = None
-    ) -> Generator[tuple[Positions, FloatArray, IntArray], None, None]:
-        """Run all prompts, longest first. Who may stop early has to close it, which ends its threads.
+        self, output: str, encoded: Sequence[Encoded], finish: FinishBatch | None = None
+    ) -> Generator[tuple[Indices, FloatArray, IntArray], None, None]:
+        """Run all prompts, longest first. Close the generator to stop early; that ends its threads.
 
         Args:
             output: of the graph.
             encoded: the prompts.
-            finish: makes of a batch's output, and its prompts' positions, what is yielded in place of it; called in
-                the thread that computed the batch.
+            finish: called in the thread that computed a batch; None yields the graph's output.
 
         Yields:
             Positions of the batch's prompts, the output as float32, and attention_mask (batch, seq_len); batches
             in the order in which they finish.
         """
 
-        def finished(rows: FloatArray, positions: Positions) -> FloatArray:
+        def finished(rows: FloatArray, positions: Indices) -> FloatArray:
             return rows if finish is None else finish(rows, positions)
 
         if len(encoded) == 1:
@@ -163,31 +101,30 @@ class Forward:
             return
         pad_token_id, side = self._tokenizer.pad_token_id, self._tokenizer.padding_side
 
-        def compute(lane: Lane, job: _Job) -> tuple[Positions, FloatArray, IntArray]:
-            rows, places, positions = job
-            feeds = self.feeds(rows.batch(places, pad_token_id, side))
+        def compute(lane: Lane, job: _Job) -> tuple[Indices, FloatArray, IntArray]:
+            feeds = self.feeds(job.rows.batch(job.chosen, pad_token_id, side))
             array = lane.run(output, feeds).astype(np.float32, copy=False)
-            return positions, finished(array, positions), feeds["attention_mask"]
+            return job.positions, finished(array, job.positions), feeds["attention_mask"]
 
         if isinstance(encoded, ArrivingRows):
-            lanes = self._sessions.lanes(_LARGE_CALL_BATCHES)
+            lanes = self._sessions.lanes(LARGE_CALL_BATCHES)
             yield from deal(self._arriving(encoded), compute, lanes, self._sessions.survives)
             return
-        rows = encoded if isinstance(encoded, EncodedRows) else EncodedRows(encoded)
+        rows = encoded if isinstance(encoded, EncodedRows) else EncodedRows.of(encoded)
         planned = self._plan(rows)
         num_lanes = self._num_lanes(rows, planned)
         if len(planned) == 1:
             feeds = self.feeds(rows.batch(planned[0], pad_token_id, side))
             yield planned[0], finished(self._run(output, feeds), planned[0]), feeds["attention_mask"]
             return
-        jobs = [(rows, positions, positions) for positions in planned]
+        jobs = [_Job(rows, positions, positions) for positions in planned]
         lanes = self._sessions.lanes(len(planned))
-        yield from run_jobs(jobs, compute, lanes[:num_lanes], self._sessions.survives)
+        yield from deal(jobs, compute, lanes[:num_lanes], self._sessions.survives)
 
-    def _plan(self, rows: EncodedRows) -> list[Positions]:
+    def _plan(self, rows: EncodedRows) -> list[Indices]:
         return plan_batches(rows.num_tokens, self._max_batch_tokens, self._max_square)
 
-    def _num_lanes(self, rows: EncodedRows, planned: Sequence[Positions]) -> int | None:
+    def _num_lanes(self, rows: EncodedRows, planned: Sequence[Indices]) -> int | None:
         """Batches that may run at once; None: all."""
         if self._attention is None or not planned:
             return None
@@ -210,27 +147,27 @@ class Forward:
     def _arriving(self, encoded: ArrivingRows) -> Generator[_Job, None, None]:
         with closing(encoded.arrivals()) as arrivals:
             for positions, rows in arrivals:
-                for places in self._plan(rows):
-                    yield rows, places, positions[places]
+                for chosen in self._plan(rows):
+                    yield _Job(rows, chosen, positions[chosen])
 
     def pooled(
         self,
         output: str,
         encoded: Sequence[Encoded],
-        finish: Callable[[FloatArray], FloatArray] | None = None,
-    ) -> Generator[tuple[Positions, FloatArray], None, None]:
+        finish: FinishRows | None = None,
+    ) -> Generator[tuple[Indices, FloatArray], None, None]:
         """Run an output that has one row per prompt.
 
         Args:
             output: of the graph.
             encoded: the prompts.
-            finish: makes of a batch's rows what is yielded in place of them.
+            finish: called in the thread that computed a batch; None yields the graph's output.
 
         Raises:
             NumericalError: a row holds NaN or infinity.
         """
 
-        def finished(rows: FloatArray, positions: Positions) -> FloatArray:
+        def finished(rows: FloatArray, positions: Indices) -> FloatArray:
             check_finite(rows, positions)
             return rows if finish is None else finish(rows)
 
@@ -240,7 +177,7 @@ class Forward:
 
     def tokens(
         self, output: str, encoded: Sequence[Encoded]
-    ) -> Generator[tuple[Positions, list[FloatArray]], None, None]:
+    ) -> Generator[tuple[Indices, list[FloatArray]], None, None]:
         """Run an output that has one row per token; padding is taken off.
 
         Raises:
@@ -274,7 +211,7 @@ class Forward:
         return feeds
 
 
-def check_finite(rows: FloatArray, positions: Positions) -> None:
+def check_finite(rows: FloatArray, positions: Indices) -> None:
     """Refuse NaN and infinity.
 
     Args:

@@ -1,9 +1,10 @@
-"""Which prompts run together: sorted by length, cut by padded tokens."""
+"""Which prompts run together, sorted by length and cut by padded tokens; and how long a batch is padded."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -37,3 +38,30 @@ def plan_batches(
         batches.append(order[start : start + rows])
         start += rows
     return batches
+
+
+class PaddedLength(msgspec.Struct, frozen=True, kw_only=True):
+    """The length that a batch is padded to: that of its longest text, or a little more.
+
+    Attention computes rows in blocks. Another kernel, which rounds otherwise, computes a last block of a single row; a
+    text's vector would then depend, in its last digits, on whether its batch is padded beyond that row, and an int8
+    graph makes more of the difference. Such a batch is padded by one more.
+
+    Attributes:
+        max_seq_len: no batch is padded beyond it; texts of that length are never padded either.
+        block: rows that attention computes at a time; None where it does not work in blocks.
+        multiple_of: see manifest.Variant.
+    """
+
+    max_seq_len: int
+    block: int | None = None
+    multiple_of: int = 1
+
+    def of(self, seq_len: int) -> int:
+        """The padded length for a longest text of `seq_len` tokens."""
+        if seq_len >= self.max_seq_len:
+            return seq_len
+        length = min(-(-seq_len // self.multiple_of) * self.multiple_of, self.max_seq_len)
+        if self.block is not None and (length - 1) % self.block == 0 and length < self.max_seq_len:
+            return length + 1
+        return length

@@ -15,7 +15,7 @@ _WIDTH = 24
 _REDRAW_S = 0.1
 
 
-class Progress:
+class ProgressBar:
     """Counts prompts; draws a bar on a terminal and one closing line elsewhere.
 
     Args:
@@ -34,7 +34,7 @@ class Progress:
         self._shown = use_tqdm is True
         self._live = self._shown and sys.stderr.isatty()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def update(self, count: int) -> None:

@@ -5,25 +5,25 @@ Source: vLLM v0.13 `LLM.score`; PyLate and ColBERT for MaxSim.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
+from embedge._calls.options import PairOptions
+from embedge._calls.resolve import stored_prompt
+from embedge._engine.engine import Engine
+from embedge._rows.gathering import OnDone
 from embedge._rows.heads import cut_and_normalize
+from embedge._rows.resolved import ResolvedParams
 from embedge._text.pairs import encode_late, encode_pairs, encode_template
 from embedge._text.prompts import parse_prompts
+from embedge._text.tokens import Encoded
 from embedge.errors import NumericalError, ParamsError, PromptError
-from embedge.types import FloatArray, PairTruncation
+from embedge.types import FloatArray
 
-if TYPE_CHECKING:
-    from embedge._engine.engine import Engine
-    from embedge._text.tokens import Encoded
-    from embedge.params import ResolvedParams
-
-OnDone = Callable[[int], None]
 ItemT = TypeVar("ItemT")
 
 
@@ -68,10 +68,7 @@ def score_pairs(
     documents: list[str],
     params: Sequence[ResolvedParams],
     limits: Sequence[int | None],
-    *,
-    truncate: PairTruncation,
-    instruction: str | None,
-    stored_prompts: tuple[str, str],
+    options: PairOptions,
     on_done: OnDone,
 ) -> Scores:
     """Score pairs the way the bundle's model does it.
@@ -82,18 +79,18 @@ def score_pairs(
         documents: one per pair.
         params: resolved, one per pair.
         limits: truncate_prompt_tokens, one per pair.
-        truncate: side of a cross-encoder's pair that is cut.
-        instruction: task description for an LLM reranker's template; None takes the stored one.
-        stored_prompts: text put before queries and documents by a bi-encoder.
+        options: the call's; its parameters and limit are those above.
         on_done: called with the number of finished pairs.
     """
     manifest = engine.manifest
-    if instruction is not None and manifest.template is None:
+    stored_prompts = (
+        stored_prompt(manifest, options.query_prompt_name),
+        stored_prompt(manifest, options.document_prompt_name),
+    )
+    if options.instruction is not None and manifest.template is None:
         raise ParamsError(
             f"bundle {manifest.name!r} has no template, so it takes no instruction; leave it out"
         )
-    if truncate not in ("longest_first", "document"):
-        raise ParamsError(f"truncate={truncate!r} is not known; expected 'longest_first' or 'document'")
     if manifest.late_interaction is not None:
         if any(limit not in (None, -1) for limit in limits):
             raise ParamsError(
@@ -106,9 +103,11 @@ def score_pairs(
         return _cosine_scores(engine, queries, documents, params, limits, stored_prompts, on_done)
     each_query = _repeated(queries, documents)
     encoded = (
-        encode_pairs(engine.tokenizer, each_query, documents, limits, truncate)
+        encode_pairs(engine.tokenizer, each_query, documents, limits, options.truncate)
         if manifest.template is None
-        else encode_template(engine.tokenizer, manifest.template, each_query, documents, limits, instruction)
+        else encode_template(
+            engine.tokenizer, manifest.template, each_query, documents, limits, options.instruction
+        )
     )
     return score_encoded(engine, encoded, params, on_done)
 

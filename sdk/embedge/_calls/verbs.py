@@ -1,106 +1,166 @@
-"""What the verbs of EdgeModel share: check a call, tokenise, compute, and number the outputs."""
+"""The verbs of EdgeModel: check a call against the bundle, tokenise, compute, and number the outputs."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
-from embedge._calls.progress import Progress
-from embedge._calls.request import (
-    Call,
-    Params,
-    check_side,
-    check_task,
-    limits_of,
-    refuse_pairs,
-    resolve_all,
-    stored_prompt,
-)
+from embedge._calls import answers
+from embedge._calls.answers import PromptRows
+from embedge._calls.options import CallOptions, PairOptions, Params, PooledOutput, Prompts, UseTqdm
+from embedge._calls.progress import ProgressBar
+from embedge._calls.request import Call, check_task, named_tasks, refuse_pairs, stated_task
+from embedge._calls.resolve import limits_of, resolve_all, stored_prompt
+from embedge._calls.scoring import Scores, parse_pairs, score_encoded, score_pairs
+from embedge._engine.engine import Engine
+from embedge._engine.options import LoadOptions
+from embedge._engine.tokenising import encode_prompts
+from embedge._rows.resolved import ResolvedParams
 from embedge._text.prompts import parse_prompts
-from embedge.errors import TaskNotSupportedError
+from embedge._text.windows import cut_into_windows, join_windows, num_text_tokens
+from embedge.errors import ParamsError, PromptError, TaskNotSupportedError
 from embedge.outputs import (
     ArrayOutputs,
-    PoolingOutput,
-    PoolingRequestOutput,
+    ClassificationRequestOutput,
+    EmbeddingRequestOutput,
     RaggedOutputs,
-    ScoringOutput,
+    RerankResult,
     ScoringRequestOutput,
+    SparseEmbeddingRequestOutput,
 )
-from embedge.params import ResolvedParams
-from embedge.types import Compat, FloatArray, PairTruncation, ParsedPrompt, PromptInput, Side, Task
-
-if TYPE_CHECKING:
-    from embedge._calls.scoring import Scores
-    from embedge._engine.engine import Engine
+from embedge.types import ParsedPrompt, Task
 
 _TOKEN_TASKS = ("token_embed", "token_classify")
-UseTqdm: TypeAlias = bool | Callable[..., Any]
-Prompts: TypeAlias = PromptInput | Iterable[PromptInput]
-Outputs: TypeAlias = PoolingRequestOutput[PoolingOutput]
 
 
 class Verbs:
-    """Answers checked calls; arguments are those of EdgeModel and its verbs.
+    """Answers calls; arguments and errors are those of EdgeModel's verbs.
 
     Args:
         engine: the loaded bundle.
-        compat: vLLM's spelling.
-        truncate: truncate_prompt_tokens of calls that leave it open.
+        options: with which it was loaded.
+
+    Raises:
+        ParamsError: the limit in tokens is not possible with this bundle, or the default task does not exist.
+        TaskNotSupportedError: the bundle does not have the default task.
     """
 
-    def __init__(self, engine: Engine, compat: Compat, truncate: int | None) -> None:
+    def __init__(self, engine: Engine, options: LoadOptions) -> None:
+        engine.tokenizer.check_limit(options.truncate_prompt_tokens)
         self.engine = engine
         self._manifest = engine.manifest
-        self._compat: Compat = compat
-        self._truncate = truncate
+        self._compat = options.compat
+        self._truncate = options.truncate_prompt_tokens
+        self._default_task = (
+            named_tasks(self._manifest, self._compat)[0]
+            if options.task is None
+            else self._checked(options.task)
+        )
         self._lock = threading.Lock()
         self._num_requests = 0
 
-    def prepare(
-        self,
-        texts: list[ParsedPrompt],
-        pooling_params: Params,
-        task: Task,
-        prompt_name: str | None,
-        prompt: str | None,
-        truncate_prompt_tokens: int | None,
-        truncation_side: Side | None,
-        never_truncate: bool = False,
-    ) -> Call:
+    def task(self, options: CallOptions) -> Task:
+        """The task that a call of `encode` or `stream` asks for."""
+        return self._checked(
+            options.pooling_task or stated_task(options.pooling_params) or self._default_task
+        )
+
+    def prepare(self, prompts: list[ParsedPrompt], task: Task, options: CallOptions) -> Call:
         """Check a call against the bundle and tokenise its prompts."""
-        task = check_task(self._manifest, task, self._compat)
-        refuse_pairs(texts, task)
-        params = resolve_all(pooling_params, task, len(texts), self.engine.model_config, self._compat)
-        default = None if never_truncate else self._truncate
-        encoded = self.engine.encode(
-            texts,
-            limits_of(params, truncate_prompt_tokens, default),
-            truncation_side=check_side(truncation_side),
-            stored_prompt=stored_prompt(self._manifest, prompt_name, prompt),
+        task = self._checked(task)
+        refuse_pairs(prompts, task)
+        params = self._resolved(options.pooling_params, task, len(prompts))
+        encoded = encode_prompts(
+            self.engine,
+            prompts,
+            limits_of(params, options.limit(self._truncate)),
+            truncation_side=options.truncation_side,
+            stored_prompt=stored_prompt(self._manifest, options.prompt_name, options.prompt),
             with_offsets=task in _TOKEN_TASKS,
         )
-        return Call(task=task, encoded=encoded, params=params, first_id=self._count(len(texts)))
+        return Call(task=task, encoded=encoded, params=params, first_id=self._count(len(prompts)))
 
-    def encode(self, call: Call, use_tqdm: UseTqdm) -> ArrayOutputs[Outputs] | RaggedOutputs[Outputs]:
+    def encode(
+        self, prompts: Prompts, options: CallOptions
+    ) -> ArrayOutputs[PooledOutput] | RaggedOutputs[PooledOutput]:
         """Pool for any task."""
-        if call.task in _TOKEN_TASKS:
-            return self._encode_tokens(call, use_tqdm)
-        if call.task == "plugin":
-            with Progress(len(call.encoded), use_tqdm, "plugin") as progress:
-                arrays = self.engine.answerer.plugin_rows(call.encoded, call.params, progress.update)
-            return RaggedOutputs(
-                arrays, lambda i: PoolingRequestOutput(outputs=PoolingOutput(data=arrays[i]), **call.facts(i))
-            )
-        rows = self.rows(call, use_tqdm)
-        return ArrayOutputs(
-            rows, lambda i: PoolingRequestOutput(outputs=PoolingOutput(data=rows[i]), **call.facts(i))
-        )
+        task = self.task(options)
+        return self.pooled(self.prepare(parse_prompts(prompts), task, options), options.use_tqdm)
 
-    def rows(self, call: Call, use_tqdm: UseTqdm) -> FloatArray | list[FloatArray]:
+    def pooled(
+        self, call: Call, use_tqdm: UseTqdm
+    ) -> ArrayOutputs[PooledOutput] | RaggedOutputs[PooledOutput]:
+        """Compute a call of `encode` or `stream`."""
+        if call.task not in (*_TOKEN_TASKS, "plugin"):
+            return answers.pooled_outputs(call, self._rows(call, use_tqdm))
+        answerer = self.engine.answerer
+        with ProgressBar(len(call.encoded), use_tqdm, call.task) as progress:
+            if call.task == "plugin":
+                arrays = answerer.plugin_rows(call.encoded, call.params, progress.update)
+                return answers.plugin_outputs(call, arrays)
+            embeds = call.task == "token_embed"
+            answer = answerer.token_embeddings if embeds else answerer.token_probabilities
+            rows, positions = answer(call.encoded, call.params, progress.update)
+        return answers.token_outputs(call, rows, positions, self._manifest.head)
+
+    def embed(self, prompts: Prompts, options: CallOptions) -> ArrayOutputs[EmbeddingRequestOutput]:
+        """Embed prompts."""
+        if options.long_text == "mean":
+            return answers.embedding_outputs(*self._embed_windows(prompts, options))
+        call = self.prepare(parse_prompts(prompts), "embed", options)
+        return answers.embedding_outputs(call, self._rows(call, options.use_tqdm))
+
+    def embed_sparse(
+        self, prompts: Prompts, options: CallOptions
+    ) -> RaggedOutputs[SparseEmbeddingRequestOutput]:
+        """Embed prompts as terms and weights."""
+        manifest = self._manifest
+        if not manifest.sparse:
+            raise TaskNotSupportedError(
+                f"bundle {manifest.name!r} has dense embeddings; embed_sparse needs a SPLADE bundle. Use embed.",
+                task="embed",
+                tasks=manifest.tasks,
+            )
+        call = self.prepare(parse_prompts(prompts), "embed", options)
+        with ProgressBar(len(call.encoded), options.use_tqdm, "embed") as progress:
+            terms = self.engine.answerer.sparse(call.encoded, progress.update)
+        return answers.sparse_outputs(call, terms, manifest.vocab_size)
+
+    def classify(self, prompts: Prompts, options: CallOptions) -> ArrayOutputs[ClassificationRequestOutput]:
+        """Classify prompts."""
+        call = self.prepare(parse_prompts(prompts), "classify", options)
+        return answers.classification_outputs(call, self._rows(call, options.use_tqdm), self._manifest.head)
+
+    def score(
+        self, data_1: Any, data_2: Any, prompts: Prompts | None, options: PairOptions
+    ) -> ArrayOutputs[ScoringRequestOutput]:
+        """Score pairs."""
+        if prompts is None:
+            return answers.scoring_outputs(*self._scores(data_1, data_2, options))
+        if data_1 is not None or data_2 is not None:
+            raise ParamsError("prompts and data_1, data_2 are both given; expected one or the other")
+        return answers.scoring_outputs(*self._scores_of_prompts(prompts, options))
+
+    def rerank(
+        self, query: Any, documents: Sequence[str], top_n: Any, options: PairOptions
+    ) -> list[RerankResult]:
+        """Rank documents."""
+        if top_n is not None and (type(top_n) is not int or top_n < 1):
+            raise ParamsError(f"top_n={top_n!r} is out of range; expected an int >= 1, or None for all")
+        if not isinstance(query, str):
+            raise PromptError(f"query is a {type(query).__name__}; expected one text")
+        if isinstance(documents, str):
+            raise PromptError("documents is one text; expected a list of texts")
+        if len(documents) == 0:
+            return []
+        scores, _ = self._scores(query, documents, options)
+        return answers.ranking(scores, documents, top_n)
+
+    def _rows(self, call: Call, use_tqdm: UseTqdm) -> PromptRows:
         """Embeddings, or probabilities: one row per prompt."""
         answerer = self.engine.answerer
-        with Progress(len(call.encoded), use_tqdm, call.task) as progress:
+        with ProgressBar(len(call.encoded), use_tqdm, call.task) as progress:
             if call.task == "embed":
                 return answerer.embeddings(call.encoded, call.params, progress.update)
             logits = answerer.logits(call.encoded, progress.update)
@@ -108,140 +168,70 @@ class Verbs:
             scores = call.task == "score" or (self._compat == "0.21" and "score" in self._manifest.tasks)
             return answerer.probabilities(logits, call.params, for_score=scores)
 
-    def embed_windows(
-        self,
-        prompts: Prompts,
-        pooling_params: Params,
-        prompt_name: str | None,
-        prompt: str | None,
-        use_tqdm: UseTqdm,
-    ) -> tuple[Call, FloatArray | list[FloatArray]]:
+    def _embed_windows(self, prompts: Prompts, options: CallOptions) -> tuple[Call, PromptRows]:
         """Embed each prompt as the mean of its windows."""
-        engine = self.engine
-        check_task(self._manifest, "embed", self._compat)
+        tokenizer = self.engine.tokenizer
+        task = self._checked("embed")
         texts = parse_prompts(prompts)
-        refuse_pairs(texts, "embed")
-        params = resolve_all(pooling_params, "embed", len(texts), self.engine.model_config, self._compat)
-        windows = engine.tokenizer.windows(texts, stored_prompt(self._manifest, prompt_name, prompt))
-        with Progress(len(texts), use_tqdm, "embed") as progress:
-            weights = [[engine.tokenizer.num_text_tokens(window) for window in parts] for parts in windows]
-            rows = engine.answerer.window_embeddings(windows, weights, params, progress.update)
-        joined = [engine.tokenizer.join(parts) for parts in windows]
-        return Call(task="embed", encoded=joined, params=params, first_id=self._count(len(texts))), rows
+        refuse_pairs(texts, task)
+        params = self._resolved(options.pooling_params, task, len(texts))
+        before = stored_prompt(self._manifest, options.prompt_name, options.prompt)
+        windows = cut_into_windows(tokenizer, texts, before)
+        with ProgressBar(len(texts), options.use_tqdm, task) as progress:
+            weights = [[num_text_tokens(tokenizer, window) for window in parts] for parts in windows]
+            rows = self.engine.answerer.window_embeddings(windows, weights, params, progress.update)
+        joined = [join_windows(tokenizer, parts) for parts in windows]
+        return Call(task=task, encoded=joined, params=params, first_id=self._count(len(texts))), rows
 
-    def _encode_tokens(self, call: Call, use_tqdm: UseTqdm) -> RaggedOutputs[Outputs]:
-        answerer = self.engine.answerer
-        embeds = call.task == "token_embed"
-        answer = answerer.token_embeddings if embeds else answerer.token_probabilities
-        with Progress(len(call.encoded), use_tqdm, call.task) as progress:
-            rows, positions = answer(call.encoded, call.params, progress.update)
-
-        def make(i: int) -> Outputs:
-            offsets = call.encoded[i].offsets
-            kept = None if offsets is None else [offsets[k] for k in positions[i]]
-            labels = None if embeds else self.labels(call.params[i])
-            return PoolingRequestOutput(
-                outputs=PoolingOutput(data=rows[i], offsets=kept, labels=labels), **call.facts(i)
-            )
-
-        return RaggedOutputs(rows, make)
-
-    def score(
-        self,
-        data_1: Any,
-        data_2: Any,
-        pooling_params: Params,
-        truncate_prompt_tokens: int | None,
-        truncate: PairTruncation,
-        instruction: str | None,
-        prompt_names: tuple[str | None, str | None],
-        use_tqdm: UseTqdm,
-    ) -> tuple[Scores, int]:
+    def _scores(self, data_1: Any, data_2: Any, options: PairOptions) -> tuple[Scores, int]:
         """Score pairs; the scores, and the request id of the first."""
-        from embedge._calls.scoring import parse_pairs, score_pairs
-
-        engine = self.engine
         task = self._scoring_task()
         queries, documents = parse_pairs(data_1, data_2)
-        params = resolve_all(pooling_params, task, len(documents), self.engine.model_config, self._compat)
-        with Progress(len(documents), use_tqdm, "score") as progress:
-            scores = score_pairs(
-                engine,
-                queries,
-                documents,
-                params,
-                limits_of(params, truncate_prompt_tokens, self._truncate),
-                truncate=truncate,
-                instruction=instruction,
-                stored_prompts=(
-                    stored_prompt(self._manifest, prompt_names[0], None),
-                    stored_prompt(self._manifest, prompt_names[1], None),
-                ),
-                on_done=progress.update,
-            )
+        params = self._resolved(options.pooling_params, task, len(documents))
+        limits = limits_of(params, options.limit(self._truncate))
+        with ProgressBar(len(documents), options.use_tqdm, "score") as progress:
+            scores = score_pairs(self.engine, queries, documents, params, limits, options, progress.update)
         return scores, self._count(len(documents))
 
-    def score_prompts(
-        self, prompts: Prompts, pooling_params: Params, truncate_prompt_tokens: int | None, use_tqdm: UseTqdm
-    ) -> ArrayOutputs[ScoringRequestOutput]:
-        """Score pairs that are one text each."""
-        from embedge._calls.scoring import score_encoded
-
-        engine = self.engine
-        task = self._scoring_task()
-        if self._manifest.head is None or self._manifest.template is not None:
+    def _scores_of_prompts(self, prompts: Prompts, options: PairOptions) -> tuple[Scores, int]:
+        """Score pairs that are one text each; the scores, and the request id of the first."""
+        task, manifest = self._scoring_task(), self._manifest
+        if manifest.head is None or manifest.template is not None:
             raise TaskNotSupportedError(
-                f"bundle {self._manifest.name!r} is no cross-encoder, so score(prompts=...) has no meaning for it; "
+                f"bundle {manifest.name!r} is no cross-encoder, so score(prompts=...) has no meaning for it; "
                 "pass queries and documents as data_1 and data_2",
                 task="score",
-                tasks=self._manifest.tasks,
+                tasks=manifest.tasks,
             )
-        call = self.prepare(
-            parse_prompts(prompts), pooling_params, task, None, None, truncate_prompt_tokens, None
+        as_texts = CallOptions(
+            pooling_params=options.pooling_params, truncate_prompt_tokens=options.truncate_prompt_tokens
         )
-        with Progress(len(call.encoded), use_tqdm, "score") as progress:
-            scores = score_encoded(engine, call.encoded, call.params, progress.update)
-        return scoring_outputs(scores, call.first_id)
+        call = self.prepare(parse_prompts(prompts), task, as_texts)
+        with ProgressBar(len(call.encoded), options.use_tqdm, "score") as progress:
+            scores = score_encoded(self.engine, call.encoded, call.params, progress.update)
+        return scores, call.first_id
 
     def _scoring_task(self) -> Task:
         """The task whose parameters a score takes: the bundle's own way to compare two texts."""
         tasks = self._manifest.tasks
+        scoring: Task = "classify" if self._compat == "0.21" else "score"
         if "score" in tasks:
-            return "classify" if self._compat == "0.21" else "score"
+            return scoring
         if "embed" in tasks:
             return "embed"
         if self._manifest.late_interaction is not None:
             return "token_embed"
-        return check_task(self._manifest, "classify" if self._compat == "0.21" else "score", self._compat)
+        return self._checked(scoring)
+
+    def _checked(self, task: Any) -> Task:
+        return check_task(self._manifest, task, self._compat)
+
+    def _resolved(self, pooling_params: Params, task: Task, num_prompts: int) -> list[ResolvedParams]:
+        return resolve_all(pooling_params, task, num_prompts, self.engine.model_config, self._compat)
 
     def _count(self, num_prompts: int) -> int:
+        """Reserve as many request ids; the first."""
         with self._lock:
             first_id = self._num_requests
             self._num_requests += num_prompts
         return first_id
-
-    def labels(self, params: ResolvedParams | None = None) -> tuple[str, ...]:
-        """Names of the columns that the head, or these parameters, return."""
-        labels = self._manifest.head.labels if self._manifest.head else ()
-        if params is not None and params.returned_token_ids:
-            return tuple(labels[i] if i < len(labels) else str(i) for i in params.returned_token_ids)
-        return labels
-
-
-def scoring_outputs(scores: Scores, first_id: int) -> ArrayOutputs[ScoringRequestOutput]:
-    """Number scores as the verbs return them."""
-
-    def make(i: int) -> ScoringRequestOutput:
-        parts = scores.pairs[i]
-        query = parts[0].num_truncated if len(parts) == 2 else parts[0].num_truncated_query
-        total = sum(part.num_truncated for part in parts)
-        return ScoringRequestOutput(
-            request_id=str(first_id + i),
-            outputs=ScoringOutput(data=scores.scores[i]),
-            prompt_token_ids=[token_id for part in parts for token_id in part.token_ids],
-            num_truncated_tokens=total,
-            num_truncated_query_tokens=query,
-            num_truncated_document_tokens=total - query,
-        )
-
-    return ArrayOutputs(scores.scores, make)

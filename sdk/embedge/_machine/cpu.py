@@ -6,6 +6,7 @@ import importlib
 import math
 import os
 import platform
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +83,26 @@ def graph_features(cpuinfo: Path = _CPUINFO) -> frozenset[str]:
 
 
 def cpu_name(cpuinfo: Path = _CPUINFO) -> str:
-    """The processor's name, as far as the system tells it."""
-    return _first_value(cpuinfo, ("model name", "Model")) or platform.processor() or platform.machine()
+    """The processor's name, as far as the system tells it, without trademark signs.
+
+    Args:
+        cpuinfo: Linux's description of the processors.
+    """
+    stated = _first_value(cpuinfo, ("model name", "Model")) or _brand_on_macos()
+    name = " ".join(stated.replace("(R)", "").replace("(TM)", "").split())
+    return name or platform.processor() or platform.machine() or "unknown processor"
+
+
+def _brand_on_macos() -> str:
+    if sys.platform != "darwin":
+        return ""
+    import subprocess  # costs more at import than the rest of this module
+
+    asked = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
 
 
 def _first_value(cpuinfo: Path, names: tuple[str, ...]) -> str:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Any
 
 import numpy as np
 
-from embedge._batches.forward import Forward
+from embedge._batches.forward import FinishRows, Forward
+from embedge._rows.gathering import OnDone, RowBatches, gather, gather_each
 from embedge._rows.heads import activate, cut_and_normalize, dense
+from embedge._rows.plugin import call_plugin
 from embedge._rows.pooling import POOLERS, pool, step_rows
-from embedge._text.tokens import Encoded, Positions
+from embedge._rows.resolved import ResolvedParams
+from embedge._text.tokens import Encoded
 from embedge.bundle import Bundle
 from embedge.errors import NumericalError, ParamsError, PluginError, ShapeError
 from embedge.manifest import Manifest
-from embedge.params import PoolerConfig, ResolvedParams
+from embedge.params import PoolerConfig
 from embedge.plugins import PluginPrompt, PoolingPlugin
 from embedge.types import FloatArray, IntArray, PoolingMode
-
-OnDone = Callable[[int], None]
-Finish = Callable[[FloatArray], FloatArray]
 
 
 class Answerer:
@@ -67,8 +66,8 @@ class Answerer:
 
     def logits(self, encoded: Sequence[Encoded], on_done: OnDone) -> FloatArray:
         """Logits as the graph gives them, float32 (num_prompts, num_labels)."""
-        made = self._forward.pooled(_required(self._graph.pooled), encoded)
-        return _gather(made, len(encoded), self._row_size, on_done)
+        batches = self._forward.pooled(_required(self._graph.pooled), encoded)
+        return gather(batches, len(encoded), self._row_size, on_done)
 
     def probabilities(
         self, logits: FloatArray, params: Sequence[ResolvedParams], *, for_score: bool
@@ -118,35 +117,33 @@ class Answerer:
     ) -> FloatArray | list[FloatArray]:
         """One embedding per prompt from the weighted mean of its windows; cut and normalised after that."""
         flat = [window for parts in windows for window in parts]
-        rows = _Rows(len(flat), self._row_size)
-        with closing(self._pooled_rows(flat)) as batches:
-            for positions, batch in batches:
-                rows.put(positions, batch)
+        rows = gather(self._pooled_rows(flat), len(flat), self._row_size, lambda _: None)
         ends = np.cumsum([len(parts) for parts in windows])
         means = [
-            np.average(rows.array()[end - len(each) : end], axis=0, weights=each)
+            np.average(rows[end - len(each) : end], axis=0, weights=each)
             for end, each in zip(ends, weights, strict=True)
         ]
         stacked = np.array(means, dtype=np.float32)
 
-        def make(finish: Finish | None) -> Generator[tuple[Positions, FloatArray], None, None]:
+        def batches(finish: FinishRows | None) -> RowBatches:
             if means:
                 yield np.arange(len(means)), stacked if finish is None else finish(stacked)
 
-        return self._finished(make, params, on_done)
+        return self._finished(batches, params, on_done)
 
     def _finished(
         self,
-        make: Callable[[Finish | None], Generator[tuple[Positions, FloatArray], None, None]],
+        batches: Callable[[FinishRows | None], RowBatches],
         params: Sequence[ResolvedParams],
         on_done: OnDone,
     ) -> FloatArray | list[FloatArray]:
-        """One array where all prompts are finished in the same way, by whoever makes the rows; else a list."""
+        """One array where all prompts are finished in the same way, a batch at a time; else a list of rows."""
         finish = _same_finish(params)
-        made = make(finish)
-        if finish is None:
-            return _each_finished(made, params, on_done)
-        return _gather(made, len(params), self._row_size, on_done)
+        if finish is not None:
+            return gather(batches(finish), len(params), self._row_size, on_done)
+        return gather_each(
+            batches(None), len(params), lambda row, i: _finish_embedding(row, params[i]), on_done
+        )
 
     def sparse(self, encoded: Sequence[Encoded], on_done: OnDone) -> list[tuple[IntArray, FloatArray]]:
         """Vocabulary terms with a weight above zero and their weights, heaviest first."""
@@ -184,7 +181,7 @@ class Answerer:
                     )
                     for position, rows in zip(positions, batch, strict=True)
                 ]
-                for position, array in zip(positions, _call_plugin(plugin, prompts), strict=True):
+                for position, array in zip(positions, call_plugin(plugin, prompts), strict=True):
                     answers[position] = array
                 on_done(len(positions))
         return answers
@@ -216,9 +213,7 @@ class Answerer:
                 on_done(len(positions))
         return kept_rows, kept_positions
 
-    def _pooled_rows(
-        self, encoded: Sequence[Encoded], finish: Finish | None = None
-    ) -> Generator[tuple[Positions, FloatArray], None, None]:
+    def _pooled_rows(self, encoded: Sequence[Encoded], finish: FinishRows | None = None) -> RowBatches:
         leaves_prompt_out = not self._include_prompt and any(e.num_prompt_tokens for e in encoded)
         if self._graph.pooled and self._modes == self._stored_modes and not leaves_prompt_out:
             yield from self._forward.pooled(self._graph.pooled, encoded, finish)
@@ -243,47 +238,7 @@ class Answerer:
                 yield positions, rows if finish is None else finish(rows)
 
 
-def _call_plugin(plugin: PoolingPlugin, prompts: Sequence[PluginPrompt]) -> list[FloatArray]:
-    name = getattr(plugin, "__name__", repr(plugin))
-    try:
-        returned: Any = plugin(prompts)
-    except Exception as error:  # foreign code may raise anything
-        raise PluginError(f"pooling plugin {name} raised {type(error).__name__}: {error}") from error
-    if not hasattr(returned, "__len__") or len(returned) != len(prompts):
-        count = len(returned) if hasattr(returned, "__len__") else type(returned).__name__
-        raise PluginError(
-            f"pooling plugin {name} returned {count} for {len(prompts)} prompts; expected one array each"
-        )
-    arrays = []
-    for array in returned:
-        if not isinstance(array, np.ndarray) or array.ndim == 0 or array.dtype.kind not in "fiu":
-            shown = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise PluginError(
-                f"pooling plugin {name} returned {shown}; expected a numeric numpy array of one dimension or more"
-            )
-        arrays.append(array.astype(np.float32, copy=False))
-    return arrays
-
-
 _EMPTY: FloatArray = np.zeros((0, 0), dtype=np.float32)
-
-
-class _Rows:
-    """Rows of equal size, gathered batch by batch into one array."""
-
-    def __init__(self, num_rows: int, row_size: int) -> None:
-        self._array: FloatArray = np.empty((num_rows, row_size), dtype=np.float32)
-
-    def put(self, positions: Positions, rows: FloatArray) -> None:
-        if rows.shape[1] != self._array.shape[1]:
-            self._array = np.empty((len(self._array), rows.shape[1]), dtype=np.float32)
-        if len(self._array) == 1:
-            self._array = rows
-        else:
-            self._array[positions] = rows
-
-    def array(self) -> FloatArray:
-        return self._array
 
 
 def pooling_modes(manifest: Manifest, pooler_config: PoolerConfig | None) -> tuple[PoolingMode, ...]:
@@ -297,37 +252,12 @@ def _finish_embedding(rows: FloatArray, p: ResolvedParams) -> FloatArray:
     return cut_and_normalize(rows, p.dimensions, p.normalize)
 
 
-def _same_finish(params: Sequence[ResolvedParams]) -> Finish | None:
+def _same_finish(params: Sequence[ResolvedParams]) -> FinishRows | None:
     """How every prompt's row is finished, or None where they ask for different ways."""
     several = {id(p): p for p in params}.values()  # of many prompts mostly one object
     if len({(p.dimensions, p.normalize) for p in several}) > 1:
         return None
     return lambda rows: _finish_embedding(rows, params[0])
-
-
-def _gather(
-    made: Generator[tuple[Positions, FloatArray], None, None], num_rows: int, row_size: int, on_done: OnDone
-) -> FloatArray:
-    gathered = _Rows(num_rows, row_size)
-    with closing(made) as batches:
-        for positions, rows in batches:
-            gathered.put(positions, rows)
-            on_done(len(positions))
-    return gathered.array()
-
-
-def _each_finished(
-    made: Generator[tuple[Positions, FloatArray], None, None],
-    params: Sequence[ResolvedParams],
-    on_done: OnDone,
-) -> list[FloatArray]:
-    finished: list[FloatArray] = [_EMPTY] * len(params)
-    with closing(made) as batches:
-        for positions, rows in batches:
-            for position, row in zip(positions, rows, strict=True):
-                finished[position] = _finish_embedding(row, params[position])
-            on_done(len(positions))
-    return finished
 
 
 def _without_prompts(mask: IntArray, num_prompt_tokens: Sequence[int]) -> IntArray:

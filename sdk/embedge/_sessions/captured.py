@@ -24,7 +24,7 @@ _RUNS_UNTIL_CAPTURED = 3
 
 
 class _Length:
-    """What one padded length is replayed with: inputs and outputs at fixed places on the device."""
+    """What one padded length is replayed with: inputs and outputs at fixed addresses of the device."""
 
     def __init__(
         self, session: Session, inputs: Sequence[str], outputs: Mapping[str, int], length: int
@@ -62,7 +62,7 @@ class _Length:
 class CapturedQueries:
     """A captured graph for each of some padded lengths.
 
-    While one is captured, nothing else may take memory on a GPU in this process; so all are when this is made.
+    All are captured when this is made: nothing else in the process may take memory on a GPU meanwhile.
 
     Args:
         session: opened to capture; of a graph without branches, right-padded.

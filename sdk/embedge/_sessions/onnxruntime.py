@@ -8,7 +8,7 @@ from typing import Any
 
 from embedge.errors import SessionError
 
-_SOURCE_PLACE = re.compile(
+_SOURCE_LINE = re.compile(
     # a C++ file and line, then the function that raised, with its template arguments
     r"\S*\.(?:cc|cpp|cu|cuh|h|hpp):\d+,?\s+(?:[\w:<>~*&,' ]*\([^()]*\)(?:\s*const)?(?:::<lambda\([^()]*\)>)?\s*)?"
     r"(?:\[with [^\]]*\]\s*)?"
@@ -35,9 +35,9 @@ def import_onnxruntime() -> Any:
 
 
 def in_words(error: BaseException) -> str:
-    """The first line of onnxruntime's message, without the places in its C++ sources and without a full stop."""
+    """The first line of onnxruntime's message, without C++ files and lines, and without a full stop."""
     lines = str(error).strip().splitlines()
     if not lines:
         return type(error).__name__
-    text = _CUDA_TAIL.sub("", _SOURCE_PLACE.sub("", _STATUS.sub("", lines[0])))
+    text = _CUDA_TAIL.sub("", _SOURCE_LINE.sub("", _STATUS.sub("", lines[0])))
     return " ".join(text.split()).rstrip(". ") or type(error).__name__

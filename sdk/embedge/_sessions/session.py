@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from embedge._sessions.devices import CPU, CUDA_ADVICE, Device, plugin_devices
+from embedge._sessions.cuda import CUDA_ADVICE
+from embedge._sessions.devices import CPU, Device, plugin_devices
 from embedge._sessions.onnxruntime import import_onnxruntime, in_words
 from embedge.errors import DeviceMemoryError, EmbedgeError, ProviderUnavailableError, SessionError
 
@@ -50,8 +51,8 @@ class Session:
         threads: threads inside one run.
         disabled_optimizers: onnxruntime's fusions that must not run.
         device_memory_bytes: limit of onnxruntime's memory arena on a GPU.
-        plan_memory: let onnxruntime plan a block of memory for each shape of batch that it meets. With batches of many
-            shapes that is faster by a little and takes an eighth more memory in all.
+        plan_memory: let onnxruntime plan a block of memory for each shape of batch that it meets. That is a little
+            faster with batches of many shapes, and takes an eighth more memory in all.
         capture: let onnxruntime capture CUDA graphs of what is run with bindings.
 
     Raises:
@@ -150,7 +151,7 @@ class Session:
         }
 
     def binding(self) -> onnxruntime.IOBinding:
-        """Where inputs and outputs at fixed places are stated, for `run_bound`."""
+        """A binding to state inputs and outputs at fixed addresses in, for `run_bound`."""
         return self._session.io_binding()
 
     def run_bound(
@@ -203,7 +204,7 @@ def _quiet(ort: Any, device: Device) -> Iterator[None]:
 def _providers(
     device: Device, options: Any, device_memory_bytes: int | None, *, capture: bool
 ) -> dict[str, Any]:
-    """What InferenceSession is to be told about providers; a plugin's devices are added to the options instead."""
+    """Arguments of InferenceSession for a device; a plugin's devices are added to the options instead."""
     if device.kind == "cpu":
         return {"providers": [CPU]}
     settings = dict(device.options)

@@ -25,7 +25,7 @@ DENSE_SIZE = 6
 HIDDEN, POOLED, TOKENS, LOGITS = "last_hidden_state", "sentence_embedding", "token_embeddings", "logits"
 
 
-class Weights(msgspec.Struct, frozen=True, kw_only=True):
+class TinyWeights(msgspec.Struct, frozen=True, kw_only=True):
     """Parameters of the tiny model, float32.
 
     Attributes:
@@ -47,7 +47,7 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     terms: FloatArray
 
 
-def make_weights(seed: int, num_labels: int, num_modes: int) -> Weights:
+def make_weights(seed: int, num_labels: int, num_modes: int) -> TinyWeights:
     """Draw the parameters; the same seed gives the same ones on every machine."""
     rng = np.random.default_rng(seed)
 
@@ -56,7 +56,7 @@ def make_weights(seed: int, num_labels: int, num_modes: int) -> Weights:
 
     tokens = draw(len(VOCABULARY), HIDDEN_SIZE)
     tokens[VOCABULARY.index("nan")] = np.nan
-    return Weights(
+    return TinyWeights(
         tokens=tokens,
         segments=draw(2, HIDDEN_SIZE),
         positions=np.float32(0.1) * draw(HIDDEN_SIZE),
@@ -68,7 +68,7 @@ def make_weights(seed: int, num_labels: int, num_modes: int) -> Weights:
     )
 
 
-def hidden_states(weights: Weights, token_ids: Sequence[int], type_ids: Sequence[int]) -> FloatArray:
+def hidden_states(weights: TinyWeights, token_ids: Sequence[int], type_ids: Sequence[int]) -> FloatArray:
     """The last hidden states of one sequence in numpy, float32 (num_tokens, hidden_size)."""
     rows = weights.tokens[list(token_ids)] + weights.segments[list(type_ids)]
     context = rows.mean(axis=0, keepdims=True)
@@ -77,7 +77,7 @@ def hidden_states(weights: Weights, token_ids: Sequence[int], type_ids: Sequence
 
 
 def pooled_row(
-    weights: Weights, hidden: FloatArray, modes: Sequence[PoolingMode], *, with_dense: bool
+    weights: TinyWeights, hidden: FloatArray, modes: Sequence[PoolingMode], *, with_dense: bool
 ) -> FloatArray:
     """The pooled output of one sequence in numpy, float32 (size,)."""
     row = pool(hidden[None], np.ones((1, len(hidden))), modes)[0]
@@ -134,7 +134,7 @@ class TinyGraph:
         inputs: of input_ids, attention_mask, token_type_ids, position_ids.
     """
 
-    def __init__(self, weights: Weights, inputs: Sequence[str]) -> None:
+    def __init__(self, weights: TinyWeights, inputs: Sequence[str]) -> None:
         self._weights = weights
         self._writer = g = GraphWriter("tiny")
         for name in inputs:

@@ -1,10 +1,136 @@
-"""Which tokens of a prompt or pair that is too long have to go: pure functions of counts."""
+"""Which tokens of a prompt or pair that is too long have to go."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import msgspec
+
+from embedge._text.padding import SmallInts
+from embedge._text.tokens import Encoded
+from embedge.errors import ParamsError, PromptError
 from embedge.types import PairTruncation, Side
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+
+
+class Truncation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model does with prompts that are too long for it.
+
+    A `limit` is a truncate_prompt_tokens: None refuses what is longer than max_seq_len, -1 cuts to it.
+
+    Attributes:
+        max_seq_len: most tokens of a prompt, specials included.
+        prefix_ids, suffix_ids: special tokens around a text, which stay.
+        side: which side goes where the limit is -1.
+    """
+
+    max_seq_len: int
+    prefix_ids: list[int]
+    suffix_ids: list[int]
+    side: Side
+
+    def check(self, limit: int | None) -> None:
+        """Refuse a limit that this model cannot serve.
+
+        Raises:
+            ParamsError: 0, below -1, above max_seq_len, or too few for the special tokens.
+        """
+        specials = len(self.prefix_ids) + len(self.suffix_ids)
+        fewest = max(1, specials)
+        if limit is not None and limit != -1 and not fewest <= limit <= self.max_seq_len:
+            raise ParamsError(
+                f"truncate_prompt_tokens={limit} is out of range; expected None, -1, or {fewest} to "
+                f"{self.max_seq_len}, of which {specials} are special tokens"
+            )
+
+    def room(self, limit: int | None) -> int:
+        """Tokens that a prompt may have."""
+        return self.max_seq_len if limit is None or limit == -1 else limit
+
+    def num_specials(self, token_ids: list[int] | SmallInts) -> tuple[int, int]:
+        """How many of the tokens at the start and at the end are the special ones; 0 where they are others."""
+        first, last = len(self.prefix_ids), len(self.suffix_ids)
+        prefix = first if list(token_ids[:first]) == self.prefix_ids else 0
+        suffix = last if list(token_ids[len(token_ids) - last :]) == self.suffix_ids else 0
+        return prefix, suffix
+
+    def dropped(
+        self, token_ids: list[int] | SmallInts, limit: int | None, side: Side | None, index: int
+    ) -> tuple[int, int]:
+        """Start and end of what has to go from a prompt that is too long.
+
+        Args:
+            token_ids: of the prompt.
+            limit: see above.
+            side: which side goes; None: the left where a number is asked for, else the model's.
+            index: of the prompt, for the error.
+
+        Raises:
+            PromptError: limit is None.
+        """
+        count, room = len(token_ids), self.room(limit)
+        if limit is None:
+            raise too_long(f"prompt {index}", f"{count} tokens", room, index)
+        from_side = side or (self.side if limit == -1 else "left")
+        return dropped_tokens(count, room, *self.num_specials(token_ids), from_side)
+
+    def fit(self, whole: Encoded, limit: int | None, side: Side | None, index: int) -> Encoded:
+        """A prompt, cut if it is too long; arguments and errors are those of `dropped`."""
+        token_ids, offsets, num_prompt_tokens = whole.token_ids, whole.offsets, whole.num_prompt_tokens
+        if len(token_ids) <= self.room(limit):
+            return whole
+        start, end = self.dropped(token_ids, limit, side, index)
+        return Encoded(
+            token_ids=token_ids[:start] + token_ids[end:],
+            offsets=None if offsets is None else offsets[:start] + offsets[end:],
+            num_truncated=end - start,
+            num_prompt_tokens=min(num_prompt_tokens, start) + max(0, num_prompt_tokens - end),
+        )
+
+    def fit_pair(
+        self, encoding: Encoding, limit: int | None, truncate: PairTruncation, what: str, index: int
+    ) -> Encoded:
+        """A pair, cut if it is too long.
+
+        Args:
+            encoding: as the tokenizer gives it.
+            limit: see above.
+            truncate: which side gives way.
+            what: how an error calls it.
+            index: of the pair.
+
+        Raises:
+            PromptError: it is too long and limit is None, or its query leaves no room for the document.
+        """
+        token_ids, type_ids, sides = encoding.ids, encoding.type_ids, encoding.sequence_ids
+        room = self.room(limit)
+        dropped = (0, 0)
+        if len(token_ids) > room:
+            counts = sides.count(0), sides.count(1)
+            specials = len(token_ids) - sum(counts)
+            if limit is None:
+                alone = f", and its query alone has {counts[0]}" if counts[0] + specials >= room else ""
+                raise too_long(what, f"{len(token_ids)} tokens{alone}", room, index)
+            kept = kept_tokens(counts, room - specials, truncate)
+            if min(kept) < 0 or (truncate == "document" and kept[1] == 0):
+                raise PromptError(
+                    f"{what}: its query alone has {counts[0]} tokens, and {specials} special tokens come on top; "
+                    f"the limit is {room}. Shorten the query, or use truncate='longest_first'.",
+                    index=index,
+                )
+            dropped = counts[0] - kept[0], counts[1] - kept[1]
+            positions = kept_positions(sides, kept)
+            token_ids = [token_ids[i] for i in positions]
+            type_ids = [type_ids[i] for i in positions]
+        return Encoded(
+            token_ids=token_ids,
+            type_ids=type_ids if any(type_ids) else None,
+            num_truncated=sum(dropped),
+            num_truncated_query=dropped[0],
+        )
 
 
 def dropped_tokens(count: int, room: int, prefix: int, suffix: int, side: Side) -> tuple[int, int]:
@@ -58,3 +184,12 @@ def kept_positions(sides: Sequence[int | None], kept: tuple[int, int]) -> list[i
         if seen[side] <= kept[side]:
             positions.append(position)
     return positions
+
+
+def too_long(what: str, size: str, limit: int, index: int) -> PromptError:
+    """The error for a prompt or pair that is longer than the model takes."""
+    return PromptError(
+        f"{what} has {size}; the model's limit is {limit}. "
+        "Pass truncate_prompt_tokens=-1 to cut it to the limit, or shorten the text.",
+        index=index,
+    )

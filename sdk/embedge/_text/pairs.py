@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embedge._text.tokenizer import PromptTokenizer, too_long
+from embedge._text.cutting import too_long
+from embedge._text.tokenizer import PromptTokenizer
 from embedge._text.tokens import Encoded
 from embedge.errors import ParamsError, PromptError
 from embedge.manifest import LateInteractionSpec, TemplateSpec
@@ -31,10 +32,10 @@ def encode_pairs(
         PromptError: a pair is too long and not to be cut, or its query leaves no room for the document.
     """
     for limit in set(limits):
-        tokenizer.check_limit(limit)
-    encodings = tokenizer.encode_texts(list(zip(queries, documents, strict=True)))
+        tokenizer.truncation.check(limit)
+    encodings = tokenizer.texts.encode(list(zip(queries, documents, strict=True)))
     return [
-        tokenizer.fit_pair(encoding, limit, truncate, f"pair {index}", index)
+        tokenizer.truncation.fit_pair(encoding, limit, truncate, f"pair {index}", index)
         for index, (encoding, limit) in enumerate(zip(encodings, limits, strict=True))
     ]
 
@@ -54,9 +55,9 @@ def encode_template(
         ParamsError: a limit does not hold the template's fixed text.
     """
     for limit in set(limits):
-        tokenizer.check_limit(limit)
-    prefix = tokenizer.ids_without_specials(template.prefix) if template.prefix else []
-    suffix = tokenizer.ids_without_specials(template.suffix) if template.suffix else []
+        tokenizer.truncation.check(limit)
+    prefix = tokenizer.texts.ids_without_specials(template.prefix) if template.prefix else []
+    suffix = tokenizer.texts.ids_without_specials(template.suffix) if template.suffix else []
     fixed = len(prefix) + len(suffix)
     stated = template.instruction if instruction is None else instruction
     fields = [
@@ -67,11 +68,11 @@ def encode_template(
     # the end of the body is cut, so its last text is what gives way
     lead, last = max((template.body.find(f"{{{side}}}"), side) for side in ("query", "document"))
     encoded = []
-    for index, (encoding, limit) in enumerate(zip(tokenizer.encode_texts(bodies), limits, strict=True)):
+    for index, (encoding, limit) in enumerate(zip(tokenizer.texts.encode(bodies), limits, strict=True)):
         body = [
             t for t, special in zip(encoding.ids, encoding.special_tokens_mask, strict=True) if not special
         ]
-        room = (tokenizer.max_seq_len if limit is None or limit == -1 else limit) - fixed
+        room = tokenizer.truncation.room(limit) - fixed
         if room < 1:
             raise ParamsError(
                 f"the template's fixed text takes {fixed} tokens, which leaves no room; raise the limit"
@@ -80,7 +81,7 @@ def encode_template(
             raise too_long(f"pair {index}", f"{len(body) + fixed} tokens", room + fixed, index)
         dropped = max(0, len(body) - room)
         if dropped:
-            before = len(tokenizer.ids_without_specials(_fill(template.body[:lead], fields[index])))
+            before = len(tokenizer.texts.ids_without_specials(_fill(template.body[:lead], fields[index])))
             if before >= room:
                 raise PromptError(
                     f"pair {index}: what the template has before the {last} takes {before} tokens, and its fixed text "
@@ -111,8 +112,8 @@ def encode_late(
     room = limit - (marker is not None)
     lead = len(tokenizer.spec.prefix_ids)
     encoded = []
-    for index, encoding in enumerate(tokenizer.encode_texts(list(texts))):
-        cut = tokenizer.fit(
+    for index, encoding in enumerate(tokenizer.texts.encode(list(texts))):
+        cut = tokenizer.truncation.fit(
             Encoded(token_ids=encoding.ids), room if len(encoding.ids) > room else None, "right", index
         )
         token_ids = [*cut.token_ids[:lead], *([] if marker is None else [marker]), *cut.token_ids[lead:]]

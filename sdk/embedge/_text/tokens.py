@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
-from typing import overload
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from embedge.types import IntArray, Side
-
-Positions = npt.NDArray[np.intp]
-SmallInts = npt.NDArray[np.int32]
+from embedge._sequence import MadeOnDemand
+from embedge._text.padding import Indices, SmallInts, TokenBatch, gathered
+from embedge.types import Side
 
 
 class Encoded(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
@@ -38,64 +36,121 @@ class Encoded(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
     num_truncated_query: int = 0
 
 
-class TokenBatch(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Padded rows, each array int64 (batch, seq_len).
+class TokenTable(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Prompts column by column; each array is int32, with one entry per prompt unless something else is said.
 
     Attributes:
-        input_ids: token ids, padding filled with the tokenizer's pad id.
-        attention_mask: 1 for the tokens that are attended to.
-        type_ids: segments; None where all are 0.
+        token_ids: of all prompts, one after the other: (tokens of all prompts,).
+        num_tokens: of each prompt.
+        num_prompt_tokens, num_truncated, num_truncated_query: see Encoded.
+        num_attended: see Encoded; None where all tokens of all prompts are attended to.
+        type_ids: see Encoded, of all prompts as token_ids are; None where all are 0.
+        offsets: see Encoded, a list for each prompt; None where there are none.
     """
 
-    input_ids: IntArray
-    attention_mask: IntArray
-    type_ids: IntArray | None
+    token_ids: SmallInts
+    num_tokens: SmallInts
+    num_prompt_tokens: SmallInts
+    num_truncated: SmallInts
+    num_truncated_query: SmallInts
+    num_attended: SmallInts | None = None
+    type_ids: SmallInts | None = None
+    offsets: list[list[tuple[int, int]] | None] | None = None
 
 
-class EncodedRows(Sequence[Encoded]):
+class EncodedRows(MadeOnDemand[Encoded]):
     """Many prompts in a few arrays: 4 bytes per token instead of an int object, and no loop over a batch's tokens.
 
+    `of`, `whole` and `concatenate` make them.
+
     Args:
-        rows: the prompts.
+        table: the prompts.
     """
 
-    def __init__(self, rows: Sequence[Encoded]) -> None:
-        self._lens = _ints([len(e.token_ids) for e in rows])
-        self._token_ids = _flat([e.token_ids for e in rows], int(self._lens.sum()))
-        self._starts = np.cumsum(self._lens, dtype=np.int64) - self._lens
-        attended = [e.num_attended for e in rows]
-        self._attended = (
-            self._lens
-            if all(count is None for count in attended)
-            else _ints([n if a is None else a for n, a in zip(self._lens, attended, strict=True)])
-        )
-        self._type_ids = (
-            None
-            if all(e.type_ids is None for e in rows)
-            else _flat([e.type_ids or [0] * len(e.token_ids) for e in rows], len(self._token_ids))
-        )
-        self._num_truncated = _ints([e.num_truncated for e in rows])
-        self._num_truncated_query = _ints([e.num_truncated_query for e in rows])
-        self._num_prompt_tokens = _ints([e.num_prompt_tokens for e in rows])
-        self._offsets = [e.offsets for e in rows] if any(e.offsets is not None for e in rows) else None
+    _noun = "prompts"
+
+    def __init__(self, table: TokenTable) -> None:
+        self._table = table
+        self._starts = np.cumsum(table.num_tokens, dtype=np.int64) - table.num_tokens
 
     @classmethod
-    def whole(cls, token_ids: SmallInts, lens: SmallInts, num_prompt_tokens: int) -> EncodedRows:
+    def of(cls, prompts: Sequence[Encoded]) -> EncodedRows:
+        """Prompts that were encoded one by one."""
+        num_tokens = _ints([len(e.token_ids) for e in prompts])
+        total = int(num_tokens.sum())
+        num_attended = type_ids = offsets = None
+        if any(e.num_attended is not None for e in prompts):
+            num_attended = _ints(
+                [len(e.token_ids) if e.num_attended is None else e.num_attended for e in prompts]
+            )
+        if any(e.type_ids is not None for e in prompts):
+            type_ids = _flat([e.type_ids or [0] * len(e.token_ids) for e in prompts], total)
+        if any(e.offsets is not None for e in prompts):
+            offsets = [e.offsets for e in prompts]
+        return cls(
+            TokenTable(
+                token_ids=_flat([e.token_ids for e in prompts], total),
+                num_tokens=num_tokens,
+                num_prompt_tokens=_ints([e.num_prompt_tokens for e in prompts]),
+                num_truncated=_ints([e.num_truncated for e in prompts]),
+                num_truncated_query=_ints([e.num_truncated_query for e in prompts]),
+                num_attended=num_attended,
+                type_ids=type_ids,
+                offsets=offsets,
+            )
+        )
+
+    @classmethod
+    def whole(cls, token_ids: SmallInts, num_tokens: SmallInts, num_prompt_tokens: int) -> EncodedRows:
         """Texts of which nothing was cut, one after the other in one array.
 
         Args:
             token_ids: of all texts.
-            lens: tokens of each.
+            num_tokens: of each.
             num_prompt_tokens: see Encoded; the same for all.
         """
-        made = cls(())
-        made._token_ids, made._lens, made._attended = token_ids, lens, lens
-        made._starts = np.cumsum(lens, dtype=np.int64) - lens
-        made._num_truncated = made._num_truncated_query = np.zeros_like(lens)
-        made._num_prompt_tokens = np.full_like(lens, num_prompt_tokens)
-        return made
+        none = np.zeros_like(num_tokens)
+        return cls(
+            TokenTable(
+                token_ids=token_ids,
+                num_tokens=num_tokens,
+                num_prompt_tokens=np.full_like(num_tokens, num_prompt_tokens),
+                num_truncated=none,
+                num_truncated_query=none,
+            )
+        )
 
-    def without(self, rows: Positions, starts: Positions, ends: Positions) -> EncodedRows:
+    @classmethod
+    def concatenate(cls, parts: Sequence[EncodedRows]) -> EncodedRows:
+        """All prompts of the parts, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        tables = [part._table for part in parts]
+        num_attended = type_ids = offsets = None
+        if any(t.num_attended is not None for t in tables):
+            num_attended = _joined(
+                [t.num_tokens if t.num_attended is None else t.num_attended for t in tables]
+            )
+        if any(t.type_ids is not None for t in tables):
+            type_ids = _joined(
+                [np.zeros_like(t.token_ids) if t.type_ids is None else t.type_ids for t in tables]
+            )
+        if any(t.offsets is not None for t in tables):
+            offsets = [each for t in tables for each in t.offsets or [None] * len(t.num_tokens)]
+        return cls(
+            TokenTable(
+                token_ids=_joined([t.token_ids for t in tables]),
+                num_tokens=_joined([t.num_tokens for t in tables]),
+                num_prompt_tokens=_joined([t.num_prompt_tokens for t in tables]),
+                num_truncated=_joined([t.num_truncated for t in tables]),
+                num_truncated_query=_joined([t.num_truncated_query for t in tables]),
+                num_attended=num_attended,
+                type_ids=type_ids,
+                offsets=offsets,
+            )
+        )
+
+    def without(self, rows: Indices, starts: Indices, ends: Indices) -> EncodedRows:
         """The same texts, some of them without the tokens from a start to an end.
 
         Args:
@@ -103,90 +158,59 @@ class EncodedRows(Sequence[Encoded]):
             starts: of what is dropped, counted in its text.
             ends: likewise.
         """
-        edges = np.zeros(len(self._token_ids) + 1, dtype=np.int8)
+        table = self._table
+        assert table.type_ids is None
+        assert table.offsets is None
+        assert table.num_attended is None
+        edges = np.zeros(len(table.token_ids) + 1, dtype=np.int8)
         edges[self._starts[rows] + starts] += 1
         edges[self._starts[rows] + ends] -= 1
         dropped = (ends - starts).astype(np.int32)
-        lens, prompt_tokens = self._lens.copy(), self._num_prompt_tokens.copy()
-        lens[rows] -= dropped
-        prompt_tokens[rows] = np.minimum(prompt_tokens[rows], starts) + np.maximum(
-            prompt_tokens[rows] - ends, 0
+        num_tokens, num_truncated = table.num_tokens.copy(), table.num_truncated.copy()
+        num_tokens[rows] -= dropped
+        num_truncated[rows] += dropped
+        leading = table.num_prompt_tokens.copy()
+        leading[rows] = np.minimum(leading[rows], starts) + np.maximum(leading[rows] - ends, 0)
+        return EncodedRows(
+            msgspec.structs.replace(
+                table,
+                token_ids=table.token_ids[np.cumsum(edges[:-1], dtype=np.int8) == 0],
+                num_tokens=num_tokens,
+                num_prompt_tokens=leading,
+                num_truncated=num_truncated,
+            )
         )
-        made = self.whole(self._token_ids[np.cumsum(edges[:-1], dtype=np.int8) == 0], lens, 0)
-        made._num_prompt_tokens = prompt_tokens
-        made._num_truncated = self._num_truncated.copy()
-        made._num_truncated[rows] += dropped
-        return made
 
     @property
     def starts(self) -> npt.NDArray[np.int64]:
-        """Place of each prompt's first token among all."""
+        """Index of each prompt's first token among the tokens of all."""
         return self._starts
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[EncodedRows]) -> EncodedRows:
-        """All prompts of the parts, in order."""
-        if len(parts) == 1:
-            return parts[0]
-        made = cls(())
-        for name in (
-            "_lens",
-            "_token_ids",
-            "_attended",
-            "_num_truncated",
-            "_num_truncated_query",
-            "_num_prompt_tokens",
-        ):
-            setattr(made, name, np.concatenate([getattr(part, name) for part in parts] or [_NONE]))
-        made._starts = np.cumsum(made._lens, dtype=np.int64) - made._lens
-        if all(part._attended is part._lens for part in parts):
-            made._attended = made._lens
-        if any(part._type_ids is not None for part in parts):
-            made._type_ids = np.concatenate(
-                [
-                    np.zeros(len(part._token_ids), dtype=np.int32)
-                    if part._type_ids is None
-                    else part._type_ids
-                    for part in parts
-                ]
-            )
-        if any(part._offsets is not None for part in parts):
-            made._offsets = list(chain.from_iterable(part._offsets or [None] * len(part) for part in parts))
-        return made
 
     @property
     def num_tokens(self) -> SmallInts:
         """Tokens of each prompt, int32 (num_prompts,)."""
-        return self._lens
+        return self._table.num_tokens
 
     def __len__(self) -> int:
-        return len(self._lens)
+        return len(self._starts)
 
-    @overload
-    def __getitem__(self, index: int) -> Encoded: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Encoded]: ...
-    def __getitem__(self, index: int | slice) -> Encoded | list[Encoded]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        start = int(self._starts[index])
-        end = start + int(self._lens[index])
-        attended = int(self._attended[index])
-        type_ids = [] if self._type_ids is None else self._type_ids[start:end].tolist()
+    def _item(self, position: int) -> Encoded:
+        table = self._table
+        start = int(self._starts[position])
+        end = start + int(table.num_tokens[position])
+        attended = end - start if table.num_attended is None else int(table.num_attended[position])
+        type_ids = [] if table.type_ids is None else table.type_ids[start:end].tolist()
         return Encoded(
-            token_ids=self._token_ids[start:end].tolist(),
-            num_truncated=int(self._num_truncated[index]),
+            token_ids=table.token_ids[start:end].tolist(),
+            num_truncated=int(table.num_truncated[position]),
             type_ids=type_ids if any(type_ids) else None,
-            offsets=None if self._offsets is None else self._offsets[index],
-            num_prompt_tokens=int(self._num_prompt_tokens[index]),
+            offsets=None if table.offsets is None else table.offsets[position],
+            num_prompt_tokens=int(table.num_prompt_tokens[position]),
             num_attended=None if attended == end - start else attended,
-            num_truncated_query=int(self._num_truncated_query[index]),
+            num_truncated_query=int(table.num_truncated_query[position]),
         )
 
-    def __iter__(self) -> Iterator[Encoded]:
-        return map(self.__getitem__, range(len(self)))
-
-    def batch(self, positions: Positions, pad_token_id: int, side: Side) -> TokenBatch:
+    def batch(self, positions: Indices, pad_token_id: int, side: Side) -> TokenBatch:
         """Gather prompts into padded rows.
 
         Args:
@@ -194,24 +218,24 @@ class EncodedRows(Sequence[Encoded]):
             pad_token_id: fills the shorter rows.
             side: where the filling goes.
         """
-        lens = self._lens[positions][:, None]
-        longest = int(lens.max())
-        # place of each cell in its own prompt: (batch, longest), negative or too large for padding
-        places = np.arange(longest, dtype=np.int64)[None, :]
+        table = self._table
+        counts = table.num_tokens[positions][:, None]
+        longest = int(counts.max())
+        # what each cell holds, counted in its own prompt: (batch, longest), negative or too large for padding
+        within = np.arange(longest, dtype=np.int64)[None, :]
         if side == "left":
-            places = places - (longest - lens)
-            padding = places < 0
+            within = within - (longest - counts)
+            padding = within < 0
         else:
-            padding = places >= lens
-        cells = self._starts[positions][:, None] + places
+            padding = within >= counts
+        cells = self._starts[positions][:, None] + within
+        attended = ~padding
+        if table.num_attended is not None:
+            attended &= within < table.num_attended[positions][:, None]
         return TokenBatch(
-            input_ids=_gather(self._token_ids, cells, padding, pad_token_id),
-            attention_mask=(
-                ~padding
-                if self._attended is self._lens
-                else ~padding & (places < self._attended[positions][:, None])
-            ).astype(np.int64),
-            type_ids=None if self._type_ids is None else _gather(self._type_ids, cells, padding, 0),
+            input_ids=gathered(table.token_ids, cells, padding, pad_token_id),
+            attention_mask=attended.astype(np.int64),
+            type_ids=None if table.type_ids is None else gathered(table.type_ids, cells, padding, 0),
         )
 
 
@@ -228,21 +252,6 @@ def batch_of_one(encoded: Encoded) -> TokenBatch:
     )
 
 
-def widened(batch: TokenBatch, more: int, pad_token_id: int, side: Side) -> TokenBatch:
-    """The batch with so many more columns of padding."""
-    if more == 0:
-        return batch
-    columns = ((0, 0), (0, more) if side == "right" else (more, 0))
-    return TokenBatch(
-        input_ids=np.pad(batch.input_ids, columns, constant_values=pad_token_id),
-        attention_mask=np.pad(batch.attention_mask, columns),
-        type_ids=None if batch.type_ids is None else np.pad(batch.type_ids, columns),
-    )
-
-
-_NONE: SmallInts = np.zeros(0, dtype=np.int32)
-
-
 def _ints(values: Sequence[int]) -> SmallInts:
     return np.array(values, dtype=np.int32)
 
@@ -251,8 +260,5 @@ def _flat(rows: Sequence[Sequence[int]], count: int) -> SmallInts:
     return np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=count)
 
 
-def _gather(values: SmallInts, cells: Positions, padding: npt.NDArray[np.bool_], fill: int) -> IntArray:
-    """Values at the cells, and `fill` in padding, whose cells may lie outside."""
-    made = values.take(cells, mode="clip").astype(np.int64)
-    np.copyto(made, fill, where=padding)
-    return made
+def _joined(parts: Sequence[SmallInts]) -> SmallInts:
+    return np.concatenate(parts) if parts else _ints([])

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from embedge import store
-from embedge._batches.attention import available_memory_bytes
-from embedge._engine.measure import BATCH_TOKENS, fastest, measure_latency, measure_splits, sample_texts
 from embedge._machine.cpu import available_threads, cpu_features, cpu_name, processor_quota
-from embedge._sessions.devices import cuda_problem
+from embedge._machine.memory import available_memory_bytes
+from embedge._sessions.cuda import cuda_problem
 from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge._sessions.tuning import TuningRecord, default_tuning, save_tuning
 from embedge._version import __version__
 from embedge.cli._console import accent, bold, dim, print_facts, print_json, print_table, size
 from embedge.errors import EmbedgeError, PromptError
+from embedge.measure import fastest, measure_latency, measure_splits, sample_texts
 from embedge.model import EdgeModel
 
 _PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers", "msgspec")
@@ -59,11 +59,11 @@ def run_bench(args: argparse.Namespace) -> int:
     with EdgeModel(
         args.bundle, device="cpu", variant=args.variant, threads=args.threads, truncate_prompt_tokens=-1
     ) as model:
-        engine, info = model._open().engine, model.info
+        info = model.info
         query = " ".join(texts[0].split()[:_QUERY_WORDS])
         latency = measure_latency(lambda: len(model.encode(query)[0].prompt_token_ids), seconds=1.0)
         speeds = []
-        for speed in measure_splits(engine, texts, BATCH_TOKENS):
+        for speed in measure_splits(model, texts):
             speeds.append(speed)
             if sys.stderr.isatty():
                 print(

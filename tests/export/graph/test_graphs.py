@@ -8,43 +8,28 @@ import numpy as np
 import onnxruntime
 import pytest
 from numpy.testing import assert_allclose
-from tests.checkpoints.remote import modeling_gte_tiny, modeling_nomic_tiny
 from tests.export import tiny_kinds
-from tests.export.architectures import CONFIGS, make, model_class
+from tests.export.architectures import make, model_class
 from tests.export.test_architectures import embedding_gemma
+from tests.families.groups import BUILT, LOCAL, WITH_HEADS
+from tests.families.tiny import facts, seeded
 
 from embedge.errors import ExportError
 from embedge.manifest import load_manifest
-from embedge_export.families.family import FAMILIES as KNOWN
-from embedge_export.families.heads import read_head
 from embedge_export.families.parts import UnsupportedError
-from embedge_export.families.structure import Linear, Tensor
-from embedge_export.families.table import FAMILIES, PREFIXES, read_encoder
+from embedge_export.families.structure import Load
+from embedge_export.families.table import FAMILIES, read_encoder, read_head
 from embedge_export.graph.built.build import build
-from embedge_export.graph.built.canvas import Load
-from embedge_export.graph.built.weights import SeededWeights, StoredWeights
-from embedge_export.graph.route import build_from_weights, can_build, choose_route
+from embedge_export.graph.built.weights import StoredWeights
+from embedge_export.graph.route import build_from_weights, choose_route, describe
 from embedge_export.graph.traced import trace
 from embedge_export.pipeline import export
-from embedge_export.source.read import read_checkpoint
+from embedge_export.source.read import open_checkpoint
 from embedge_export.source.torch_model import load_model, quiet
 from embedge_export.spec import ExportSpec
 from embedge_export.write import graph_files as write
 
-REMOTE = {"new", "nomic_bert"}
-LOCAL = sorted(set(FAMILIES) - REMOTE)
 LENGTHS = (23, 5, 1, 40)
-MASKED = {
-    "albert": "AlbertForMaskedLM",
-    "bert": "BertForMaskedLM",
-    "camembert": "CamembertForMaskedLM",
-    "distilbert": "DistilBertForMaskedLM",
-    "electra": "ElectraForMaskedLM",
-    "modernbert": "ModernBertForMaskedLM",
-    "mpnet": "MPNetForMaskedLM",
-    "roberta": "RobertaForMaskedLM",
-    "xlm-roberta": "XLMRobertaForMaskedLM",
-}
 
 
 def token_batch(left: bool = False) -> dict[str, np.ndarray]:
@@ -94,9 +79,18 @@ def largest_difference(actual: np.ndarray, expected: list[np.ndarray], batch: di
     return max(float(np.abs(a - e).max()) for a, e in zip(rows, expected, strict=True))
 
 
+def built_from(family: str, model, folder: Path, *, head: bool = False):
+    """The graph of a saved model."""
+    row = FAMILIES[family]
+    stated = facts(model.config, family)
+    weights = StoredWeights([folder / "model.safetensors"], row.prefixes, row.renames)
+    return build(read_encoder(stated), weights, head=read_head(stated, "vocabulary") if head else None)
+
+
 CELLS = [
     (family, task)
-    for family in LOCAL
+    for family in BUILT
+    if family in LOCAL
     for task in ("embed", "classify", "token_classify")
     if model_class(family, task)
 ]
@@ -105,57 +99,45 @@ CELLS = [
 @pytest.mark.parametrize(("family", "task"), CELLS)
 def test_built_graph_traced_graph_and_torch_agree(family, task, tmp_path):
     folder = make(tmp_path / "checkpoint", family, task)
-    checkpoint = read_checkpoint(ExportSpec(model=str(folder)))
-    assert choose_route(checkpoint, ExportSpec(model=str(folder))) == "built from the weights"
+    checkpoint = open_checkpoint(ExportSpec(model=str(folder))).checkpoint
+    assert choose_route(checkpoint, ExportSpec(model=str(folder))).route == "built from the weights"
     model = load_model(checkpoint)
     decoder = checkpoint.is_decoder
     batch = token_batch(left=decoder)
-    built = run(*build_from_weights(checkpoint), tmp_path / "built", batch)
+    built = run(*build_from_weights(describe(checkpoint)), tmp_path / "built", batch)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     traced = run(trace(model, checkpoint, 18, scratch), {}, tmp_path / "traced", batch)
     expected = torch_rows(model.base_model if decoder else model, batch)
-    gate = KNOWN[family].max_abs_diff
+    gate = FAMILIES[family].max_abs_diff
     assert largest_difference(built, expected, batch) <= gate
     assert largest_difference(traced, expected, batch) <= gate
     real = batch["mask"] > 0 if built.ndim == 3 else slice(None)
     assert_allclose(built[real], traced[real], atol=gate)
 
 
-@pytest.mark.parametrize("family", sorted(MASKED))
+@pytest.mark.parametrize("family", WITH_HEADS)
 def test_the_head_of_a_masked_language_model(family, tmp_path):
-    import torch
-    import transformers
-
-    config = make(tmp_path / "sizes", family, "embed")
-    kind = getattr(transformers, MASKED[family])
-    torch.manual_seed(1)
     with quiet():
-        settings = transformers.AutoConfig.from_pretrained(config)
-        model = kind._from_config(settings, attn_implementation="eager").eval()
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):  # zero as they are made
-                torch.nn.init.normal_(parameter, std=0.5)
+        model = seeded(family, "ForMaskedLM")
         model.save_pretrained(tmp_path / "masked")
-    facts = model.config.to_dict()
-    weights = StoredWeights([tmp_path / "masked" / "model.safetensors"], PREFIXES)
-    made = build(read_encoder(facts), weights, head=read_head(facts, "vocabulary"))
+    made = built_from(family, model, tmp_path / "masked", head=True)
     batch = token_batch()
     assert largest_difference(run(*made, tmp_path, batch), torch_rows(model, batch), batch) <= 1e-5
 
 
 def test_modernbert_pools_its_classifier_by_the_mean(tmp_path):
     folder = make(tmp_path / "checkpoint", "modernbert", "classify", classifier_pooling="mean")
-    checkpoint = read_checkpoint(ExportSpec(model=str(folder)))
+    checkpoint = open_checkpoint(ExportSpec(model=str(folder))).checkpoint
     batch = token_batch()
-    built = run(*build_from_weights(checkpoint), tmp_path, batch)
+    built = run(*build_from_weights(describe(checkpoint)), tmp_path, batch)
     assert largest_difference(built, torch_rows(load_model(checkpoint), batch), batch) <= 1e-5
 
 
 def test_gemma_with_attention_in_both_directions(tmp_path):
-    checkpoint = read_checkpoint(ExportSpec(model=str(embedding_gemma(tmp_path / "m"))))
+    checkpoint = open_checkpoint(ExportSpec(model=str(embedding_gemma(tmp_path / "m")))).checkpoint
     batch = token_batch()
-    built = run(*build_from_weights(checkpoint), tmp_path, batch)
+    built = run(*build_from_weights(describe(checkpoint)), tmp_path, batch)
     assert largest_difference(built, torch_rows(load_model(checkpoint), batch), batch) <= 1e-4
 
 
@@ -169,60 +151,36 @@ def test_scaled_rotary_positions(kind, tmp_path):
             "original_max_position_embeddings": 32,
         }
     folder = make(tmp_path / "checkpoint", "llama", "embed", rope_scaling=scaling)
-    checkpoint = read_checkpoint(ExportSpec(model=str(folder)))
+    checkpoint = open_checkpoint(ExportSpec(model=str(folder))).checkpoint
     batch = token_batch(left=True)
-    built = run(*build_from_weights(checkpoint), tmp_path, batch)
+    built = run(*build_from_weights(describe(checkpoint)), tmp_path, batch)
     assert largest_difference(built, torch_rows(load_model(checkpoint), batch), batch) <= 1e-4
 
 
-def test_nomic_bert(tmp_path):
-    import torch
-
-    torch.manual_seed(0)
-    config = modeling_nomic_tiny.NomicTinyConfig(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_inner=48)
-    model = modeling_nomic_tiny.NomicTinyModel(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    model.save_pretrained(tmp_path / "nomic")
-    facts = config.to_dict() | {
-        "model_type": "nomic_bert",
-        "activation_function": "swiglu",
-        "qkv_proj_bias": False,
-        "mlp_fc1_bias": False,
-        "mlp_fc2_bias": False,
-    }
-    weights = StoredWeights([tmp_path / "nomic" / "model.safetensors"])
-    batch = token_batch()
-    built = run(*build(read_encoder(facts), weights), tmp_path, batch)
-    assert largest_difference(built, torch_rows(model, batch), batch) <= 1e-5
-
-
 @pytest.mark.parametrize(
-    "changes",
+    ("family", "changes"),
     [
-        {},
-        {"type_vocab_size": 0},
-        {"rope_scaling": {"type": "ntk", "factor": 8.0}},
-        {"rope_scaling": {"type": "ntk", "factor": 2.0, "mixed_b": 0.6}},
+        ("nomic_bert", {}),
+        ("new", {}),
+        ("new", {"type_vocab_size": 0}),
+        ("new", {"rope_scaling": {"type": "ntk", "factor": 8.0}}),
+        ("new", {"rope_scaling": {"type": "ntk", "factor": 2.0, "mixed_b": 0.6}}),
     ],
 )
-def test_gte_new(changes, tmp_path):
-    import torch
-
-    torch.manual_seed(0)
-    config = modeling_gte_tiny.GteTinyConfig(**changes)
-    model = modeling_gte_tiny.GteTinyModel(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    model.save_pretrained(tmp_path / "gte")
-    facts = config.to_dict() | {"model_type": "new", "pack_qkv": True, "position_embedding_type": "rope"}
-    weights = StoredWeights([tmp_path / "gte" / "model.safetensors"])
+def test_families_whose_code_comes_with_the_checkpoint(family, changes, tmp_path):
+    model = seeded(family, **changes)
+    model.save_pretrained(tmp_path / "checkpoint")
     batch = token_batch()
-    batch["types"][:] = 0
-    built = run(*build(read_encoder(facts), weights), tmp_path, batch)
+    if model.config.type_vocab_size < 2:
+        batch["types"][:] = 0
+    built = run(*built_from(family, model, tmp_path / "checkpoint"), tmp_path, batch)
     assert largest_difference(built, torch_rows(model, batch), batch) <= 1e-5
+
+
+def test_every_built_family_is_held_against_torch_above():
+    remote = {name for name in BUILT if FAMILIES[name].remote}
+    assert {family for family, _ in CELLS} | remote == set(BUILT)
+    assert remote == {"new", "nomic_bert"}
 
 
 @pytest.mark.parametrize(
@@ -236,9 +194,9 @@ def test_gte_new(changes, tmp_path):
 def test_what_the_builder_does_not_know_is_traced(family, changes, tmp_path):
     folder = make(tmp_path / "checkpoint", family, "embed", **changes)
     spec = ExportSpec(model=str(folder), route="build")
-    checkpoint = read_checkpoint(spec)
-    assert not can_build(checkpoint)
-    assert choose_route(checkpoint, ExportSpec(model=str(folder))) == "traced by optimum"
+    checkpoint = open_checkpoint(spec).checkpoint
+    chosen = choose_route(checkpoint, ExportSpec(model=str(folder)))
+    assert (chosen.route, chosen.described) == ("traced by optimum", None)
     with pytest.raises(UnsupportedError, match="has no built graph; expected"):
         choose_route(checkpoint, spec)
 
@@ -251,16 +209,19 @@ def test_weights_under_other_names_are_traced(tmp_path):
     weights = load_file(path)
     old = {name.replace("LayerNorm.weight", "LayerNorm.gamma"): value for name, value in weights.items()}
     save_file(old, path, metadata={"format": "pt"})
-    assert can_build(read_checkpoint(ExportSpec(model=str(folder))))  # TensorFlow's names
+    describe(open_checkpoint(ExportSpec(model=str(folder))).checkpoint)  # TensorFlow's names
     odd = {name.replace("attention.self", "attention.me"): value for name, value in weights.items()}
     save_file(odd, path, metadata={"format": "pt"})
-    assert not can_build(read_checkpoint(ExportSpec(model=str(folder))))
+    with pytest.raises(UnsupportedError, match=r"the weights have no 'encoder\.layer\.0\.attention\.self"):
+        describe(open_checkpoint(ExportSpec(model=str(folder))).checkpoint)
 
 
 def test_an_operator_set_asks_for_the_trace(tiny_bert, tmp_path):
-    checkpoint = read_checkpoint(ExportSpec(model=str(tiny_bert)))
+    checkpoint = open_checkpoint(ExportSpec(model=str(tiny_bert))).checkpoint
     for asked in ({"opset": 17}, {"route": "trace"}):
-        assert choose_route(checkpoint, ExportSpec(model=str(tiny_bert), **asked)) == "traced by optimum"
+        assert (
+            choose_route(checkpoint, ExportSpec(model=str(tiny_bert), **asked)).route == "traced by optimum"
+        )
     with pytest.raises(ExportError, match="opset=17 is given with route 'build'"):
         ExportSpec(model=str(tiny_bert), opset=17, route="build")
 
@@ -271,12 +232,12 @@ def test_large_graphs_are_written_weight_by_weight(tiny_bert, tmp_path, monkeypa
     from onnx import numpy_helper
 
     spec = ExportSpec(model=str(tiny_bert))
-    checkpoint = read_checkpoint(spec)
-    small, _ = write.save_graph(*_folder(build_from_weights(checkpoint), tmp_path / "one"))
+    checkpoint = open_checkpoint(spec).checkpoint
+    small, _ = write.save_graph(*_folder(build_from_weights(describe(checkpoint)), tmp_path / "one"))
     monkeypatch.setattr(write, "EXTERNAL_DATA_BYTES", 10_000)
     monkeypatch.setattr(write, "_SMALL_TENSOR_BYTES", 1024)
     reads: list[str] = []
-    model, loads = build_from_weights(checkpoint)
+    model, loads = build_from_weights(describe(checkpoint))
     counted = {name: _count(name, load, reads) for name, load in loads.items()}
     large, data = write.save_graph(model, tmp_path / "two", "model", counted)
     assert data == ("onnx/model.onnx_data",)
@@ -302,37 +263,8 @@ def _count(name: str, load: Load, reads: list[str]) -> Load:
     return counted
 
 
-def test_stored_weights(tmp_path):
-    import torch
-    from safetensors.torch import save_file
-
-    values = torch.arange(12, dtype=torch.float32).reshape(3, 4) / 7
-    kinds = {"a": torch.float32, "b": torch.float16, "c": torch.bfloat16, "d": torch.float64}
-    save_file({f"bert.{name}": values.to(kind) for name, kind in kinds.items()}, tmp_path / "w.safetensors")
-    weights = StoredWeights([tmp_path / "w.safetensors"], ["bert."])
-    for name, kind in kinds.items():
-        expected = values.to(kind).float().numpy()
-        assert_allclose(weights.read(Tensor(name=name, shape=(3, 4))), expected, rtol=0)
-    part = weights.read(Tensor(name="a", shape=(3, 4), rows=(1, 3), offset=1.0))
-    assert_allclose(part, values.numpy()[1:] + 1)
-    with pytest.raises(ExportError, match="the weights lack 'e'"):
-        weights.read(Tensor(name="e", shape=(1,)))
-    with pytest.raises(ExportError, match=r"has shape \(3, 4\); config.json asks for \(4, 3\)"):
-        weights.read(Tensor(name="a", shape=(4, 3)))
-
-
-def test_seeded_weights_are_the_same_again_and_others_by_name():
-    first = Tensor(name="layers.0.weight", shape=(4, 8))
-    weights = SeededWeights(5)
-    assert_allclose(weights.read(first), SeededWeights(5).read(first), rtol=0)
-    assert np.abs(weights.read(first) - weights.read(Tensor(name="other", shape=(4, 8)))).max() > 0
-    assert np.abs(weights.read(first) - SeededWeights(6).read(first)).max() > 0
-    assert Linear(weight=first).in_features == 8
-
-
 def test_the_manifest_names_the_passes_that_would_undo_the_choices(tiny_bert, tmp_path):
     bundle = export(ExportSpec(model=str(tiny_bert), output=tmp_path / "out"))
     disabled = load_manifest(bundle).variants["fp32"].disabled_optimizers
     assert disabled == ("SkipLayerNormFusion", "BiasGeluFusion")
     assert tiny_kinds.read_config(bundle)["model_type"] == "bert"
-    assert CONFIGS["bert"][0] == "Bert"

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 from embedge._rows import heads as _heads
 from embedge._rows import pooling as _pooling
-from embedge_export.graph.pooling_nodes import ACTIVATIONS, Head
+from embedge_export.graph.pooling_nodes import ACTIVATIONS, PoolingNodes
 
 MODES = ["CLS", "LAST", "MEAN", "MAX", "MEAN_SQRT_LEN", "WEIGHTEDMEAN"]
 
@@ -20,7 +20,7 @@ def run(build, feeds, opset=18):
         shape = [f"{name}_{axis}" for axis in range(value.ndim)]
         graph.input.append(onnx.helper.make_tensor_value_info(name, dtype, shape))
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=8)
-    head = Head(model)
+    head = PoolingNodes(model)
     name = build(head)
     head.output(name, [None] * 2)
     onnx.checker.check_model(model)

@@ -106,16 +106,16 @@ def test_code_that_is_not_in_the_checkpoint_is_refused(tmp_path, auto_map, messa
 
 
 def test_code_that_changes_during_the_export_is_noticed(tmp_path, monkeypatch):
-    from embedge_export.verify import numbers as verify
+    from embedge_export import pipeline
 
     folder = gated(tmp_path / "m")
-    real = verify.verify_variant
+    real = pipeline.verify_variant
 
     def change(*arguments):
         (folder / "modeling_gated.py").write_text("# another one")
         return real(*arguments)
 
-    monkeypatch.setattr(verify, "verify_variant", change)
+    monkeypatch.setattr(pipeline, "verify_variant", change)
     with pytest.raises(ExportError, match=r"modeling_gated.py of m changed during the export"):
         export(spec(folder, tmp_path))
     assert not (tmp_path / "out").exists()

@@ -56,9 +56,9 @@ def test_a_subset_has_its_own_hash():
 def test_nothing_is_judged_by_what_int8_is_calibrated_on(tmp_path):
     from embedge.manifest import load_manifest
     from embedge.testing import tiny_bundle
-    from embedge_export.verify.asking import questions
+    from embedge_export.verify.questions import choose_questions
 
-    asked = questions(load_manifest(tiny_bundle(tmp_path)), 10**9, full=True).texts
+    asked = choose_questions(load_manifest(tiny_bundle(tmp_path)), 10**9, full=True).texts
     assert len(asked.documents) >= MIN_DOCUMENTS
     assert not set(asked.documents) & set(built_in_set().documents[-CALIBRATION_DOCUMENTS:])
 

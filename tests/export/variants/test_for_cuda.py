@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from embedge import EdgeModel, ExportError, ParamsError, VerificationError
 from embedge.cli.main import main
 from embedge.manifest import load_manifest, load_probes
 from embedge.verify import verify
+from embedge_export.graph import route
 from embedge_export.graph.built.canvas import every_node
 from embedge_export.pipeline import export
 from embedge_export.spec import ExportSpec
@@ -27,7 +29,7 @@ from embedge_export.write import graph_files as write
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch) -> None:
-    monkeypatch.setattr("embedge_export.variants.compressed.gpu_here", lambda: False)
+    monkeypatch.setattr("embedge_export.verify.judge.gpu_here", lambda: False)
 
 
 def exported(folder: Path, make=make_bert, **changes) -> Path:
@@ -69,6 +71,31 @@ def test_the_variant_is_written_beside_float32_and_says_that_it_is_unmeasured(tm
         assert model.info.variant == "fp32"
     with pytest.raises(ParamsError, match="only cuda has"):
         EdgeModel(bundle, device="cpu", variant="fp16_cuda")
+
+
+@pytest.mark.parametrize("choice", ["auto", "trace"])
+def test_a_checkpoint_is_described_once_for_all_its_graphs(tmp_path, monkeypatch, choice) -> None:
+    """Its configuration is read and its weights are mapped once, whatever is built: float32, its twins, CUDA's."""
+    calls = Counter()
+
+    def spied(name):
+        function = getattr(route, name)
+
+        def spy(*arguments, **options):
+            calls[name] += 1
+            return function(*arguments, **options)
+
+        return spy
+
+    for name in ("read_config", "read_encoder", "StoredWeights", "build", "build_cuda"):
+        monkeypatch.setattr(route, name, spied(name))
+    bundle = exported(tmp_path, route=choice)
+    assert set(load_manifest(bundle).variants) == {"fp32", "fp16_cuda"}
+    assert {name: calls[name] for name in ("read_config", "read_encoder", "StoredWeights")} == {
+        "read_config": 1, "read_encoder": 1, "StoredWeights": 1,
+    }  # fmt: skip
+    # the float32 graph is built a second time to hold the twins against it
+    assert (calls["build"], calls["build_cuda"]) == (2 if choice == "auto" else 1, 3 + 2)
 
 
 @pytest.mark.parametrize("apart", [False, True])

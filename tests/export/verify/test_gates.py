@@ -12,15 +12,17 @@ from embedge.errors import VerificationError
 from embedge.manifest import EndToEnd, fingerprint, load_manifest
 from embedge.testing import tiny_bundle
 from embedge_export.pipeline import export
+from embedge_export.precisions import STORED_AS, Gate
 from embedge_export.spec import ExportSpec
 from embedge_export.texts.graded_pairs import GRADED_PAIRS
 from embedge_export.texts.retrieval import CANDIDATES, QUICK_DOCUMENTS, built_in_set
-from embedge_export.verify import asking as answers
-from embedge_export.verify.asking import Answers, Questions, ask, questions
+from embedge_export.verify import questions
+from embedge_export.verify.asking import Answers, ask
 from embedge_export.verify.comparison import compare, cosines
-from embedge_export.verify.gates import EXACT, GATES, Gate, check, measure, try_variant
+from embedge_export.verify.gates import EXACT, check, measure, try_variant
+from embedge_export.verify.questions import Questions, choose_questions
 
-KINDS = {
+COMPARISONS = {
     "embed": "embed",
     "sparse": "embed",
     "cross_encoder": "score",
@@ -37,7 +39,7 @@ DTYPES = ("float32", "float16", "bfloat16", "int8", "int4")
 @pytest.fixture(autouse=True)
 def as_many_questions_as_users_ask(monkeypatch):
     """Not the few that tests/conftest.py leaves for tiny models."""
-    monkeypatch.setattr(answers, "QUICK_DOCUMENTS", QUICK_DOCUMENTS)
+    monkeypatch.setattr(questions, "QUICK_DOCUMENTS", QUICK_DOCUMENTS)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def without_nan(texts):
 
 
 def asked_of(manifest, **changes):
-    asked = questions(manifest, 10**9, step_tag=" the")
+    asked = choose_questions(manifest, 10**9, step_tag=" the")
     texts = msgspec.structs.replace(
         asked.texts, queries=without_nan(asked.texts.queries), documents=without_nan(asked.texts.documents)
     )
@@ -67,25 +69,25 @@ def figures(**changes):
     return EndToEnd(**(given | {"batch_invariance": "exact"} | changes))
 
 
-@pytest.mark.parametrize(("tiny", "kind"), KINDS.items())
-def test_every_kind_equals_itself(tiny, kind, tmp_path):
+@pytest.mark.parametrize(("tiny", "comparison"), COMPARISONS.items())
+def test_every_model_equals_itself(tiny, comparison, tmp_path):
     # a reranker's template has to leave room for the document
     longer = {"max_seq_len": 128} if tiny == "llm_reranker" else None
     folder = tiny_bundle(tmp_path, tiny, changes=longer)
     asked = asked_of(load_manifest(folder))
-    assert asked.kind == kind
+    assert asked.comparison == comparison
     first = try_variant(folder, "fp32", asked, None, "torch")
     again = try_variant(folder, "fp32", asked, first.answers, "fp32").figures
     assert again.num_compared == len(first.answers.rows) > 30
     assert again.batch_invariance == "exact"
     assert first.figures.num_compared == 0
-    assert first.answers.speed.texts_per_s > 0
-    if kind == "embed":
+    assert first.answers.timing.texts_per_s > 0
+    if comparison == "embed":
         assert again.cosine_min == pytest.approx(1.0)
         assert again.top_10_overlap == 1.0
         assert again.ndcg_10 == again.reference_ndcg_10
         assert -1 <= again.spearman <= 1
-    elif kind == "score":
+    elif comparison == "score":
         assert (again.rank_correlation, again.max_score_diff) == (1.0, 0.0)
         assert again.num_documents == CANDIDATES
     else:
@@ -166,7 +168,7 @@ def passes(dtype, measured):
     [(0.0, "float32"), (0.002, "float16"), (0.02, "bfloat16"), (0.07, "int8"), (0.18, "int4")],
 )
 def test_embedders_pass_the_gate_of_their_precision_and_no_finer_one(noise, passing, manifest):
-    asked = Questions(kind="embed", task="embed", texts=FEW)
+    asked = Questions(comparison="embed", task="embed", texts=FEW)
     measured = compare(figures(), manifest, asked, embeddings(noise=noise), embeddings())
     assert [dtype for dtype in DTYPES if passes(dtype, measured)] == list(DTYPES[DTYPES.index(passing) :])
 
@@ -179,7 +181,7 @@ def test_a_ranking_is_judged_only_where_the_reference_has_one():
 
 
 def test_scores_are_held_apart_by_more_than_rounding(manifest):
-    asked = Questions(kind="score", task="score", texts=FEW)
+    asked = Questions(comparison="score", task="score", texts=FEW)
     expected = np.linspace(0, 1, 80, dtype=np.float32)[:, None]
     swapped = expected.copy()
     swapped[:2] = expected[1::-1] * 0.1  # the two lowest, 0.013 apart, change places
@@ -193,7 +195,7 @@ def test_scores_are_held_apart_by_more_than_rounding(manifest):
 
 
 def test_scores_beyond_one_are_judged_by_their_range(manifest):
-    asked = Questions(kind="score", task="score", texts=FEW)
+    asked = Questions(comparison="score", task="score", texts=FEW)
     logits = np.linspace(-10, 10, 80, dtype=np.float32)[:, None]
     measured = compare(figures(), manifest, asked, Answers(rows=logits + 0.2), Answers(rows=logits))
     assert measured.max_score_diff == pytest.approx(0.01, rel=1e-3)
@@ -201,7 +203,7 @@ def test_scores_beyond_one_are_judged_by_their_range(manifest):
 
 def test_labels_agree_where_the_reference_is_clear(tmp_path):
     manifest = load_manifest(tiny_bundle(tmp_path, "classify"))
-    asked = Questions(kind="classify", task="classify", texts=FEW)
+    asked = Questions(comparison="classify", task="classify", texts=FEW)
     expected = np.array([[0.7, 0.2, 0.1], [0.404, 0.4, 0.196], [0.1, 0.3, 0.6]], dtype=np.float32)
     actual = np.array([[0.7, 0.2, 0.1], [0.4, 0.404, 0.196], [0.5, 0.3, 0.2]], dtype=np.float32)
     measured = compare(figures(), manifest, asked, Answers(rows=actual), Answers(rows=expected))
@@ -217,12 +219,13 @@ def test_a_figure_that_is_nan_misses_its_gate(field):
         check("x", "int4", "embed", figures(**{field: float("nan")}))
 
 
-def test_every_kind_and_precision_has_a_gate_and_coarser_ones_are_wider():
-    assert set(GATES) == {(kind, dtype) for kind in ("embed", "score", "classify") for dtype in DTYPES}
-    for kind in ("embed", "score", "classify"):
-        for finer, coarser in itertools.pairwise(DTYPES):
-            for field in GATES[kind, finer].__struct_fields__:
-                a, b = (getattr(GATES[kind, dtype], field) for dtype in (finer, coarser))
+def test_every_comparison_and_precision_has_a_gate_and_coarser_ones_are_wider():
+    assert tuple(STORED_AS) == DTYPES
+    for finer, coarser in itertools.pairwise(STORED_AS.values()):
+        assert set(finer.gates) == set(coarser.gates) == {"embed", "score", "classify"}
+        for comparison in finer.gates:
+            for field in Gate.__struct_fields__:
+                a, b = (getattr(stored.gates[comparison], field) for stored in (finer, coarser))
                 assert a is None or (a <= b if field.endswith(("loss", "diff")) else a >= b)
 
 
@@ -248,7 +251,7 @@ def test_an_export_records_its_figures_beside_report_and_card(tiny_bert, tmp_pat
 
 
 def test_a_missed_gate_fails_the_export_and_leaves_nothing(tiny_bert, tmp_path, monkeypatch):
-    monkeypatch.setitem(GATES, ("embed", "float32"), Gate(cosine_mean=1.5))
+    monkeypatch.setitem(STORED_AS["float32"].gates, "embed", Gate(cosine_mean=1.5))
     with pytest.raises(VerificationError, match=r"mean cosine 1\.00000, at least 1\.5 expected"):
         export(ExportSpec(model=str(tiny_bert), output=tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from embedge import PromptError
-from embedge._batches import attention as _memory
-from embedge._batches.attention import Attention, available_memory_bytes
+from embedge._batches import attention as _attention
+from embedge._batches.attention import AttentionMemory
 from embedge._batches.planning import plan_batches
 from embedge.manifest import Fidelity, Variant
 
@@ -22,44 +22,6 @@ def heads(count: int) -> dict[str, Any]:
     return {"changes": {"variants": {"fp32": variant}}}
 
 
-def test_free_memory_is_the_least_that_anyone_grants(tmp_path) -> None:
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal:  9000 kB\nMemAvailable:   4000 kB\n")
-    assert available_memory_bytes(tmp_path, meminfo) == 4000 * 1024
-    (tmp_path / "memory.max").write_text("3000000\n")
-    (tmp_path / "memory.current").write_text("1000000\n")
-    assert available_memory_bytes(tmp_path, meminfo) == 2_000_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert available_memory_bytes(tmp_path, meminfo) == 4000 * 1024
-
-
-def test_free_memory_in_a_control_group_of_version_1(tmp_path) -> None:
-    (tmp_path / "memory").mkdir()
-    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("5000\n")
-    (tmp_path / "memory" / "memory.usage_in_bytes").write_text("6000\n")
-    assert available_memory_bytes(tmp_path, tmp_path / "none") == 0
-
-
-def test_a_system_that_does_not_say_what_is_available(tmp_path, monkeypatch) -> None:
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal: 9000 kB\n")
-    pages = {"SC_AVPHYS_PAGES": 10, "SC_PAGE_SIZE": 4096}
-    monkeypatch.setattr(_memory.os, "sysconf", pages.__getitem__, raising=False)
-    for file in (meminfo, tmp_path / "none"):
-        assert available_memory_bytes(tmp_path, file) == 40960
-
-    def unknown(name):
-        raise ValueError("unrecognized configuration name")
-
-    monkeypatch.setattr(_memory.os, "sysconf", unknown, raising=False)
-    assert available_memory_bytes(tmp_path, meminfo) is None
-
-
-def test_this_machine_says_what_is_free() -> None:
-    free = available_memory_bytes()
-    assert free is None or free > 0
-
-
 def test_batches_are_cut_by_the_square_of_their_length() -> None:
     assert [len(b) for b in plan_batches([100] * 8, 800)] == [8]
     assert [len(b) for b in plan_batches([100] * 8, 800, max_square=30_000)] == [3, 3, 2]
@@ -68,8 +30,8 @@ def test_batches_are_cut_by_the_square_of_their_length() -> None:
 
 @pytest.mark.parametrize(("free", "lanes"), [(10**12, 8), (1300 * MB, 2), (700 * MB, 1), (None, 1)])
 def test_no_more_batches_at_once_than_fit(monkeypatch, free, lanes) -> None:
-    monkeypatch.setattr(_memory, "available_memory_bytes", lambda: free)
-    attention = Attention(num_heads=12)
+    monkeypatch.setattr(_attention, "available_memory_bytes", lambda: free)
+    attention = AttentionMemory(num_heads=12)
     assert attention.needed_bytes(1, 2048) == 3 * 192 * MB
     assert attention.num_lanes(8, 1, 2048, 0) == lanes
     assert attention.num_lanes(8, 1, 128, 0) == 8
@@ -77,7 +39,7 @@ def test_no_more_batches_at_once_than_fit(monkeypatch, free, lanes) -> None:
 
 def test_a_text_whose_attention_does_not_fit_is_refused_before_anything_runs(load, monkeypatch) -> None:
     model = load(bundle=heads(10**7))
-    monkeypatch.setattr(_memory, "available_memory_bytes", lambda: 300 * MB)
+    monkeypatch.setattr(_attention, "available_memory_bytes", lambda: 300 * MB)
     many = ["river"] * 30 + ["the river is cold and the river is cold"]
     ran = []
     monkeypatch.setattr(model._open().engine.answerer._forward, "feeds", ran.append)

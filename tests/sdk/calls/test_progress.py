@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from embedge._calls import progress as _progress
-from embedge._calls.progress import Progress
+from embedge._calls.progress import ProgressBar
 
 
 class Terminal(io.StringIO):
@@ -17,13 +17,13 @@ class Terminal(io.StringIO):
 
 
 def test_silent_unless_asked(capsys) -> None:
-    with Progress(3, False, "embed") as progress:
+    with ProgressBar(3, False, "embed") as progress:
         progress.update(3)
     assert capsys.readouterr() == ("", "")
 
 
 def test_one_closing_line_without_a_terminal(capsys) -> None:
-    with Progress(1500, True, "embed") as progress:
+    with ProgressBar(1500, True, "embed") as progress:
         progress.update(1000)
         progress.update(500)
     captured = capsys.readouterr()
@@ -37,7 +37,7 @@ def test_redraws_on_a_terminal(monkeypatch) -> None:
     stderr = Terminal()
     monkeypatch.setattr(sys, "stderr", stderr)
     monkeypatch.setattr(_progress, "_REDRAW_S", 0.0)
-    with Progress(4, True, "embed") as progress:
+    with ProgressBar(4, True, "embed") as progress:
         progress.update(1)
         progress.update(1)
     lines = stderr.getvalue().split("\r")
@@ -49,14 +49,14 @@ def test_redraws_are_rare(monkeypatch) -> None:
     stderr = Terminal()
     monkeypatch.setattr(sys, "stderr", stderr)
     monkeypatch.setattr(_progress, "_REDRAW_S", 3600.0)
-    with Progress(4, True, "embed") as progress:
+    with ProgressBar(4, True, "embed") as progress:
         for _ in range(4):
             progress.update(1)
     assert stderr.getvalue().count("\r") == 1
 
 
 def test_nothing_to_do_is_done(capsys) -> None:
-    with Progress(0, True, "embed"):
+    with ProgressBar(0, True, "embed"):
         pass
     assert "100% 0/0" in capsys.readouterr().err
 
@@ -75,7 +75,7 @@ def test_a_bar_of_the_callers_is_closed_on_errors_too() -> None:
             events.append("closed")
 
     def fail() -> None:
-        with Progress(2, Bar, "score") as progress:
+        with ProgressBar(2, Bar, "score") as progress:
             progress.update(1)
             raise KeyError
 

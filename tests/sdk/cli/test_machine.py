@@ -9,15 +9,8 @@ from itertools import count
 import pytest
 
 from embedge import ParamsError
-from embedge._engine import measure as _measure
-from embedge._machine.cpu import cpu_name
+from embedge import measure as _measure
 from embedge.cli.main import main
-
-
-def test_a_processor_that_is_not_named(tmp_path) -> None:
-    (tmp_path / "cpuinfo").write_text("processor : 0\nvendor_id : GenuineIntel\n")
-    assert cpu_name(tmp_path / "cpuinfo") == cpu_name(tmp_path / "none")
-    assert cpu_name(tmp_path / "none")
 
 
 def test_a_python_without_documentation(monkeypatch) -> None:

@@ -8,9 +8,16 @@ from types import SimpleNamespace
 import pytest
 
 from embedge import BundleError, ParamsError
+from embedge._engine.variant import choose_variant
 from embedge._machine import cpu as _cpu
-from embedge._machine.cpu import EXACT_INT8, available_threads, cgroup_quota, graph_features
-from embedge.bundle import choose_variant
+from embedge._machine.cpu import (
+    EXACT_INT8,
+    available_threads,
+    cgroup_quota,
+    cpu_features,
+    cpu_name,
+    graph_features,
+)
 from embedge.manifest import Fidelity, Variant
 
 
@@ -67,6 +74,42 @@ def test_8_bit_products_are_exact_on_arm(tmp_path, monkeypatch) -> None:
 def test_numpy_is_asked_where_the_system_lists_no_flags(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "AMD64")
     assert graph_features(tmp_path / "missing") <= {EXACT_INT8}
+
+
+def test_processor_facts_are_read_as_linux_states_them(tmp_path) -> None:
+    x86 = tmp_path / "x86"
+    x86.write_text("processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 avx512_vnni\n")
+    assert (cpu_name(x86), cpu_features(x86)) == ("Some CPU", ("avx2", "avx512_vnni"))
+    arm = tmp_path / "arm"
+    arm.write_text("processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\n")
+    assert cpu_features(arm) == ("asimd", "asimddp", "i8mm")
+    assert cpu_features(tmp_path / "none") == ()
+    assert cpu_name(tmp_path / "none")
+
+
+def test_a_processor_that_is_not_named(tmp_path) -> None:
+    (tmp_path / "cpuinfo").write_text("processor : 0\nvendor_id : GenuineIntel\n")
+    assert cpu_name(tmp_path / "cpuinfo") == cpu_name(tmp_path / "none")
+    assert cpu_name(tmp_path / "none")
+
+
+def test_a_processor_is_named_without_trademark_signs(tmp_path) -> None:
+    (tmp_path / "cpuinfo").write_text("model name\t: Intel(R) Core(TM)  i7-1165G7 @ 2.80GHz\n")
+    assert cpu_name(tmp_path / "cpuinfo") == "Intel Core i7-1165G7 @ 2.80GHz"
+
+
+@pytest.mark.parametrize("brand", ["Apple M3 Pro", "", None])
+def test_macos_says_the_brand(tmp_path, monkeypatch, brand) -> None:
+    def run(command, **_):
+        if brand is None:
+            raise FileNotFoundError(command[0])
+        return SimpleNamespace(stdout=f"{brand}\n")
+
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert cpu_name(tmp_path / "none") == (brand or "arm64")
 
 
 def variants(*names: str):

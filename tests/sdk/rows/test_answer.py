@@ -209,7 +209,7 @@ def test_step_keeps_columns_and_then_rows(load) -> None:
     other = load(
         "reward",
         pooler_config=PoolerConfig(
-            step_tag_id=model._open().engine.tokenizer.ids_without_specials("river")[0]
+            step_tag_id=model._open().engine.tokenizer.texts.ids_without_specials("river")[0]
         ),
     )
     assert [text[a:b] for a, b in other.encode(text)[0].outputs.offsets] == ["river"]

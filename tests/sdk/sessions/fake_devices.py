@@ -65,3 +65,12 @@ class FakeDriver:
     def cuDeviceTotalMem_v2(self, size, handle):  # noqa: N802
         size._obj.value = 80 * 2**30
         return 0
+
+
+CUDA_TOO = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+def with_library(folder):
+    """Add the library of the CUDA provider to a fake onnxruntime's folder."""
+    (folder / "capi").mkdir()
+    (folder / "capi" / "libonnxruntime_providers_cuda.so").touch()

@@ -10,12 +10,13 @@ import pytest
 from tests.sdk.sessions.fake_devices import TWO, FakeSession
 
 from embedge import EdgeModel, ParamsError, SessionError
-from embedge._engine import engine as _engine
+from embedge._engine import choosing as _choosing
+from embedge._engine import opening as _opening
+from embedge._engine.variant import VariantChoice
 from embedge._sessions.captured import LENGTHS, CapturedQueries, QueryLane
 from embedge._sessions.devices import Device
 from embedge._sessions.on_devices import DeviceLane, DeviceSessions
 from embedge._sessions.session import Session
-from embedge.bundle import VariantChoice
 from embedge.errors import DeviceMemoryError
 from embedge.manifest import load_manifest
 
@@ -106,8 +107,8 @@ def test_a_model_answers_single_texts_from_them_and_all_else_without(tiny, monke
         opened_to_capture.append(capture)
         return Session(graph, device=CPU, threads=threads)
 
-    monkeypatch.setattr(_engine, "find_devices", lambda *_: TWO[:1])
-    monkeypatch.setattr(_engine, "Session", session)
+    monkeypatch.setattr(_choosing, "find_devices", lambda *_: TWO[:1])
+    monkeypatch.setattr(_opening, "Session", session)
     texts = ["the river is cold", "food", "the city is good"]
     with EdgeModel(folder, device="cuda", cuda_graphs=True) as model:
         replayed = []
@@ -129,7 +130,7 @@ def test_what_cuda_graphs_need_is_said(tiny) -> None:
     spec = load_manifest(folder).variants["fp32"]
     choice = VariantChoice(name="fp32", spec=spec, reason="")
     with pytest.raises(ParamsError, match="'fp32' has none; expected a bundle .* --optimize-for cuda"):
-        _engine._check_cuda_graphs(choice, TWO[0])
+        _choosing.check_cuda_graphs(choice, TWO[0])
     with_file = msgspec.structs.replace(spec, query_file=spec.file)
     assert with_file.files == spec.files == (spec.file,)
-    _engine._check_cuda_graphs(msgspec.structs.replace(choice, spec=with_file), TWO[0])
+    _choosing.check_cuda_graphs(msgspec.structs.replace(choice, spec=with_file), TWO[0])

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from embedge import DeviceMemoryError, ParamsError, ProviderUnavailableError, SessionError
-from embedge._calls.progress import Progress, StopAt
-from embedge._sessions import devices as _devices
+from embedge._calls.progress import ProgressBar, StopAt
+from embedge._rows.resolved import ResolvedParams
+from embedge._sessions import cuda as _cuda
 from embedge._sessions.devices import CPU, CUDA, Device
 from embedge._sessions.session import Session
 from embedge._text.tokens import Encoded
 from embedge._workers import Stopped
-from embedge.params import ResolvedParams
 
 GRAPH = Path("model.onnx")
 GPU = Device(kind="cuda", index=1)
@@ -254,10 +254,10 @@ def cuda(ort, tmp_path, monkeypatch):
             size._obj.value = 2**20
             return 0
 
-    monkeypatch.setattr(_devices.ctypes, "CDLL", lambda name, mode=0: Driver())
-    _devices.cuda_problem.cache_clear()
+    monkeypatch.setattr(_cuda.ctypes, "CDLL", lambda name, mode=0: Driver())
+    _cuda.cuda_problem.cache_clear()
     yield ort
-    _devices.cuda_problem.cache_clear()
+    _cuda.cuda_problem.cache_clear()
 
 
 def test_batches_that_cuda_cannot_index_are_refused(cuda, load) -> None:
@@ -282,7 +282,7 @@ def test_a_lower_limit_than_the_bundles(load) -> None:
 
 def test_a_stream_that_nobody_reads_any_more_ends_between_two_batches() -> None:
     stopped = threading.Event()
-    with Progress(4, StopAt(stopped), "embed") as progress:
+    with ProgressBar(4, StopAt(stopped), "embed") as progress:
         progress.update(1)
         stopped.set()
         with pytest.raises(Stopped):

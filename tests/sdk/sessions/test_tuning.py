@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from embedge import EdgeModel
-from embedge._engine.measure import Speed, fastest, measure_latency, sample_texts
-from embedge._machine.cpu import cpu_features, cpu_name
+from embedge._machine.cpu import cpu_name
 from embedge._sessions.tuning import (
     Tuning,
     TuningRecord,
@@ -106,32 +105,6 @@ def test_answers_do_not_depend_on_the_split(tiny, profile, split) -> None:
         assert model.info.max_batch_tokens == 99
 
 
-def test_the_rule_stands_unless_another_split_is_clearly_faster() -> None:
-    def speed(workers: int, texts_per_s: float) -> Speed:
-        return Speed(tuning=Tuning(workers=workers), texts_per_s=texts_per_s, tokens_per_s=1.0)
-
-    rule = default_tuning(4)
-    assert fastest([speed(4, 100), speed(2, 102)], rule).tuning == rule
-    assert fastest([speed(4, 100), speed(2, 104)], rule).tuning.workers == 2
-    assert fastest([speed(4, 100), speed(2, 50)], rule).tuning == rule
-
-
-def test_latency_counts_calls_and_tokens() -> None:
-    calls = []
-    latency = measure_latency(lambda: calls.append(0) or 7, seconds=0.0)
-    assert latency.num_tokens == 7
-    assert len(calls) == 11
-    assert 0 <= latency.p50_ms <= latency.p95_ms
-
-
-def test_sample_texts_vary_in_length() -> None:
-    texts = sample_texts(500)
-    assert len(texts) == 500
-    lengths = {len(text.split()) for text in texts}
-    assert min(lengths) >= 5
-    assert max(lengths) > 60
-
-
 def test_bench_measures_every_split_and_saves_the_best_only_when_asked(tiny, store, capsys, tmp_path) -> None:
     folder = tiny()
     texts = tmp_path / "texts.txt"
@@ -181,14 +154,3 @@ def test_doctor_says_what_is_here(capsys, monkeypatch, store) -> None:
     assert found["telemetry"] == "left to ORT_DISABLE_TELEMETRY=0"
     assert main(["doctor"]) == 0
     assert "CPUExecutionProvider" in capsys.readouterr().out
-
-
-def test_processor_facts_are_read_as_linux_states_them(tmp_path) -> None:
-    x86 = tmp_path / "x86"
-    x86.write_text("processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 avx512_vnni\n")
-    assert (cpu_name(x86), cpu_features(x86)) == ("Some CPU", ("avx2", "avx512_vnni"))
-    arm = tmp_path / "arm"
-    arm.write_text("processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\n")
-    assert cpu_features(arm) == ("asimd", "asimddp", "i8mm")
-    assert cpu_features(tmp_path / "none") == ()
-    assert cpu_name(tmp_path / "none")

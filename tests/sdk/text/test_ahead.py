@@ -1,4 +1,4 @@
-"""Prompts that arrive piece by piece, jobs that are made while others run, and models on accelerators using both."""
+"""Prompts that arrive piece by piece, and models on accelerators that use them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from embedge import EdgeModel, PoolingParams, PromptError, SessionError
-from embedge._engine import engine as _engine
+from embedge._engine import opening as _opening
+from embedge._engine import tokenising as _tokenising
 from embedge._sessions import devices as _devices
 from embedge._sessions.devices import Device
 from embedge._sessions.session import Session
 from embedge._text import ahead as _ahead
-from embedge._text.ahead import ArrivingRows, deal
+from embedge._text.ahead import ArrivingRows
 from embedge._text.tokens import Encoded, EncodedRows
 from embedge.testing import assert_embeddings_close, tiny_bundle
 
@@ -28,7 +29,7 @@ def made(count: int) -> tuple[ArrivingRows, list[int]]:
 
     def encode(positions):
         pieces.append(len(positions))
-        return EncodedRows([Encoded(token_ids=prompts[i]) for i in positions])
+        return EncodedRows.of([Encoded(token_ids=prompts[i]) for i in positions])
 
     return ArrivingRows([len(p) for p in prompts], encode), pieces
 
@@ -63,7 +64,7 @@ def test_a_piece_has_no_more_than_so_many_characters(monkeypatch) -> None:
 
     def encode(positions):
         pieces.append(len(positions))
-        return EncodedRows([Encoded(token_ids=[1])] * len(positions))
+        return EncodedRows.of([Encoded(token_ids=[1])] * len(positions))
 
     rows = ArrivingRows([10] * 15 + [300], encode)
     assert [positions.tolist() for positions, _ in rows.arrivals()] == [[15], [*range(10)], [*range(10, 15)]]
@@ -77,7 +78,7 @@ def test_pieces_are_tokenised_ahead_until_the_consumer_leaves(ahead) -> None:
     def encode(positions):
         begun.append(threading.current_thread().name)
         go_on.wait(5)
-        return EncodedRows([Encoded(token_ids=[1])] * len(positions))
+        return EncodedRows.of([Encoded(token_ids=[1])] * len(positions))
 
     rows = ArrivingRows([1] * 20_000, encode, ahead)
     arrivals = rows.arrivals()
@@ -95,73 +96,11 @@ def test_a_piece_that_fails_ends_the_others() -> None:
     def encode(positions):
         if 5000 in positions:
             raise PromptError("prompt 5000", index=5000)
-        return EncodedRows([Encoded(token_ids=[1])] * len(positions))
+        return EncodedRows.of([Encoded(token_ids=[1])] * len(positions))
 
     arrivals = ArrivingRows([1] * 20_000, encode).arrivals()
     with pytest.raises(PromptError, match="prompt 5000"):
         list(arrivals)
-    assert alive() == []
-
-
-def never(lane, error) -> bool:
-    return False
-
-
-def numbers(count: int):
-    yield from range(count)
-
-
-@pytest.mark.parametrize("num_lanes", [1, 3])
-def test_deal_computes_every_job_once(num_lanes) -> None:
-    results = deal(numbers(500), lambda lane, job: job * job, range(num_lanes), never)
-    assert sorted(results) == [i * i for i in range(500)]
-    assert list(deal(numbers(0), max, range(num_lanes), never)) == []
-    assert alive() == []
-
-
-def test_deal_makes_only_some_jobs_ahead_and_ends_with_its_consumer() -> None:
-    asked = []
-
-    def jobs():
-        for i in range(100_000):
-            asked.append(i)
-            yield i
-
-    results = deal(jobs(), lambda lane, job: job, range(2), never)
-    next(results)
-    results.close()
-    assert alive() == []
-    assert len(asked) < 200
-
-
-def test_deal_raises_what_making_or_computing_raises() -> None:
-    def jobs():
-        yield from range(10)
-        raise KeyError("job 10")
-
-    with pytest.raises(KeyError, match="job 10"):
-        list(deal(jobs(), lambda lane, job: job, range(2), never))
-
-    def compute(lane, job):
-        if job == 3:
-            raise OSError("job 3")
-        return job
-
-    with pytest.raises(OSError, match="job 3"):
-        list(deal(numbers(1000), compute, range(2), never))
-    assert alive() == []
-
-
-def test_deal_goes_on_without_a_lost_lane() -> None:
-    def compute(lane, job):
-        if lane == "bad":
-            raise OSError("bad")
-        return job
-
-    lanes = ["bad", "good", "bad"]
-    assert sorted(deal(numbers(300), compute, lanes, lambda lane, error: True)) == list(range(300))
-    with pytest.raises(OSError, match="bad"):
-        list(deal(numbers(300), compute, ["bad", "bad"], lambda lane, error: True))
     assert alive() == []
 
 
@@ -180,7 +119,7 @@ def two_gpus(monkeypatch):
                 raise SessionError(f"{self.device.name} fell off the bus")
             return super().run(output, feeds)
 
-    monkeypatch.setattr(_engine, "Session", OnTheCpu)
+    monkeypatch.setattr(_opening, "Session", OnTheCpu)
     monkeypatch.setattr(_devices, "cuda_problem", lambda: None)
     monkeypatch.setattr(_devices, "count_gpus", lambda: 2)
     return failing
@@ -204,7 +143,7 @@ def test_many_prompts_on_two_devices_give_the_cpus_rows(two_gpus, texts, tmp_pat
         assert_embeddings_close(actual.numpy(), expected.numpy())
         for i in (0, 17, 5999):
             assert actual[i].prompt_token_ids == expected[i].prompt_token_ids
-        monkeypatch.setattr(_engine, "FROM_PROMPTS", 50)
+        monkeypatch.setattr(_tokenising, "FROM_PROMPTS", 50)
         rows = model.encode(texts[:50], pooling_task="token_embed")
         assert all(np.abs(a - e).max() < 1e-5 for a, e in zip(rows.numpy(), tokens, strict=True))
         assert rows[3].outputs.offsets is not None
@@ -254,11 +193,11 @@ def test_one_thread_tokenises_without_others(two_gpus, texts, tmp_path) -> None:
     with EdgeModel(tiny_bundle(tmp_path), device="cuda", threads=1) as model:
         rows = model.embed(texts).numpy()
         assert_embeddings_close(rows[:50], model.embed(texts[:50]).numpy())
-        many = model._open().engine.encode([*texts, [1, 2]], [None] * 6001)
+        many = _tokenising.encode_prompts(model._open().engine, [*texts, [1, 2]], [None] * 6001)
         assert many[6000].token_ids == [1, 2]
 
 
 def test_sizes_of_every_form_of_prompt() -> None:
-    assert _engine._likely_sizes(["abcd", [1, 2], ("ab", "c")]) == [4, 8, 3]
-    assert _engine._likely_sizes(["abcd", ""]) == [4, 0]
+    assert _tokenising._likely_sizes(["abcd", [1, 2], ("ab", "c")]) == [4, 8, 3]
+    assert _tokenising._likely_sizes(["abcd", ""]) == [4, 0]
     assert _ahead.FROM_PROMPTS > _ahead._FIRST_PIECE

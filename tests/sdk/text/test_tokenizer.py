@@ -199,7 +199,7 @@ def test_limits_out_of_range(tokenizer, limit) -> None:
 @pytest.mark.parametrize("limit", [2, 3, 7, 10, -1])
 def test_truncation_keeps_specials_and_the_right_side(tokenizer, count, limit) -> None:
     text = words(count, seed=count)
-    whole = tokenizer._tokenizer.encode(text).ids
+    whole = tokenizer.texts._tokenizer.encode(text).ids
     room = 10 if limit == -1 else limit
     for side, expected in (
         ("right", whole[1:-1][: room - 2]),
@@ -230,19 +230,6 @@ def test_stored_prompt_goes_before_text_and_not_before_token_ids(tokenizer) -> N
 def test_offsets_do_not_count_the_stored_prompt(tokenizer) -> None:
     encoded = tokenizer.encode(["food city"], [None], stored_prompt="how do ", with_offsets=True)[0]
     assert encoded.offsets == [(0, 0), (0, 0), (0, 0), (0, 4), (5, 9), (0, 0)]
-
-
-def test_windows_cover_the_text_and_join_gives_it_back(tokenizer) -> None:
-    text = words(21)
-    whole = tokenizer._tokenizer.encode(text).ids
-    (windows,) = tokenizer.windows([text])
-    assert [len(w.token_ids) for w in windows] == [10, 10, 7]
-    assert tokenizer.join(windows).token_ids == whole
-    assert [tokenizer.num_text_tokens(w) for w in windows] == [8, 8, 5]
-    (prompted,) = tokenizer.windows([text], "how do ")
-    assert all(w.token_ids[1:3] == prompted[0].token_ids[1:3] for w in prompted)
-    with pytest.raises(PromptError, match="leaves no room"):
-        tokenizer.windows([text], words(9) + " ")
 
 
 def test_pairs_are_cut_like_the_tokenizers_package(tokenizer, tiny_embedder) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedge_export.families.structure import Encoder, Head, Layer
-from embedge_export.graph.built.canvas import Canvas, Load
+from embedge_export.families.structure import Encoder, Head, Layer, Load
+from embedge_export.graph.built.canvas import Canvas
 from embedge_export.graph.built.choices import CPU_FP32, Choices
 from embedge_export.graph.built.cpu_blocks import Blocks
-from embedge_export.graph.built.positions import Places
+from embedge_export.graph.built.positions import PositionNodes
 from embedge_export.graph.built.weights import Weights
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def build(
         and shapes but no values; these are read by the functions that come with it, one at a time.
     """
     canvas = Canvas()
-    places = Places(canvas, weights, encoder.relative)
-    blocks = Blocks(canvas, weights, choices, places)
+    positions = PositionNodes(canvas, weights, encoder.relative)
+    blocks = Blocks(canvas, weights, choices, positions)
     hidden = blocks.embed(encoder.embedding)
     for index, layer in enumerate(encoder.layers):
         hidden = _layer(blocks, hidden, layer, f"layers.{index}")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from embedge_export.families.structure import Array, Load
+
 if TYPE_CHECKING:
     import onnx
 
-Array: TypeAlias = npt.NDArray[Any]
-Load: TypeAlias = Callable[[], Array]
 OPSET = 21
 CONTRIB = "com.microsoft"
 _IR_VERSION = 10

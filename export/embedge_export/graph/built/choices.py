@@ -11,8 +11,6 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from embedge.manifest import Target as Device
-
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 
 
@@ -20,7 +18,6 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     """How a graph is written.
 
     Attributes:
-        device: execution provider.
         precision: of the weights and products.
         flash: attention by MultiHeadAttention, the mask carried by one more component of each head.
         packed: CUDA: padding is taken off before the first layer and put back after the last.
@@ -32,7 +29,6 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
         disabled_optimizers: onnxruntime's own passes that would undo the choices.
     """
 
-    device: Device
     precision: Precision
     flash: bool = True
     packed: bool = False
@@ -42,13 +38,9 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     disabled_optimizers: tuple[str, ...] = ()
 
 
-CPU_FP32 = Choices(
-    device="cpu", precision="fp32", disabled_optimizers=("SkipLayerNormFusion", "BiasGeluFusion")
-)
+CPU_FP32 = Choices(precision="fp32", disabled_optimizers=("SkipLayerNormFusion", "BiasGeluFusion"))
 """Both fusions take longer than what they replace: BiasGelu by 1 to 2 % of MiniLM's whole run."""
-CUDA_FP16 = Choices(
-    device="cuda", precision="fp16", packed=True, attention="merged", separate_from=(96, 8192)
-)
+CUDA_FP16 = Choices(precision="fp16", packed=True, attention="merged", separate_from=(96, 8192))
 """PackedAttention, PackedMultiHeadAttention for long texts; padding taken off once.
 
 Millions of real tokens a second of BERT-base by (batch, tokens), and one query in milliseconds:
@@ -71,5 +63,5 @@ cuDNN's kernels, which onnxruntime plans anew for each shape in each thread: 47 
 ONNX's Attention plans nothing and is as fast there: 5 to 10 % where 8,192 or 16,384 tokens are all real, but 1 % in the
 32,768 and more of a long call, for which a third branch would have to wait for a count on the device.
 """
-CUDA_BF16 = Choices(device="cuda", precision="bf16", attention="standard")
+CUDA_BF16 = Choices(precision="bf16", attention="standard")
 """For what float16 does not hold. The packed operators have no bfloat16."""

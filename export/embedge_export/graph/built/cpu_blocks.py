@@ -25,7 +25,7 @@ from embedge_export.graph.built.linear import (
     project,
     projection,
 )
-from embedge_export.graph.built.positions import Places
+from embedge_export.graph.built.positions import PositionNodes
 from embedge_export.graph.built.weights import Weights
 
 
@@ -36,14 +36,14 @@ class Blocks:
         canvas: the graph.
         weights: the checkpoint.
         choices: operators of the target.
-        places: masks and positions.
+        positions: masks and positions.
     """
 
-    def __init__(self, canvas: Canvas, weights: Weights, choices: Choices, places: Places) -> None:
+    def __init__(self, canvas: Canvas, weights: Weights, choices: Choices, positions: PositionNodes) -> None:
         self.canvas = canvas
         self.weights = weights
         self.choices = choices
-        self.places = places
+        self.positions = positions
 
     def norm(self, rows: str, norm: Norm | None) -> str:
         """Normalise the last axis of (…, size)."""
@@ -78,7 +78,7 @@ class Blocks:
     def embed(self, embedding: Embedding) -> str:
         """Token ids to (batch, seq_len, size)."""
         canvas, weights = self.canvas, self.weights
-        hidden = embedded(canvas, weights, self.places, embedding, np.float32)
+        hidden = embedded(canvas, weights, self.positions, embedding, np.float32)
         hidden = self.norm(hidden, embedding.norm)
         if embedding.projection is not None:
             (hidden,) = project(canvas, hidden, [projection(weights, embedding.projection)])
@@ -116,7 +116,7 @@ class Blocks:
         canvas = self.canvas
         if head.pooling == "CLS":
             return canvas.op("Gather", hidden, canvas.constant(0), axis=1)
-        mask = self.places.mask()
+        mask = self.positions.mask()
         total = canvas.op("MatMul", canvas.op("Unsqueeze", mask, canvas.constant([1])), hidden)
         count = canvas.op("ReduceSum", mask, canvas.constant([1]), keepdims=1)
         return canvas.op("Div", canvas.op("Squeeze", total, canvas.constant([1])), count)
@@ -143,7 +143,7 @@ class Blocks:
     def _flash(self, rows: str, block: Attention, scope: str) -> str:
         """Flash attention with a mask: onnxruntime's kernel takes none, so a component of each head carries it."""
         canvas, weights = self.canvas, self.weights
-        mask = self.places.head_mask(block.num_heads, block.head_dim, block.scale)
+        mask = self.positions.head_mask(block.num_heads, block.head_dim, block.scale)
         canvas.scope(scope)
         heads = block.num_heads
         query = pad_heads(projection(weights, block.query), heads, 1.0, ".masked")
@@ -157,8 +157,8 @@ class Blocks:
     def _plain(self, rows: str, block: Attention, scope: str) -> str:
         """Attention from single operators: any mask, grouped heads, rotations."""
         canvas, weights = self.canvas, self.weights
-        bias = self.places.bias(block)
-        rotation = None if block.rotary is None else self.places.rotation(block.rotary)
+        bias = self.positions.bias(block)
+        rotation = None if block.rotary is None else self.positions.rotation(block.rotary)
         canvas.scope(scope)
         groups = block.num_heads // block.num_kv_heads
         kept = groups > 1 or block.rotary is not None or block.key_norm is not None
@@ -192,7 +192,7 @@ class Blocks:
     def _split_groups(self, rows: str, block: Attention, last: int | None = None) -> str:
         """(batch, kv_heads, groups * seq_len, n) to (batch, num_heads, seq_len, n)."""
         canvas = self.canvas
-        length = self.places.seq_len()
+        length = self.positions.seq_len()
         tail = length if last is None else canvas.constant([last])
         shape = canvas.op("Concat", canvas.constant([0, block.num_heads]), length, tail, axis=0)
         return canvas.op("Reshape", rows, shape)
@@ -200,7 +200,7 @@ class Blocks:
     def _join_groups(self, rows: str, block: Attention) -> str:
         canvas = self.canvas
         shape = canvas.op(
-            "Concat", canvas.constant([0, block.num_kv_heads, -1]), self.places.seq_len(), axis=0
+            "Concat", canvas.constant([0, block.num_kv_heads, -1]), self.positions.seq_len(), axis=0
         )
         return canvas.op("Reshape", rows, shape)
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from embedge_export.families.structure import Attention, Encoder, Head, Layer
+from embedge_export.families.structure import Attention, Encoder, Head, Layer, Load
 from embedge_export.graph.built.build import finish
-from embedge_export.graph.built.canvas import Canvas, Load
+from embedge_export.graph.built.canvas import Canvas
 from embedge_export.graph.built.choices import CPU_FP32, Choices
 from embedge_export.graph.built.cpu_blocks import Blocks
+from embedge_export.graph.built.cuda_attention import CudaAttention
 from embedge_export.graph.built.cuda_blocks import CudaBlocks, Sum
-from embedge_export.graph.built.positions import Places
+from embedge_export.graph.built.positions import PositionNodes
 from embedge_export.graph.built.weights import Weights
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def without_idle_windows(encoder: Encoder, max_seq_len: int) -> Encoder:
     return msgspec.structs.replace(encoder, layers=tuple(widened(layer) for layer in encoder.layers))
 
 
-def score_heads(encoder: Encoder) -> int | None:
+def score_heads_on_cuda(encoder: Encoder) -> int | None:
     """Heads whose scores a run on a GPU holds at once: its kernels work in blocks, but not on heads of odd sizes."""
     blocks = [layer.attention for layer in encoder.layers]
     if all(block.head_dim % _HEAD_MULTIPLE == 0 for block in blocks):
@@ -116,8 +117,8 @@ def build_cuda(
         otherwise = merged, _body(merged, encoder, weights, choices)
         hidden = canvas.choose(_is_long(canvas, *choices.separate_from), then, otherwise, TensorProto.FLOAT)
     if head is not None:
-        places = Places(canvas, weights, encoder.relative)
-        hidden = Blocks(canvas, weights, CPU_FP32, places).head(hidden, head)
+        positions = PositionNodes(canvas, weights, encoder.relative)
+        hidden = Blocks(canvas, weights, CPU_FP32, positions).head(hidden, head)
     return finish(canvas, encoder, hidden, head)
 
 
@@ -137,7 +138,8 @@ def _body(canvas: Canvas, encoder: Encoder, weights: Weights, choices: Choices) 
     """Token ids to the last hidden states, float32."""
     from onnx import TensorProto
 
-    blocks = CudaBlocks(canvas, weights, choices, Places(canvas, weights, encoder.relative))
+    blocks = CudaBlocks(canvas, weights, choices, PositionNodes(canvas, weights, encoder.relative))
+    attention = CudaAttention(blocks)
     state = Sum(rows=blocks.embed(encoder.embedding))
     for index, layer in enumerate(encoder.layers):
         for name, around, block in (
@@ -147,7 +149,7 @@ def _body(canvas: Canvas, encoder: Encoder, weights: Weights, choices: Choices) 
             canvas.scope(name)
             rows, state = blocks.add_norm(state, around.norm_in)
             delta, bias = (
-                blocks.attention(rows, block)
+                attention.attend(rows, block)
                 if isinstance(block, Attention)
                 else blocks.feed_forward(rows, block)
             )

@@ -1,4 +1,4 @@
-"""Everything that depends on places alone, computed once per run: masks, rotations, relative positions."""
+"""Everything that depends on positions alone, computed once per run: masks, rotations, relative positions."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import math
 
 import numpy as np
 
-from embedge_export.families.structure import Attention, Positions, RelativeBias, Rotary
+from embedge_export.families.structure import Attention, LearntPositions, RelativeBias, Rotary
 from embedge_export.graph.built.canvas import Canvas
 from embedge_export.graph.built.weights import Weights
 
-PLACES = "places"
-"""Scope of these nodes."""
+POSITIONS_SCOPE = "places"
+"""Where these nodes are named."""
 # far below any score, far above float32's smallest: a row with nothing to see stays finite
 MASKED = -1e9
 
 
-class Places:
-    """Emits what attention needs to know of places, each thing once.
+class PositionNodes:
+    """Emits what attention needs to know of positions, each thing once.
 
     Args:
         canvas: the graph.
@@ -36,18 +36,18 @@ class Places:
         if "mask" not in self._made:
             from onnx import TensorProto
 
-            self._canvas.scope(PLACES)
+            self._canvas.scope(POSITIONS_SCOPE)
             self._made["mask"] = self._canvas.op("Cast", "attention_mask", to=TensorProto.FLOAT)
         return self._made["mask"]
 
     def seq_len(self) -> str:
         """Padded length, int64 (1,)."""
         if "seq_len" not in self._made:
-            self._canvas.scope(PLACES)
+            self._canvas.scope(POSITIONS_SCOPE)
             self._made["seq_len"] = self._canvas.op("Shape", "input_ids", start=1, end=2)
         return self._made["seq_len"]
 
-    def places(self) -> str:
+    def positions(self) -> str:
         """0, 1, … up to the padded length, int64 (seq_len,)."""
         if "range" not in self._made:
             canvas = self._canvas
@@ -56,12 +56,12 @@ class Places:
         return self._made["range"]
 
     def distances(self) -> str:
-        """Place of the key minus place of the query, int64 (seq_len, seq_len)."""
+        """Position of the key minus that of the query, int64 (seq_len, seq_len)."""
         if "distances" not in self._made:
             canvas = self._canvas
-            places = self.places()
-            columns = canvas.op("Unsqueeze", places, canvas.constant([1]))
-            self._made["distances"] = canvas.op("Sub", places, columns)
+            positions = self.positions()
+            columns = canvas.op("Unsqueeze", positions, canvas.constant([1]))
+            self._made["distances"] = canvas.op("Sub", positions, columns)
         return self._made["distances"]
 
     def head_mask(self, num_heads: int, head_dim: int, scale: float) -> str:
@@ -90,7 +90,7 @@ class Places:
             return self._made[key]
         canvas = self._canvas
         mask = self.mask()
-        canvas.scope(PLACES)
+        canvas.scope(POSITIONS_SCOPE)
         one = canvas.constant(1.0, np.float32)
         hidden = canvas.op("Unsqueeze", canvas.op("Sub", one, mask), canvas.constant([1, 2]))
         bias = canvas.op("Mul", hidden, canvas.constant(MASKED, np.float32))
@@ -105,8 +105,8 @@ class Places:
         return bias
 
     def unseen(self, attention: Attention) -> str | None:
-        """Pairs of places that causality or a window hides, bool (seq_len, seq_len); None where there are none."""
-        self._canvas.scope(PLACES)
+        """Pairs of positions that causality or a window hides, bool (seq_len, seq_len); None where there are none."""
+        self._canvas.scope(POSITIONS_SCOPE)
         before, after = attention.window or (None, None)
         if attention.causal:
             after = 0
@@ -125,7 +125,7 @@ class Places:
 
         canvas, relative = self._canvas, self._relative
         assert relative is not None
-        canvas.scope(PLACES)
+        canvas.scope(POSITIONS_SCOPE)
         table = relative.table
         half = table.shape[0] // 2
         exact = half // 2
@@ -156,25 +156,25 @@ class Places:
             from onnx import TensorProto
 
             canvas = self._canvas
-            canvas.scope(PLACES)
-            places = canvas.op("Cast", self.places(), to=TensorProto.FLOAT)
+            canvas.scope(POSITIONS_SCOPE)
+            positions = canvas.op("Cast", self.positions(), to=TensorProto.FLOAT)
             frequencies = canvas.constant([rotary.frequencies], np.float32)
-            angles = canvas.op("Mul", canvas.op("Unsqueeze", places, canvas.constant([1])), frequencies)
+            angles = canvas.op("Mul", canvas.op("Unsqueeze", positions, canvas.constant([1])), frequencies)
             made = [canvas.op(kind, angles) for kind in ("Cos", "Sin")]
             if rotary.scale != 1.0:
                 made = [canvas.op("Mul", part, canvas.constant(rotary.scale, np.float32)) for part in made]
             self._made[key], self._made[(*key, "sin")] = made
         return self._made[key], self._made[("rotary", rotary, "sin")]
 
-    def position_ids(self, positions: Positions) -> str:
+    def position_ids(self, learnt: LearntPositions) -> str:
         """Rows of the position table: (seq_len,) or (batch, seq_len)."""
         from onnx import TensorProto
 
-        if positions.kind == "range":
-            return self.places()
+        if learnt.kind == "range":
+            return self.positions()
         canvas = self._canvas
-        canvas.scope(PLACES)
-        padding = canvas.constant(positions.padding_id)
+        canvas.scope(POSITIONS_SCOPE)
+        padding = canvas.constant(learnt.padding_id)
         real = canvas.op(
             "Cast", canvas.op("Not", canvas.op("Equal", "input_ids", padding)), to=TensorProto.INT64
         )

@@ -6,9 +6,9 @@ import json
 import mmap
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from embedge_export.families.structure import Tensor
 
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 _SPREAD = 0.02
+_Entry: TypeAlias = tuple[mmap.mmap, int, dict[str, Any]]
+"""A file, where its data starts, and what its header says of one weight."""
 
 
 class Weights(Protocol):
@@ -42,33 +44,44 @@ def _part(tensor: Tensor, array: Any) -> FloatArray:
     return part + np.float32(tensor.offset) if tensor.offset else part
 
 
+def _renamed(name: str, renames: Mapping[str, str]) -> str:
+    for old, new in renames.items():
+        name = name.replace(old, new)
+    return name
+
+
 class StoredWeights:
     """The weights of safetensors files, mapped into memory: only what is read is loaded.
 
     Args:
         paths: the files of one checkpoint.
         prefixes: what may stand before a name, as heads' checkpoints store "bert.encoder…".
+        renames: what may stand in a name, and what it is called here; a weight that has the new name already wins.
     """
 
-    def __init__(self, paths: Iterable[Path], prefixes: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        prefixes: Iterable[str] = (),
+        renames: Mapping[str, str] | None = None,
+    ) -> None:
         self._prefixes = ("", *prefixes)
-        self._entries: dict[str, tuple[mmap.mmap, int, dict[str, Any]]] = {}
+        stored: dict[str, _Entry] = {}
         for path in paths:
             with path.open("rb") as stream:
                 mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
             (size,) = struct.unpack("<Q", mapped[:8])
             for name, entry in json.loads(mapped[8 : 8 + size]).items():
                 if name != "__metadata__":
-                    self._entries[name] = (mapped, 8 + size, entry)
+                    stored[name] = (mapped, 8 + size, entry)
+        renamed = {_renamed(name, renames or {}): entry for name, entry in stored.items()}
+        self._entries = renamed | stored
 
-    def _find(self, name: str) -> tuple[mmap.mmap, int, dict[str, Any]] | None:
-        # files from the days of TensorFlow call a norm's weight gamma, and its bias beta
-        old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
-        for prefix in self._prefixes:
-            for known in (prefix + name, prefix + old):
-                if known in self._entries:
-                    return self._entries[known]
-        return None
+    def _find(self, name: str) -> _Entry | None:
+        return next(
+            (self._entries[prefix + name] for prefix in self._prefixes if prefix + name in self._entries),
+            None,
+        )
 
     def has(self, tensor: Tensor) -> bool:
         """See Weights.has."""

@@ -1,4 +1,4 @@
-"""The report and the model card: complete, self-contained, readable at a phone's width."""
+"""The report's page: complete, self-contained, readable at a phone's width."""
 
 import html
 import html.parser
@@ -9,22 +9,13 @@ import subprocess
 import zlib
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
+from tests.export.report.reported import KINDS, reported
 
 from embedge.cli.main import main
-from embedge.manifest import fingerprint, load_manifest
 from embedge.testing import tiny_bundle
-from embedge_export.cli import add_parser
-from embedge_export.report import card
-from embedge_export.report import page as report
-from embedge_export.report.command import export_command
-from embedge_export.report.operators import count_operators, machine
-from embedge_export.report.plots import cosine_histogram, difference_histogram, scatter
-from embedge_export.spec import ExportSpec
-from embedge_export.verify.asking import questions
-from embedge_export.verify.gates import try_variant
+from embedge_export.report.operators import machine
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
@@ -37,46 +28,6 @@ FLAGS = (
     "--disable-sync",
     "--hide-scrollbars",
 )
-KINDS = ("embed", "cross_encoder", "classify", "token_classify", "late_interaction", "sparse")
-
-
-def reported(folder: Path, kind: str, **changes):
-    """A tiny bundle with two variants that share a graph, its report and its card."""
-    manifest = load_manifest(tiny_bundle(folder, kind, changes=changes))
-    asked = questions(manifest, 10**9)
-    clean = {name: tuple(map(without_nan, getattr(asked, name))) for name in ("pairs", "prompts")}
-    texts = {name: without_nan(getattr(asked.texts, name)) for name in ("queries", "documents")}
-    asked = msgspec.structs.replace(asked, texts=msgspec.structs.replace(asked.texts, **texts), **clean)
-    first = try_variant(folder, "fp32", asked, None, "torch")
-    trials = {
-        "fp32": try_variant(folder, "fp32", asked, first.answers, "torch"),
-        "same": try_variant(folder, "fp32", asked, first.answers, "fp32"),
-    }
-    variant = manifest.variants["fp32"]
-    variants = {
-        name: msgspec.structs.replace(
-            variant, fidelity=msgspec.structs.replace(variant.fidelity, end_to_end=trial.figures)
-        )
-        for name, trial in trials.items()
-    }
-    manifest = msgspec.structs.replace(manifest, variants=variants)
-    spec = ExportSpec(model="org/tiny", max_seq_len=32)
-    report.write_report(folder, manifest, trials, spec)
-    card.write_card(folder, manifest, spec)
-    return manifest, (folder / "report.html").read_text("utf-8"), (folder / "README.md").read_text("utf-8")
-
-
-def without_nan(value):
-    """The tiny bundles answer NaN to that word."""
-    if isinstance(value, str):
-        return value.lower().replace("nan", "none")
-    return tuple(without_nan(part) for part in value)
-
-
-@pytest.fixture(scope="module")
-def embedder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles")
-    return folder, *reported(folder, "embed")
 
 
 class Strict(html.parser.HTMLParser):
@@ -137,16 +88,6 @@ def test_the_page_shows_the_manifests_figures(embedder):
     assert machine() in page
 
 
-def test_neither_page_nor_card_names_this_machine(embedder):
-    import platform
-
-    folder, _, page, readme = embedder
-    for text in (page, readme):
-        assert str(folder) not in text
-        assert str(Path.home()) + "/" not in text
-        assert not platform.node() or platform.node() not in text
-
-
 def test_what_the_checkpoint_says_is_shown_as_text(tmp_path):
     name = 'a<script>alert("x")</script>|b'
     _, page, readme = reported(tmp_path, "embed", name=name, prompts={"query": "<b>find</b> "})
@@ -154,117 +95,6 @@ def test_what_the_checkpoint_says_is_shown_as_text(tmp_path):
     assert "&lt;script&gt;" in page
     assert "<b>find" not in page
     assert not re.search(r"(?<!\\)<", readme)
-
-
-def test_the_fingerprint_does_not_depend_on_report_and_card(embedder):
-    folder, manifest, _, _ = embedder
-    from embedge_export.write.graph_files import file_records
-
-    with_report = msgspec.structs.replace(manifest, files=file_records(folder))
-    assert {"report.html", "README.md"} <= set(with_report.files)
-    assert fingerprint(with_report) == fingerprint(manifest)
-
-
-def test_the_card_has_front_matter_usage_and_figures(embedder):
-    _, manifest, _, readme = embedder
-    assert readme.startswith("---\nlibrary_name: embedge\npipeline_tag: sentence-similarity\n")
-    code = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert 'EdgeModel("BUNDLE")' in code[0]
-    assert 'backend="onnx"' in code[1]
-    for block in code:
-        compile(block, "README.md", "exec")
-    assert f"| fp32 | float32 | {manifest.files['onnx/model.onnx'].size_bytes / 1e6:.1f} MB |" in readme
-    assert f"| {manifest.variants['fp32'].fidelity.end_to_end.ndcg_10:.4f} |" in readme
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_cards_first_example_runs(kind, tmp_path, monkeypatch, capsys):
-    _, _, readme = reported(tmp_path / "BUNDLE", kind)
-    monkeypatch.chdir(tmp_path)
-    exec(re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0], {})
-
-
-@pytest.mark.parametrize("licence", ["mit", 'odd "one": #1'])
-def test_licence_and_base_model_are_valid_yaml(licence, tmp_path):
-    import yaml
-
-    source = msgspec.structs.replace(
-        load_manifest(tiny_bundle(tmp_path)).source, name="org/model", licence=licence
-    )
-    manifest = load_manifest(tiny_bundle(tmp_path, changes={"source": source}))
-    matter = yaml.safe_load(card.render(manifest, "embedge export org/model").split("---")[1])
-    assert matter["license"] == licence
-    assert matter["base_model"] == "org/model"
-
-
-def test_the_command_means_the_same_spec():
-    import argparse
-
-    spec = ExportSpec(
-        model="org/name",
-        pooling=("CLS", "MEAN"),
-        normalize=False,
-        matryoshka=(64, 128),
-        prompts={"query": "query: ", "passage": "it's: "},
-        default_prompt_name="query",
-        labels=("a", "b"),
-        max_seq_len=128,
-        opset=20,
-        trust_remote_code=True,
-        force=True,
-    )
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    import shlex
-
-    words = shlex.split(export_command(spec))
-    assert words[:5] == ["embedge", "export", "org/name", "-o", "name"]
-    args = parser.parse_args(words[1:])
-    assert args.pooling == spec.pooling
-    assert args.normalize is False
-    assert args.matryoshka == spec.matryoshka
-    assert dict(args.prompt) == spec.prompts
-    assert (args.default_prompt, args.labels) == ("query", spec.labels)
-    assert (args.max_seq_len, args.opset, args.trust_remote_code) == (128, 20, True)
-    assert not args.force
-
-
-def test_the_command_names_no_folder(tmp_path):
-    folder = tmp_path / "checkpoint"
-    folder.mkdir()
-    assert export_command(ExportSpec(model=str(folder))) == "embedge export checkpoint -o checkpoint"
-
-
-def test_operators_are_counted_before_and_after(tmp_path):
-    folder = tiny_bundle(tmp_path)
-    counts = count_operators(folder / "onnx" / "model.onnx", (), 1000)
-    assert sum(counts.before.values()) >= sum(counts.after.values()) > 0
-    assert count_operators(folder / "onnx" / "model.onnx", (), 2 * 10**9).after is None
-    assert sorted(path.name for path in (folder / "onnx").iterdir()) == ["model.onnx"]
-
-
-@pytest.mark.parametrize("values", [[1.0], [1.0, 1.0], [0.99, 0.999, 1.0], [-0.5, 1.0], [0.9999999, 1.0]])
-def test_histograms_take_any_cosines(values):
-    for gate in (None, 0.985, 0.999999):
-        plot = cosine_histogram(np.array(values), gate, "s0")
-        assert "nan" not in plot
-        places = [float(x) for x in re.findall(r' x1?="([^"]+)"', plot)]
-        assert min(places) >= 0
-        assert max(places) <= 280
-        assert ('class="gate"' in plot) == (gate is not None)
-
-
-@pytest.mark.parametrize("values", [[0.0], [0.0, 1e-7], [1e-9, 3e-6], [0.5]])
-def test_difference_histograms_take_any_differences(values):
-    plot = difference_histogram(np.array(values), "s0")
-    assert "nan" not in plot
-    assert plot.count("<rect") >= 1
-
-
-def test_scatters_take_constant_answers_and_thin_out_many():
-    assert "nan" not in scatter(np.ones(3), np.ones(3), "s0", "score")
-    many = np.linspace(0, 1, 5000)
-    assert scatter(many, many, "s0", "score").count("<circle") <= 650
 
 
 def test_inspect_prints_where_the_report_is(embedder, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""Speed of a loaded bundle on this machine's CPU: one text at a time, and many by each way to split them."""
+"""Speed of a loaded model on this machine: one text at a time, many by each way to split them, and parts of both."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ import inspect
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from embedge._sessions.tuning import Tuning, splits
+from embedge._text.tokens import EncodedRows, batch_of_one
 from embedge.errors import ParamsError
+from embedge.model import EdgeModel
+from embedge.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from embedge._batches.forward import Forward
     from embedge._engine.engine import Engine
     from embedge._text.tokens import Encoded
 
-BATCH_TOKENS = (256, 512, 1024, 2048)
+TRIED_BATCH_TOKENS = (256, 512, 1024, 2048)
 _MARGIN = 1.03
 """A split has to be so much faster than the rule's to be preferred: less may be noise."""
 _PASSES = 3
@@ -36,7 +41,7 @@ _DOCUMENTED = (
 )
 
 
-class Speed(msgspec.Struct, frozen=True, kw_only=True):
+class SplitSpeed(msgspec.Struct, frozen=True, kw_only=True):
     """Speed of one way to split a call.
 
     Attributes:
@@ -96,20 +101,55 @@ def measure_latency(answer: Callable[[], int], seconds: float) -> Latency:
     return Latency(num_tokens=num_tokens, p50_ms=cuts[9], p95_ms=cuts[18])
 
 
-def measure_splits(engine: Engine, texts: Sequence[str], batch_tokens: Sequence[int]) -> Iterator[Speed]:
-    """Run the same texts by each way to split them; texts are tokenised once, beforehand."""
-    encoded = engine.encode(texts, [-1] * len(texts))
+def measure_splits(
+    model: EdgeModel, texts: Sequence[str], batch_tokens: Sequence[int] = TRIED_BATCH_TOKENS
+) -> Iterator[SplitSpeed]:
+    """Run the same texts by each way to split them; texts are tokenised once, beforehand.
+
+    Args:
+        model: on the CPU.
+        texts: those beyond the limit are cut.
+        batch_tokens: sizes of batches to try with each split into workers and threads.
+    """
+    from embedge._engine.engine import tuned
+
+    engine = _engine(model)
+    encoded = engine.tokenizer.encode(texts, [-1] * len(texts))
     num_tokens = sum(len(e.token_ids) for e in encoded)
     for workers, each in splits(engine.info.threads):
         for limit in batch_tokens:
             tuning = Tuning(workers=workers, threads_per_worker=each, batch_tokens=limit)
-            forward = engine.tuned(tuning)
+            forward = tuned(engine, tuning)
             _run(forward, engine, encoded[: max(16, len(encoded) // 8)])
             seconds = statistics.median(_run(forward, engine, encoded) for _ in range(_PASSES))
-            yield Speed(tuning=tuning, texts_per_s=len(texts) / seconds, tokens_per_s=num_tokens / seconds)
+            yield SplitSpeed(
+                tuning=tuning, texts_per_s=len(texts) / seconds, tokens_per_s=num_tokens / seconds
+            )
 
 
-def fastest(speeds: Sequence[Speed], rule: Tuning) -> Speed:
+def count_tokens(model: EdgeModel, texts: Sequence[str]) -> IntArray:
+    """Tokenise texts, and nothing else: the host's part of a call.
+
+    Returns:
+        Tokens of each text, int64 (num_texts,): special tokens included, stored prompts left out, and no more than
+        the model's limit.
+    """
+    encoded = _engine(model).tokenizer.encode(texts, [-1] * len(texts))
+    if isinstance(encoded, EncodedRows):
+        return encoded.num_tokens.astype(np.int64)
+    return np.array([len(each.token_ids) for each in encoded], dtype=np.int64)
+
+
+def graph_runs(model: EdgeModel, texts: Sequence[str]) -> list[Callable[[], FloatArray]]:
+    """The graph's part of a call with one text: for each text a function that runs the graph on its tokens alone."""
+    engine = _engine(model)
+    output = _main_output(engine)
+    lane = engine.sessions.lanes(1)[0]
+    encoded = engine.tokenizer.encode(texts, [-1] * len(texts))
+    return [partial(lane.run, output, engine.forward.feeds(batch_of_one(each))) for each in encoded]
+
+
+def fastest(speeds: Sequence[SplitSpeed], rule: Tuning) -> SplitSpeed:
     """The fastest way, or the rule's where that is as fast within what a measurement tells."""
     best = max(speeds, key=lambda speed: speed.texts_per_s)
     for speed in speeds:
@@ -118,11 +158,20 @@ def fastest(speeds: Sequence[Speed], rule: Tuning) -> Speed:
     return best
 
 
+def _engine(model: EdgeModel) -> Engine:
+    return model._open().engine
+
+
 def _run(forward: Forward, engine: Engine, encoded: Sequence[Encoded]) -> float:
-    graph = engine.manifest.graph
-    output = graph.pooled or graph.token or graph.hidden
-    assert output is not None
+    output = _main_output(engine)
     started = time.perf_counter()
     for _ in forward.batches(output, encoded):
         pass
     return time.perf_counter() - started
+
+
+def _main_output(engine: Engine) -> str:
+    graph = engine.manifest.graph
+    output = graph.pooled or graph.token or graph.hidden
+    assert output is not None
+    return output

@@ -1,0 +1,76 @@
+"""GTE's new layout (model_type "new"): rotary positions, gated units, BERT's norms."""
+
+from __future__ import annotations
+
+from embedge_export.families.family import Family
+from embedge_export.families.parts import (
+    TENSORFLOW_NORMS,
+    Config,
+    UnsupportedError,
+    activation,
+    expect,
+    layer_norm,
+    linear,
+    rows,
+)
+from embedge_export.families.rotary import ntk_rotary, rotary
+from embedge_export.families.rotary_layers import RotaryLayer, embedding_with_types, rotary_encoder
+from embedge_export.families.structure import Encoder, FeedForward, Rotary, Sublayer
+
+
+def _encoder(config: Config) -> Encoder:
+    expect(
+        config,
+        position_embedding_type="rope",
+        pack_qkv=True,
+        layer_norm_type="layer_norm",
+        logn_attention_scale=False,
+    )
+    size, inner, heads, count, vocab_size = (
+        int(config[key])
+        for key in (
+            "hidden_size",
+            "intermediate_size",
+            "num_attention_heads",
+            "num_hidden_layers",
+            "vocab_size",
+        )
+    )
+    epsilon = float(config["layer_norm_eps"])
+    positions = _rotary(config, size // heads)
+    act = activation(config["hidden_act"])
+
+    def layer(index: int) -> RotaryLayer:
+        at = f"encoder.layer.{index}"
+        units = linear(f"{at}.mlp.up_gate_proj", 2 * inner, size, bias=False)
+        return RotaryLayer(
+            merged=linear(f"{at}.attention.qkv_proj", 3 * size, size),
+            output=linear(f"{at}.attention.o_proj", size, size),
+            rotary=positions,
+            feed_forward=FeedForward(
+                up=rows(units, 0, inner),
+                gate=rows(units, inner, 2 * inner),
+                down=linear(f"{at}.mlp.down_proj", size, inner),
+                activation=act,
+            ),
+            around_attention=Sublayer(norm_after=layer_norm(f"{at}.attn_ln", size, epsilon)),
+            around_feed_forward=Sublayer(norm_after=layer_norm(f"{at}.mlp_ln", size, epsilon)),
+        )
+
+    norm = layer_norm("embeddings.LayerNorm", size, epsilon)
+    embedding = embedding_with_types(config, vocab_size, size, norm)
+    return rotary_encoder(size, heads, count, layer, embedding, vocab_size=vocab_size)
+
+
+def _rotary(config: Config, size: int) -> Rotary:
+    theta, scaling = float(config["rope_theta"]), config.get("rope_scaling")
+    if scaling is None:
+        return rotary(theta, size)
+    if scaling.get("type") != "ntk":
+        raise UnsupportedError(f"rope_scaling {scaling.get('type')!r} has no built graph; expected 'ntk'")
+    return ntk_rotary(theta, size, float(scaling["factor"]), scaling.get("mixed_b"))
+
+
+GTE_NEW = Family(
+    bounded_positions=False, remote=True, encoder=_encoder, prefixes=("new.",), renames=TENSORFLOW_NORMS
+)

@@ -1,0 +1,72 @@
+"""NomicBERT, as nomic-embed-text stores it: rotary positions, gated units, BERT's norms."""
+
+from __future__ import annotations
+
+from embedge_export.families.family import Family
+from embedge_export.families.parts import (
+    Config,
+    UnsupportedError,
+    expect,
+    layer_norm,
+    linear,
+)
+from embedge_export.families.rotary import rotary
+from embedge_export.families.rotary_layers import RotaryLayer, embedding_with_types, rotary_encoder
+from embedge_export.families.structure import Activation, Encoder, FeedForward, Sublayer
+
+_ACTIVATIONS: dict[str, Activation] = {"geglu": "gelu", "swiglu": "silu"}
+
+
+def _encoder(config: Config) -> Encoder:
+    expect(
+        config,
+        prenorm=False,
+        use_rms_norm=False,
+        parallel_block=False,
+        causal=False,
+        rotary_emb_fraction=1.0,
+        rotary_emb_interleaved=False,
+        rotary_emb_scale_base=None,
+        rotary_scaling_factor=None,
+        max_position_embeddings=0,
+        num_experts=0,
+    )
+    size, inner, heads = int(config["n_embd"]), config.get("n_inner"), int(config["n_head"])
+    inner = 4 * size if inner is None else int(inner)
+    act = config["activation_function"]
+    if act not in _ACTIVATIONS:
+        raise UnsupportedError(
+            f"activation_function={act!r} has no built graph; expected 'swiglu' or 'geglu'"
+        )
+    epsilon = float(config["layer_norm_epsilon"])
+    qkv_bias = bool(config["qkv_proj_bias"])
+    bias1, bias2 = bool(config["mlp_fc1_bias"]), bool(config["mlp_fc2_bias"])
+    positions = rotary(float(config["rotary_emb_base"]), size // heads)
+
+    def layer(index: int) -> RotaryLayer:
+        at = f"encoder.layers.{index}"
+        return RotaryLayer(
+            merged=linear(f"{at}.attn.Wqkv", 3 * size, size, qkv_bias),
+            output=linear(f"{at}.attn.out_proj", size, size, qkv_bias),
+            rotary=positions,
+            feed_forward=FeedForward(
+                up=linear(f"{at}.mlp.fc11", inner, size, bias1),
+                gate=linear(f"{at}.mlp.fc12", inner, size, bias1),
+                down=linear(f"{at}.mlp.fc2", size, inner, bias2),
+                activation=_ACTIVATIONS[act],
+            ),
+            around_attention=Sublayer(norm_after=layer_norm(f"{at}.norm1", size, epsilon)),
+            around_feed_forward=Sublayer(norm_after=layer_norm(f"{at}.norm2", size, epsilon)),
+        )
+
+    # the table of words has a padded number of rows
+    multiple = int(config.get("pad_vocab_size_multiple") or 1)
+    vocab_size = int(config["vocab_size"])
+    rows = -(-vocab_size // multiple) * multiple
+    embedding = embedding_with_types(config, rows, size, layer_norm("emb_ln", size, epsilon))
+    return rotary_encoder(size, heads, int(config["n_layer"]), layer, embedding, vocab_size=vocab_size)
+
+
+NOMIC_BERT = Family(
+    pooling="MEAN", bounded_positions=False, remote=True, encoder=_encoder, prefixes=("model.", "bert.")
+)

@@ -1,0 +1,231 @@
+"""Flags of `embedge export`, and the ExportSpec that they mean."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from embedge.types import PoolingMode, Task
+from embedge_export.precisions import VARIANTS
+from embedge_export.spec import DEFAULT_OPSET, OPSETS, ExportSpec
+
+_TASKS: tuple[Task, ...] = ("embed", "token_embed", "classify", "token_classify", "score")
+_FOR_CPU = ", ".join(name for name, each in VARIANTS.items() if each.target == "cpu")
+_POOLINGS: tuple[PoolingMode, ...] = (
+    "CLS",
+    "LAST",
+    "MEAN",
+    "MAX",
+    "MEAN_SQRT_LEN",
+    "WEIGHTEDMEAN",
+    "ALL",
+    "STEP",
+)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the checkpoint and every flag."""
+    _add_facts(parser)
+    _add_words(parser)
+    _add_graphs(parser)
+    _add_ways(parser)
+
+
+def read_spec(args: argparse.Namespace) -> ExportSpec:
+    """What the flags mean.
+
+    Raises:
+        ExportError: they contradict each other.
+    """
+    return ExportSpec(
+        model=args.model,
+        output=args.output,
+        name=args.name,
+        task=args.task,
+        pooling=args.pooling or (),
+        normalize=args.normalize,
+        matryoshka=args.matryoshka,
+        prompts=dict(args.prompt),
+        default_prompt_name=args.default_prompt,
+        labels=args.labels,
+        max_seq_len=args.max_seq_len,
+        yes_token=args.yes_token,
+        no_token=args.no_token,
+        instruction=args.instruction,
+        step_tag=args.step_tag,
+        revision=args.revision,
+        opset=args.opset,
+        route=args.route,
+        optimize_for=args.optimize_for,
+        from_onnx=args.from_onnx,
+        probes=args.probes,
+        trust_remote_code=args.trust_remote_code,
+        force=args.force,
+        variants=args.variants,
+        full_report=args.full_report,
+    )
+
+
+def check_usage(args: argparse.Namespace) -> None:
+    """End the program with the usage where flags do not go together."""
+    if args.json and not args.dry_run:
+        args.usage_error("--json needs --dry-run")
+    if args.probes is not None and args.from_onnx is None:
+        args.usage_error("--probes needs --from-onnx")
+    if args.from_onnx is not None and (args.dry_run or args.only_verify):
+        args.usage_error("--from-onnx goes with neither --dry-run nor --only-verify")
+    if args.no_token is not None and args.yes_token is None:
+        args.usage_error("--no-token needs --yes-token")
+
+
+def _add_facts(parser: argparse.ArgumentParser) -> None:
+    """What the checkpoint is, against what its files say."""
+    parser.add_argument("model", metavar="MODEL", help="folder of a checkpoint, or a hub id such as org/name")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="folder to write (default: the bundle store)"
+    )
+    parser.add_argument("--name", help="what to call the model (default: as its files say)")
+    parser.add_argument("--task", choices=_TASKS, help="main task (default: what the checkpoint is for)")
+    parser.add_argument(
+        "--pooling",
+        type=_pooling,
+        metavar="MODE[,MODE]",
+        help=f"against the checkpoint's own: {', '.join(_POOLINGS)}",
+    )
+    normalize = parser.add_mutually_exclusive_group()
+    normalize.add_argument("--normalize", dest="normalize", action="store_true", default=None)
+    normalize.add_argument("--no-normalize", dest="normalize", action="store_false")
+    parser.add_argument(
+        "--matryoshka",
+        type=_matryoshka,
+        metavar="SIZES",
+        help="sizes that may be asked for, as 64,128, or 'any'",
+    )
+    parser.add_argument(
+        "--prompt",
+        action="append",
+        type=_prompt,
+        default=[],
+        metavar="NAME=TEXT",
+        help="store a prompt; repeatable",
+    )
+    parser.add_argument("--default-prompt", metavar="NAME", help="prompt applied when a call names none")
+    parser.add_argument(
+        "--labels", type=_names, default=(), metavar="A,B", help="names of a classifier's labels"
+    )
+    parser.add_argument("--max-seq-len", type=_positive, metavar="N", help="longest text in tokens")
+
+
+def _add_words(parser: argparse.ArgumentParser) -> None:
+    """Words of rerankers and reward models."""
+    parser.add_argument("--yes-token", metavar="TEXT", help="causal reranker: the token that means relevant")
+    parser.add_argument("--no-token", metavar="TEXT", help="causal reranker: the token that means irrelevant")
+    parser.add_argument("--instruction", metavar="TEXT", help="causal reranker: instruction of the template")
+    parser.add_argument(
+        "--step-tag", metavar="TEXT", help="process reward model: token at which steps are read"
+    )
+
+
+def _add_graphs(parser: argparse.ArgumentParser) -> None:
+    """Which graphs are made, how, and what of."""
+    parser.add_argument("--revision", help="commit, branch or tag of a hub repository")
+    parser.add_argument(
+        "--opset",
+        type=int,
+        choices=OPSETS,
+        metavar="N",
+        help=f"trace the graph with this ONNX operator set, {OPSETS[0]} to {OPSETS[-1]} (default: {DEFAULT_OPSET})",
+    )
+    parser.add_argument(
+        "--route",
+        choices=("auto", "build", "trace"),
+        default="auto",
+        help="build the graph from the weights, trace it, or build it where the family is known (default)",
+    )
+    parser.add_argument(
+        "--optimize-for",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="whose operators the graphs are made of (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run Python code that the checkpoint brings"
+    )
+    parser.add_argument(
+        "--variants",
+        type=_names,
+        default=("fp32",),
+        metavar="NAME[,NAME]",
+        help=f"graphs to write, of {_FOR_CPU} (default: fp32)",
+    )
+    parser.add_argument(
+        "--full-report", action="store_true", help="judge variants by the whole retrieval set; takes minutes"
+    )
+    parser.add_argument("--force", action="store_true", help="replace a bundle that is already there")
+
+
+def _add_ways(parser: argparse.ArgumentParser) -> None:
+    """What is done instead of an export from weights, and what is shown."""
+    parser.add_argument(
+        "--from-onnx",
+        type=Path,
+        metavar="FILE",
+        help="wrap this ONNX file; MODEL has its config and tokenizer, and weights if there are any",
+    )
+    parser.add_argument(
+        "--probes",
+        type=Path,
+        metavar="FILE",
+        help='with --from-onnx: answers to verify it with, a JSON list of {"text", "embedding"} or a probes.json',
+    )
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--dry-run", action="store_true", help="print what was understood and would be done; write nothing"
+    )
+    instead.add_argument(
+        "--only-verify",
+        action="store_true",
+        help="compare the bundle at -o with the checkpoint again; write nothing",
+    )
+    parser.add_argument("--json", action="store_true", help="with --dry-run: print JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+
+def _pooling(text: str) -> tuple[PoolingMode, ...]:
+    modes = text.upper().split(",")
+    return tuple(_choice(mode, _POOLINGS) for mode in modes)
+
+
+def _choice(value: str, choices: tuple[Any, ...]) -> Any:
+    if value not in choices:
+        raise argparse.ArgumentTypeError(f"{value!r} is not known; expected one of {', '.join(choices)}")
+    return value
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length; expected a whole number from 1")
+    return int(text)
+
+
+def _matryoshka(text: str) -> bool | tuple[int, ...]:
+    if text == "any":
+        return True
+    try:
+        return tuple(_positive(size) for size in text.split(","))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no list of sizes; expected as 64,128,256, or 'any'"
+        ) from None
+
+
+def _prompt(text: str) -> tuple[str, str]:
+    name, separator, prompt = text.partition("=")
+    if not separator or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is no prompt; expected NAME=TEXT, as in query='query: '")
+    return name, prompt
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))

@@ -1,0 +1,200 @@
+"""Attention in CUDA's operators, in each of its forms."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from embedge.types import FloatArray
+from embedge_export.families.structure import Attention, Norm, Rotary
+from embedge_export.graph.built.cuda_blocks import CudaBlocks
+from embedge_export.graph.built.linear import absorbed_bias, projection
+
+_MASKED = -3e4
+"""Scores of what must not be seen; float16 ends at 65,504, and a row of infinities gives no softmax."""
+
+
+class CudaAttention:
+    """Emits attention in the form that the blocks' choices name.
+
+    Args:
+        blocks: what emits the blocks around it, on the same rows.
+    """
+
+    def __init__(self, blocks: CudaBlocks) -> None:
+        self._blocks = blocks
+        self._canvas = blocks.canvas
+        self._weights = blocks.weights
+        self._choices = blocks.choices
+        self._spans = ""
+        self._narrow: dict[object, str] = {}
+
+    def attend(self, rows: str, block: Attention) -> tuple[str, str | None]:
+        """The block without the bias of its last product, and that bias."""
+        output = projection(self._weights, block.output)
+        if self._choices.attention == "merged":
+            mixed, bias, suffix = self._merged(rows, block), output.load_bias, "bias"
+        elif block.num_heads != block.num_kv_heads:
+            mixed, bias, suffix = self._standard(rows, block), output.load_bias, "bias"
+        else:
+            # with the bias of the values in it
+            mix = self._standard if self._choices.attention == "standard" else self._separate
+            mixed, suffix = mix(rows, block), "bias+value"
+            bias = absorbed_bias(self._weights, block.output, block.value)
+        result = self._canvas.op("MatMul", mixed, self._blocks.half(output.name, output.shape, output.load))
+        if bias is None:
+            return result, None
+        return result, self._blocks.half(f"{output.name}.{suffix}", output.shape[1:], bias)
+
+    def _standard(self, rows: str, block: Attention) -> str:
+        """ONNX's Attention on (batch, seq_len, size): any heads, rotations and masks.
+
+        Causal attention needs no mask of padding, as it comes after all that is real.
+        """
+        canvas = self._canvas
+        scope = canvas.scope_name
+        rotation = None if block.rotary is None else self._rotation(block.rotary)
+        mask = self._score_mask(block)
+        canvas.scope(scope)
+        grouped = block.num_heads != block.num_kv_heads
+        turned = grouped or block.rotary is not None or block.key_norm is not None
+        query, key, value = self._products(rows, block, key_bias=turned, value_bias=grouped)
+        query = self._turn(query, block.num_heads, block, block.query_norm, rotation)
+        key = self._turn(key, block.num_kv_heads, block, block.key_norm, rotation)
+        inputs = [query, key, value, mask, "", "", "" if block.causal else self._blocks.lengths]
+        while not inputs[-1]:
+            inputs.pop()
+        return canvas.op(
+            "Attention",
+            *inputs,
+            q_num_heads=block.num_heads,
+            kv_num_heads=block.num_kv_heads,
+            scale=block.scale,
+            is_causal=int(block.causal and not mask),
+        )
+
+    def _products(self, rows: str, block: Attention, *, key_bias: bool, value_bias: bool) -> list[str]:
+        """Queries, keys and values, those biases added that are not put elsewhere."""
+        canvas = self._canvas
+        matrices = [
+            projection(self._weights, linear, bias=bias)
+            for linear, bias in ((block.query, True), (block.key, key_bias), (block.value, value_bias))
+        ]
+        if self._choices.split_matrices:
+            weights = canvas.ops("Split", self._merged_weight(block), outputs=3, axis=1, num_outputs=3)
+        else:
+            weights = [self._blocks.half(matrix.name, matrix.shape, matrix.load) for matrix in matrices]
+        return [
+            self._blocks.add_bias(
+                canvas.op("MatMul", rows, weight),
+                matrix.load_bias
+                and self._blocks.half(f"{matrix.name}.bias", matrix.shape[1:], matrix.load_bias),
+            )
+            for matrix, weight in zip(matrices, weights, strict=True)
+        ]
+
+    def _turn(
+        self, rows: str, num_heads: int, block: Attention, norm: Norm | None, rotation: tuple[str, str] | None
+    ) -> str:
+        """Normalise and rotate each head of (batch, seq_len, num_heads * head_dim)."""
+        canvas = self._canvas
+        if norm is not None:
+            heads = canvas.op("Reshape", rows, canvas.constant([0, 0, num_heads, block.head_dim]))
+            size = num_heads * block.head_dim
+            rows = canvas.op("Reshape", self._blocks.norm(heads, norm), canvas.constant([0, 0, size]))
+        if rotation is None:
+            return rows
+        return canvas.contrib("RotaryEmbedding", rows, canvas.constant([0]), *rotation, num_heads=num_heads)
+
+    def _rotation(self, rotary: Rotary) -> tuple[str, str]:
+        """Cosines and sines in the graph's precision, of angles in float32."""
+        made = self._blocks.positions.rotation(rotary)
+        return self._narrowed(made[0]), self._narrowed(made[1])
+
+    def _score_mask(self, block: Attention) -> str:
+        """What scores get added, (1, 1 or num_heads, seq_len, seq_len): windows, relative positions; "" for none."""
+        if block.window is None and not block.relative:
+            return ""
+        canvas, positions = self._canvas, self._blocks.positions
+        key = block.causal, block.window, block.relative
+        if key in self._narrow:
+            return self._narrow[key]
+        unseen = positions.unseen(block)
+        parts = []
+        if block.relative:
+            parts.append(self._narrowed(positions.relative_bias()))
+        if unseen is not None:
+            low, zero = (canvas.constant(value, self._blocks.dtype) for value in (_MASKED, 0.0))
+            hidden = canvas.op("Where", unseen, low, zero)
+            parts.append(canvas.op("Unsqueeze", hidden, canvas.constant([0, 1])))
+        self._narrow[key] = parts[0] if len(parts) == 1 else canvas.op("Add", *parts)
+        return self._narrow[key]
+
+    def _narrowed(self, floats: str) -> str:
+        from onnx import helper
+
+        if self._blocks.dtype == np.float32:
+            return floats
+        if floats not in self._narrow:
+            kind = helper.np_dtype_to_tensor_dtype(np.dtype(self._blocks.dtype))
+            self._narrow[floats] = self._canvas.op("Cast", floats, to=kind)
+        return self._narrow[floats]
+
+    def _separate(self, rows: str, block: Attention) -> str:
+        """Three products, which attention reads as they are: it would copy a merged one to put its heads apart.
+
+        A key's bias moves all scores of a query alike, and softmax takes it out; a value's goes to the output's.
+        """
+        canvas = self._canvas
+        query, key, value = self._products(rows, block, key_bias=False, value_bias=False)
+        options = {"num_heads": block.num_heads, "scale": block.scale}
+        if self._blocks.padding is not None:
+            return canvas.contrib(
+                "PackedMultiHeadAttention", query, key, value, "", *self._blocks.padding, **options
+            )
+        return canvas.contrib("MultiHeadAttention", query, key, value, "", self._key_lengths(), **options)
+
+    def _key_lengths(self) -> str:
+        """Lengths, then starts of queries and of keys in rows without padding taken off: int32 (3 * batch + 2,)."""
+        from onnx import TensorProto
+
+        canvas = self._canvas
+        if not self._spans:
+            shape = canvas.op("Shape", "input_ids")
+            batch = canvas.op("Gather", shape, canvas.constant(0))
+            length = canvas.op("Gather", shape, canvas.constant(1))
+            numbers = canvas.op(
+                "Range", canvas.constant(0), canvas.op("Add", batch, canvas.constant(1)), canvas.constant(1)
+            )
+            starts = canvas.op("Cast", canvas.op("Mul", numbers, length), to=TensorProto.INT32)
+            self._spans = canvas.op("Concat", self._blocks.lengths, starts, starts, axis=0)
+        return self._spans
+
+    def _merged(self, rows: str, block: Attention) -> str:
+        """One product for queries, keys and values, inside of the operator."""
+        canvas = self._canvas
+        parts = [projection(self._weights, linear) for linear in (block.query, block.key, block.value)]
+        outer = parts[0].shape[1]
+
+        def load_bias() -> FloatArray:
+            return np.concatenate(
+                [
+                    np.zeros(outer, np.float32) if part.load_bias is None else part.load_bias()
+                    for part in parts
+                ]
+            )
+
+        weight = self._merged_weight(block)
+        bias = self._blocks.half(f"{weight}.bias", (3 * outer,), load_bias)
+        options = {"num_heads": block.num_heads, "scale": block.scale}
+        if self._blocks.padding is not None:
+            return canvas.contrib("PackedAttention", rows, weight, bias, *self._blocks.padding, **options)
+        return canvas.contrib("Attention", rows, weight, bias, self._blocks.lengths, **options)
+
+    def _merged_weight(self, block: Attention) -> str:
+        parts = [projection(self._weights, linear) for linear in (block.query, block.key, block.value)]
+        inner, outer = parts[0].shape
+        return self._blocks.half(
+            "+".join(part.name for part in parts),
+            (inner, 3 * outer),
+            lambda: np.concatenate([part.load() for part in parts], axis=1),
+        )

@@ -1,0 +1,69 @@
+"""A checkpoint's configuration files, read once and not yet understood: what every reader of a kind works from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from embedge_export.source.fields import some_texts
+from embedge_export.source.modules import Modules, read_modules
+from embedge_export.source.repository import Repository, open_repository, read_json
+from embedge_export.spec import ExportSpec
+
+CONFIG = "config.json"
+STATED = "config_sentence_transformers.json"
+BERT_CONFIG = "sentence_bert_config.json"
+
+
+class Files(msgspec.Struct, frozen=True, kw_only=True):
+    """What the files of a checkpoint say, as they say it.
+
+    Attributes:
+        repository: where they are.
+        modules: what modules.json describes; None where there is none.
+        config: config.json of the transformer.
+        stated: config_sentence_transformers.json.
+    """
+
+    repository: Repository
+    modules: Modules | None
+    config: dict[str, Any]
+    stated: dict[str, Any]
+
+    @property
+    def transformer(self) -> Path:
+        """Folder of the transformer's config, weights and tokenizer."""
+        return self.modules.folder if self.modules else self.repository.folder
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """sentence_bert_config.json, or its like under an older name."""
+        return self.modules.settings if self.modules else {}
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """Classes of transformers that config.json names.
+
+        Raises:
+            ExportError: it is no list of texts.
+        """
+        return some_texts(self.config.get("architectures") or [], "architectures", CONFIG)
+
+
+def read_files(spec: ExportSpec) -> Files:
+    """Find a checkpoint and read its configuration files.
+
+    Raises:
+        ExportError: there is none, a path leads out of it, or a file or module cannot be understood.
+        MissingExtraError: a hub id, and huggingface_hub is not installed.
+    """
+    repository = open_repository(spec)
+    modules = read_modules(repository.folder, spec.pooling)
+    return Files(
+        repository=repository,
+        modules=modules,
+        stated=read_json(repository.folder, STATED),
+        config=read_json(modules.folder if modules else repository.folder, CONFIG),
+    )

@@ -1,0 +1,147 @@
+"""Late interaction: PyLate's and ColBERT's settings, and the token ids that their words stand for."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+import msgspec
+
+from embedge.errors import ExportError
+from embedge.manifest import LateInteractionSpec
+from embedge_export.source.fields import some_text, some_texts, whole
+from embedge_export.source.files import STATED, Files
+from embedge_export.source.modules import DenseModule
+from embedge_export.source.repository import read_json
+from embedge_export.source.tokens import token_id
+from embedge_export.source.transformer import Transformer
+
+COLBERT_METADATA = "artifact.metadata"
+
+
+class LateInteraction(msgspec.Struct, frozen=True, kw_only=True, tag="late_interaction"):
+    """Token rows that are compared one by one.
+
+    Attributes:
+        spec: as in the manifest.
+        dense: Dense modules of the token rows, in order.
+    """
+
+    spec: LateInteractionSpec
+    dense: tuple[DenseModule, ...] = ()
+
+
+class _Words(msgspec.Struct, frozen=True, kw_only=True):
+    """Late interaction as the checkpoint states it.
+
+    Attributes:
+        query_marker, document_marker: text of the marker tokens.
+        query_len, document_len: limits in tokens, specials and marker included.
+        expand_query, attend_to_expansion: as in LateInteractionSpec.
+        skip_words: document tokens left out of MaxSim.
+    """
+
+    query_marker: str
+    document_marker: str
+    query_len: int
+    document_len: int
+    expand_query: bool
+    attend_to_expansion: bool
+    skip_words: tuple[str, ...] = ()
+
+
+def is_late_interaction(files: Files) -> bool:
+    """Whether a checkpoint is made for late interaction: ColBERT's own files, or PyLate's modules and settings."""
+    if (files.repository.folder / COLBERT_METADATA).is_file():
+        return True
+    modules = files.modules
+    if modules is None or modules.pooling:
+        return False
+    stated = files.stated
+    return (
+        "query_length" in stated or stated.get("similarity_fn_name") == "MaxSim" or bool(modules.token_dense)
+    )
+
+
+def read_late_interaction(files: Files, transformer: Transformer, tokenizer: Any) -> LateInteraction:
+    """Read the settings and modules of a late-interaction model.
+
+    Raises:
+        ExportError: sizes do not chain, or a word of the settings is not one token of the vocabulary.
+    """
+    words = _read_words(files)
+    return LateInteraction(dense=_dense(files, transformer.hidden_size), spec=_resolve(words, tokenizer))
+
+
+def _dense(files: Files, hidden_size: int) -> tuple[DenseModule, ...]:
+    folder = files.repository.folder
+    dense = files.modules.dense if files.modules else ()
+    metadata = read_json(folder, COLBERT_METADATA)
+    if metadata and not files.modules:
+        size = whole(metadata.get("dim", files.config.get("dim", 128)), "dim", COLBERT_METADATA)
+        dense = (
+            DenseModule(
+                folder=folder, in_features=hidden_size, out_features=size, bias=False, activation="Identity"
+            ),
+        )
+    if dense and dense[0].in_features != hidden_size:
+        raise ExportError(
+            f"{dense[0].folder.name} takes {dense[0].in_features} features, the transformer gives {hidden_size}; "
+            "expected equal sizes."
+        )
+    return dense
+
+
+def _read_words(files: Files) -> _Words:
+    """Read PyLate's settings, or those of the original ColBERT."""
+    folder, stated = files.repository.folder, files.stated
+    if (folder / COLBERT_METADATA).is_file():
+        metadata = read_json(folder, COLBERT_METADATA)
+        return _Words(
+            query_marker=some_text(
+                metadata.get("query_token_id", "[unused0]"), "query_token_id", COLBERT_METADATA
+            ),
+            document_marker=some_text(
+                metadata.get("doc_token_id", "[unused1]"), "doc_token_id", COLBERT_METADATA
+            ),
+            query_len=whole(metadata.get("query_maxlen", 32), "query_maxlen", COLBERT_METADATA),
+            document_len=whole(metadata.get("doc_maxlen", 180), "doc_maxlen", COLBERT_METADATA),
+            expand_query=True,
+            attend_to_expansion=bool(metadata.get("attend_to_mask_tokens", False)),
+            skip_words=tuple(string.punctuation) if metadata.get("mask_punctuation", True) else (),
+        )
+    skip_words = stated.get("skiplist_words")
+    if skip_words is not None:
+        skip_words = some_texts(skip_words, "skiplist_words", STATED)
+    return _Words(
+        query_marker=some_text(stated.get("query_prefix", "[Q] "), "query_prefix", STATED),
+        document_marker=some_text(stated.get("document_prefix", "[D] "), "document_prefix", STATED),
+        query_len=whole(stated.get("query_length") or 32, "query_length", STATED),
+        document_len=whole(stated.get("document_length") or 180, "document_length", STATED),
+        expand_query=bool(stated.get("do_query_expansion", True)),
+        attend_to_expansion=bool(stated.get("attend_to_expansion_tokens", False)),
+        skip_words=tuple(string.punctuation if skip_words is None else skip_words),
+    )
+
+
+def _resolve(words: _Words, tokenizer: Any) -> LateInteractionSpec:
+    def marker(text: str) -> int | None:
+        return token_id(tokenizer, text) if text else None
+
+    if words.expand_query and tokenizer.mask_token_id is None:
+        raise ExportError(
+            "queries are to be expanded with the mask token, and the tokenizer has none; expected mask_token in "
+            "tokenizer_config.json, or do_query_expansion false in config_sentence_transformers.json"
+        )
+    vocabulary = tokenizer.get_vocab()
+    return LateInteractionSpec(
+        query_len=words.query_len,
+        document_len=words.document_len,
+        query_marker_id=marker(words.query_marker),
+        document_marker_id=marker(words.document_marker),
+        expand_query=words.expand_query,
+        expansion_token_id=tokenizer.mask_token_id if words.expand_query else None,
+        attend_to_expansion=words.attend_to_expansion,
+        # a word outside of the vocabulary can never be met
+        skip_token_ids=tuple(sorted({vocabulary[word] for word in words.skip_words if word in vocabulary})),
+    )

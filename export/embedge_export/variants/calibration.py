@@ -1,0 +1,102 @@
+"""What activations are on real texts, which int8 takes its scales from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from embedge.runtime import open_on_cpu
+from embedge.types import FloatArray, IntArray
+from embedge_export.texts.built_in import PAIRS, TEXTS
+from embedge_export.texts.retrieval import CALIBRATION_DOCUMENTS, built_in_set
+from embedge_export.variants.editor import GraphEditor
+
+if TYPE_CHECKING:
+    from embedge_export.source.tokenizer import Tokenization
+
+_SAMPLE_ROWS = 128
+
+
+class Activations(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What an activation was over the calibration texts.
+
+    Attributes:
+        peak: largest absolute value of each channel, float32 (channels,).
+        sample: some of its rows, float32 (rows, channels).
+    """
+
+    peak: FloatArray
+    sample: FloatArray
+
+
+def calibrate(graph: Path, feeds: Sequence[Mapping[str, IntArray]]) -> dict[str, Activations]:
+    """Look at the activations that int8 quantises.
+
+    Args:
+        graph: file of a float32 graph.
+        feeds: inputs of some real texts, each int64 (1, seq_len).
+
+    Returns:
+        By tensor name.
+    """
+    editor = GraphEditor.open(graph)
+    names = sorted({product.rows for product in editor.products()})
+    editor.expose(names)
+    # beside the graph, where its external data is found
+    exposed = graph.with_name(f".{graph.name}")
+    exposed.write_bytes(editor.serialize())
+    try:
+        session = open_on_cpu(exposed)
+    finally:
+        exposed.unlink()
+    random = np.random.default_rng(0)
+    per_feed = -(-_SAMPLE_ROWS // max(1, len(feeds)))
+    peaks: dict[str, FloatArray] = {}
+    samples: dict[str, list[FloatArray]] = {name: [] for name in names}
+    for feed in feeds:
+        for name, rows in zip(names, session.run(names, dict(feed)), strict=True):
+            flat = rows.reshape(-1, rows.shape[-1])
+            peak = np.abs(flat).max(axis=0)
+            peaks[name] = np.maximum(peak, peaks.get(name, peak))
+            samples[name].append(flat[random.permutation(len(flat))[:per_feed]])
+    return {name: Activations(peak=peaks[name], sample=np.concatenate(samples[name])) for name in peaks}
+
+
+def calibration_feeds(
+    names: Sequence[str], tokenization: Tokenization, *, pairs: bool
+) -> list[dict[str, IntArray]]:
+    """Inputs of some real texts to calibrate int8 with, one text each, so that no padding is measured.
+
+    Args:
+        names: of the graph's inputs.
+        tokenization: of the checkpoint.
+        pairs: the graph scores pairs, so half of the texts are.
+
+    Returns:
+        By input, int64 (1, seq_len).
+    """
+    # the gate asks the first documents, and must not meet what was calibrated on
+    documents = built_in_set().documents[-CALIBRATION_DOCUMENTS:]
+    texts: list[tuple[str, str | None]] = [(text, None) for text in documents]
+    if pairs:
+        texts = [*texts[: CALIBRATION_DOCUMENTS // 2], *PAIRS]
+    # in short texts a word attends to little but itself, which takes its activations beyond those in documents
+    beginnings = [" ".join(text.split()[: 1 + i % 4]) for i, text in enumerate(documents)]
+    feeds = []
+    for text, document in [*texts, *((text, None) for text in (*TEXTS[:8], *beginnings))]:
+        encoding = tokenization.encode(text, document)
+        count = len(encoding["input_ids"])
+        if not count:
+            continue
+        known = {
+            "attention_mask": [1] * count,
+            "token_type_ids": [0] * count,
+            "position_ids": list(range(count)),
+            **encoding,
+        }
+        feeds.append({name: np.asarray([known[name]], dtype=np.int64) for name in names})
+    return feeds

@@ -1,0 +1,84 @@
+"""The variants for the CPU: float32 as its graph was made, and the smaller precisions that are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedge.manifest import UNMEASURED, Variant
+from embedge_export.families.structure import Load
+from embedge_export.graph.attention import attention_block, score_heads
+from embedge_export.graph.built.choices import CPU_FP32
+from embedge_export.graph.route import Chosen
+from embedge_export.precisions import VARIANTS
+from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.tokenizer import Tokenization
+from embedge_export.variants.calibration import calibration_feeds
+from embedge_export.variants.compressed import compressed
+from embedge_export.write.graph_files import save_graph
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def write_cpu_variants(
+    graph: onnx.ModelProto,
+    loads: Mapping[str, Load],
+    chosen: Chosen,
+    checkpoint: Checkpoint,
+    tokenization: Tokenization,
+    names: Sequence[str],
+    folder: Path,
+) -> dict[str, Variant]:
+    """Write the graphs for the CPU into a bundle.
+
+    Args:
+        graph: of float32, with its heads; its weights may be gone from it afterwards.
+        loads: what reads the weights that are not in it.
+        chosen: how it was made.
+        checkpoint: its facts.
+        tokenization: what calibrating texts are tokenised with.
+        names: of the variants asked for; float32 is written in any case, since the others are judged by it.
+        folder: the bundle.
+
+    Returns:
+        The variants by name.
+    """
+    feeds = []
+    if any(VARIANTS[name].stored.calibrated for name in names):
+        inputs = [value.name for value in graph.graph.input]
+        feeds = calibration_feeds(inputs, tokenization, pairs="score" in checkpoint.tasks)
+    saved = save_graph(graph, folder, VARIANTS["fp32"].stem, loads)
+    disabled = CPU_FP32.disabled_optimizers if chosen.described is not None else ()
+    variants = {"fp32": _variant("fp32", graph, saved, checkpoint, disabled_optimizers=disabled)}
+    for smaller in compressed(folder / saved[0], names, feeds):
+        variants[smaller.name] = _variant(
+            smaller.name,
+            smaller.graph,
+            save_graph(smaller.graph, folder, VARIANTS[smaller.name].stem),
+            checkpoint,
+            disabled_optimizers=smaller.disabled_optimizers,
+            needs=smaller.needs,
+            forms=smaller.forms,
+        )
+    return variants
+
+
+def _variant(
+    name: str,
+    graph: onnx.ModelProto,
+    saved: tuple[str, tuple[str, ...]],
+    checkpoint: Checkpoint,
+    **facts: Any,
+) -> Variant:
+    heads = checkpoint.num_attention_heads
+    return Variant(
+        file=saved[0],
+        data_files=saved[1],
+        dtype=VARIANTS[name].dtype,
+        fidelity=UNMEASURED,
+        score_heads=score_heads(graph, heads),
+        attention_block=attention_block(graph, checkpoint.hidden_size, heads),
+        **facts,
+    )

@@ -1,0 +1,100 @@
+"""The arguments of a call, checked as far as that needs no bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias, get_args
+
+import msgspec
+
+from embedge.errors import ParamsError
+from embedge.outputs import PoolingOutput, PoolingRequestOutput
+from embedge.params import PoolingParams
+from embedge.types import LongText, PairTruncation, PromptInput, Side, Task
+
+Params: TypeAlias = PoolingParams | Sequence[PoolingParams] | None
+Prompts: TypeAlias = PromptInput | Iterable[PromptInput]
+UseTqdm: TypeAlias = bool | Callable[..., Any]
+PooledOutput: TypeAlias = PoolingRequestOutput[PoolingOutput]
+
+
+class CallOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Arguments of the verbs that take prompts; each field means what it means there.
+
+    Raises:
+        ParamsError: a field has the wrong type or range, or two contradict each other.
+    """
+
+    pooling_params: Params = None
+    pooling_task: Task | None = None
+    prompt_name: str | None = None
+    prompt: str | None = None
+    truncate_prompt_tokens: int | None = None
+    truncation_side: Side | None = None
+    long_text: LongText | None = None
+    use_tqdm: UseTqdm = False
+
+    def __post_init__(self) -> None:
+        if self.long_text is not None:
+            self._check_long_text()
+        if self.prompt is not None:
+            self._check_prompt()
+        _check_truncation(self.truncate_prompt_tokens)
+        if self.truncation_side not in (None, "left", "right"):
+            raise ParamsError(
+                f"truncation_side={self.truncation_side!r} is not known; expected 'left', 'right' or None"
+            )
+
+    def limit(self, model_default: int | None) -> int | None:
+        """truncate_prompt_tokens of the prompts whose parameters leave it open."""
+        if self.long_text is not None:
+            return -1 if self.long_text == "truncate" else None
+        return model_default if self.truncate_prompt_tokens is None else self.truncate_prompt_tokens
+
+    def _check_long_text(self) -> None:
+        if self.long_text not in get_args(LongText):
+            raise ParamsError(
+                f"long_text={self.long_text!r} is not known; expected 'error', 'truncate' or 'mean'"
+            )
+        if self.truncate_prompt_tokens is not None or self.truncation_side is not None:
+            raise ParamsError("long_text and truncation are both given; expected one of them")
+
+    def _check_prompt(self) -> None:
+        if self.prompt_name is not None:
+            raise ParamsError("prompt_name and prompt are both given; expected one of them")
+        if not isinstance(self.prompt, str):
+            raise ParamsError(
+                f"prompt is a {type(self.prompt).__name__}; expected text to put before each text"
+            )
+
+
+class PairOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Arguments of the verbs that take a query and documents; each field means what it means there.
+
+    Raises:
+        ParamsError: a field has the wrong type or range.
+    """
+
+    pooling_params: Params = None
+    truncate_prompt_tokens: int | None = None
+    truncate: PairTruncation = "longest_first"
+    instruction: str | None = None
+    query_prompt_name: str | None = None
+    document_prompt_name: str | None = None
+    use_tqdm: UseTqdm = False
+
+    def __post_init__(self) -> None:
+        _check_truncation(self.truncate_prompt_tokens)
+        if self.truncate not in get_args(PairTruncation):
+            raise ParamsError(
+                f"truncate={self.truncate!r} is not known; expected 'longest_first' or 'document'"
+            )
+
+    def limit(self, model_default: int | None) -> int | None:
+        """truncate_prompt_tokens of the pairs whose parameters leave it open."""
+        return model_default if self.truncate_prompt_tokens is None else self.truncate_prompt_tokens
+
+
+def _check_truncation(truncate_prompt_tokens: int | None) -> None:
+    if truncate_prompt_tokens is not None:
+        PoolingParams(truncate_prompt_tokens=truncate_prompt_tokens)  # raises what is wrong with it

@@ -1,0 +1,103 @@
+"""What each prompt of a call is computed with, once the bundle's defaults are filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from embedge._calls.options import Params
+from embedge._rows.resolved import ResolvedParams
+from embedge.errors import ParamsError
+from embedge.manifest import Manifest
+from embedge.params import ModelConfig, PoolingParams
+from embedge.types import Compat, Task
+
+
+def resolve(
+    params: PoolingParams, task: Task, model_config: ModelConfig | None, *, compat: Compat = "0.13"
+) -> ResolvedParams:
+    """Verify a clone of params for a task and freeze the outcome; params itself is left as it is.
+
+    Args:
+        params: the caller's parameters.
+        task: the task to resolve for.
+        model_config: the model's facts and defaults.
+        compat: "0.13", or "0.21", where use_activation on embed and token_embed means normalize.
+
+    Raises:
+        ParamsError: as `PoolingParams.verify`.
+    """
+    clone = params.clone()
+    if compat == "0.21" and task in ("embed", "token_embed") and clone.use_activation is not None:
+        if clone.normalize not in (None, clone.use_activation):
+            raise ParamsError(
+                f"normalize={clone.normalize} and use_activation={clone.use_activation} contradict each other; "
+                f'with compat="0.21" both mean normalisation for task {task!r}: set one of them'
+            )
+        clone.normalize, clone.use_activation = clone.use_activation, None
+    clone.verify(task, model_config)
+    return ResolvedParams(
+        task=task,
+        truncate_prompt_tokens=clone.truncate_prompt_tokens,
+        normalize=bool(clone.normalize),
+        dimensions=clone.dimensions,
+        use_activation=bool(clone.use_activation),
+        step_tag_id=clone.step_tag_id,
+        returned_token_ids=None if clone.returned_token_ids is None else tuple(clone.returned_token_ids),
+        extra_kwargs=clone.extra_kwargs,
+        requires_token_ids=clone.requires_token_ids,
+    )
+
+
+def resolve_all(
+    pooling_params: Params, task: Task, num_prompts: int, model_config: ModelConfig, compat: Compat
+) -> list[ResolvedParams]:
+    """Resolve the caller's parameters for each prompt.
+
+    Raises:
+        ParamsError: of another type, another number than prompts, or not valid for the task.
+    """
+    if pooling_params is None:
+        pooling_params = PoolingParams()
+    if isinstance(pooling_params, PoolingParams):
+        return [resolve(pooling_params, task, model_config, compat=compat)] * num_prompts
+    if not isinstance(pooling_params, Sequence):
+        raise ParamsError(
+            f"pooling_params is a {type(pooling_params).__name__}; expected PoolingParams, a list of them, or None"
+        )
+    if len(pooling_params) != num_prompts:
+        raise ParamsError(
+            f"{num_prompts} prompts and {len(pooling_params)} pooling_params; expected as many, or one for all"
+        )
+    for index, params in enumerate(pooling_params):
+        if not isinstance(params, PoolingParams):
+            raise ParamsError(f"pooling_params[{index}] is a {type(params).__name__}; expected PoolingParams")
+    return [resolve(p, task, model_config, compat=compat) for p in pooling_params]
+
+
+def limits_of(params: Sequence[ResolvedParams], default: int | None) -> list[int | None]:
+    """truncate_prompt_tokens of each prompt: its own, else the default."""
+    if len(set(map(id, params))) == 1:
+        own = params[0].truncate_prompt_tokens
+        return [default if own is None else own] * len(params)
+    return [default if p.truncate_prompt_tokens is None else p.truncate_prompt_tokens for p in params]
+
+
+def stored_prompt(manifest: Manifest, prompt_name: str | None, prompt: str | None = None) -> str:
+    """The text to put before each prompt: the one given, else a stored one.
+
+    Raises:
+        ParamsError: no such stored prompt.
+    """
+    prompts = manifest.prompts
+    if prompt is not None:
+        return prompt
+    if prompt_name is None:
+        default = manifest.default_prompt_name
+        return prompts.get(default, "") if default else ""
+    if prompt_name not in prompts:
+        names = ", ".join(map(repr, prompts)) or "none"
+        raise ParamsError(
+            f"prompt_name={prompt_name!r} is not stored in bundle {manifest.name!r}; it has {names}. "
+            "Pass the text itself as prompt=..."
+        )
+    return prompts[prompt_name]

@@ -1,0 +1,64 @@
+"""The arguments with which a model is loaded, checked before anything is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+import msgspec
+
+from embedge.errors import ParamsError
+from embedge.params import COMPATS, PoolerConfig, PoolingParams
+from embedge.types import Compat, Profile, Task
+
+_RUNNERS = ("auto", "pooling")
+
+
+class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Arguments of EdgeModel; each field means what it means there.
+
+    What needs the bundle or the machine is checked where these are looked at: the variant, the device, the plugin,
+    the task and the limits in tokens.
+
+    Raises:
+        ParamsError: a field has the wrong type or range.
+    """
+
+    task: Task | None = None
+    device: str | Sequence[str] = "auto"
+    variant: str = "auto"
+    pooler_config: PoolerConfig | None = None
+    pooling_plugin: str | None = None
+    truncate_prompt_tokens: int | None = None
+    compat: Compat = "0.13"
+    threads: int | None = None
+    max_batch_tokens: int | None = None
+    device_memory_bytes: int | None = None
+    provider_options: Mapping[str, str | int | float | bool] | None = None
+    retry_smaller_batches: bool = False
+    cuda_graphs: bool = False
+    profile: Profile = "latency"
+    max_model_len: int | None = None
+    verify_hashes: bool = True
+    runner: str = "auto"
+
+    def __post_init__(self) -> None:
+        if str(self.runner) not in _RUNNERS:
+            raise ParamsError(
+                f"runner={self.runner!r} is not possible; embedge only pools: expected 'auto' or 'pooling'"
+            )
+        if self.compat not in COMPATS:
+            raise ParamsError(f"compat={self.compat!r} is not known; expected one of {', '.join(COMPATS)}")
+        if not isinstance(self.pooler_config, PoolerConfig | None):
+            raise ParamsError(
+                f"pooler_config is a {type(self.pooler_config).__name__}; expected PoolerConfig or None"
+            )
+        PoolingParams(truncate_prompt_tokens=self.truncate_prompt_tokens)  # raises what is wrong with it
+        for name in ("threads", "max_batch_tokens", "device_memory_bytes"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise ParamsError(f"{name}={value!r} is out of range; expected an int >= 1")
+        if self.profile not in get_args(Profile):
+            raise ParamsError(
+                f"profile={self.profile!r} is not known; expected one of {', '.join(get_args(Profile))}"
+            )

@@ -1,0 +1,104 @@
+"""Which of a bundle's graphs runs on a kind of device, and why."""
+
+from __future__ import annotations
+
+import msgspec
+
+from embedge._machine.cpu import graph_features
+from embedge.errors import BundleError, ParamsError
+from embedge.manifest import Manifest, Variant
+
+_PREFERENCE = {
+    "cpu": ("fp32", "fp16", "int8", "uint8", "int4"),
+    "cuda": ("fp16_cuda", "bf16_cuda", "fp16", "fp32"),
+}
+
+
+class VariantChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """The variant to run, and why this one."""
+
+    name: str
+    spec: Variant
+    reason: str
+
+
+def choose_variant(
+    manifest: Manifest, variant: str, device_kind: str, features: frozenset[str] | None = None
+) -> VariantChoice:
+    """Pick the graph to run.
+
+    Args:
+        manifest: the bundle's.
+        variant: a variant's name, or "auto".
+        device_kind: "cpu", "cuda", or another accelerator, which gets what the CPU gets.
+        features: of the processor, as in Variant.needs; None asks this one.
+
+    Raises:
+        ParamsError: the bundle has no such variant, or it is written for another kind of device or processor.
+        BundleError: "auto" finds none for this kind of device.
+    """
+    names = ", ".join(manifest.variants)
+    if variant != "auto":
+        if variant not in manifest.variants:
+            raise ParamsError(
+                f"variant={variant!r} is not in bundle {manifest.name!r}; expected one of {names}, or 'auto'"
+            )
+        spec = manifest.variants[variant]
+        if not _has_operators(spec, device_kind):
+            others = ", ".join(
+                name for name, each in manifest.variants.items() if suits(each, device_kind, features)
+            )
+            raise ParamsError(
+                f"variant={variant!r} is written with operators that only {spec.target} has, and the device is "
+                f"{device_kind}; expected one of {others or 'no variant of this bundle'}, or device={spec.target!r}"
+            )
+        if not suits(spec, device_kind, features):
+            return _instead(manifest, variant)
+        return VariantChoice(name=variant, spec=spec, reason=f"asked for{_costs(spec, device_kind)}")
+    for name in (*_PREFERENCE.get(device_kind, _PREFERENCE["cpu"]), *manifest.variants):
+        found = manifest.variants.get(name)
+        if found is not None and suits(found, device_kind, features):
+            costs = _costs(found, device_kind)
+            return VariantChoice(
+                name=name, spec=found, reason=f"auto: first of {names} that suits {device_kind}{costs}"
+            )
+    raise BundleError(f"bundle {manifest.name!r} has no variant for {device_kind}; it has {names}")
+
+
+def _instead(manifest: Manifest, variant: str) -> VariantChoice:
+    """The variant with the same numbers for processors that lack what this one needs."""
+    other = f"u{variant}"
+    if other in manifest.variants:
+        return VariantChoice(
+            name=other,
+            spec=manifest.variants[other],
+            reason=f"{variant} asked for, which needs VNNI; {other} has the same numbers without it",
+        )
+    raise ParamsError(
+        f"variant={variant!r} needs a processor with VNNI: this one adds its 8-bit products up in 16 bits, which "
+        f"overflow; expected such a processor, or a bundle with {other!r}. Export with --variants {other}, or use "
+        "variant='fp32'."
+    )
+
+
+def suits(spec: Variant, device_kind: str, features: frozenset[str] | None = None) -> bool:
+    """Whether that kind of device has what a variant needs; arguments are those of `choose_variant`."""
+    if device_kind != "cpu":
+        return _has_operators(spec, device_kind)
+    there = graph_features() if features is None else features
+    return _has_operators(spec, device_kind) and there.issuperset(spec.needs)
+
+
+def _has_operators(spec: Variant, device_kind: str) -> bool:
+    return spec.target == "cpu" or device_kind == spec.target
+
+
+def _costs(spec: Variant, device_kind: str) -> str:
+    if spec.target == "cuda" and spec.fidelity.num_texts == 0:
+        return "; it was exported where no GPU could measure it: run `embedge verify --device cuda`"
+    if device_kind != "cpu" or spec.dtype not in ("float16", "bfloat16"):
+        return ""
+    return (
+        f"; the CPU computes in float32, so its {spec.dtype} weights are widened while it loads: half the file, but "
+        "no less memory or time than fp32"
+    )

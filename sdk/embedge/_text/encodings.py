@@ -1,0 +1,71 @@
+"""Texts as the tokenizers package encodes them; its only importer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from embedge._text.prompts import check_text
+from embedge.errors import BundleError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+
+class TextTokenizer:
+    """A bundle's tokenizer, without truncation and padding; safe to share between threads.
+
+    Args:
+        file: tokenizer.json.
+        parallel: let the tokenizers package use all processors for a batch; it knows of no limit but its own variable
+            TOKENIZERS_PARALLELISM.
+
+    Raises:
+        BundleError: tokenizers cannot read the file.
+    """
+
+    def __init__(self, file: Path, *, parallel: bool) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer: Tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # tokenizers raises plain Exception
+            raise BundleError(
+                f"{file} cannot be read by tokenizers: {error}. Export the model again."
+            ) from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._parallel = parallel
+
+    def encode(
+        self,
+        texts: Sequence[str | tuple[str, str]],
+        given: Sequence[tuple[int, str | tuple[str, str]]] | None = None,
+        *,
+        with_offsets: bool = False,
+    ) -> list[Encoding]:
+        """Texts or pairs as the tokenizer gives them: with special tokens, never cut.
+
+        Args:
+            texts: what is tokenised.
+            given: index and text of each as the caller knows them, for errors; None where they are the same.
+            with_offsets: count characters, which costs time.
+
+        Raises:
+            PromptError: a text is not valid Unicode.
+        """
+        encode = self._tokenizer.encode_batch if with_offsets else self._tokenizer.encode_batch_fast
+        try:
+            if self._parallel:
+                return cast("list[Encoding]", encode(texts))
+            return [encode([text])[0] for text in texts]
+        except TypeError:
+            for index, text in given or enumerate(texts):
+                for side in [text] if isinstance(text, str) else text:
+                    check_text(side, index)
+            raise  # pragma: no cover (tokenizers takes every other text)
+
+    def ids_without_specials(self, text: str) -> list[int]:
+        """Token ids of a fixed text, e.g. a template's prefix."""
+        return cast("list[int]", self._tokenizer.encode(text, add_special_tokens=False).ids)

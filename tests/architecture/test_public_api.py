@@ -1,0 +1,101 @@
+"""What users may import: a change here is a change for them, and belongs into CHANGELOG.md."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import embedge
+
+SDK = Path(embedge.__file__).parent
+PACKAGE = """
+    LLM ArrayOutputs BundleError ClassificationOutput ClassificationRequestOutput DeviceMemoryError
+    EdgeModel EmbeddingOutput EmbeddingRequestOutput EmbedgeError ExportError IntegrityError ManifestError
+    MissingExtraError ModelConfig ModelInfo NumericalError ParamsError PluginError PluginPrompt
+    PoolerConfig PoolingOutput PoolingParams PoolingRequestOutput PromptError ProviderUnavailableError
+    RaggedOutputs RequestOutputKind RerankResult ScoringOutput ScoringRequestOutput SessionError
+    ShapeError SparseEmbeddingOutput SparseEmbeddingRequestOutput TaskNotSupportedError VerificationError
+    __version__ register_pooling
+"""
+NAMES = {
+    "bundle": "Bundle check_files open_bundle sha256_file",
+    "cli": "",
+    "errors": """
+        BundleError DeviceMemoryError EmbedgeError ExportError IntegrityError ManifestError
+        MissingExtraError NumericalError ParamsError PluginError PromptError
+        ProviderUnavailableError SessionError ShapeError TaskNotSupportedError VerificationError
+    """,
+    "manifest": """
+        DenseSpec Dtype EndToEnd Fidelity FileRecord GraphSpec HeadSpec LateInteractionSpec
+        MANIFEST_FILE Manifest PROBES_FILE PoolingSpec PositiveInt Probe Probes ProblemType
+        REPORT_FILE SCHEMA_VERSION Sha256 Similarity SourceSpec TOKENIZER_FILE Target TemplateSpec
+        TokenId TokenizerSpec UNMEASURED Variant dump_manifest fingerprint load_manifest load_probes
+    """,
+    "measure": """
+        TRIED_BATCH_TOKENS Latency SplitSpeed count_tokens fastest graph_runs measure_latency
+        measure_splits sample_texts
+    """,
+    "model": "EdgeModel LLM",
+    "outputs": """
+        ArrayOutputs ClassificationOutput ClassificationRequestOutput EmbeddingOutput
+        EmbeddingRequestOutput ModelInfo Offsets OutputT PoolingOutput PoolingRequestOutput
+        RaggedOutputs RequestOutputs RequestT RerankResult ScoringOutput ScoringRequestOutput
+        SparseEmbeddingOutput SparseEmbeddingRequestOutput
+    """,
+    "params": """
+        COMPATS ModelConfig POOLING_TYPES PoolerConfig PoolingParams RequestOutputKind TASKS
+    """,
+    "plugins": "ENTRY_POINT_GROUP PluginPrompt PoolingPlugin find_pooling register_pooling",
+    "runtime": """
+        EXACT_INT8 __version__ available_threads cpu_name cuda_problem import_onnxruntime
+        open_on_cpu
+    """,
+    "store": "HOME_VARIABLE bundle_path find home list_bundles",
+    "testing": "TinyKind assert_embeddings_close tiny_bundle",
+    "types": """
+        Activation Compat FloatArray IntArray LongText PairTruncation ParsedPrompt PathLike
+        PoolingMode Profile PromptInput Side Task
+    """,
+    "verify": "ProbeReport raw_params verify",
+}
+
+
+def public_modules() -> list[str]:
+    """Modules and packages of embedge without an underscore."""
+    found = [path.stem for path in SDK.glob("*.py")] + [
+        path.parent.name for path in SDK.glob("*/__init__.py")
+    ]
+    return sorted(name for name in found if not name.startswith("_"))
+
+
+def names_of(module: str) -> list[str]:
+    """What a module offers: its `__all__`, else what it defines itself at the top without an underscore."""
+    path = SDK / f"{module}.py"
+    tree = ast.parse((path if path.is_file() else SDK / module / "__init__.py").read_text("utf-8"))
+    defined: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            defined.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = {target.id for target in targets if isinstance(target, ast.Name)}
+            if "__all__" in names:
+                return sorted(ast.literal_eval(node.value))
+            defined |= names
+    return sorted(name for name in defined if not name.startswith("_"))
+
+
+def test_the_public_modules() -> None:
+    assert public_modules() == sorted(NAMES)
+
+
+@pytest.mark.parametrize("module", public_modules())
+def test_the_names_of_a_public_module(module: str) -> None:
+    assert names_of(module) == sorted(NAMES[module].split())
+
+
+def test_the_names_of_the_package() -> None:
+    assert embedge.__all__ == PACKAGE.split()
+    assert all(hasattr(embedge, name) for name in embedge.__all__)
