@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ def _difference(question: Question, gate: float, package: str) -> float:
         if ours.shape != theirs.shape:
             raise VerificationError(
                 f"the bundle is not the checkpoint: {question.words}, text {index}: its answer has the shape "
-                f"{ours.shape}, {package}'s {theirs.shape}. Nothing was written. Please report this with the model's name."
+                f"{ours.shape}, {package}'s {theirs.shape}. Nothing was written. "
+                "Please report this with the model's name."
             )
         difference = float(np.abs(ours - theirs).max(initial=0.0))
         if not difference <= gate * max(1.0, float(np.abs(theirs).max(initial=0.0))):
@@ -127,7 +129,9 @@ def _library(checkpoint: Checkpoint) -> str:
         "sparse": "SparseEncoder",
         "late_interaction": "MultiVectorEncoder",
         "causal_reranker": "CrossEncoder" if has_modules else "",
-        "classifier": "CrossEncoder" if checkpoint.tasks[0] == "score" else "AutoModelForSequenceClassification",
+        "classifier": "CrossEncoder"
+        if checkpoint.tasks[0] == "score"
+        else "AutoModelForSequenceClassification",
         "token_classifier": "AutoModelForTokenClassification",
         "reward": "",
     }[checkpoint.kind]
@@ -164,8 +168,8 @@ def _sentence_transformer(checkpoint: Checkpoint, model: EdgeModel) -> Iterator[
     for name in checkpoint.prompts:
         yield Question(
             words=f"embed with prompt {name!r}",
-            library=lambda name=name: rows(prompt_name=name),
-            bundle=lambda name=name: model.embed(texts, prompt_name=name).numpy(),
+            library=partial(rows, prompt_name=name),
+            bundle=partial(_embedded, model, texts, name),
         )
     if checkpoint.kind == "embedding" and not checkpoint.dense:
         yield Question(
@@ -180,16 +184,20 @@ def _sentence_transformer(checkpoint: Checkpoint, model: EdgeModel) -> Iterator[
         )
 
 
+def _embedded(model: EdgeModel, texts: list[str], prompt_name: str) -> Rows:
+    return model.embed(texts, prompt_name=prompt_name).numpy()
+
+
 def _sparse_encoder(checkpoint: Checkpoint, model: EdgeModel) -> Iterator[Question]:
     library = _load("SparseEncoder", checkpoint)
     texts = _texts(model)
     yield Question(
         words="embed",
-        library=lambda: library.encode(
-            texts, show_progress_bar=False, batch_size=_BATCH, convert_to_sparse_tensor=False
-        )
-        .cpu()
-        .numpy(),
+        library=lambda: (
+            library.encode(texts, show_progress_bar=False, batch_size=_BATCH, convert_to_sparse_tensor=False)
+            .cpu()
+            .numpy()
+        ),
         bundle=lambda: model.embed(texts).numpy(),
     )
 
@@ -225,7 +233,9 @@ def _classifier(checkpoint: Checkpoint, model: EdgeModel) -> Iterator[Question]:
     raw = PoolingParams(use_activation=False)
     yield Question(
         words="classify without activation",
-        library=lambda: [rows[0] for rows in _logits("AutoModelForSequenceClassification", checkpoint, texts)],
+        library=lambda: [
+            rows[0] for rows in _logits("AutoModelForSequenceClassification", checkpoint, texts)
+        ],
         bundle=lambda: model.classify(texts, pooling_params=raw).numpy(),
     )
 
@@ -308,7 +318,7 @@ def _logits(name: str, checkpoint: Checkpoint, texts: Sequence[str]) -> Iterator
 
 
 def _dtype_word() -> str:
-    """transformers 5 calls dtype what 4 called torch_dtype."""
+    """Transformers 5 calls dtype what 4 called torch_dtype."""
     return "dtype" if int(metadata.version("transformers").partition(".")[0]) >= 5 else "torch_dtype"
 
 

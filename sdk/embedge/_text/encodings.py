@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from embedge._text.prompts import check_text
 from embedge.errors import BundleError
@@ -58,7 +58,7 @@ class TextTokenizer:
         encode = self._tokenizer.encode_batch if with_offsets else self._tokenizer.encode_batch_fast
         try:
             if self._parallel:
-                return cast("list[Encoding]", encode(texts))
+                return encode(texts)
             return [encode([text])[0] for text in texts]
         except TypeError:
             for index, text in given or enumerate(texts):
@@ -68,4 +68,4 @@ class TextTokenizer:
 
     def ids_without_specials(self, text: str) -> list[int]:
         """Token ids of a fixed text, e.g. a template's prefix."""
-        return cast("list[int]", self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return self._tokenizer.encode(text, add_special_tokens=False).ids

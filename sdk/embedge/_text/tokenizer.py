@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -282,7 +282,7 @@ def _empty(index: int) -> PromptError:
 
 def _offsets(encoding: Encoding, stored_prompt_len: int) -> list[tuple[int, int]]:
     if not stored_prompt_len:
-        return cast("list[tuple[int, int]]", encoding.offsets)
+        return encoding.offsets
     return [
         (max(0, start - stored_prompt_len), max(0, end - stored_prompt_len))
         for start, end in encoding.offsets
