@@ -89,6 +89,17 @@ def test_a_room_begins_with_its_contract_and_holds_nothing_else(name: str) -> No
     assert "\n" not in contract
 
 
+def test_the_map_names_every_room() -> None:
+    drawn = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
+    drawn = drawn[drawn.index("```") : drawn.rindex("```")]
+    rooms = {path.parent.name for path in FILES.values() if path.name == "__init__.py"} - set(PACKAGES)
+    assert not [room for room in sorted(rooms) if f"{room}/" not in drawn]
+    named = set(re.findall(r"\w+", drawn))
+    flat = {module for line in (*layers.SDK, *layers.EXPORT) for module in line}
+    modules = {name.split(".")[1] for name in FILES if name.count(".") == 1}
+    assert (modules & flat) - named - rooms <= {"__init__", "__main__", "_version", "_sequence"}
+
+
 def test_files_are_short_or_say_why_not() -> None:
     long = {name for name, path in FILES.items() if len(path.read_text("utf-8").splitlines()) > LONGEST}
     assert long <= set(LONGER)
