@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine, Generator, Iterator
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from embedge._lifetime import begin_thread, ending, stop_at_end
+
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
 ItemT = TypeVar("ItemT")
@@ -19,11 +21,13 @@ _UNDER_WAY = 2
 
 
 def start(compute: Callable[[], ResultT]) -> Callable[[], ResultT]:
-    """Begin a computation on a thread of its own.
+    """Begin a computation on a thread of its own; when the process ends, do it when it is waited for.
 
     Returns:
         A function that waits for the result, or raises what compute raised.
     """
+    if ending():
+        return compute
     finished: queue.SimpleQueue[ResultT | _Failure] = queue.SimpleQueue()
 
     def work() -> None:
@@ -32,17 +36,28 @@ def start(compute: Callable[[], ResultT]) -> Callable[[], ResultT]:
         except BaseException as error:
             finished.put(_Failure(error))
 
-    thread = threading.Thread(target=work, name="embedge-ahead", daemon=True)
-    thread.start()
+    thread = begin_thread(work, "embedge-ahead")
 
     def wait() -> ResultT:
         result = finished.get()
         thread.join()
         if isinstance(result, _Failure):
-            raise result.error
+            # nobody is told when the process ends: a thread ends by SystemExit without a word
+            raise SystemExit if ending() and isinstance(result.error, Stopped) else result.error
         return result
 
     return wait
+
+
+class Halt:
+    """An event that is set when its consumer has gone, or when the process ends."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+
+    def stop_soon(self) -> None:
+        """Set it."""
+        self.stopped.set()
 
 
 class Stopped(Exception):  # noqa: N818  # no error: it ends what nobody waits for
@@ -67,7 +82,9 @@ def pipeline(
     Yields:
         One result per item. An error of an item, or of items itself, comes after the results of all earlier items.
     """
-    stopped = threading.Event()
+    halt = Halt()
+    stopped = halt.stopped
+    stop_at_end(halt)
     waiting: collections.deque[Callable[[], ResultT]] = collections.deque()
     last_done = threading.Event()
     last_done.set()
@@ -104,7 +121,7 @@ def pipeline(
     finally:
         stopped.set()
         for wait in waiting:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception, SystemExit):
                 wait()
 
 

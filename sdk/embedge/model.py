@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -444,6 +445,11 @@ class EdgeModel:
     def _open(self) -> Verbs:
         if self._verbs is None:
             raise SessionError(f"the model {self.info.name!r} is closed; load it again with EdgeModel(...)")
+        if sys.is_finalizing():
+            raise SessionError(
+                "the interpreter is shutting down, and parts of it are gone; expected calls before that. Call the "
+                "model in a handler of atexit, not in __del__."
+            )
         return self._verbs
 
 

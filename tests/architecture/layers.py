@@ -25,6 +25,7 @@ SDK = (
     ("store", "plugins"),
     ("manifest", "outputs", "params"),
     ("_machine", "_workers"),
+    ("_lifetime",),
     ("_sequence", "errors", "types", "_version"),
 )
 """Rooms of the runtime from the command line down: one may import those of a lower line, and its own modules."""

@@ -6,9 +6,12 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
+
+from embedge._lifetime import begin_thread, ending, stop_at_end
 
 LaneT = TypeVar("LaneT")
 JobT = TypeVar("JobT")
@@ -39,14 +42,14 @@ def deal(
         jobs: taken in this order. A generator is run in a thread of its own, ahead of the lanes, and closed at the end.
         compute: called with a thread's lane and a job.
         lanes: what each thread computes with. With one lane, or a sequence of one job or none, all runs in the
-            caller's thread.
+            caller's thread, and so it does when the process ends.
         survives: whether the run goes on without a lane whose job raised; the job is then done by another lane.
             None: it never does.
 
     Yields:
         Results in the order in which they finish.
     """
-    if len(lanes) == 1 or (isinstance(jobs, Sequence) and len(jobs) <= 1):
+    if len(lanes) == 1 or ending() or (isinstance(jobs, Sequence) and len(jobs) <= 1):
         yield from _in_turn(jobs, compute, lanes[0])
         return
     dealing = _Dealing(jobs, compute, lanes)
@@ -100,7 +103,7 @@ class _Dealing(Generic[LaneT, JobT, ResultT]):
         self._finished: queue.SimpleQueue[ResultT | _Failed[LaneT, JobT] | _AllMade] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._ahead = threading.Semaphore(_JOBS_AHEAD)
-        self._threads: list[threading.Thread] = []
+        works: list[tuple[Callable[[], None], str]] = []
         if isinstance(jobs, Sequence):
             lanes = lanes[: len(jobs)]
             for job in jobs:
@@ -108,17 +111,14 @@ class _Dealing(Generic[LaneT, JobT, ResultT]):
             self._finished.put(_AllMade(len(jobs)))
             per_lane = _RESULTS_PER_LANE
         else:
-            making = threading.Thread(target=self._make, args=(jobs,), name="embedge-ahead", daemon=True)
-            self._threads.append(making)
+            works.append((partial(self._make, jobs), "embedge-ahead"))
             per_lane = _RESULTS_PER_LANE_AHEAD
         self._room = threading.Semaphore(per_lane * len(lanes))
         self._lanes_left = len(lanes)
-        self._threads += [
-            threading.Thread(target=self._work, args=(lane,), name=f"embedge-worker-{i}", daemon=True)
-            for i, lane in enumerate(lanes)
-        ]
-        for thread in self._threads:
-            thread.start()
+        works += [(partial(self._work, lane), f"embedge-worker-{i}") for i, lane in enumerate(lanes)]
+        self._num_threads = len(works)
+        stop_at_end(self)
+        self._threads = [begin_thread(work, name) for work, name in works]
 
     def _make(self, jobs: Generator[JobT, None, None]) -> None:
         count = 0
@@ -170,10 +170,16 @@ class _Dealing(Generic[LaneT, JobT, ResultT]):
 
     def stop(self) -> None:
         """End all threads, after what they are at."""
-        self._stopped.set()
-        for _ in self._threads:
-            self._pending.put(_Stop())
-        self._room.release(len(self._threads))
-        self._ahead.release()
+        self.stop_soon()
         for thread in self._threads:
             thread.join()
+
+    def stop_soon(self) -> None:
+        """See Stoppable."""
+        self._stopped.set()
+        for _ in range(self._num_threads):
+            self._pending.put(_Stop())
+        self._room.release(self._num_threads)
+        self._ahead.release()
+        # whoever still waits for a result when the process ends
+        self._finished.put(_AllMade(0, SystemExit()))

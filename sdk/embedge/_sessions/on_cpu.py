@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+from embedge._lifetime import renew_after_fork
 from embedge._sessions.session import Lane, Session
 from embedge._sessions.tuning import Tuning
 from embedge.types import Profile
@@ -41,6 +42,11 @@ class CpuSessions:
         self._small = self._open(small_threads)
         if small_threads == tuning.threads_per_worker and (small_threads == 1 or tuning.workers == 1):
             self._large = [self._small] * tuning.workers
+        renew_after_fork(self)
+
+    def forget_parent(self) -> None:
+        """See Forkable."""
+        self._lock = threading.Lock()
 
     def lanes(self, num_batches: int) -> Sequence[Lane]:
         """A session for each thread that works on a call of so many batches."""

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from embedge._sessions.cuda import CUDA_ADVICE
-from embedge._sessions.devices import CPU, Device, plugin_devices
-from embedge._sessions.onnxruntime import import_onnxruntime, in_words
-from embedge.errors import DeviceMemoryError, EmbedgeError, ProviderUnavailableError, SessionError
+from embedge._lifetime import outside_python, renew_after_fork
+from embedge._sessions.devices import Device
+from embedge._sessions.loading import OUT_OF_MEMORY, check_placement, load_graph
+from embedge._sessions.onnxruntime import in_words
+from embedge.errors import DeviceMemoryError, EmbedgeError, SessionError
 
 if TYPE_CHECKING:
     import onnxruntime
-
-_OUT_OF_MEMORY = re.compile(
-    r"out of memory|Available memory of \d+ is smaller|Failed to allocate memory|bad_alloc|ALLOC_FAILED"
-    r"|CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
-    re.IGNORECASE,
-)
-
-_WARNING, _ERROR = 2, 3
-"""Of onnxruntime's log; it has the first by default, and does not tell which one it has."""
 
 
 class Lane(Protocol):
@@ -76,54 +67,44 @@ class Session:
         capture: bool = False,
     ) -> None:
         self._device = device
-        ort = import_onnxruntime()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4  # what goes wrong is raised
-        options.enable_mem_pattern = plan_memory
-        # threads wait actively between the operators of a run, and not at all between runs
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        if device.kind != "cpu":
-            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        try:
-            providers = _providers(device, options, device_memory_bytes, capture=capture)
-            with _quiet(ort, device):
-                self._session: onnxruntime.InferenceSession = ort.InferenceSession(
-                    str(graph),
-                    options,
-                    **providers,
-                    disabled_optimizers=list(disabled_optimizers),
-                    # else onnxruntime prints what went wrong and runs on the CPU
-                    enable_fallback=0,
-                )
-        except Exception as error:  # onnxruntime raises many unrelated classes
-            message = in_words(error)
-            if _OUT_OF_MEMORY.search(message):
-                raise DeviceMemoryError(
-                    f"{graph.name} does not fit into the memory of {device.name}: {message}. "
-                    "Use a smaller variant, a larger device_memory_bytes, or another device.",
-                    device=device.name,
-                ) from error
-            if device.kind != "cpu" and re.search(r"cuda|device|provider", message, re.IGNORECASE):
-                raise ProviderUnavailableError(
-                    f"device={device.name!r} cannot be used: {message}. {_advice(device)}"
-                ) from error
+        self._open = partial(
+            load_graph,
+            graph,
+            device,
+            threads,
+            disabled_optimizers=disabled_optimizers,
+            device_memory_bytes=device_memory_bytes,
+            plan_memory=plan_memory,
+            capture=capture,
+        )
+        self._lock = threading.Lock()
+        self._session: onnxruntime.InferenceSession | None = self._open()
+        self.placement = check_placement(self._session, device, graph)
+        renew_after_fork(self)
+
+    def forget_parent(self) -> None:
+        """Let go of what only the parent's threads can use; the child opens the graph anew when it runs it."""
+        import ctypes
+
+        if self._session is not None:
+            # freeing it would wait for threads that this process does not have
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+        self._session = None
+        self._lock = threading.Lock()
+
+    def _opened(self) -> onnxruntime.InferenceSession:
+        session = self._session
+        if session is not None:
+            return session
+        if self._device.kind != "cpu":
             raise SessionError(
-                f"onnxruntime {ort.__version__} cannot load {graph.name}: {message}. "
-                "Install a newer onnxruntime, or export the model again."
-            ) from error
-        actual = self._session.get_providers()
-        if device.execution_provider not in actual:
-            raise ProviderUnavailableError(
-                f"device={device.name!r} cannot be used: onnxruntime fell back to {', '.join(actual)}. "
-                f"{_advice(device)}"
+                f"this process was forked from one that had opened the model on {self._device.name}, which onnxruntime "
+                "cannot hand over. Load the model in this process, or start it with the spawn method."
             )
-        self.placement = {} if device.kind == "cpu" else _placement(self._session)
-        if self.placement and not self.placement.get(device.execution_provider):
-            raise ProviderUnavailableError(
-                f"device={device.name!r} cannot be used: {device.execution_provider} took none of the "
-                f"{sum(self.placement.values())} nodes of {graph.name}. Use another variant, or device='cpu'."
-            )
+        with self._lock:
+            if self._session is None:
+                self._session = self._open()
+            return self._session
 
     @property
     def device(self) -> Device:
@@ -138,7 +119,10 @@ class Session:
             SessionError: onnxruntime failed otherwise.
         """
         try:
-            return np.asarray(self._session.run([output], dict(feeds))[0])
+            with outside_python():
+                return np.asarray(self._opened().run([output], dict(feeds))[0])
+        except EmbedgeError:
+            raise
         except Exception as error:  # onnxruntime raises many unrelated classes
             raise self._failure(error, feeds["input_ids"].shape) from error
 
@@ -146,13 +130,13 @@ class Session:
         """Components of the outputs that have one row per text, by their names."""
         return {
             output.name: output.shape[1]
-            for output in self._session.get_outputs()
+            for output in self._opened().get_outputs()
             if len(output.shape) == 2 and isinstance(output.shape[1], int)
         }
 
     def binding(self) -> onnxruntime.IOBinding:
         """A binding to state inputs and outputs at fixed addresses in, for `run_bound`."""
-        return self._session.io_binding()
+        return self._opened().io_binding()
 
     def run_bound(
         self, binding: onnxruntime.IOBinding, options: onnxruntime.RunOptions, shape: tuple[int, ...]
@@ -168,7 +152,10 @@ class Session:
             DeviceMemoryError, SessionError: as `run`.
         """
         try:
-            self._session.run_with_iobinding(binding, options)
+            with outside_python():
+                self._opened().run_with_iobinding(binding, options)
+        except EmbedgeError:
+            raise
         except Exception as error:  # onnxruntime raises many unrelated classes
             raise self._failure(error, shape) from error
 
@@ -177,7 +164,7 @@ class Session:
         message = in_words(error)
         batch_size, seq_len = shape
         where = f"a batch of {batch_size} texts of up to {seq_len} tokens"
-        if _OUT_OF_MEMORY.search(message):
+        if OUT_OF_MEMORY.search(message):
             return DeviceMemoryError(
                 f"{where} does not fit into the memory of {self.device.name}: {message}. The model goes on "
                 "working; pass a smaller max_batch_tokens, or retry_smaller_batches=True.",
@@ -186,57 +173,3 @@ class Session:
                 seq_len=seq_len,
             )
         return SessionError(f"onnxruntime failed on {self.device.name} with {where}: {message}.")
-
-
-@contextlib.contextmanager
-def _quiet(ort: Any, device: Device) -> Iterator[None]:
-    """Keep onnxruntime from warning that CUDA is no plugin, which says nothing of whether it works."""
-    if device.kind != "cuda":
-        yield
-        return
-    ort.set_default_logger_severity(_ERROR)
-    try:
-        yield
-    finally:
-        ort.set_default_logger_severity(_WARNING)
-
-
-def _providers(
-    device: Device, options: Any, device_memory_bytes: int | None, *, capture: bool
-) -> dict[str, Any]:
-    """Arguments of InferenceSession for a device; a plugin's devices are added to the options instead."""
-    if device.kind == "cpu":
-        return {"providers": [CPU]}
-    settings = dict(device.options)
-    plugins = plugin_devices(device.execution_provider)
-    if plugins:
-        options.add_provider_for_devices(plugins[:1], settings)
-        return {}
-    if device.kind == "cuda":
-        # float32 is float32: onnxruntime's default rounds the factors of products to 10 bits
-        made = {
-            "device_id": str(device.index),
-            "arena_extend_strategy": "kSameAsRequested",
-            "use_tf32": "0",
-        }
-        if device_memory_bytes is not None:
-            made["gpu_mem_limit"] = str(device_memory_bytes)
-        if capture:
-            made["enable_cuda_graph"] = "1"
-        settings = made | settings
-    return {"providers": [(device.execution_provider, settings), CPU]}
-
-
-def _placement(session: Any) -> dict[str, int]:
-    if not hasattr(session, "get_provider_graph_assignment_info"):
-        return {}
-    counted: Counter[str] = Counter()
-    for part in session.get_provider_graph_assignment_info():
-        counted[part.ep_name] += len(part.get_nodes())
-    return dict(counted.most_common())
-
-
-def _advice(device: Device) -> str:
-    if device.kind == "cuda":
-        return CUDA_ADVICE
-    return f"Check what {device.execution_provider} needs on this machine, or use device='cpu'."

@@ -96,7 +96,7 @@ class ArrivingRows(MadeOnDemand[Encoded]):
     def _abandon(self) -> None:
         while self._begun:
             _, wait = self._begun.pop()
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception, SystemExit):
                 wait()
 
     def __len__(self) -> int:

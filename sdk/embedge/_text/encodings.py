@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedge._lifetime import outside_python
 from embedge._text.prompts import check_text
 from embedge.errors import BundleError
 
@@ -29,7 +30,8 @@ class TextTokenizer:
         from tokenizers import Tokenizer
 
         try:
-            self._tokenizer: Tokenizer = Tokenizer.from_file(str(file))
+            with outside_python():
+                self._tokenizer: Tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # tokenizers raises plain Exception
             raise BundleError(
                 f"{file} cannot be read by tokenizers: {error}. Export the model again."
@@ -57,9 +59,10 @@ class TextTokenizer:
         """
         encode = self._tokenizer.encode_batch if with_offsets else self._tokenizer.encode_batch_fast
         try:
-            if self._parallel:
-                return encode(texts)
-            return [encode([text])[0] for text in texts]
+            with outside_python():
+                if self._parallel:
+                    return encode(texts)
+                return [encode([text])[0] for text in texts]
         except TypeError:
             for index, text in given or enumerate(texts):
                 for side in [text] if isinstance(text, str) else text:

@@ -229,7 +229,7 @@ class PromptTokenizer:
         finally:
             # an earlier prompt was refused, so that what is wrong with later ones no longer matters
             if ahead is not None:
-                with contextlib.suppress(PromptError):
+                with contextlib.suppress(PromptError, SystemExit):
                     ahead()
 
     def _fitted(

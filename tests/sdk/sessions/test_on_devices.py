@@ -12,9 +12,10 @@ from tests.sdk.sessions.fake_devices import TWO, FakeSession
 from embedge import DeviceMemoryError, SessionError
 from embedge._batches.forward import Forward
 from embedge._sessions.devices import Device
+from embedge._sessions.loading import _placement
 from embedge._sessions.on_devices import DeviceSessions, cuda_limits
 from embedge._sessions.onnxruntime import in_words
-from embedge._sessions.session import Session, _placement
+from embedge._sessions.session import Session
 from embedge._text.tokens import Encoded
 from embedge.manifest import TokenizerSpec
 from embedge.testing import tiny_bundle

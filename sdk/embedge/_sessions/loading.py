@@ -1,0 +1,152 @@
+"""A graph opened by onnxruntime on a device: its options, and what it raises in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedge._lifetime import outside_python
+from embedge._sessions.cuda import CUDA_ADVICE
+from embedge._sessions.devices import CPU, Device, plugin_devices
+from embedge._sessions.onnxruntime import import_onnxruntime, in_words
+from embedge.errors import DeviceMemoryError, ProviderUnavailableError, SessionError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|Available memory of \d+ is smaller|Failed to allocate memory|bad_alloc|ALLOC_FAILED"
+    r"|CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    re.IGNORECASE,
+)
+_WARNING, _ERROR = 2, 3
+"""Of onnxruntime's log; it has the first by default, and does not tell which one it has."""
+
+
+def load_graph(
+    graph: Path,
+    device: Device,
+    threads: int,
+    *,
+    disabled_optimizers: Sequence[str],
+    device_memory_bytes: int | None,
+    plan_memory: bool,
+    capture: bool,
+) -> onnxruntime.InferenceSession:
+    """Open a graph; arguments and errors are those of Session."""
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # what goes wrong is raised
+    options.enable_mem_pattern = plan_memory
+    # threads wait actively between the operators of a run, and not at all between runs
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if device.kind != "cpu":
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    try:
+        providers = _providers(device, options, device_memory_bytes, capture=capture)
+        with _quiet(ort, device), outside_python():
+            session: onnxruntime.InferenceSession = ort.InferenceSession(
+                str(graph),
+                options,
+                **providers,
+                disabled_optimizers=list(disabled_optimizers),
+                # else onnxruntime prints what went wrong and runs on the CPU
+                enable_fallback=0,
+            )
+    except Exception as error:  # onnxruntime raises many unrelated classes
+        message = in_words(error)
+        if OUT_OF_MEMORY.search(message):
+            raise DeviceMemoryError(
+                f"{graph.name} does not fit into the memory of {device.name}: {message}. "
+                "Use a smaller variant, a larger device_memory_bytes, or another device.",
+                device=device.name,
+            ) from error
+        if device.kind != "cpu" and re.search(r"cuda|device|provider", message, re.IGNORECASE):
+            raise ProviderUnavailableError(
+                f"device={device.name!r} cannot be used: {message}. {_advice(device)}"
+            ) from error
+        raise SessionError(
+            f"onnxruntime {ort.__version__} cannot load {graph.name}: {message}. "
+            "Install a newer onnxruntime, or export the model again."
+        ) from error
+    return session
+
+
+def check_placement(session: onnxruntime.InferenceSession, device: Device, graph: Path) -> dict[str, int]:
+    """Nodes by execution provider, as Session.placement.
+
+    Raises:
+        ProviderUnavailableError: the graph would not run on the device.
+    """
+    actual = session.get_providers()
+    if device.execution_provider not in actual:
+        raise ProviderUnavailableError(
+            f"device={device.name!r} cannot be used: onnxruntime fell back to {', '.join(actual)}. "
+            f"{_advice(device)}"
+        )
+    placement = {} if device.kind == "cpu" else _placement(session)
+    if placement and not placement.get(device.execution_provider):
+        raise ProviderUnavailableError(
+            f"device={device.name!r} cannot be used: {device.execution_provider} took none of the "
+            f"{sum(placement.values())} nodes of {graph.name}. Use another variant, or device='cpu'."
+        )
+    return placement
+
+
+@contextlib.contextmanager
+def _quiet(ort: Any, device: Device) -> Iterator[None]:
+    """Keep onnxruntime from warning that CUDA is no plugin, which says nothing of whether it works."""
+    if device.kind != "cuda":
+        yield
+        return
+    ort.set_default_logger_severity(_ERROR)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(_WARNING)
+
+
+def _providers(
+    device: Device, options: Any, device_memory_bytes: int | None, *, capture: bool
+) -> dict[str, Any]:
+    """Arguments of InferenceSession for a device; a plugin's devices are added to the options instead."""
+    if device.kind == "cpu":
+        return {"providers": [CPU]}
+    settings = dict(device.options)
+    plugins = plugin_devices(device.execution_provider)
+    if plugins:
+        options.add_provider_for_devices(plugins[:1], settings)
+        return {}
+    if device.kind == "cuda":
+        # float32 is float32: onnxruntime's default rounds the factors of products to 10 bits
+        made = {
+            "device_id": str(device.index),
+            "arena_extend_strategy": "kSameAsRequested",
+            "use_tf32": "0",
+        }
+        if device_memory_bytes is not None:
+            made["gpu_mem_limit"] = str(device_memory_bytes)
+        if capture:
+            made["enable_cuda_graph"] = "1"
+        settings = made | settings
+    return {"providers": [(device.execution_provider, settings), CPU]}
+
+
+def _placement(session: Any) -> dict[str, int]:
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return {}
+    counted: Counter[str] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        counted[part.ep_name] += len(part.get_nodes())
+    return dict(counted.most_common())
+
+
+def _advice(device: Device) -> str:
+    if device.kind == "cuda":
+        return CUDA_ADVICE
+    return f"Check what {device.execution_provider} needs on this machine, or use device='cpu'."

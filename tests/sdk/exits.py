@@ -1,0 +1,132 @@
+"""Ways to leave a process that uses a model, and what a forked child does: none hangs, aborts or says a word.
+
+python -m tests.sdk.exits --runs 20     # every way so many times, and a line each
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from embedge.testing import tiny_bundle
+
+_HEAD = """
+from embedge import EdgeModel
+FOLDER = {folder!r}
+KEPT = []
+TEXTS = ["the river and the sea " * (1 + i % 7) for i in range(256)]
+model = EdgeModel(FOLDER, device="cpu", threads=2, truncate_prompt_tokens=-1)
+"""
+_HALF = "s = model.stream(TEXTS * 60, window=32); next(s)"
+_THREAD = (
+    "import threading, time\ndef work():\n  {work}\n"
+    "threading.Thread(target=work, daemon={daemon}).start(); {then}"
+)
+
+
+def _thread(work: str, *, daemon: bool = True, then: str = "time.sleep(0.2)") -> str:
+    return _THREAD.format(work=work, daemon=daemon, then=then)
+
+
+EXITS = {
+    "end of the module, a stream half read": _HALF,
+    "sys.exit, a stream half read": f"import sys; {_HALF}; sys.exit()",
+    "a handled exception, a stream half read": f"{_HALF}\ntry:\n  1 / 0\nexcept ZeroDivisionError as e: KEPT.append(e)",
+    "a stream kept in a list": f"def f():\n  {_HALF}; KEPT.append(s)\nf()",
+    "a stream in a cycle": f"class A: pass\na = A(); a.me = a; {_HALF}; a.stream = s",
+    "a stream begun in a thread": f"import threading\ndef f():\n  {_HALF}; KEPT.append(s)\n"
+    "t = threading.Thread(target=f); t.start(); t.join()",
+    "a stream of a closed model": f"{_HALF}; model.close()",
+    "streams of two models": f"{_HALF}; other = EdgeModel(FOLDER, device='cpu', profile='throughput'); "
+    "t = other.stream(['a'] * 9000, window=32); next(t)",
+    "a daemon thread that streams": _thread("for _ in model.stream(TEXTS * 6000, window=32): pass"),
+    "a daemon thread that embeds many": _thread("while True: model.embed(TEXTS)"),
+    "a daemon thread that embeds one": _thread("while True: model.embed('a text')"),
+    "a daemon thread that loads": _thread("while True: EdgeModel(FOLDER, device='cpu').close()"),
+    "daemon threads that do all of it": _thread("while True: model.embed('a text')")
+    + "\n"
+    + _thread("for _ in model.stream(TEXTS * 6000, window=32): pass"),
+    "a thread that is waited for": _thread(
+        "for _ in range(5): model.embed(TEXTS)", daemon=False, then="pass"
+    ),
+    "a thread that streams and is waited for": _thread(
+        "assert len(list(model.stream(TEXTS * 4, window=32))) == 1024", daemon=False, then="pass"
+    ),
+    "a handler of atexit": "import atexit; atexit.register(lambda: model.embed(TEXTS))",
+    "a handler of atexit that streams": "import atexit\ndef f():\n"
+    "  assert len(list(model.stream(TEXTS, window=32))) == 256\natexit.register(f)",
+    "a handler of atexit from before the import": "",
+    "asyncio, a task not waited for": "import asyncio\nasync def f():\n"
+    "  KEPT.append(asyncio.create_task(model.aembed(TEXTS * 20))); await asyncio.sleep(0.05)\nasyncio.run(f())",
+    "an executor": "from concurrent.futures import ThreadPoolExecutor\n"
+    "KEPT.append(ThreadPoolExecutor(2).submit(model.embed, TEXTS * 5))",
+    "os._exit": f"import os; {_HALF}; os._exit(0)",
+}
+"""Code by name; what it raises, prints or leaves running shows."""
+
+FORKS = {
+    "embeds": "model.embed(TEXTS)",
+    "does nothing": "pass",
+    "closes the model": "model.embed('x'); model.close()",
+    "drops the model": "global model; del model",
+    "embeds the same": "import numpy; assert abs(model.embed(TEXTS).numpy() - BEFORE).max() < 1e-6",
+    "leaves a stream half read": f"{_HALF}; KEPT.append(s)",
+    "loads another": "EdgeModel(FOLDER, device='cpu').embed('x')",
+    "forks again": "p = os.fork()\n  if p == 0: model.embed('x'); sys.exit(0)\n  assert os.waitpid(p, 0)[1] == 0",
+}
+"""What a child does that os.fork made of a process with an open model."""
+
+_FORK = """
+import os, sys
+BEFORE = model.embed(TEXTS * 4).numpy()[:256]
+def child():
+  {code}
+process = os.fork()
+if process == 0:
+  child(); sys.exit(0)
+assert os.waitpid(process, 0)[1] == 0
+model.embed(TEXTS)
+"""
+_EARLY = "import atexit\natexit.register(lambda: model.embed(TEXTS))\n"
+
+
+def leave(name: str, folder: Path, timeout_s: float = 30) -> str:
+    """Run a way to leave a process; what went wrong, or an empty text."""
+    head = _HEAD.format(folder=str(folder))
+    if name in FORKS:
+        code = head + _FORK.format(code=FORKS[name])
+    else:
+        code = (_EARLY if name.endswith("before the import") else "") + head + EXITS[name]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "hangs"
+    said = done.stderr.strip()
+    return f"status {done.returncode}: {said}" if done.returncode or said else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=3)
+    runs = parser.parse_args().runs
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = tiny_bundle(Path(scratch) / "bundle")
+        wrong = 0
+        for name in (*EXITS, *FORKS):
+            found = [problem for _ in range(runs) if (problem := leave(name, folder))]
+            wrong += len(found)
+            print(f"{name:48} {len(found)} of {runs} wrong {found[0][-120:] if found else ''}", flush=True)
+        print(f"{wrong} of {runs * len([*EXITS, *FORKS])} wrong")
+
+
+if __name__ == "__main__":
+    main()

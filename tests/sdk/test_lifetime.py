@@ -1,0 +1,91 @@
+"""The end of a process and its forks, each in a process of its own; and what the end does to threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+from tests.sdk.exits import EXITS, FORKS, leave
+
+from embedge import EdgeModel, _lifetime
+from embedge.errors import SessionError
+
+
+@pytest.mark.parametrize("name", EXITS)
+def test_a_process_ends_without_a_word(name, tiny) -> None:
+    assert leave(name, tiny()) == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.parametrize("name", FORKS)
+def test_a_forked_child_works_and_ends(name, tiny) -> None:
+    assert leave(name, tiny()) == ""
+
+
+@pytest.fixture
+def life(monkeypatch):
+    """The end of a process, without ending this one."""
+    made = _lifetime._Lifetime()
+    monkeypatch.setattr(_lifetime, "_LIFE", made)
+    return made
+
+
+def test_the_end_waits_for_what_is_outside(life) -> None:
+    inside, leave_now, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        with _lifetime.outside_python():
+            inside.set()
+            leave_now.wait(10)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert inside.wait(10)
+    end = threading.Thread(target=lambda: (life.end(), ended.set()))
+    end.start()
+    assert not ended.wait(0.1)
+    leave_now.set()
+    assert ended.wait(10)
+    worker.join()
+    end.join()
+
+
+def test_after_the_end_only_the_main_thread_goes_outside(life) -> None:
+    life.end()
+    went: list[str] = []
+
+    def work() -> None:
+        with pytest.raises(SystemExit):  # which ends a thread without a word
+            with _lifetime.outside_python():
+                went.append("thread")
+        went.append("refused")
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    with _lifetime.outside_python():
+        went.append("main")
+    assert went == ["refused", "main"]
+    with pytest.raises(SystemExit):
+        _lifetime.begin_thread(lambda: None, "late")
+
+
+def test_a_model_answers_without_threads_when_the_process_ends(life, tiny) -> None:
+    texts = ["the river " * (1 + i % 9) for i in range(300)]
+    with EdgeModel(tiny(), device="cpu", threads=2, truncate_prompt_tokens=-1) as model:
+        before = model.embed(texts).numpy()
+        life.end()
+        begun = threading.active_count()
+        assert (model.embed(texts).numpy() == before).all()
+        assert len(list(model.stream(texts, window=32))) == 300
+        assert threading.active_count() == begun
+
+
+def test_a_finalising_interpreter_is_named(monkeypatch, tiny) -> None:
+    with EdgeModel(tiny(), device="cpu") as model:
+        monkeypatch.setattr("sys.is_finalizing", lambda: True)
+        with pytest.raises(SessionError, match="interpreter is shutting down"):
+            model.embed("a text")
+        monkeypatch.undo()
+        model.embed("a text")
