@@ -65,7 +65,15 @@ def make(folder: Path, model_type: str, task: str, **changes: object) -> Path:
     plain = tiny.options.get("type_vocab_size") == 1
     tokenizer = tiny_kinds.byte_level(prefix="<s>", suffix="</s>") if plain else word_piece()
     heads = tiny_kinds.labels(*names) if names else {}
-    options = {"pad_token_id": tokenizer.pad_token_id, **tiny.sizes, **tiny.options, **heads, **changes}
+    # transformers 5 gives Qwen's tokenizers an end of text that this one lacks
+    options = {
+        "vocab_size": len(tokenizer) + 1,
+        "pad_token_id": tokenizer.pad_token_id,
+        **tiny.sizes,
+        **tiny.options,
+        **heads,
+        **changes,
+    }
     return tiny_kinds.save(folder, name, f"{tiny.classes}Config", tokenizer, tiny.scale, **options)
 
 

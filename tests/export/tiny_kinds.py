@@ -28,7 +28,7 @@ def save(
     import transformers
 
     torch.manual_seed(11)
-    made = getattr(transformers, config_class)(vocab_size=len(tokenizer), **{**SIZES, **config})
+    made = getattr(transformers, config_class)(**{"vocab_size": len(tokenizer), **SIZES, **config})
     model = getattr(transformers, model_class)(made)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

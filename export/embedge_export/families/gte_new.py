@@ -6,7 +6,6 @@ from embedge_export.families.family import Family
 from embedge_export.families.parts import (
     TENSORFLOW_NORMS,
     Config,
-    UnsupportedError,
     activation,
     expect,
     layer_norm,
@@ -15,6 +14,7 @@ from embedge_export.families.parts import (
 )
 from embedge_export.families.rotary import ntk_rotary, rotary
 from embedge_export.families.rotary_layers import RotaryLayer, embedding_with_types, rotary_encoder
+from embedge_export.families.spelling import FULL
 from embedge_export.families.structure import Encoder, FeedForward, Rotary, Sublayer
 
 
@@ -63,12 +63,10 @@ def _encoder(config: Config) -> Encoder:
 
 
 def _rotary(config: Config, size: int) -> Rotary:
-    theta, scaling = float(config["rope_theta"]), config.get("rope_scaling")
-    if scaling is None:
-        return rotary(theta, size)
-    if scaling.get("type") != "ntk":
-        raise UnsupportedError(f"rope_scaling {scaling.get('type')!r} has no built graph; expected 'ntk'")
-    return ntk_rotary(theta, size, float(scaling["factor"]), scaling.get("mixed_b"))
+    stated = config["rope_parameters"][FULL]
+    if stated["rope_type"] == "ntk":
+        return ntk_rotary(float(stated["rope_theta"]), size, float(stated["factor"]), stated.get("mixed_b"))
+    return rotary(stated, size)
 
 
 GTE_NEW = Family(

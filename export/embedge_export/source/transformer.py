@@ -89,6 +89,17 @@ def read_config(folder: Path, trust_remote_code: bool) -> Any:
         ) from error
 
 
+def config_facts(config: Any) -> dict[str, Any]:
+    """A configuration as a dict of what its model uses.
+
+    transformers 5.24 writes Gemma3's window as it was stated, which the model halves where it looks both ways.
+    """
+    facts: dict[str, Any] = config.to_dict()
+    if "sliding_window" in facts:
+        facts["sliding_window"] = config.sliding_window
+    return facts
+
+
 def _max_positions(config: Any, family: Family, spec: ExportSpec) -> int | None:
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None or positions == -1:  # which stands for none
