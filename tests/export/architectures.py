@@ -69,12 +69,13 @@ def make(folder: Path, model_type: str, task: str, **changes: object) -> Path:
     options = {
         "vocab_size": len(tokenizer) + 1,
         "pad_token_id": tokenizer.pad_token_id,
-        **tiny.sizes,
         **tiny.options,
         **heads,
         **changes,
     }
-    return tiny_kinds.save(folder, name, f"{tiny.classes}Config", tokenizer, tiny.scale, **options)
+    return tiny_kinds.save(
+        folder, name, f"{tiny.classes}Config", tokenizer, tiny.scale, sizes=tiny.sizes, **options
+    )
 
 
 def measure(model_type: str, main: str, folder: Path, **changes: object) -> dict[str, float]:

@@ -13,8 +13,16 @@ from embedge_export.families.structure import Rotary
 _YARN_FAST, _YARN_SLOW = 32.0, 1.0
 _KNOWN = {
     "default": (),
+    "dynamic": ("factor",),
     "linear": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "longrope": (
+        "attention_factor",
+        "factor",
+        "long_factor",
+        "original_max_position_embeddings",
+        "short_factor",
+    ),
     "yarn": (
         "attention_factor",
         "beta_fast",
@@ -26,7 +34,7 @@ _KNOWN = {
         "truncate",
     ),
 }
-"""Scalings whose frequencies do not depend on the text's length, and what they are stated with."""
+"""Scalings, and what they are stated with; "dynamic" and "longrope" up to the length at which they change."""
 _ALWAYS = ("rope_theta", "rope_type", "partial_rotary_factor")
 
 
@@ -38,7 +46,7 @@ def rotary(stated: Config, size: int) -> Rotary:
         size: components that are rotated.
 
     Raises:
-        UnsupportedError: a scaling whose frequencies depend on the text's length, or one not known here.
+        UnsupportedError: a scaling that is not known here.
     """
     kind = stated["rope_type"]
     if kind not in _KNOWN:
@@ -61,6 +69,8 @@ def rotary(stated: Config, size: int) -> Rotary:
         return _rotary(_llama3(frequencies, stated))
     if kind == "yarn":
         return _rotary(_yarn(frequencies, theta, size, stated), _yarn_scale(stated))
+    if kind == "longrope":
+        return _rotary(frequencies / np.asarray(stated["short_factor"], np.float32), _longrope_scale(stated))
     return _rotary(frequencies)
 
 
@@ -128,6 +138,14 @@ def _yarn_scale(stated: Config) -> float:
     if all(scales):
         return at(float(scales[0] or 0)) / at(float(scales[1] or 0))
     return at(1.0)
+
+
+def _longrope_scale(stated: Config) -> float:
+    """What cosine and sine are multiplied by."""
+    if stated.get("attention_factor") is not None:
+        return float(stated["attention_factor"])
+    factor, trained = float(stated["factor"]), float(stated["original_max_position_embeddings"])
+    return 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(trained))
 
 
 def _rotary(frequencies: Any, scale: float = 1.0) -> Rotary:

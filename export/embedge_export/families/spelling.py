@@ -37,6 +37,21 @@ def in_new_words(config: Config) -> dict[str, Any]:
     }
 
 
+def steady_length(config: Config) -> int | None:
+    """The longest text whose rotation does not depend on the longest of its batch; None where none does.
+
+    Args:
+        config: of either generation.
+    """
+    lengths = []
+    for stated in _rope_parameters(config).values():
+        if stated["rope_type"] == "dynamic":
+            lengths.append(config.get("max_position_embeddings"))
+        elif stated["rope_type"] == "longrope":
+            lengths.append(stated.get(_LENGTH))
+    return min((int(length) for length in lengths if length is not None), default=None)
+
+
 def _layer_types(config: Config) -> list[str]:
     stated = config.get("layer_types")
     if stated is not None:
@@ -49,9 +64,13 @@ def _layer_types(config: Config) -> list[str]:
 
 
 def _rope_parameters(config: Config) -> dict[str, dict[str, Any]]:
-    stated = config.get("rope_parameters") or _from_old_words(config)
-    nested = {kind: stated[kind] for kind in (FULL, SLIDING) if isinstance(stated.get(kind), Mapping)}
-    return {kind: _completed(nested.get(kind, {} if nested else stated), config) for kind in (FULL, SLIDING)}
+    stated: Mapping[str, Any] = config.get("rope_parameters") or _from_old_words(config)
+    nested: dict[str, Mapping[str, Any]] = {
+        kind: stated[kind] for kind in (FULL, SLIDING) if isinstance(stated.get(kind), Mapping)
+    }
+    return {
+        kind: _completed(nested.get(kind) or ({} if nested else stated), config) for kind in (FULL, SLIDING)
+    }
 
 
 def _from_old_words(config: Config) -> dict[str, Any]:
@@ -73,4 +92,6 @@ def _completed(stated: Mapping[str, Any], config: Config) -> dict[str, Any]:
     if kind in _WITH_LENGTH:
         outside = config.get(_LENGTH)  # where Phi3 states it, and transformers prefers it
         completed[_LENGTH] = outside or completed.get(_LENGTH) or config.get("max_position_embeddings")
+    if kind == "longrope" and completed.get("factor") is None:
+        completed["factor"] = int(config["max_position_embeddings"]) / int(completed[_LENGTH])
     return completed
