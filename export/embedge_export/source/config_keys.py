@@ -78,7 +78,9 @@ HARMLESS_AT: dict[str, tuple[object, ...]] = {
 }
 """Keys that say at these values what a model does that does not have them."""
 
-_QUANTIZED = "the weights are quantised, which nothing here reads; expected floats. Export the checkpoint of their origin"
+_QUANTIZED = (
+    "the weights are quantised, which nothing here reads; expected floats. Export what they were made of"
+)
 _BY_NEIGHBOURS = (
     "transformers attends in both directions only where no text of a batch is padded, so that a text's numbers depend "
     "on its neighbours; expected is_causal false instead"
