@@ -54,9 +54,11 @@ TINY: dict[str, Tiny] = {
         "DistilBert", _ENCODER, sizes={"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}
     ),
     "electra": Tiny("Electra", _ENCODER | {"embedding_size": 16}),
+    "eurobert": Tiny("EuroBert", _GROUPED | {"classifier_pooling": "mean", "pad_token_id": 0}),
     "gemma": Tiny("Gemma", _ROTARY),
     "gemma2": Tiny("Gemma2", _WINDOWED),
     "gemma3_text": Tiny("Gemma3Text", _WINDOWED),
+    "gte": Tiny("Gte", {"max_position_embeddings": 64, "pad_token_id": 0}),
     "llama": Tiny("Llama", _ROTARY),
     "mistral": Tiny("Mistral", _ROTARY),
     "modernbert": Tiny(

@@ -1,4 +1,4 @@
-"""Decoders used as encoders: Llama, Mistral, Qwen2, Qwen3, Gemma3 text."""
+"""Decoders used as encoders: Llama, Mistral, Qwen2, Qwen3, Gemma3 text; and EuroBERT, which is made like them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from typing import Literal
 
 import msgspec
 
-from embedge_export.families.family import Family
-from embedge_export.families.parts import Config, UnsupportedError, activation, expect, linear, rms_norm
+from embedge_export.families.family import Family, HeadKind
+from embedge_export.families.parts import (
+    Config,
+    UnsupportedError,
+    activation,
+    classifier,
+    expect,
+    linear,
+    rms_norm,
+)
 from embedge_export.families.rotary import rotary
 from embedge_export.families.spelling import FULL, SLIDING
 from embedge_export.families.structure import (
@@ -16,6 +24,7 @@ from embedge_export.families.structure import (
     Embedding,
     Encoder,
     FeedForward,
+    Head,
     Layer,
     Norm,
     Sublayer,
@@ -211,6 +220,26 @@ def _window(window: int | None, traits: _Traits) -> Window | None:
     return (before, 0 if traits.sight == "causal" else before)
 
 
+def _eurobert_head(config: Config, kind: HeadKind) -> Head:
+    size = int(config["hidden_size"])
+    if kind == "token":
+        return Head(last=classifier(config, size))
+    if kind == "vocabulary":
+        return Head(last=linear("lm_head", int(config["vocab_size"]), size, bool(config["mlp_bias"])))
+    pooling = {"bos": "CLS", "mean": "MEAN"}.get(config["classifier_pooling"])
+    if pooling is None:
+        raise UnsupportedError(
+            f"classifier_pooling={config['classifier_pooling']!r} has no built head; expected 'bos' or 'mean'"
+        )
+    return Head(
+        pooling="CLS" if pooling == "CLS" else "MEAN",
+        first=linear("dense", size, size),
+        activation="gelu",
+        last=classifier(config, size),
+    )
+
+
+EUROBERT = msgspec.structs.replace(FACTS, pooling="MEAN", encoder=_eurobert, head=_eurobert_head)
 GEMMA3_TEXT = msgspec.structs.replace(FACTS, encoder=_gemma3_text)
 LLAMA = msgspec.structs.replace(FACTS, encoder=_llama)
 MISTRAL = msgspec.structs.replace(FACTS, encoder=_mistral)
