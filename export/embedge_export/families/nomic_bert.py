@@ -41,7 +41,7 @@ def _encoder(config: Config) -> Encoder:
     epsilon = float(config["layer_norm_epsilon"])
     qkv_bias = bool(config["qkv_proj_bias"])
     bias1, bias2 = bool(config["mlp_fc1_bias"]), bool(config["mlp_fc2_bias"])
-    positions = rotary(float(config["rotary_emb_base"]), size // heads)
+    positions = rotary({"rope_theta": config["rotary_emb_base"], "rope_type": "default"}, size // heads)
 
     def layer(index: int) -> RotaryLayer:
         at = f"encoder.layers.{index}"

@@ -295,6 +295,7 @@ def _load(name: str, checkpoint: Checkpoint) -> Any:
         trust_remote_code=checkpoint.trust_remote_code,
         local_files_only=True,
         model_kwargs={_dtype_word(): "float32"},
+        config_kwargs=checkpoint.config_words,
     )
 
 
@@ -306,7 +307,7 @@ def _logits(name: str, checkpoint: Checkpoint, texts: Sequence[str]) -> Iterator
     folder, code = str(checkpoint.transformer), checkpoint.trust_remote_code
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=code)
     model = getattr(transformers, name).from_pretrained(
-        folder, trust_remote_code=code, **{_dtype_word(): torch.float32}
+        folder, trust_remote_code=code, **checkpoint.config_words, **{_dtype_word(): torch.float32}
     )
     model.eval()
     for text in texts:
