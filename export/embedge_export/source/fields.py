@@ -121,7 +121,10 @@ def account_for(
 
 
 def _wrong(value: Any, name: str, file: str, expected: str) -> str:
-    return f"{name} in {file} is {_shown(value)}; expected {expected}. Correct the file, or restore it from the model's origin."
+    return (
+        f"{name} in {file} is {_shown(value)}; expected {expected}. "
+        "Correct the file, or restore it from the model's origin."
+    )
 
 
 def _shown(value: Any) -> str:

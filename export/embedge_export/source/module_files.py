@@ -216,8 +216,8 @@ def _entries(path: Path, ignore_keys: tuple[str, ...]) -> list[_Entry]:
         library = next((library for library in _LIBRARIES if kind.startswith(library)), None)
         if library is None:
             raise ExportError(
-                f"modules.json holds a {kind} module, the checkpoint's own code, which embedge does not know; "
-                f"expected sentence-transformers' {_EXPECTED}"
+                f"modules.json holds a {kind.rsplit('.', 1)[-1]} module, which embedge does not know: {kind} is the "
+                f"checkpoint's own code; expected sentence-transformers' {_EXPECTED}"
             )
         entries.append(_Entry(kind.rsplit(".", 1)[-1], library, folder))
     return entries
@@ -256,12 +256,14 @@ class _Config:
 
 def _pooling(config: _Config, wanted: tuple[PoolingMode, ...]) -> Pooling:
     stated = config.stated
+    others = (key for key in stated if key.startswith("pooling_mode_") and key not in _LEGACY_MODES)
+    flags = (*_LEGACY_MODES, *others)
     config.account_for(
-        ("embedding_dimension", "include_prompt", "pooling_mode", "word_embedding_dimension", *_LEGACY_MODES),
+        ("embedding_dimension", "include_prompt", "pooling_mode", "word_embedding_dimension", *flags)
     )
     modes = stated.get("pooling_mode")
     if modes is None:
-        modes = [mode for key, mode in _LEGACY_MODES.items() if stated.get(key)]
+        modes = [_LEGACY_MODES.get(key, key) for key in flags if stated.get(key)]
     elif isinstance(modes, str):
         modes = [modes]
     modes = some_texts(modes, "pooling_mode", config.file)

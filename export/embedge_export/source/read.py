@@ -55,7 +55,6 @@ from embedge_export.source.transformer import Transformer, read_transformer
 from embedge_export.spec import ExportSpec
 
 _TRANSFORMER_TASKS: dict[Kind, str] = {
-    "causal_reranker": "text-generation",
     "classifier": "sequence-classification",
     "embedding": "feature-extraction",
     "late_interaction": "feature-extraction",
