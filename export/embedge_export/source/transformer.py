@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +19,9 @@ from embedge_export.source.files import CONFIG, Files
 from embedge_export.source.libraries import load_libraries
 from embedge_export.source.remote_code import announce, find_code
 from embedge_export.spec import ExportSpec
+
+if TYPE_CHECKING:
+    from embedge_export.source.checkpoint import Checkpoint
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -66,11 +69,11 @@ def read_transformer(files: Files, spec: ExportSpec) -> Transformer:
     code = find_code(files.repository, files.transformer, trusted=spec.trust_remote_code)
     if code:
         announce(files.repository, code)
-    config = read_config(files.transformer, bool(code))
+    config = read_config(files.transformer, bool(code), files.settings.config_kwargs)
     family = family_of(str(config.model_type), remote=bool(code))
     words = _account_for(files, spec, config)
     if words:
-        config = read_config(files.transformer, bool(code), words)
+        config = read_config(files.transformer, bool(code), files.settings.config_kwargs, words)
     architectures = files.architectures or (type(config).__name__.replace("Config", "Model"),)
     return Transformer(
         family=family,
@@ -96,12 +99,18 @@ def _account_for(files: Files, spec: ExportSpec, config: Any) -> dict[str, Any]:
     return old.words
 
 
-def read_config(folder: Path, trust_remote_code: bool, words: Mapping[str, Any] | None = None) -> Any:
+def read_config(
+    folder: Path,
+    trust_remote_code: bool,
+    changes: Mapping[str, Any] | None = None,
+    words: Mapping[str, Any] | None = None,
+) -> Any:
     """The transformer's configuration with transformers' defaults filled in.
 
     Args:
         folder: where config.json is.
         trust_remote_code: its code may run.
+        changes: what stands in place of what the file states.
         words: set besides what config.json states.
 
     Raises:
@@ -112,7 +121,7 @@ def read_config(folder: Path, trust_remote_code: bool, words: Mapping[str, Any] 
 
     try:
         config = AutoConfig.from_pretrained(
-            str(folder), trust_remote_code=trust_remote_code, local_files_only=True
+            str(folder), trust_remote_code=trust_remote_code, local_files_only=True, **(changes or {})
         )
         for key, value in (words or {}).items():
             setattr(config, key, value)
@@ -171,6 +180,21 @@ def check_length(transformer: Transformer, max_seq_len: int) -> None:
             f"{steady} tokens, for all texts of the batch; expected a limit below that. "
             f"Pass --max-seq-len {steady} or less."
         )
+
+
+def read_config_of(checkpoint: Checkpoint, words: Mapping[str, Any] | None = None) -> Any:
+    """The configuration of a checkpoint that was read: its settings in place of the file's, in words known here.
+
+    Args:
+        checkpoint: where it lies, and what else it states.
+        words: set besides.
+    """
+    return read_config(
+        checkpoint.transformer,
+        checkpoint.trust_remote_code,
+        checkpoint.config_kwargs,
+        {**checkpoint.config_words, **(words or {})},
+    )
 
 
 def _max_positions(config: Any, family: Family, spec: ExportSpec) -> int | None:

@@ -22,6 +22,7 @@ MAKERS = {
     "classifier": (lambda folder: tiny_kinds.bert_classifier(folder, "bad", "good"), {}),
     "embedding": (lambda folder: make_bert(folder), {}),
     "late_interaction": (tiny_kinds.pylate, {}),
+    "pooled_classifier": (tiny_kinds.pooled_classifier, {}),
     "reward": (tiny_kinds.reward_model, {"step_tag": "<step>"}),
     "sparse": (tiny_kinds.splade, {}),
     "static": (tiny_kinds.static, {}),
@@ -55,7 +56,7 @@ def test_a_checkpoint_is_read_completely(kind, tmp_path):
     assert checkpoint.kind == kind
     assert set(checkpoint.tasks) >= set(KINDS[kind].tasks)
     assert (checkpoint.head is not None) == (
-        kind in ("causal_reranker", "classifier", "reward", "token_classifier")
+        kind in ("causal_reranker", "classifier", "pooled_classifier", "reward", "token_classifier")
     )
     assert (checkpoint.late_interaction is not None) == (kind == "late_interaction")
     assert (checkpoint.template is not None) == (kind == "causal_reranker")
@@ -90,16 +91,16 @@ def test_static_embeddings_have_a_table_and_no_model(tmp_path):
         source_weights.load_model(checkpoint)
 
 
-def test_an_export_reads_dense_modules_once(tmp_path, monkeypatch):
+def test_an_export_reads_modules_once(tmp_path, monkeypatch):
     from embedge_export.pipeline import export
 
     make_bert(tmp_path / "m", dense=((32, 24, "torch.nn.Tanh"), (24, 16, "torch.nn.Identity")))
-    read, real = [], source_weights.load_dense
+    read, real = [], source_weights.load_module
 
     def counted(module):
         read.append(module.folder.name)
         return real(module)
 
-    monkeypatch.setattr(source_weights, "load_dense", counted)
+    monkeypatch.setattr(source_weights, "load_module", counted)
     export(ExportSpec(model=str(tmp_path / "m"), output=tmp_path / "out"))
     assert len(read) == len(set(read)) == 2
