@@ -44,6 +44,8 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
         probes: file of texts and answers to verify `from_onnx` with.
         trust_remote_code: run the Python code that the checkpoint brings along.
         force: replace a bundle that `output` already holds.
+        kind: "sparse" reads a masked language model that has no other files as SPLADE, as SparseEncoder does.
+        witness: compare the bundle with the checkpoint's own library, too.
         variants: of "fp32", "fp16", "fp16_cuda", "bf16_cuda", "int8", "uint8", "int4".
         full_report: judge variants by the whole retrieval set instead of a part.
     """
@@ -73,6 +75,8 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
     force: bool = False
     variants: tuple[str, ...] = ("fp32",)
     full_report: bool = False
+    kind: Literal["sparse"] | None = None
+    witness: bool = True
 
     def __post_init__(self) -> None:
         _check_names(self.variants)

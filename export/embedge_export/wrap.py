@@ -19,6 +19,7 @@ from embedge.manifest import (
     Manifest,
     Probes,
     Variant,
+    WitnessRecord,
     load_manifest,
 )
 from embedge_export.graph.attention import score_heads
@@ -45,6 +46,7 @@ from embedge_export.verify.numbers import (
 )
 from embedge_export.verify.questions import choose_questions
 from embedge_export.verify.reference import Reference
+from embedge_export.verify.witness import call_witness
 from embedge_export.write.companions import note_external_data, write_companions
 from embedge_export.write.graph_files import save_graph
 from embedge_export.write.manifest import (
@@ -101,9 +103,10 @@ def wrap(spec: ExportSpec, progress: Listener | None = None) -> Path:
         draft = stages.run("write", _write, opened, graph, folder)
         del graph
         fidelity, probes = stages.run("verify", _verify, opened, folder)
+        witness = stages.run("witness", _ask_witness, opened, spec, folder)
         write_probes(probes, folder)
         measured = msgspec.structs.replace(draft.variants[opened.variant], fidelity=fidelity)
-        manifest = complete_manifest(draft, {opened.variant: measured}, folder)
+        manifest = complete_manifest(draft, {opened.variant: measured}, witness, folder)
         write_manifest(manifest, folder)
         commit(folder, opened.target)
     stages.finish(f"{opened.target.name}, fingerprint {manifest.fingerprint[:12]}")
@@ -186,6 +189,17 @@ def _verify(opened: _Opened, folder: Path) -> tuple[tuple[Fidelity, Probes], str
         details.append(_figures(measured[-1][0], "texts against torch"))
     check_unchanged(checkpoint)
     return measured[-1], f"{name}: largest difference on {' and on '.join(details)}"
+
+
+def _ask_witness(opened: _Opened, spec: ExportSpec, folder: Path) -> tuple[WitnessRecord, str]:
+    """Ask the checkpoint's own library, where it is there and the file's numbers are meant to be its own."""
+    if opened.reference is None:
+        record = WitnessRecord(reason="the checkpoint has no weights here, or torch is not installed")
+    elif opened.dtype != "float32":
+        record = WitnessRecord(reason=f"the file is {opened.dtype}, which is held against torch alone")
+    else:
+        record = call_witness(folder, opened.checkpoint, spec, opened.variant)
+    return record, record.words
 
 
 def _figures(fidelity: Fidelity, what: str) -> str:

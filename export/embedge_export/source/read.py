@@ -108,7 +108,7 @@ def open_checkpoint(spec: ExportSpec) -> Source:
         default_prompt_name=prompts.default_name,
         matryoshka=matryoshka,
         dimensions=dimensions,
-        similarity=read_similarity(files),
+        similarity=read_similarity(files, is_sparse=kind == "sparse"),
     )
     return Source(checkpoint=checkpoint, tokenization=describe_tokenizer(tokenizer, checkpoint))
 
@@ -118,7 +118,8 @@ def _find_kind(files: Files, spec: ExportSpec) -> Kind:
     architecture = (files.architectures or ("",))[0]
     if is_static(files):
         return "static"
-    if modules and modules.splade is not None:
+    if (modules and modules.splade is not None) or spec.kind == "sparse":
+        _check_sparse(files, architecture)
         return "sparse"
     if (
         (modules and modules.logit_score is not None)
@@ -137,6 +138,17 @@ def _find_kind(files: Files, spec: ExportSpec) -> Kind:
     if architecture.endswith("ForTokenClassification") and not modules:
         return "reward" if spec.step_tag or spec.pooling == ("STEP",) else "token_classifier"
     return "embedding"
+
+
+def _check_sparse(files: Files, architecture: str) -> None:
+    if (files.modules is None and not architecture.endswith("ForMaskedLM")) or (
+        files.modules is not None and files.modules.splade is None
+    ):
+        raise ExportError(
+            f"kind 'sparse' does not fit {architecture or 'a checkpoint that names no architecture'}"
+            f"{' with a modules.json that says otherwise' if files.modules else ''}; expected a masked language model "
+            "alone. Leave out --kind."
+        )
 
 
 def _read_what(
