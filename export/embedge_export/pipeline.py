@@ -48,7 +48,7 @@ from embedge_export.verify.numbers import (
     verify_variant,
 )
 from embedge_export.verify.reference import Reference
-from embedge_export.verify.witness import call_witness
+from embedge_export.verify.witness.call import call_witness
 from embedge_export.wrap import wrap
 from embedge_export.write.companions import note_external_data, write_companions
 from embedge_export.write.manifest import (

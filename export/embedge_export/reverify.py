@@ -23,7 +23,7 @@ from embedge_export.verify.gates import try_variant
 from embedge_export.verify.numbers import Case, built_in_inputs, make_cases, verify_variant
 from embedge_export.verify.questions import choose_questions
 from embedge_export.verify.reference import Reference
-from embedge_export.verify.witness import call_witness
+from embedge_export.verify.witness.call import call_witness
 
 
 class _Opened(msgspec.Struct, frozen=True, kw_only=True, eq=False):

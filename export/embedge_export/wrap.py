@@ -46,7 +46,7 @@ from embedge_export.verify.numbers import (
 )
 from embedge_export.verify.questions import choose_questions
 from embedge_export.verify.reference import Reference
-from embedge_export.verify.witness import call_witness
+from embedge_export.verify.witness.call import call_witness
 from embedge_export.write.companions import note_external_data, write_companions
 from embedge_export.write.graph_files import save_graph
 from embedge_export.write.manifest import (

@@ -1,4 +1,4 @@
-"""The witness: a checkpoint asked by text through its own library's public door, beside the bundle made of it.
+"""Call the witness, and compare what it says with what the bundle answers.
 
 What the export read from the checkpoint's files is not used here: the library reads the folder itself, as it does for
 its users. So this finds what a reference that shares our reading cannot find.
@@ -17,8 +17,9 @@ from embedge.errors import EmbedgeError, VerificationError
 from embedge.manifest import WitnessRecord
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.spec import ExportSpec
-from embedge_export.verify.own_library import Door, find_doors, open_door, silent
-from embedge_export.verify.witness_questions import Both, Question, questions
+from embedge_export.verify.witness.by_door import questions
+from embedge_export.verify.witness.library import Door, find_doors, open_door, silent
+from embedge_export.verify.witness.question import Both, Question
 
 Rows: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
