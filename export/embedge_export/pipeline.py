@@ -39,10 +39,11 @@ from embedge_export.variants.cuda import describe_for_cuda, write_cuda_variants
 from embedge_export.verify.gates import Trial
 from embedge_export.verify.judge import judge, probe_tolerances, summary
 from embedge_export.verify.numbers import (
-    FP32_PROBE_FACTOR,
     Case,
     Inputs,
     built_in_inputs,
+    fp32_probe_tolerance,
+    largest_expected,
     make_cases,
     make_probes,
     verify_variant,
@@ -253,8 +254,8 @@ def _judge(
     for name in set(manifest.variants) - set(kept):
         for file in manifest.variants[name].files:
             (folder / file).unlink()
-    fp32_tolerance = checkpoint.family.max_abs_diff * FP32_PROBE_FACTOR
-    largest = max((abs(x) for probe in written.probes for x in probe.expected), default=0.0)
+    largest = largest_expected(written.probes)
+    fp32_tolerance = fp32_probe_tolerance(checkpoint, largest)
     tolerances = probe_tolerances(kept, fp32_tolerance, largest)
     write_probes(Probes(tolerances=tolerances, probes=written.probes), folder)
     judged = _Judged(manifest=complete_manifest(manifest, kept, witness, folder), trials=trials)

@@ -37,9 +37,10 @@ from embedge_export.verify.asking import ask_torch
 from embedge_export.verify.gates import try_variant
 from embedge_export.verify.given_probes import GivenProbes, as_cases, compare_embeddings, read_probes
 from embedge_export.verify.numbers import (
-    FP32_PROBE_FACTOR,
     PROBE_MARGIN,
     built_in_inputs,
+    fp32_probe_tolerance,
+    largest_expected,
     make_cases,
     make_probes,
     verify_variant,
@@ -226,7 +227,9 @@ def _compare(
             )
         fidelity, cases = compare_embeddings(folder, name, given.texts, tolerance)
         return fidelity, Probes(tolerances={name: tolerance}, probes=make_probes(cases))
-    fidelity = verify_variant(folder, name, as_cases(given.probes, checkpoint), tolerance)
+    fidelity = verify_variant(
+        folder, name, as_cases(given.probes, checkpoint), tolerance, in_proportion=False
+    )
     return fidelity, Probes(tolerances={name: tolerance}, probes=given.probes)
 
 
@@ -238,7 +241,8 @@ def _judge(
     cases = make_cases(reference, inputs)
     gate = checkpoint.family.max_abs_diff if dtype == "float32" else float("inf")
     fidelity = verify_variant(folder, name, cases, gate)
-    tolerance = gate * FP32_PROBE_FACTOR
+    probes = make_probes(make_cases(reference, probe_inputs))
+    tolerance = fp32_probe_tolerance(checkpoint, largest_expected(probes))
     if dtype != "float32":
         manifest = load_manifest(folder)
         size = sum(weight_sizes(checkpoint).values())
@@ -246,5 +250,4 @@ def _judge(
         trial = try_variant(folder, name, asked, ask_torch(reference, manifest, asked), "torch")
         fidelity = msgspec.structs.replace(fidelity, end_to_end=trial.figures)
         tolerance = fidelity.max_abs_diff * PROBE_MARGIN
-    probes = make_probes(make_cases(reference, probe_inputs))
     return fidelity, Probes(tolerances={name: tolerance}, probes=probes)

@@ -193,6 +193,7 @@ def _message(plan: Plan, _: Random) -> None:
 
 _TEXT_KINDS = ("embedder", "sparse", "static")
 _PAIRS = ("cross_encoder",)
+_TEXTS = ("embedder", "classifier", "sparse")
 _TRANSFORMERS = ("embedder", "cross_encoder", "classifier", "sparse")
 
 OPTIONS: Mapping[str, Option] = {
@@ -214,8 +215,14 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "half": Option(_half, (*_TEXT_KINDS, "cross_encoder", "classifier")),
     # the tokenizer
-    "model_max_length": Option(_tokenizer(model_max_length=(12, 24, 64)), _TRANSFORMERS),
-    "truncation_side": Option(_tokenizer(truncation_side=("left",)), _TRANSFORMERS, share=0.08),
+    "model_max_length": Option(
+        _tokenizer(model_max_length=(12, 24, 64)), _TRANSFORMERS, needs=lambda plan: plan.network != "qwen3-causal"
+    ),
+    "limit shorter than the template": Option(
+        _tokenizer(model_max_length=(64,)), _PAIRS, networks=("qwen3-causal",), on=False
+    ),
+    "truncation_side": Option(_tokenizer(truncation_side=("left",)), _TEXTS, share=0.08),
+    "truncation_side of pairs": Option(_tokenizer(truncation_side=("left",)), _PAIRS, share=0.1, on=False),
     "padding_side": Option(_tokenizer(padding_side=("left",)), ("embedder", "sparse"), share=0.1, networks=ENCODERS),
     "tokenizer.json truncates": Option(_truncated_json, ("embedder", "classifier", "sparse"), share=0.1),
     "message": Option(_message, networks=("qwen3",), on=False),

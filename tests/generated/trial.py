@@ -114,7 +114,7 @@ Asked = dict[str, tuple[Callable[[], Any], Callable[[EdgeModel], Any]]]
 
 
 def questions(plan: Plan, library: Any) -> Asked:
-    """By their words: how the library answers, and how the bundle does."""
+    """By their words: how the library answers each text alone, without padding, and how the bundle does."""
     if plan.kind == "classifier":
         texts = list(TEXTS)
         return {"classify": (lambda: library(texts), lambda model: model.classify(texts).numpy())}
@@ -122,7 +122,7 @@ def questions(plan: Plan, library: Any) -> Asked:
 
 
 def _of_texts(plan: Plan, library: Any) -> Asked:
-    options: dict[str, Any] = {"show_progress_bar": False, "batch_size": 3}
+    options: dict[str, Any] = {"show_progress_bar": False, "batch_size": 1}
     if plan.kind == "sparse":
         options["convert_to_sparse_tensor"] = False
 
@@ -155,7 +155,7 @@ def _of_pairs(plan: Plan, library: Any) -> Asked:
     queries, documents = map(list, zip(*PAIRS, strict=True))
 
     def predicted(**options: Any) -> Any:
-        rows = library.predict(list(PAIRS), show_progress_bar=False, batch_size=3, **options)
+        rows = library.predict(list(PAIRS), show_progress_bar=False, batch_size=1, **options)
         return np.asarray(rows).reshape(len(PAIRS), -1)
 
     raw = PoolingParams(use_activation=False)

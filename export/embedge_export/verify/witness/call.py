@@ -27,8 +27,8 @@ _LIMIT = -1
 """truncate_prompt_tokens: cut at the model's limit, as the libraries do."""
 
 _ROOM = 2
-"""The bundle may be as far from torch as the family's gate, and the library as far again: it asks torch in padded
-batches and with another attention kernel than the reference, which asks alone and eagerly."""
+"""The bundle may be as far from torch as the family's gate, and the library as far again: it asks torch with another
+attention kernel than the reference, and with other threads."""
 
 
 def call_witness(

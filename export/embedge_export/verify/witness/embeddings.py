@@ -12,7 +12,7 @@ import numpy as np
 from embedge import EdgeModel, PoolingParams
 from embedge.types import FloatArray
 from embedge_export.verify.witness.library import Transformers
-from embedge_export.verify.witness.question import BATCH, FEW, Both, Question, Rows
+from embedge_export.verify.witness.question import ALONE, FEW, Both, Question, Rows
 
 _POOLING_ONLY = {"Transformer", "MLMTransformer", "Pooling", "Normalize", "Dropout"}
 _AS_IT_IS = PoolingParams(normalize=False)
@@ -23,7 +23,7 @@ def ask_sentence_transformer(both: Both) -> Iterator[Question]:
     library, model, texts = both.library, both.model, both.texts()
 
     def embedded(asked: Sequence[str], **prompt: str) -> Rows:
-        return _unit(both, library.encode(list(asked), show_progress_bar=False, batch_size=BATCH, **prompt))
+        return _unit(both, library.encode(list(asked), show_progress_bar=False, batch_size=ALONE, **prompt))
 
     def ours(asked: Sequence[str], **prompt: Any) -> Rows:
         return _unit(both, model.embed(asked, **prompt).numpy())
@@ -50,7 +50,7 @@ def ask_sparse_encoder(both: Both) -> Iterator[Question]:
     library, model, texts = both.library, both.model, both.texts()
 
     def embedded(asked: Sequence[str], **prompt: str) -> Rows:
-        options = {"show_progress_bar": False, "batch_size": BATCH, "convert_to_sparse_tensor": False}
+        options = {"show_progress_bar": False, "batch_size": ALONE, "convert_to_sparse_tensor": False}
         return library.encode(list(asked), **options, **prompt).numpy()
 
     def ours(asked: Sequence[str], **prompt: Any) -> Rows:

@@ -80,6 +80,9 @@ def find_doors(checkpoint: Checkpoint, spec: ExportSpec) -> tuple[Door, ...]:
             doors = ("AutoModelForSequenceClassification",)
         case "token_classifier" | "reward":
             doors = ("AutoModelForTokenClassification",)
+        case _:
+            # a pooled row with a classifier on top
+            doors = ("CrossEncoder",) if has_modules else ()
     return tuple(Door(name) for name in doors)
 
 
@@ -155,12 +158,12 @@ def silent() -> Iterator[None]:
 
 
 def _is_cross_encoder(checkpoint: Checkpoint) -> bool:
-    """One label, and not a regression of transformers': CrossEncoder would put a sigmoid on it."""
-    if checkpoint.head is None or len(checkpoint.head.labels) != 1:
-        return False
+    """sentence-transformers' files say so; or one label, and no regression of transformers', which has no sigmoid."""
     config = read_json(checkpoint.transformer, "config.json")
-    stated = (checkpoint.repository.folder / _STATED).is_file() or any(map(config.get, _CROSS_ENCODER_KEYS))
-    return stated or checkpoint.head.problem_type != "regression"
+    if (checkpoint.repository.folder / _STATED).is_file() or any(map(config.get, _CROSS_ENCODER_KEYS)):
+        return True
+    head = checkpoint.head
+    return head is not None and len(head.labels) == 1 and head.problem_type != "regression"
 
 
 def _dtype_word() -> str:

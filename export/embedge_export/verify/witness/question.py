@@ -20,7 +20,9 @@ Rows: TypeAlias = Sequence[FloatArray] | FloatArray
 """One row or matrix per text or pair."""
 
 FEW = 6
-BATCH = 8
+ALONE = 1
+"""Texts of a batch of the library's: padding on the left moves the positions of encoders, so that texts would matter to
+each other."""
 _SHORT_CHARS = 400
 _LARGE_BYTES = 600e6
 _NUM_TEXTS, _NUM_TEXTS_OF_LARGE = 24, 8

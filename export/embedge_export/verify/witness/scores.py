@@ -11,7 +11,7 @@ import numpy as np
 from embedge import EdgeModel, PoolingParams
 from embedge.types import FloatArray
 from embedge_export.verify.witness.library import Transformers
-from embedge_export.verify.witness.question import BATCH, FEW, Both, Question, Rows
+from embedge_export.verify.witness.question import ALONE, FEW, Both, Question, Rows
 
 _RAW = PoolingParams(use_activation=False)
 
@@ -43,50 +43,77 @@ def ask_multi_vector_encoder(both: Both) -> Iterator[Question]:
 
 
 def ask_cross_encoder(both: Both) -> Iterator[Question]:
-    """Scores with and without activation, with every prompt; their order; labels where it has a classifier."""
-    import torch
-
+    """Scores with every prompt, and their order; of several labels, the logits. Labels where it has a classifier."""
     library, model = both.library, both.model
     queries, documents = both.pairs()
-    pairs = list(zip(queries, documents, strict=True))
-    instruction = {} if both.spec.instruction is None else {"prompt": both.spec.instruction}
-
-    def predicted(asked: Sequence[tuple[str, str]], **options: Any) -> Rows:
-        rows = library.predict(
-            list(asked), show_progress_bar=False, batch_size=BATCH, **instruction | options
+    if "score" in model.manifest.tasks:
+        yield from _scores(both, queries, documents)
+    else:
+        pairs = _as_prompts(queries, documents)
+        yield Question(
+            words="classify pairs without activation",
+            library=lambda: _predicted(both, queries, documents, activation_fn=_identity()),
+            bundle=lambda: model.classify(pairs, pooling_params=_RAW).numpy(),
         )
-        return np.asarray(rows).reshape(len(asked), -1)
+    if "classify" in model.manifest.tasks and type(library.model).__name__.endswith("Classification"):
+        yield _classified(both, library.model, library.tokenizer, {"truncation": True})
 
+
+def _scores(both: Both, queries: list[str], documents: list[str]) -> Iterator[Question]:
+    library, model, few = both.library, both.model, documents[:FEW]
     yield Question(
         words="score",
-        library=lambda: predicted(pairs),
+        library=lambda: _predicted(both, queries, documents),
         bundle=lambda: model.score(queries, documents).numpy(),
     )
     yield Question(
         words="score without activation",
-        library=lambda: predicted(pairs, activation_fn=torch.nn.Identity()),
+        library=lambda: _predicted(both, queries, documents, activation_fn=_identity()),
         bundle=lambda: model.score(queries, documents, pooling_params=_RAW).numpy(),
     )
-    for name, text in both.checkpoint.prompts.items():
-        ours: dict[str, Any] = (
-            {"instruction": text} if model.manifest.template else {"query_prompt_name": name}
-        )
+    for name in both.checkpoint.prompts:
         yield Question(
             words=f"score with prompt {name!r}",
-            library=partial(predicted, pairs[:FEW], prompt=text),
-            bundle=lambda ours=ours: model.score(queries[:FEW], documents[:FEW], **ours).numpy(),  # type: ignore[misc]
+            library=partial(_predicted, both, queries[:FEW], few, prompt_name=name),
+            bundle=partial(_scored_with, model, queries[:FEW], few, name),
         )
-    few = documents[:FEW]
-    together = [(queries[0], document) for document in few]
     yield Question(
         words="rerank",
         library=lambda: _library_ranked(
-            library.rank(queries[0], few, show_progress_bar=False, **instruction)
+            library.rank(queries[0], few, show_progress_bar=False, **_instruction(both))
         ),
-        bundle=lambda: _reranked(model, queries[0], few, np.asarray(predicted(together))[:, 0]),
+        bundle=lambda: _reranked(
+            model, queries[0], few, np.asarray(_predicted(both, [queries[0]] * len(few), few))[:, 0]
+        ),
     )
-    if "classify" in model.manifest.tasks and type(library.model).__name__.endswith("Classification"):
-        yield _classified(both, library.model, library.tokenizer, {"truncation": True})
+
+
+def _predicted(both: Both, queries: Sequence[str], documents: Sequence[str], **options: Any) -> Rows:
+    pairs = list(zip(queries, documents, strict=True))
+    if "prompt_name" not in options:
+        options |= _instruction(both)
+    rows = both.library.predict(pairs, show_progress_bar=False, batch_size=ALONE, **options)
+    return np.asarray(rows).reshape(len(pairs), -1)
+
+
+def _instruction(both: Both) -> dict[str, str]:
+    """The caller's own, which stands for the checkpoint's default prompt."""
+    return {} if both.spec.instruction is None else {"prompt": both.spec.instruction}
+
+
+def _identity() -> Any:
+    import torch
+
+    return torch.nn.Identity()
+
+
+def _scored_with(model: EdgeModel, queries: list[str], documents: list[str], prompt_name: str) -> Rows:
+    return model.score(queries, documents, query_prompt_name=prompt_name).numpy()
+
+
+def _as_prompts(queries: Sequence[str], documents: Sequence[str]) -> list[Any]:
+    """Pairs in the form that classify takes."""
+    return [{"text": a, "text_pair": b} for a, b in zip(queries, documents, strict=True)]
 
 
 def ask_sequence_classification(both: Both) -> Iterator[Question]:
@@ -100,9 +127,7 @@ def ask_sequence_classification(both: Both) -> Iterator[Question]:
         library=lambda: [library.rows(text)[0][0] - bias for text in texts],
         bundle=lambda: model.classify(texts, pooling_params=_RAW).numpy(),
     )
-    together: list[Any] = [
-        {"text": query, "text_pair": document} for query, document in zip(queries, documents, strict=True)
-    ]
+    together = _as_prompts(queries, documents)
     yield Question(
         words="classify pairs without activation",
         library=lambda: [
