@@ -119,6 +119,10 @@ def _has_prompts(plan: Plan) -> bool:
     return bool(plan.settings.get("prompts"))
 
 
+def _is_cut_left(plan: Plan) -> bool:
+    return plan.tokenizer.get("truncation_side") == "left"
+
+
 def _state(**choices: tuple[Any, ...]) -> Apply:
     """Settings of the library's model."""
     return lambda plan, chance: plan.settings.update({name: chance.choice(c) for name, c in choices.items()})
@@ -248,7 +252,11 @@ OPTIONS: Mapping[str, Option] = {
     "default_prompt_name": Option(_default_prompt, _TEXT_KINDS, share=0.4, needs=_has_prompts),
     "include_prompt false": Option(
         _state(include_prompt=(False,)), share=0.4,
-        needs=lambda plan: _has_prompts(plan) and "weightedmean" not in plan.pooling,
+        needs=lambda plan: _has_prompts(plan) and not _is_cut_left(plan) and "weightedmean" not in plan.pooling,
+    ),
+    "include_prompt false, truncation_side left": Option(
+        _state(include_prompt=(False,)), share=0.8, on=False,
+        needs=lambda plan: _has_prompts(plan) and _is_cut_left(plan),
     ),
     "include_prompt false, weightedmean": Option(
         _state(include_prompt=(False,)), share=0.8, on=False,
