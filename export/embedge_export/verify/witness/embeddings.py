@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from embedge import EdgeModel, PoolingParams
+from embedge.measure import count_tokens
 from embedge.types import FloatArray
 from embedge_export.verify.witness.library import Transformers
-from embedge_export.verify.witness.question import ALONE, FEW, Both, Question, Rows
+from embedge_export.verify.witness.question import ALONE, Both, Question, Rows
 
 _POOLING_ONLY = {"Transformer", "MLMTransformer", "Pooling", "Normalize", "Dropout"}
 _AS_IT_IS = PoolingParams(normalize=False)
@@ -30,9 +31,10 @@ def ask_sentence_transformer(both: Both) -> Iterator[Question]:
 
     if not both.spec.pooling:
         yield from _with_prompts(both, "embed", texts, embedded, ours)
-        yield from _similarities(both, texts[: 2 * FEW], embedded, ours)
+        yield from _similarities(both, texts[: 2 * both.few], embedded, ours)
+    yield from _limit(both)
     if "token_embed" in model.manifest.tasks and {type(each).__name__ for each in library} <= _POOLING_ONLY:
-        few = texts[: 2 * FEW]
+        few = texts[: 2 * both.few]
         yield Question(
             words="token_embed",
             library=lambda: [
@@ -57,13 +59,14 @@ def ask_sparse_encoder(both: Both) -> Iterator[Question]:
         return model.embed(asked, **prompt).numpy()
 
     yield from _with_prompts(both, "embed", texts, embedded, ours)
-    few = texts[:FEW]
+    few = texts[: both.few]
     yield Question(
         words="embed_sparse",
         library=partial(embedded, few),
         bundle=lambda: [output.outputs.data for output in model.embed_sparse(few)],
     )
-    yield from _similarities(both, texts[: 2 * FEW], embedded, ours)
+    yield from _similarities(both, texts[: 2 * both.few], embedded, ours)
+    yield from _limit(both)
 
 
 def ask_static_model(both: Both) -> Iterator[Question]:
@@ -92,7 +95,7 @@ def _with_prompts(
 ) -> Iterator[Question]:
     """Without a word about prompts, without one, and with each that is stored."""
     yield Question(words=words, library=partial(library, texts), bundle=partial(bundle, texts))
-    few = texts[:FEW]
+    few = texts[: both.few]
     if both.checkpoint.default_prompt_name is not None:
         yield Question(
             words=f"{words} without prompt",
@@ -104,6 +107,18 @@ def _with_prompts(
             words=f"{words} with prompt {name!r}",
             library=partial(library, few, prompt_name=name),
             bundle=partial(bundle, few, prompt_name=name),
+        )
+
+
+def _limit(both: Both) -> Iterator[Question]:
+    """How many tokens are left of a text beyond a limit that takes too long to compute."""
+    if both.is_too_long_to_compute:
+        text, library = both.too_long(), both.library
+        tokenise = library.preprocess if hasattr(library, "preprocess") else library.tokenize
+        yield Question(
+            words="tokens of a long text",
+            library=lambda: [np.array([tokenise([text])["input_ids"].shape[-1]])],
+            bundle=lambda: [np.asarray(count_tokens(both.model, [text]))],
         )
 
 

@@ -19,15 +19,16 @@ from embedge_export.verify.witness.library import Door
 Rows: TypeAlias = Sequence[FloatArray] | FloatArray
 """One row or matrix per text or pair."""
 
-FEW = 6
 ALONE = 1
 """Texts of a batch of the library's: padding on the left moves the positions of encoders, so that texts would matter to
 each other."""
 _SHORT_CHARS = 400
 _LARGE_BYTES = 600e6
 _NUM_TEXTS, _NUM_TEXTS_OF_LARGE = 24, 8
+_FEW, _FEW_OF_LARGE = 6, 2
 _LONGEST_TOKENS = 512
-"""A text beyond the limit is asked where the limit is no larger: on two cores 8,192 tokens take a minute."""
+"""A text beyond the limit is computed where the limit is no larger: on two cores 8,192 tokens take a minute."""
+_MOST_TOKENS = 131_072
 _LONG_WORDS = "plants turn light, water and carbon dioxide into sugar and oxygen"
 
 
@@ -62,14 +63,26 @@ class Both(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     checkpoint: Checkpoint
     spec: ExportSpec
 
+    @property
+    def few(self) -> int:
+        """How many texts are enough where only a prompt differs."""
+        return _FEW_OF_LARGE if self._is_large else _FEW
+
+    @property
+    def is_too_long_to_compute(self) -> bool:
+        """A text beyond the limit is only tokenised."""
+        return _LONGEST_TOKENS < self.model.info.max_seq_len <= _MOST_TOKENS
+
+    def too_long(self) -> str:
+        """A text beyond the limit."""
+        return " ".join([_LONG_WORDS] * (self.model.info.max_seq_len // 6))
+
     def texts(self) -> list[str]:
         """Those that leave the tokenizer a token, one of them beyond the limit."""
-        size = sum(weight_sizes(self.checkpoint).values())
-        most = _NUM_TEXTS if size < _LARGE_BYTES else _NUM_TEXTS_OF_LARGE
         short = [text for text in TEXTS if len(text) < _SHORT_CHARS]
-        chosen = short[:: max(1, len(short) // most)]
+        chosen = short[:: max(1, len(short) // self._num_texts)]
         if self.model.info.max_seq_len <= _LONGEST_TOKENS:
-            chosen.append(" ".join([_LONG_WORDS] * (self.model.info.max_seq_len // 6)))
+            chosen.append(self.too_long())
         return [text for text in chosen if self._has_tokens(text)]
 
     def classified(self) -> list[str]:
@@ -79,8 +92,16 @@ class Both(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def pairs(self) -> tuple[list[str], list[str]]:
         """Queries and documents, likewise."""
         chosen = [pair for pair in PAIRS if not self._holds_padding(pair[1])]
-        chosen = chosen[:: max(1, len(chosen) // _NUM_TEXTS)]
+        chosen = chosen[:: max(1, len(chosen) // self._num_texts)]
         return [query for query, _ in chosen], [document for _, document in chosen]
+
+    @property
+    def _is_large(self) -> bool:
+        return sum(weight_sizes(self.checkpoint).values()) > _LARGE_BYTES
+
+    @property
+    def _num_texts(self) -> int:
+        return _NUM_TEXTS_OF_LARGE if self._is_large else _NUM_TEXTS
 
     def _holds_padding(self, text: str) -> bool:
         padding = getattr(self.library.tokenizer, "pad_token", None)

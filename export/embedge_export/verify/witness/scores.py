@@ -11,7 +11,7 @@ import numpy as np
 from embedge import EdgeModel, PoolingParams
 from embedge.types import FloatArray
 from embedge_export.verify.witness.library import Transformers
-from embedge_export.verify.witness.question import ALONE, FEW, Both, Question, Rows
+from embedge_export.verify.witness.question import ALONE, Both, Question, Rows
 
 _RAW = PoolingParams(use_activation=False)
 
@@ -33,7 +33,7 @@ def ask_multi_vector_encoder(both: Both) -> Iterator[Question]:
         library=lambda: scores(queries, documents),
         bundle=lambda: model.score(queries, documents).numpy(),
     )
-    few = documents[:FEW]
+    few = documents[: both.few]
     by_document = partial(scores, [queries[0]] * len(few), few)
     yield Question(
         words="rerank",
@@ -60,7 +60,7 @@ def ask_cross_encoder(both: Both) -> Iterator[Question]:
 
 
 def _scores(both: Both, queries: list[str], documents: list[str]) -> Iterator[Question]:
-    library, model, few = both.library, both.model, documents[:FEW]
+    library, model, few = both.library, both.model, documents[: both.few]
     yield Question(
         words="score",
         library=lambda: _predicted(both, queries, documents),
@@ -74,8 +74,8 @@ def _scores(both: Both, queries: list[str], documents: list[str]) -> Iterator[Qu
     for name in both.checkpoint.prompts:
         yield Question(
             words=f"score with prompt {name!r}",
-            library=partial(_predicted, both, queries[:FEW], few, prompt_name=name),
-            bundle=partial(_scored_with, model, queries[:FEW], few, name),
+            library=partial(_predicted, both, queries[: both.few], few, prompt_name=name),
+            bundle=partial(_scored_with, model, queries[: both.few], few, name),
         )
     yield Question(
         words="rerank",
@@ -176,7 +176,7 @@ def _classified(both: Both, network: Any, tokenizer: Any, cut: Mapping[str, Any]
     """Labels by name and their probabilities, as transformers' pipeline gives them."""
     import transformers
 
-    texts = both.classified()[: 2 * FEW]
+    texts = both.classified()[: 2 * both.few]
     names = both.checkpoint.head.labels if both.checkpoint.head else ()
     # the caller's own names, and names that occur twice, say nothing about the order
     named = not both.spec.labels and len(set(names)) == len(names)

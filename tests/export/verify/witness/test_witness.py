@@ -241,6 +241,16 @@ def test_the_report_names_the_witness_and_its_version(tiny_bert, tmp_path):
     assert "question 7 and 12 more" in witnessed(msgspec.structs.replace(manifest, witness=many))
 
 
+def test_a_limit_too_large_to_compute_at_is_compared_by_tokens(tmp_path):
+    spec, bundle = exported("qwen3-embedding", tmp_path)
+    manifest = load_manifest(bundle)
+    assert "tokens of a long text" in manifest.witness.asked
+    changed = msgspec.structs.replace(manifest, max_seq_len=1024)
+    write_manifest(msgspec.structs.replace(changed, fingerprint=fingerprint(changed)), bundle)
+    with pytest.raises(VerificationError, match="tokens of a long text, answer 0 differs"):
+        call_witness(bundle, open_checkpoint(spec).checkpoint, spec)
+
+
 def test_stored_prompts_are_asked_one_by_one(tmp_path):
     make_bert(tmp_path / "m")
     edit = {"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "query"}
