@@ -48,15 +48,17 @@ def ask_cross_encoder(both: Both) -> Iterator[Question]:
     queries, documents = both.pairs()
     if "score" in model.manifest.tasks:
         yield from _scores(both, queries, documents)
-    else:
+    if "classify" in model.manifest.tasks:
         pairs = _as_prompts(queries, documents)
         yield Question(
             words="classify pairs without activation",
             library=lambda: _predicted(both, queries, documents, activation_fn=_identity()),
             bundle=lambda: model.classify(pairs, pooling_params=_RAW).numpy(),
         )
-    if "classify" in model.manifest.tasks and type(library.model).__name__.endswith("Classification"):
-        yield _classified(both, library.model, library.tokenizer, {"truncation": True})
+        # transformers' pipeline knows nothing of prompts
+        has_classifier = type(library.model).__name__.endswith("Classification")
+        if has_classifier and model.manifest.default_prompt_name is None:
+            yield _classified(both, library.model, library.tokenizer, {"truncation": True})
 
 
 def _scores(both: Both, queries: list[str], documents: list[str]) -> Iterator[Question]:
