@@ -38,6 +38,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         output: folder that would be written.
         replaces: a bundle is there that would be replaced.
         files: what would be in it.
+        assumed: what would be taken for granted, in words.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     revision: str | None = None
     licence: str | None = None
     code: dict[str, str] = msgspec.field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
 
 
 def plan_export(spec: ExportSpec) -> Plan:
@@ -110,6 +112,7 @@ def plan_export(spec: ExportSpec) -> Plan:
         limit_from=_limit_from(spec, checkpoint, tokenization),
         weights=weights,
         code=checkpoint.code,
+        assumed=checkpoint.assumed,
         output=str(target),
         replaces=(target / MANIFEST_FILE).is_file(),
         files=_files(checkpoint, chosen, spec.variants, sum(weights.values())),
@@ -130,6 +133,7 @@ def describe(plan: Plan) -> str:
         ("architecture", f"{plan.architecture} ({plan.model_type}), {plan.kind.replace('_', ' ')}"),
         ("tasks", ", ".join(plan.tasks)),
         ("pooling", ", ".join(plan.pooling)),
+        *(("assumed", what) for what in plan.assumed),
         *(("module", module) for module in plan.modules),
         ("embedding", _embedding(plan, matryoshka)),
         ("limit", f"{plan.max_seq_len} tokens, from {plan.limit_from}"),

@@ -65,6 +65,8 @@ def read_spec(args: argparse.Namespace) -> ExportSpec:
         variants=args.variants,
         ignore_keys=tuple(args.ignore_key),
         full_report=args.full_report,
+        kind=args.kind,
+        witness=args.witness,
     )
 
 
@@ -88,6 +90,11 @@ def _add_facts(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="what to call the model (default: as its files say)")
     parser.add_argument("--task", choices=_TASKS, help="main task (default: what the checkpoint is for)")
+    parser.add_argument(
+        "--kind",
+        choices=("sparse",),
+        help="sparse: read a masked language model without other files as SPLADE, as SparseEncoder does",
+    )
     parser.add_argument(
         "--pooling",
         type=_pooling,
@@ -169,6 +176,12 @@ def _add_graphs(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--full-report", action="store_true", help="judge variants by the whole retrieval set; takes minutes"
+    )
+    parser.add_argument(
+        "--no-witness",
+        dest="witness",
+        action="store_false",
+        help="leave out the comparison with the checkpoint's own library, which loads the weights once more",
     )
     parser.add_argument("--force", action="store_true", help="replace a bundle that is already there")
 

@@ -16,6 +16,7 @@ from embedge.manifest import (
     Manifest,
     Probe,
     Probes,
+    WitnessRecord,
 )
 from embedge_export.families.structure import Load
 from embedge_export.graph.outputs import attach_heads
@@ -38,15 +39,17 @@ from embedge_export.variants.cuda import describe_for_cuda, write_cuda_variants
 from embedge_export.verify.gates import Trial
 from embedge_export.verify.judge import judge, probe_tolerances, summary
 from embedge_export.verify.numbers import (
-    FP32_PROBE_FACTOR,
     Case,
     Inputs,
     built_in_inputs,
+    fp32_probe_tolerance,
+    largest_expected,
     make_cases,
     make_probes,
     verify_variant,
 )
 from embedge_export.verify.reference import Reference
+from embedge_export.verify.witness.call import call_witness
 from embedge_export.wrap import wrap
 from embedge_export.write.companions import note_external_data, write_companions
 from embedge_export.write.manifest import (
@@ -133,7 +136,8 @@ def export(spec: ExportSpec, progress: Listener | None = None) -> Path:
         written = stages.run("write", _write, made, outputs, opened, spec, folder)
         del made
         verified = stages.run("verify", _verify, written, opened.checkpoint, folder)
-        judged = stages.run("judge", _judge, written, verified, opened.checkpoint, spec, folder)
+        witness = stages.run("witness", _ask_witness, opened.checkpoint, spec, folder)
+        judged = stages.run("judge", _judge, written, verified, witness, opened.checkpoint, spec, folder)
         manifest = stages.run("report", _report, judged, spec, folder)
         write_manifest(manifest, folder)
         commit(folder, opened.target)
@@ -151,6 +155,7 @@ def _open(spec: ExportSpec) -> tuple[_Opened, str]:
     return opened, (
         f"{checkpoint.repository.name}: {checkpoint.architecture}, "
         f"{', '.join(checkpoint.tasks)}, up to {tokenization.max_seq_len} tokens"
+        + "".join(f"; assumed {what}" for what in checkpoint.assumed)
     )
 
 
@@ -219,8 +224,19 @@ def _verify(written: _Written, checkpoint: Checkpoint, folder: Path) -> tuple[_V
     )
 
 
+def _ask_witness(checkpoint: Checkpoint, spec: ExportSpec, folder: Path) -> tuple[WitnessRecord, str]:
+    """Compare float32 with what the checkpoint's own library makes of the folder."""
+    record = call_witness(folder, checkpoint, spec)
+    return record, record.words
+
+
 def _judge(
-    written: _Written, verified: _Verified, checkpoint: Checkpoint, spec: ExportSpec, folder: Path
+    written: _Written,
+    verified: _Verified,
+    witness: WitnessRecord,
+    checkpoint: Checkpoint,
+    spec: ExportSpec,
+    folder: Path,
 ) -> tuple[_Judged, str]:
     """Hold every variant against its gate, and write the probes, whose tolerances follow from the figures."""
     manifest = written.manifest
@@ -238,11 +254,11 @@ def _judge(
     for name in set(manifest.variants) - set(kept):
         for file in manifest.variants[name].files:
             (folder / file).unlink()
-    fp32_tolerance = checkpoint.family.max_abs_diff * FP32_PROBE_FACTOR
-    largest = max((abs(x) for probe in written.probes for x in probe.expected), default=0.0)
+    largest = largest_expected(written.probes)
+    fp32_tolerance = fp32_probe_tolerance(checkpoint, largest)
     tolerances = probe_tolerances(kept, fp32_tolerance, largest)
     write_probes(Probes(tolerances=tolerances, probes=written.probes), folder)
-    judged = _Judged(manifest=complete_manifest(manifest, kept, folder), trials=trials)
+    judged = _Judged(manifest=complete_manifest(manifest, kept, witness, folder), trials=trials)
     return judged, "; ".join(summary(name, variant) for name, variant in kept.items())
 
 

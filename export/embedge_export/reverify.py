@@ -23,6 +23,7 @@ from embedge_export.verify.gates import try_variant
 from embedge_export.verify.numbers import Case, built_in_inputs, make_cases, verify_variant
 from embedge_export.verify.questions import choose_questions
 from embedge_export.verify.reference import Reference
+from embedge_export.verify.witness.call import call_witness
 
 
 class _Opened(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -53,6 +54,8 @@ def reverify(spec: ExportSpec, progress: Listener | None = None) -> Path:
     opened = stages.run("source", _open, spec)
     for name in opened.bundle.manifest.variants:
         stages.run(name, _verify, name, opened)
+    if float32 := _float32(opened.bundle.manifest):
+        stages.run("witness", _ask_witness, float32, opened, spec)
     return opened.bundle.folder
 
 
@@ -81,6 +84,15 @@ def _verify(name: str, opened: _Opened) -> tuple[None, str]:
     asked = choose_questions(bundle.manifest, size, step_tag=checkpoint.step_tag)
     try_variant(bundle.folder, name, asked, ask_torch(opened.reference, bundle.manifest, asked), "torch")
     return None, "within its gates against torch"
+
+
+def _float32(manifest: Manifest) -> str | None:
+    variants = manifest.variants.items()
+    return next((name for name, each in variants if each.dtype == "float32" and each.target == "cpu"), None)
+
+
+def _ask_witness(name: str, opened: _Opened, spec: ExportSpec) -> tuple[None, str]:
+    return None, call_witness(opened.bundle.folder, opened.checkpoint, spec, name).words
 
 
 def _check_origin(manifest: Manifest, checkpoint: Checkpoint, tokenization: Tokenization) -> None:

@@ -44,6 +44,8 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
         probes: file of texts and answers to verify `from_onnx` with.
         trust_remote_code: run the Python code that the checkpoint brings along.
         force: replace a bundle that `output` already holds.
+        kind: "sparse" reads a masked language model that has no other files as SPLADE, as SparseEncoder does.
+        witness: compare the bundle with the checkpoint's own library, too.
         variants: of "fp32", "fp16", "fp16_cuda", "bf16_cuda", "int8", "uint8", "int4".
         ignore_keys: keys of the checkpoint's JSON files to pass over, though they are not known here.
         full_report: judge variants by the whole retrieval set instead of a part.
@@ -75,6 +77,8 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
     variants: tuple[str, ...] = ("fp32",)
     ignore_keys: tuple[str, ...] = ()
     full_report: bool = False
+    kind: Literal["sparse"] | None = None
+    witness: bool = True
 
     def __post_init__(self) -> None:
         _check_names(self.variants)

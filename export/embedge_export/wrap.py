@@ -19,6 +19,7 @@ from embedge.manifest import (
     Manifest,
     Probes,
     Variant,
+    WitnessRecord,
     load_manifest,
 )
 from embedge_export.graph.attention import score_heads
@@ -36,15 +37,17 @@ from embedge_export.verify.asking import ask_torch
 from embedge_export.verify.gates import try_variant
 from embedge_export.verify.given_probes import GivenProbes, as_cases, compare_embeddings, read_probes
 from embedge_export.verify.numbers import (
-    FP32_PROBE_FACTOR,
     PROBE_MARGIN,
     built_in_inputs,
+    fp32_probe_tolerance,
+    largest_expected,
     make_cases,
     make_probes,
     verify_variant,
 )
 from embedge_export.verify.questions import choose_questions
 from embedge_export.verify.reference import Reference
+from embedge_export.verify.witness.call import call_witness
 from embedge_export.write.companions import note_external_data, write_companions
 from embedge_export.write.graph_files import save_graph
 from embedge_export.write.manifest import (
@@ -101,9 +104,10 @@ def wrap(spec: ExportSpec, progress: Listener | None = None) -> Path:
         draft = stages.run("write", _write, opened, graph, folder)
         del graph
         fidelity, probes = stages.run("verify", _verify, opened, folder)
+        witness = stages.run("witness", _ask_witness, opened, spec, folder)
         write_probes(probes, folder)
         measured = msgspec.structs.replace(draft.variants[opened.variant], fidelity=fidelity)
-        manifest = complete_manifest(draft, {opened.variant: measured}, folder)
+        manifest = complete_manifest(draft, {opened.variant: measured}, witness, folder)
         write_manifest(manifest, folder)
         commit(folder, opened.target)
     stages.finish(f"{opened.target.name}, fingerprint {manifest.fingerprint[:12]}")
@@ -188,6 +192,17 @@ def _verify(opened: _Opened, folder: Path) -> tuple[tuple[Fidelity, Probes], str
     return measured[-1], f"{name}: largest difference on {' and on '.join(details)}"
 
 
+def _ask_witness(opened: _Opened, spec: ExportSpec, folder: Path) -> tuple[WitnessRecord, str]:
+    """Ask the checkpoint's own library, where it is there and the file's numbers are meant to be its own."""
+    if opened.reference is None:
+        record = WitnessRecord(reason="the checkpoint has no weights here, or torch is not installed")
+    elif opened.dtype != "float32":
+        record = WitnessRecord(reason=f"the file is {opened.dtype}, which is held against torch alone")
+    else:
+        record = call_witness(folder, opened.checkpoint, spec, opened.variant)
+    return record, record.words
+
+
 def _figures(fidelity: Fidelity, what: str) -> str:
     return f"{fidelity.num_texts} {what}, {fidelity.max_abs_diff:.1e}"
 
@@ -212,7 +227,9 @@ def _compare(
             )
         fidelity, cases = compare_embeddings(folder, name, given.texts, tolerance)
         return fidelity, Probes(tolerances={name: tolerance}, probes=make_probes(cases))
-    fidelity = verify_variant(folder, name, as_cases(given.probes, checkpoint), tolerance)
+    fidelity = verify_variant(
+        folder, name, as_cases(given.probes, checkpoint), tolerance, in_proportion=False
+    )
     return fidelity, Probes(tolerances={name: tolerance}, probes=given.probes)
 
 
@@ -224,7 +241,8 @@ def _judge(
     cases = make_cases(reference, inputs)
     gate = checkpoint.family.max_abs_diff if dtype == "float32" else float("inf")
     fidelity = verify_variant(folder, name, cases, gate)
-    tolerance = gate * FP32_PROBE_FACTOR
+    probes = make_probes(make_cases(reference, probe_inputs))
+    tolerance = fp32_probe_tolerance(checkpoint, largest_expected(probes))
     if dtype != "float32":
         manifest = load_manifest(folder)
         size = sum(weight_sizes(checkpoint).values())
@@ -232,5 +250,4 @@ def _judge(
         trial = try_variant(folder, name, asked, ask_torch(reference, manifest, asked), "torch")
         fidelity = msgspec.structs.replace(fidelity, end_to_end=trial.figures)
         tolerance = fidelity.max_abs_diff * PROBE_MARGIN
-    probes = make_probes(make_cases(reference, probe_inputs))
     return fidelity, Probes(tolerances={name: tolerance}, probes=probes)

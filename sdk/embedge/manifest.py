@@ -313,6 +313,33 @@ class Variant(_Part, frozen=True, kw_only=True):
         return tuple(dict.fromkeys(files))
 
 
+class WitnessRecord(_Part, frozen=True, kw_only=True):
+    """What the checkpoint's own library, asked by text as its users ask it, was compared with at export.
+
+    Attributes:
+        versions: of the library, and of what it is built on, the library first.
+        door: its class that answered.
+        asked: what both answered, in words.
+        max_abs_diff: largest absolute difference of any component of the float32 graph's answers from its own.
+        reason: why it was not asked, or not all of it; None where it was.
+    """
+
+    versions: dict[str, str] = msgspec.field(default_factory=dict)
+    door: str | None = None
+    asked: tuple[str, ...] = ()
+    max_abs_diff: float = 0.0
+    reason: str | None = None
+
+    @property
+    def words(self) -> str:
+        """All of that in one line."""
+        if self.reason is not None:
+            return f"not compared with the checkpoint's own library: {self.reason}"
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        count = f"{len(self.asked)} question{'s' if len(self.asked) > 1 else ''}"
+        return f"{versions}, {count}, largest difference {self.max_abs_diff:.1e}"
+
+
 class SourceSpec(_Part, frozen=True, kw_only=True):
     """Where the checkpoint came from.
 
@@ -358,6 +385,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
         source, exporter: where the bundle came from; exporter maps package names to versions,
             and files of code that the checkpoint brought to their sha256.
         fingerprint: `fingerprint(manifest)`.
+        assumed: what neither the checkpoint nor the caller states, and the export took for granted, in words.
+        witness: the comparison with the checkpoint's own library; None where nobody thought of one.
     """
 
     schema_version: int
@@ -388,6 +417,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
     dimensions: PositiveInt | None = None
     similarity: Similarity = "cosine"
     plugin: str | None = None
+    assumed: tuple[str, ...] = ()
+    witness: WitnessRecord | None = None
 
 
 class Probe(_Part, frozen=True, kw_only=True):
@@ -480,14 +511,14 @@ def load_probes(folder: Path) -> Probes:
 def fingerprint(manifest: Manifest) -> str:
     """Hash what a bundle computes: facts, graphs and tokenizer, not when, where or with what it was made.
 
-    Exporter versions, measured fidelity and the probes' last digits may differ between two machines that
+    Exporter versions, measured fidelity, the witness and the probes' last digits may differ between two machines that
     export the same thing, so they are left out.
     """
     import hashlib
 
     # decoded afresh, as omit_defaults leaves out a default string only where it is the very same object
     facts = msgspec.to_builtins(msgspec.json.decode(msgspec.json.encode(manifest), type=Manifest))
-    for field in ("fingerprint", "exporter"):
+    for field in ("fingerprint", "exporter", "assumed", "witness"):
         facts.pop(field, None)
     for variant in facts["variants"].values():
         variant.pop("fidelity", None)

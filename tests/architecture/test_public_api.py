@@ -31,7 +31,8 @@ NAMES = {
         DenseSpec Dtype EndToEnd Fidelity FileRecord GraphSpec HeadSpec LateInteractionSpec LayerNormSpec
         MANIFEST_FILE Manifest ModuleSpec NormalizeSpec PROBES_FILE PoolingSpec PositiveInt Probe Probes ProblemType
         REPORT_FILE SCHEMA_VERSION Sha256 Similarity SourceSpec TOKENIZER_FILE Target TemplateSpec
-        TokenId TokenizerSpec UNMEASURED Variant dump_manifest fingerprint load_manifest load_probes
+        TokenId TokenizerSpec UNMEASURED Variant WitnessRecord dump_manifest fingerprint load_manifest
+        load_probes
     """,
     "measure": """
         TRIED_BATCH_TOKENS Latency SplitSpeed count_tokens fastest graph_runs measure_latency

@@ -53,14 +53,15 @@ def test_the_plan_says_what_was_understood(tmp_path):
         (tiny_kinds.static, {"route": "built from the table", "kind": "static"}),
         (
             tiny_kinds.qwen3_reranker,
-            {"kind": "embedding", "limit_from": "model_max_length in tokenizer_config.json"},
+            {"kind": "causal_reranker", "limit_from": "model_max_length in tokenizer_config.json"},
         ),
         (tiny_kinds.pylate, {"kind": "late_interaction", "tasks": ("token_embed",)}),
     ],
     ids=["classifier", "static", "decoder", "pylate"],
 )
 def test_plans_of_other_kinds(tmp_path, make, expected):
-    plan = plan_export(spec(make(tmp_path / "m"), tmp_path))
+    task = "score" if expected.get("kind") == "causal_reranker" else None
+    plan = plan_export(spec(make(tmp_path / "m"), tmp_path, task=task))
     assert {name: getattr(plan, name) for name in expected} == expected
     assert describe(plan)
 

@@ -96,7 +96,8 @@ def test_the_first_output_is_the_hidden_states(bundle):
 def test_probes_cover_both_tasks(bundle):
     probes = load_probes(bundle)
     assert {probe.task for probe in probes.probes} == {"embed", "token_embed"}
-    assert probes.tolerances == {"fp32": 1e-4}
+    largest = max(abs(value) for probe in probes.probes for value in probe.expected)
+    assert probes.tolerances == {"fp32": pytest.approx(1e-4 * max(1, largest), rel=0.01)}
 
 
 @pytest.mark.parametrize("modes", ["cls", "lasttoken", "max", "weightedmean", "mean_sqrt_len_tokens"])
@@ -152,13 +153,15 @@ def test_altered_weights_fail_and_leave_nothing(tiny_bert, tmp_path, monkeypatch
 
     monkeypatch.setattr(StoredWeights, "read", altered)
     with pytest.raises(
-        VerificationError, match=r"built-in text \d+ .*differs .* by .*expected at most 1e-05"
+        VerificationError, match=r"built-in text \d+ .*differs .* by .*expected at most [1-5](\.\d)?e-05"
     ):
         export(ExportSpec(model=str(tiny_bert), output=tmp_path / "out"))
     assert nothing_left(tmp_path)
 
 
-@pytest.mark.parametrize("stage", ["source", "graph", "heads", "write", "verify", "judge", "report"])
+@pytest.mark.parametrize(
+    "stage", ["source", "graph", "heads", "write", "verify", "witness", "judge", "report"]
+)
 def test_ctrl_c_leaves_nothing(tiny_bert, tmp_path, stage):
     def interrupt(step):
         if step.stage == stage and step.finished:

@@ -10,7 +10,7 @@ from pathlib import Path
 from embedge.manifest import Manifest
 from embedge_export.report.command import export_command
 from embedge_export.report.tables import variant_bytes
-from embedge_export.report.words import lead, limits
+from embedge_export.report.words import lead, limits, witnessed
 from embedge_export.spec import ExportSpec
 from embedge_export.verify.figures import FIGURES
 
@@ -60,6 +60,7 @@ def render(manifest: Manifest, command: str) -> str:
         f"## Figures\n\n{_table(manifest)}",
         "Cosines, ranks and labels are of end-to-end answers to texts that the exporter brings along; report.html says "
         "more.\n",
+        f"{_plain(witnessed(manifest))}\n",
         "## Limits\n\n" + "".join(f"- {text}\n" for text in limits(manifest)),
         f"## Made with\n\n```\n{command}\n```\n",
     ]

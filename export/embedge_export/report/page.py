@@ -12,7 +12,7 @@ from embedge_export.report.command import export_command
 from embedge_export.report.operators import count_operators, machine
 from embedge_export.report.style import CSS
 from embedge_export.report.tables import Column, fidelity, operators, retrieval, speed, variant_bytes
-from embedge_export.report.words import facts, how_compared, lead, limits, set_in_words
+from embedge_export.report.words import facts, how_compared, lead, limits, set_in_words, witnessed
 from embedge_export.spec import ExportSpec
 from embedge_export.verify.figures import show_cosine
 from embedge_export.verify.gates import Trial
@@ -57,7 +57,9 @@ def render(manifest: Manifest, asked: Questions, columns: Sequence[Column], comm
     """
     sections = [
         _section("The model", "", _facts(facts(manifest))),
-        _section("Fidelity", how_compared(asked), fidelity(columns, asked.comparison)),
+        _section(
+            "Fidelity", f"{how_compared(asked)} {witnessed(manifest)}", fidelity(columns, asked.comparison)
+        ),
         _section("Retrieval", set_in_words(asked), retrieval(columns, asked.comparison)),
         _section(
             "Size and speed",

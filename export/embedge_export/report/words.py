@@ -7,6 +7,7 @@ from embedge_export.precisions import Comparison
 from embedge_export.texts.retrieval import CALIBRATION_DOCUMENTS, CANDIDATES, built_in_set
 from embedge_export.verify.questions import Questions
 
+_SHOWN = 8
 _DOES = {
     "embed": "embeddings",
     "token_embed": "token embeddings",
@@ -68,6 +69,7 @@ def facts(manifest: Manifest) -> list[tuple[str, str]]:
         pairs.append(
             ("stored prompts", ", ".join(f"{name}: “{text}”" for name, text in manifest.prompts.items()))
         )
+    pairs += [("assumed", what) for what in manifest.assumed]
     pairs += [
         ("longest text", f"{manifest.max_seq_len:,} tokens"),
         ("vocabulary", f"{manifest.vocab_size:,} tokens"),
@@ -138,9 +140,29 @@ def set_in_words(asked: Questions) -> str:
     )
 
 
+def witnessed(manifest: Manifest) -> str:
+    """What the checkpoint's own library said, in a sentence."""
+    witness = manifest.witness
+    if witness is None or witness.reason is not None:
+        reason = "" if witness is None else f": {witness.reason}"
+        return f"Not compared with the checkpoint's own library{reason}."
+    library, *below = (f"{name} {version}" for name, version in witness.versions.items())
+    on = f" on {below[0]}" if below else ""
+    asked = ", ".join(witness.asked[:_SHOWN])
+    if len(witness.asked) > _SHOWN:
+        asked += f" and {len(witness.asked) - _SHOWN} more"
+    return (
+        f"Compared with {witness.door} of {library}{on}, which loaded the checkpoint by itself and was asked by text "
+        f"({asked}): float32 differs by at most {witness.max_abs_diff:.1e}."
+    )
+
+
 def limits(manifest: Manifest) -> list[str]:
     """What the figures do not promise."""
-    said = [
+    said = [f"Assumed {what}." for what in manifest.assumed]
+    if manifest.witness is None or manifest.witness.reason is not None:
+        said.append(witnessed(manifest))
+    said += [
         f"Texts longer than {manifest.max_seq_len:,} tokens are refused, or cut where the caller asks for it.",
         "Other CPUs add in another order: embedge verify replays the bundle's probes on the machine at hand.",
         "The built-in texts are English and short. Before relying on a variant below float32 for another language "

@@ -156,6 +156,11 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.code)
 
     @property
+    def assumed(self) -> tuple[str, ...]:
+        """As in the manifest."""
+        return self.what.assumed if isinstance(self.what, Embedder) else ()
+
+    @property
     def is_decoder(self) -> bool:
         """A causal architecture: heads read the last token, and only the base model is traced."""
         return self.family.pooling == "LAST"

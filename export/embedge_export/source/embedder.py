@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import msgspec
@@ -9,7 +10,6 @@ import msgspec
 from embedge.errors import ExportError
 from embedge.manifest import PoolingSpec, Similarity
 from embedge.types import PoolingMode
-from embedge_export.families.family import Family
 from embedge_export.source.files import Files
 from embedge_export.source.modules import (
     EMBEDDING,
@@ -28,6 +28,8 @@ from embedge_export.source.settings import LAST_HIDDEN_STATE, POOLER_OUTPUT
 from embedge_export.source.transformer import Transformer
 from embedge_export.spec import ExportSpec
 
+_LOG = logging.getLogger(__name__)
+_LANGUAGE_MODELS = ("ForMaskedLM", "ForPreTraining", "ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _SIMILARITIES: dict[str, Similarity] = {
     "cosine": "cosine",
     "dot": "dot",
@@ -53,12 +55,13 @@ class Embedder(msgspec.Struct, frozen=True, kw_only=True, tag="embedding"):
     Attributes:
         rows: modules that make the embedding of the hidden states, up to the Normalize that `normalize` stands for.
         tokens: those that make the rows of token_embed.
-        normalize: as in the manifest.
+        normalize, assumed: as in the manifest.
     """
 
     rows: Chain
     tokens: Chain = ()
     normalize: bool = True
+    assumed: tuple[str, ...] = ()
 
     @property
     def pooling(self) -> PoolingSpec:
@@ -87,8 +90,12 @@ def read_embedder(files: Files, spec: ExportSpec, transformer: Transformer) -> E
         ExportError: no file and no flag says how, or sizes do not chain.
     """
     modules = files.modules
+    assumed: tuple[str, ...] = ()
     if modules is None:
-        modes = spec.pooling or _default_pooling(transformer.family)
+        modes = spec.pooling
+        if not modes:
+            modes = _default_pooling(transformer)
+            assumed = (_assumption(modes),)
         rows: Chain = (Pooling(modes=modes),)
         tokens: Chain = ()
         normalize = True
@@ -118,7 +125,10 @@ def read_embedder(files: Files, spec: ExportSpec, transformer: Transformer) -> E
     row_size(rows, transformer.hidden_size)
     row_size(tokens, transformer.hidden_size)
     return Embedder(
-        rows=rows, tokens=tokens, normalize=normalize if spec.normalize is None else spec.normalize
+        rows=rows,
+        tokens=tokens,
+        normalize=normalize if spec.normalize is None else spec.normalize,
+        assumed=assumed,
     )
 
 
@@ -224,15 +234,15 @@ def read_dimensions(files: Files, size: int) -> int | None:
     return stated if stated < size else None
 
 
-def read_similarity(files: Files) -> Similarity:
-    """How the checkpoint compares embeddings.
+def read_similarity(files: Files, *, is_sparse: bool) -> Similarity:
+    """How the checkpoint compares embeddings; by default sentence-transformers compares sparse ones by dot product.
 
     Raises:
         ExportError: by a function that embedge does not know.
     """
     stated: Any = files.stated.get("similarity_fn_name")
     if stated is None:
-        return "cosine"
+        return "dot" if is_sparse else "cosine"
     if str(stated) not in _SIMILARITIES:
         raise ExportError(
             f"similarity_fn_name {stated!r} is not known; expected one of {', '.join(_SIMILARITIES)}"
@@ -240,10 +250,35 @@ def read_similarity(files: Files) -> Similarity:
     return _SIMILARITIES[str(stated)]
 
 
-def _default_pooling(family: Family) -> tuple[PoolingMode, ...]:
+def _assumption(modes: tuple[PoolingMode, ...]) -> str:
+    words = (
+        f"pooling {', '.join(modes)}: no file of the checkpoint says how tokens become an embedding, and this is what "
+        "models of its family are mostly made for; name the right one with --pooling"
+    )
+    _LOG.warning("WARNING: assumed %s", words)
+    return words
+
+
+def _default_pooling(transformer: Transformer) -> tuple[PoolingMode, ...]:
+    """The family's own, of an encoder or decoder without a head; a language model's rows were trained for words."""
+    family = transformer.family
+    if transformer.architecture.endswith(_LANGUAGE_MODELS):
+        raise ExportError(
+            f"{transformer.architecture} is a language model, and no file beside it (modules.json) says how its tokens "
+            f"become an embedding; expected a checkpoint that says so. {_choices(transformer.architecture)}"
+        )
     if family.pooling is None:
         raise ExportError(
             "neither modules.json nor the architecture says how tokens become an embedding; expected a Pooling module. "
             "Pass --pooling MEAN, or what the model's card states."
         )
     return (family.pooling,)
+
+
+def _choices(architecture: str) -> str:
+    choices = ["--pooling MEAN, CLS or LAST for what the model's card states"]
+    if architecture.endswith("ForMaskedLM"):
+        choices.append("--kind sparse for term weights as SPLADE makes them")
+    if architecture.endswith("ForCausalLM"):
+        choices.append("--task score for a reranker that answers yes or no")
+    return f"Pass {', or '.join(choices)}."

@@ -130,7 +130,7 @@ def open_checkpoint(spec: ExportSpec) -> Source:
         default_prompt_name=prompts.default_name,
         matryoshka=matryoshka,
         dimensions=dimensions,
-        similarity=read_similarity(files),
+        similarity=read_similarity(files, is_sparse=kind == "sparse"),
     )
     tokenization = describe_tokenizer(tokenizer, checkpoint)
     check_length(transformer, tokenization.max_seq_len)
@@ -142,7 +142,8 @@ def _find_kind(files: Files, spec: ExportSpec) -> Kind:
     architecture = (files.architectures or ("",))[0]
     if is_static(files):
         return "static"
-    if modules and modules.splade is not None:
+    if (modules and modules.splade is not None) or spec.kind == "sparse":
+        _check_sparse(files, architecture)
         return "sparse"
     if (
         (modules and modules.logit_score is not None)
@@ -197,6 +198,17 @@ def _check_modules(kind: Kind, files: Files, spec: ExportSpec) -> None:
                 "from there yet; expected it in config_sentence_transformers.json. Please report this with the "
                 "model's name."
             )
+
+
+def _check_sparse(files: Files, architecture: str) -> None:
+    if (files.modules is None and not architecture.endswith("ForMaskedLM")) or (
+        files.modules is not None and files.modules.splade is None
+    ):
+        raise ExportError(
+            f"kind 'sparse' does not fit {architecture or 'a checkpoint that names no architecture'}"
+            f"{' with a modules.json that says otherwise' if files.modules else ''}; expected a masked language model "
+            "alone. Leave out --kind."
+        )
 
 
 def _read_what(

@@ -27,6 +27,7 @@ from embedge.manifest import (
     Probes,
     SourceSpec,
     Variant,
+    WitnessRecord,
     dump_manifest,
     fingerprint,
 )
@@ -87,6 +88,7 @@ def make_manifest(
         matryoshka=checkpoint.matryoshka,
         dimensions=checkpoint.dimensions,
         similarity=checkpoint.similarity,
+        assumed=checkpoint.assumed,
         variants=variants,
         files=file_records(folder),
         source=SourceSpec(
@@ -106,9 +108,13 @@ def make_manifest(
     return _stamped(manifest)
 
 
-def complete_manifest(manifest: Manifest, variants: dict[str, Variant], folder: Path) -> Manifest:
-    """A manifest with other variants or figures, and the folder's files hashed again."""
-    return _stamped(msgspec.structs.replace(manifest, variants=variants, files=file_records(folder)))
+def complete_manifest(
+    manifest: Manifest, variants: dict[str, Variant], witness: WitnessRecord, folder: Path
+) -> Manifest:
+    """A manifest with other variants or figures and what the witness said, and the folder's files hashed again."""
+    return _stamped(
+        msgspec.structs.replace(manifest, variants=variants, witness=witness, files=file_records(folder))
+    )
 
 
 def with_reports(manifest: Manifest, names: Sequence[str], folder: Path) -> Manifest:

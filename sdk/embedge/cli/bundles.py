@@ -198,7 +198,9 @@ def _facts(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
             manifest.source.name + (f" at {manifest.source.revision}" if manifest.source.revision else ""),
         ),
         ("licence", manifest.source.licence or "not stated"),
+        ("witness", "none" if manifest.witness is None else manifest.witness.words),
         ("exported with", ", ".join(f"{name} {version}" for name, version in manifest.exporter.items())),
         ("fingerprint", manifest.fingerprint),
+        *(("assumed", what) for what in manifest.assumed),
     ]
     return facts

@@ -1,0 +1,174 @@
+"""The library that a checkpoint is made for: which one it is, and its public door, opened as its users open it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any
+
+import msgspec
+
+from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.repository import read_json
+from embedge_export.spec import ExportSpec
+
+_SENTENCE_TRANSFORMERS = ("SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder")
+_CROSS_ENCODER_KEYS = ("sentence_transformers", "sbert_ce_default_activation_function")
+_STATED = "config_sentence_transformers.json"
+
+
+class Door(msgspec.Struct, frozen=True):
+    """A class that loads a checkpoint from its folder and answers texts.
+
+    Attributes:
+        name: of the class.
+    """
+
+    name: str
+
+    @property
+    def package(self) -> str:
+        """The library, as pip knows it."""
+        if self.name in _SENTENCE_TRANSFORMERS:
+            return "sentence-transformers"
+        return "model2vec" if self.name == "StaticModel" else "transformers"
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of the library, and of transformers below it; empty where it is not installed."""
+        try:
+            own = {self.package: metadata.version(self.package)}
+            return (
+                own
+                if self.name == "StaticModel"
+                else own | {"transformers": metadata.version("transformers")}
+            )
+        except metadata.PackageNotFoundError:
+            return {}
+
+
+def find_doors(checkpoint: Checkpoint, spec: ExportSpec) -> tuple[Door, ...]:
+    """Doors to a checkpoint, the one that it was made for first; empty where no library has one.
+
+    Args:
+        checkpoint: what it is.
+        spec: what the caller states against its files.
+    """
+    has_modules = (checkpoint.repository.folder / "modules.json").is_file()
+    doors: tuple[str, ...]
+    match checkpoint.kind:
+        case "static":
+            own = ("StaticModel",) if checkpoint.model_type == "model2vec" or not has_modules else ()
+            doors = (*own, "SentenceTransformer") if has_modules else own
+        case "embedding" if has_modules:
+            doors = ("SentenceTransformer",)
+        case "embedding":
+            doors = (checkpoint.family.encoder_only or "AutoModel",)
+        case "sparse":
+            doors = ("SparseEncoder",)
+        case "late_interaction":
+            doors = ("MultiVectorEncoder",)
+        case "causal_reranker":
+            # without its files the template is the model card's, and other words are the caller's
+            doors = ("CrossEncoder",) if has_modules and spec.yes_token is None else ()
+        case "classifier" if _is_cross_encoder(checkpoint):
+            doors = ("CrossEncoder",)
+        case "classifier":
+            doors = ("AutoModelForSequenceClassification",)
+        case "token_classifier" | "reward":
+            doors = ("AutoModelForTokenClassification",)
+        case _:
+            # a pooled row with a classifier on top
+            doors = ("CrossEncoder",) if has_modules else ()
+    return tuple(Door(name) for name in doors)
+
+
+def open_door(door: Door, checkpoint: Checkpoint, spec: ExportSpec) -> Any:
+    """Load the checkpoint in float32 whatever its own precision, from its folder alone."""
+    if door.name == "StaticModel":
+        from model2vec import StaticModel
+
+        return StaticModel.from_pretrained(str(checkpoint.repository.folder), quantize_to="float32")
+    if door.package == "transformers":
+        return Transformers(door.name, checkpoint)
+    import sentence_transformers
+
+    library = getattr(sentence_transformers, door.name)(
+        str(checkpoint.repository.folder),
+        device="cpu",
+        prompts=dict(spec.prompts) or None,
+        default_prompt_name=spec.default_prompt_name,
+        trust_remote_code=checkpoint.trust_remote_code,
+        local_files_only=True,
+        model_kwargs={_dtype_word(): "float32"},
+        # empty but where the installed transformers does not know the words of the file
+        config_kwargs=dict(checkpoint.config_words),
+    )
+    if spec.max_seq_len is not None:
+        library.max_seq_length = spec.max_seq_len
+    return library.float().eval()
+
+
+class Transformers:
+    """One of transformers' classes and the tokenizer beside it, asked for each text alone."""
+
+    def __init__(self, name: str, checkpoint: Checkpoint) -> None:
+        import transformers
+
+        options = {"trust_remote_code": checkpoint.trust_remote_code, "local_files_only": True}
+        folder = str(checkpoint.transformer)
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+        loader = getattr(transformers, name)
+        words = {**checkpoint.config_words, _dtype_word(): "float32"}
+        self.model = loader.from_pretrained(folder, **words, **options).eval()
+        self._limit = checkpoint.stated_max_seq_len
+
+    def rows(self, text: str, document: str | None = None) -> tuple[Any, list[int]]:
+        """The first output for a text or pair, (num_tokens or 1, size), and its token ids."""
+        import torch
+
+        inputs = self.tokenizer(text, document, return_tensors="pt", **self.cut)
+        with torch.inference_mode():
+            outputs = self.model(**inputs)
+        return outputs[0].float().numpy().reshape(-1, outputs[0].shape[-1]), inputs["input_ids"][0].tolist()
+
+    @property
+    def cut(self) -> dict[str, Any]:
+        """How texts beyond the limit are cut: at the caller's limit, else at the tokenizer's own."""
+        return {"truncation": True} | ({} if self._limit is None else {"max_length": self._limit})
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Keep the libraries' progress and warnings off the user's screen."""
+    loggers = [logging.getLogger(name) for name in ("sentence_transformers", "model2vec", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from embedge_export.source.torch_model import quiet
+
+            with quiet():
+                yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _is_cross_encoder(checkpoint: Checkpoint) -> bool:
+    """sentence-transformers' files say so; or one label, and no regression of transformers', which has no sigmoid."""
+    config = read_json(checkpoint.transformer, "config.json")
+    if (checkpoint.repository.folder / _STATED).is_file() or any(map(config.get, _CROSS_ENCODER_KEYS)):
+        return True
+    head = checkpoint.head
+    return head is not None and len(head.labels) == 1 and head.problem_type != "regression"
+
+
+def _dtype_word() -> str:
+    """Transformers 5 calls dtype what 4 called torch_dtype."""
+    return "dtype" if int(metadata.version("transformers").partition(".")[0]) >= 5 else "torch_dtype"
