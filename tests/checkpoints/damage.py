@@ -211,6 +211,8 @@ def _path_outside(folder: Path) -> None:
     "no-fast-tokenizer", "bert-st", "BertJapaneseTokenizer with vocab.txt, of which there is no fast form"
 )
 def _no_fast_tokenizer(folder: Path) -> None:
+    vocabulary = read_json(folder / "tokenizer.json")["model"]["vocab"]
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)), "utf-8")
     for name in ("tokenizer.json", "special_tokens_map.json"):
         (folder / name).unlink(missing_ok=True)
     write_json(

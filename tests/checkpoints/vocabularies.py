@@ -258,12 +258,19 @@ def _unigram(model: str) -> str:
 
     head, tail, start, end, unknown = _UNIGRAM_HEADS[model]
     tokenizer = Tokenizer(models.Unigram())
-    steps = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')] if model == "Albert" else []
-    steps += [normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
+    # in the form of the published ones, without their table of characters: transformers 5 makes both anew, by the class
     if model == "Albert":
-        steps += [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]
-    tokenizer.normalizer = normalizers.Sequence(steps)
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+        quotes = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+        letters = [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]
+        tokenizer.normalizer = normalizers.Sequence([*quotes, *letters])
+    elif model == "DebertaV2":
+        spaces = normalizers.Replace(Regex(r"\s{2,}|[\n\r\t]"), " ")
+        tokenizer.normalizer = normalizers.Sequence(
+            [spaces, normalizers.NFC(), normalizers.Strip(left=False)]
+        )
+    marks = [pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
+    split = [] if model == "DebertaV2" else [pre_tokenizers.WhitespaceSplit()]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*split, *marks])
     tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
     pieces = [(token, score) for token, score in _pieces() if token not in {*head, *tail}]
     vocabulary = [*((token, 0.0) for token in head), *pieces, *((token, 0.0) for token in tail)]

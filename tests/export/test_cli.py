@@ -4,8 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from tests.checkpoints import make
 
 from embedge.cli.main import main
+
+STAGES = ["source", "graph", "heads", "write", "verify", "judge", "report", "done"]
 
 
 def test_the_command_reports_stages_and_prints_the_folder(tiny_bert, tmp_path, capsys):
@@ -17,7 +20,19 @@ def test_the_command_reports_stages_and_prints_the_folder(tiny_bert, tmp_path, c
     printed = capsys.readouterr()
     assert printed.out == f"{target}\n"
     stages = [line.split()[0] for line in printed.err.splitlines()]
-    assert stages == ["source", "graph", "heads", "write", "verify", "judge", "report", "done"]
+    assert stages == STAGES
+
+
+@pytest.mark.parametrize("name", ["deberta-v2-st", "cross-encoder-bert-1"])
+def test_other_libraries_put_nothing_on_the_screen(name, tmp_path):
+    """No bar and no warning of torch, transformers and sentence-transformers, whatever their settings are."""
+    checkpoint = make(name, tmp_path / "m")
+    command = ["export", str(checkpoint), "-o", str(tmp_path / "out"), "--variants", "fp32"]
+    done = subprocess.run(
+        [sys.executable, "-m", "embedge", *command], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{tmp_path / 'out'}\n"
+    assert [line.split()[0] for line in done.stderr.splitlines()] == STAGES
 
 
 def test_a_refusal_is_one_line_and_exit_code_1(tmp_path, capsys):

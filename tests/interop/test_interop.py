@@ -77,6 +77,7 @@ def ask(*command: object) -> np.ndarray:
 
 @pytest.mark.filterwarnings("ignore")  # what sentence-transformers and optimum say to each other
 def test_sentence_transformers(bundle, expected):
+    pytest.importorskip("optimum.onnxruntime", reason="optimum is installed where `make test-optimum` tests")
     from sentence_transformers import SentenceTransformer
 
     folder, variant = bundle

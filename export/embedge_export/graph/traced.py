@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +54,7 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
         raise
     except Exception as error:  # torch and optimum raise many unrelated classes while they trace
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ExportError(
-            f"{checkpoint.architecture} could not be traced: {reason}. Please report this with the model's name."
-        ) from error
+        raise ExportError(f"{checkpoint.architecture} could not be traced: {reason}. {_advice()}") from error
     traced = onnx.load(str(path))
     for leftover in scratch.iterdir():
         leftover.unlink()
@@ -65,6 +64,15 @@ def trace(model: torch.nn.Module, checkpoint: Checkpoint, opset: int, scratch: P
 def described_by_optimum(checkpoint: Checkpoint) -> bool:
     """Whether optimum traces a checkpoint; else torch.onnx does it without."""
     return _optimum_config(checkpoint, _task(checkpoint)) is not None
+
+
+def _advice() -> str:
+    report = "Please report this with the model's name."
+    if find_spec("optimum") is not None:
+        return report
+    return (
+        f"optimum may know how: pip install 'embedge[export-optimum]' in an environment of its own. {report}"
+    )
 
 
 def _task(checkpoint: Checkpoint) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -140,11 +141,7 @@ def _auto_tokenizer(files: Files, *, trust_remote_code: bool) -> Any:
             **{key: value for key, value in files.settings.processor_kwargs.items() if key != "use_fast"},
         )
     except Exception as error:  # transformers, tokenizers and sentencepiece raise many classes here
-        if not any((files.transformer / name).is_file() for name in _TOKENIZER_FILES):
-            raise ExportError(
-                f"{files.repository.name} holds no tokenizer; expected tokenizer.json, as save_pretrained "
-                "writes it. Copy the checkpoint again."
-            ) from error
+        _check_there(files, _TOKENIZER_FILES)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ExportError(
             f"the tokenizer cannot be loaded: {reason}. Expected the files that tokenizer.save_pretrained writes, "
@@ -155,7 +152,17 @@ def _auto_tokenizer(files: Files, *, trust_remote_code: bool) -> Any:
             f"the tokenizer {type(tokenizer).__name__} has no fast form; expected one that the tokenizers library "
             "can run, saved as tokenizer.json. Use a checkpoint that has it, or build one with tokenizers.Tokenizer."
         )
+    # transformers 5 makes one with an empty vocabulary where it finds no file
+    _check_there(files, tokenizer.vocab_files_names.values())
     return tokenizer
+
+
+def _check_there(files: Files, names: Iterable[str]) -> None:
+    if not any((files.transformer / name).is_file() for name in names):
+        raise ExportError(
+            f"{files.repository.name} holds no tokenizer; expected tokenizer.json, as save_pretrained "
+            "writes it. Copy the checkpoint again."
+        )
 
 
 def _lowercase(backend: Any) -> None:

@@ -126,14 +126,9 @@ def read_config(
         for key, value in (words or {}).items():
             setattr(config, key, value)
         return config
-    except (
-        Exception
-    ) as error:  # transformers checks little, and its classes of today raise errors of their own
-        lines = (str(error).strip() or type(error).__name__).splitlines()
-        # today's classes name the field, and below it what is wrong
-        reason = " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".")
+    except Exception as error:  # transformers 5 adds huggingface_hub's classes to Python's
         raise ExportError(
-            f"transformers cannot read config.json: {reason}. Check the file and its model_type."
+            f"transformers cannot read config.json: {_reason(error)}. Check the file and its model_type."
         ) from error
 
 
@@ -195,6 +190,12 @@ def read_config_of(checkpoint: Checkpoint, words: Mapping[str, Any] | None = Non
         checkpoint.config_kwargs,
         {**checkpoint.config_words, **(words or {})},
     )
+
+
+def _reason(error: Exception) -> str:
+    first, *more = (str(error).strip() or type(error).__name__).splitlines()
+    # "Validation error for field 'hidden_size':", and in the next line what is wrong with it
+    return f"{first} {more[0].strip()}".rstrip(".") if first.endswith(":") and more else first.rstrip(".")
 
 
 def _max_positions(config: Any, family: Family, spec: ExportSpec) -> int | None:

@@ -41,7 +41,10 @@ if TYPE_CHECKING:
     from embedge_export.source.weights import LoadedWeights
 
 PACKAGES = ("torch", "transformers", "onnx", "tokenizers")
-"""What an export from weights needs, and every manifest states the versions of."""
+"""What an export from weights needs."""
+
+_STATED = (*PACKAGES, "optimum", "optimum-onnx")
+"""What every manifest states the versions of, where they are installed."""
 
 _NO_FINGERPRINT = "0" * 64
 
@@ -100,7 +103,7 @@ def make_manifest(
         ),
         exporter={
             "embedge": __version__,
-            **{package: version for package in sorted(PACKAGES) if (version := _version(package))},
+            **{package: version for package in sorted(_STATED) if (version := _version(package))},
             **checkpoint.code,
         },
         fingerprint=_NO_FINGERPRINT,

@@ -45,6 +45,7 @@ MESSAGES = {
 @pytest.mark.parametrize("kind", BREAKAGES)
 def test_the_command_names_what_is_wrong_and_writes_nothing(kind, tmp_path, capsys):
     folder = break_checkpoint(kind, tmp_path / "in" / kind)
+    capsys.readouterr()  # transformers 5 draws bars when it saves
     assert main(["export", str(folder), "-o", str(tmp_path / "out"), "--quiet"]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -52,6 +53,15 @@ def test_the_command_names_what_is_wrong_and_writes_nothing(kind, tmp_path, caps
     assert printed.err.count("\n") == 1
     assert MESSAGES[kind] in printed.err
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_tokenizer_without_a_vocabulary_is_refused(tmp_path):
+    """transformers 5 makes one of tokenizer_config.json alone, which knows no word."""
+    folder = make("bert-st", tmp_path / "m")
+    for name in ("tokenizer.json", "vocab.txt"):  # the second of transformers 4 alone
+        (folder / name).unlink(missing_ok=True)
+    with pytest.raises(ExportError, match=r"m holds no tokenizer; expected tokenizer.json|cannot be loaded"):
+        plan_export(ExportSpec(model=str(folder), output=tmp_path / "out"))
 
 
 def test_another_pooling_may_be_named_where_the_stated_one_is_unknown(tmp_path):

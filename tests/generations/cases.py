@@ -1,0 +1,91 @@
+"""The table: families by tasks, each a checkpoint that either generation can save."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+GATE, DECODERS_GATE = 1e-5, 1e-4
+_YES = {"task": "score", "yes_token": "yes", "no_token": "no"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One checkpoint, asked for one task.
+
+    Attributes:
+        family: model_type, or what stands in for one.
+        task: what is asked.
+        source: a recipe of tests.checkpoints; "" for transformers' own class, made by tests.export.architectures.
+        gate: largest difference of any component to the library that saved it; sums over many positions round more.
+        spec: further arguments of ExportSpec.
+    """
+
+    family: str
+    task: str
+    source: str = ""
+    gate: float = GATE
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.family}-{self.task}-{self.source or 'plain'}"
+
+
+def _decoder(family: str, task: str, source: str = "", **settings: Any) -> Case:
+    return Case(family, task, source, DECODERS_GATE, **settings)
+
+
+SHORT = (
+    Case("bert", "embed", "bert-st"),
+    Case("bert", "score", "cross-encoder-bert-1"),
+    Case("bert", "token_classify", "token-classifier"),
+    Case("bert", "embed", "splade"),
+    Case("mpnet", "embed", "mpnet-st"),
+    Case("xlm-roberta", "embed", "xlm-roberta-st"),
+    Case("modernbert", "embed", "modernbert-st"),
+    _decoder("qwen3", "embed", "qwen3-embedding"),
+    _decoder("qwen3", "score", "qwen3-reranker", spec=_YES),
+    _decoder("llama", "embed", "llama-st"),
+    _decoder("gemma3_text", "embed", "gemma3-text-st"),
+    Case("static", "embed", "static-embedding"),
+)
+"""What the tests run: one of each kind of checkpoint and of each kind of tokenizer."""
+
+_MORE = (
+    Case("bert", "classify", "classifier-single-label"),
+    Case("bert", "score", "colbert"),
+    Case("roberta", "embed", "roberta-st"),
+    Case("roberta", "score", "roberta-pair"),
+    Case("camembert", "embed", "camembert-st"),
+    Case("distilbert", "embed", "distilbert-st"),
+    Case("electra", "embed", "electra-st"),
+    Case("albert", "embed", "albert-st"),
+    Case("deberta-v2", "embed", "deberta-v2-st"),
+    Case("modernbert", "classify", "modernbert-classifier-mean"),
+    Case("t5", "embed", "gtr-t5"),
+    Case("static", "embed", "model2vec"),
+    _decoder("qwen2", "embed", "qwen2-st"),
+    _decoder("qwen2", "token_classify", "process-reward"),
+    _decoder("qwen3", "score", "qwen3-reranker-st"),
+    _decoder("qwen3", "classify", "qwen3-classifier"),
+    _decoder("mistral", "embed", "mistral-st"),
+)
+
+
+def all_cases() -> tuple[Case, ...]:
+    """Every case: the recipes, and each family with each head that transformers has for it."""
+    from tests.export.architectures import REMOTE_ROW, cells
+
+    from embedge_export.families.table import FAMILIES
+
+    plain = [
+        Case(
+            family, "token_embed" if task == "embed" else task, gate=max(GATE, FAMILIES[family].max_abs_diff)
+        )
+        for family, task in cells()
+        if family != REMOTE_ROW
+    ]
+    return tuple(sorted((*SHORT, *_MORE, *plain), key=lambda case: (case.family, case.task, case.source)))

@@ -1,0 +1,117 @@
+"""Both environments at work, and what their answers differ by."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tests.generations.cases import Case
+
+ROOT = Path(__file__).parents[2]
+YESTERDAY = ROOT / ".venvs" / "optimum" / "bin" / "python"
+PYTHONS = {"yesterday": YESTERDAY, "today": Path(sys.executable)}
+MISSING = f"{YESTERDAY.relative_to(ROOT)} is not installed; `make test` and `make test-optimum` install it"
+_VERSIONS = (
+    "from importlib.metadata import version; "
+    "print(*(f'{name} {version(name)}' for name in ('transformers', 'sentence-transformers')), sep=', ')"
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One case, saved by one environment and exported in another.
+
+    Attributes:
+        case: which.
+        saved, exported: names of the environments.
+        max_abs_diff: of any component of any answer; None where there is none.
+        trouble: why there is none.
+    """
+
+    case: Case
+    saved: str
+    exported: str
+    max_abs_diff: float | None = None
+    trouble: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the bundle has the numbers of the library that saved its checkpoint."""
+        return self.max_abs_diff is not None and self.max_abs_diff <= self.case.gate
+
+
+def versions(name: str) -> str:
+    """What an environment has, in words."""
+    return subprocess.run(
+        [PYTHONS[name], "-c", _VERSIONS], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def measure(cases: Sequence[Case], folder: Path) -> list[Cell]:
+    """Save every case under each environment, export each of them under each, and compare.
+
+    Raises:
+        RuntimeError: an environment broke down altogether.
+    """
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda name: _work(name, cases, "save", folder / name), PYTHONS))
+        ways = [(saved, exported) for saved in PYTHONS for exported in PYTHONS]
+        for part in (ways[::3], ways[1:3]):  # one job for each environment at a time
+            list(
+                threads.map(
+                    lambda way: _work(way[1], cases, "export", folder / way[0], _to(folder, *way)), part
+                )
+            )
+    return [_compare(case, saved, exported, folder) for case in cases for saved, exported in ways]
+
+
+def _to(folder: Path, saved: str, exported: str) -> Path:
+    return folder / f"{saved}-{exported}"
+
+
+def _work(name: str, cases: Iterable[Case], job: str, *folders: Path) -> None:
+    folders[-1].mkdir()
+    paths = [str(path) for path in (ROOT / "sdk", ROOT / "export", ROOT)]
+    done = subprocess.run(
+        [PYTHONS[name], "-m", "tests.generations.child", job, *folders],
+        input=json.dumps([dataclasses.asdict(case) for case in cases]),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{name} could not {job}:\n{done.stderr[-2000:]}")
+
+
+def _compare(case: Case, saved: str, exported: str, folder: Path) -> Cell:
+    made = _to(folder, saved, exported)
+    trouble = _outcome(folder / saved, case) or _outcome(made, case)
+    if trouble:
+        return Cell(case, saved, exported, trouble=trouble)
+    expected, actual = (_answers(where / case.name) for where in (folder / saved, made))
+    shapes = [(ours.shape, theirs.shape) for ours, theirs in zip(actual, expected, strict=True)]
+    if wrong := next((each for each in shapes if each[0] != each[1]), None):
+        return Cell(case, saved, exported, trouble=f"shape {wrong[0]} for {wrong[1]}")
+    pairs = zip(actual, expected, strict=True)
+    worst = np.max([np.abs(ours - theirs).max(initial=0.0) for ours, theirs in pairs])  # NaN stays NaN
+    return Cell(case, saved, exported, float(worst))
+
+
+def _outcome(folder: Path, case: Case) -> str:
+    outcome: str = json.loads((folder / "outcomes.json").read_text("utf-8"))[case.name]
+    return outcome
+
+
+def _answers(folder: Path) -> list[np.ndarray]:
+    with np.load(folder / "answers.npz") as stored:
+        return [stored[name].astype(np.float64) for name in stored.files]
