@@ -89,7 +89,7 @@ def test_a_base_model_has_the_prefix_of_its_class(name: str) -> None:
 
 
 def test_what_is_not_in_the_table_is_refused_by_name() -> None:
-    local = ", ".join(name for name, row in FAMILIES.items() if not row.remote)
+    local = ", ".join(name for name, row in FAMILIES.items() if not row.remote or row.native)
     for name in ("xlnet", "new"):
         with pytest.raises(
             ExportError, match=f"model_type '{name}' is not an architecture .* one of {local}"
@@ -99,6 +99,7 @@ def test_what_is_not_in_the_table_is_refused_by_name() -> None:
     assert family_of("bert", remote=True) == unknown
     assert (unknown.pooling, unknown.encoder, unknown.remote) == (None, None, True)
     assert family_of("nomic_bert", remote=True) is FAMILIES["nomic_bert"]
+    assert family_of("nomic_bert") is FAMILIES["nomic_bert"]
 
 
 def test_what_has_no_reader_is_refused_by_name() -> None:

@@ -59,11 +59,11 @@ def family_of(model_type: str, *, remote: bool = False) -> Family:
         ExportError: it is not in the table.
     """
     family = FAMILIES.get(model_type)
-    if family is not None and family.remote == remote:
+    if family is not None and (family.remote == remote or family.native):
         return family
     if remote:
         return _UNKNOWN
-    known = ", ".join(name for name, family in FAMILIES.items() if not family.remote)
+    known = ", ".join(name for name, family in FAMILIES.items() if not family.remote or family.native)
     raise ExportError(
         f"model_type {model_type!r} is not an architecture that embedge knows; expected one of "
         f"{known}. Open an issue with the model's name to have it added."

@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 from tests.export import tiny_kinds
 from tests.export.architectures import make, model_class
 from tests.export.test_architectures import embedding_gemma
+from tests.export.tiny import word_piece
 from tests.families.groups import BUILT, LOCAL, WITH_HEADS
 from tests.families.tiny import facts, seeded
 
@@ -177,6 +178,26 @@ def test_families_whose_code_comes_with_the_checkpoint(family, changes, tmp_path
         batch["types"][:] = 0
     built = run(*built_from(family, model, tmp_path / "checkpoint"), tmp_path, batch)
     assert largest_difference(built, torch_rows(model, batch), batch) <= 1e-5
+
+
+@pytest.mark.skipif("gte" not in LOCAL, reason="transformers 4 has no class of that name")
+@pytest.mark.parametrize("task", ["Model", "ForSequenceClassification"])
+def test_nomic_bert_of_transformers(task, tmp_path):
+    tokenizer = word_piece()
+    folder = tiny_kinds.save(
+        tmp_path / "m", f"NomicBert{task}", "NomicBertConfig", tokenizer,
+        max_position_embeddings=64, pad_token_id=0, rope_parameters={"rope_type": "default", "rope_theta": 500.0},
+        **(tiny_kinds.labels("a", "b", "c") if task != "Model" else {}),
+    )  # fmt: skip
+    spec = ExportSpec(model=str(folder), output=tmp_path / "out")
+    checkpoint = open_checkpoint(spec).checkpoint
+    if task != "Model":
+        assert choose_route(checkpoint, spec).route == "traced by torch.onnx"
+        export(spec)
+        return
+    batch = token_batch()
+    built = run(*build_from_weights(describe(checkpoint)), tmp_path, batch)
+    assert largest_difference(built, torch_rows(load_model(checkpoint), batch), batch) <= 1e-5
 
 
 def test_every_built_family_is_held_against_torch_above():
