@@ -37,6 +37,7 @@ _SIMILARITIES: dict[str, Similarity] = {
     "euclidean": "euclidean",
     "manhattan": "manhattan",
     "MaxSim": "dot",
+    "maxsim": "dot",
 }
 
 
