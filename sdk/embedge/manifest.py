@@ -51,6 +51,8 @@ class TokenizerSpec(_Part, frozen=True, kw_only=True):
         prefix_ids, suffix_ids: special tokens put before and after every single text, e.g. CLS and SEP.
         segments: the graph gets the segment ids that the tokenizer gives a pair; otherwise every token is of type 0.
         split_special_tokens: the name of a special token in a text is split like other words.
+        max_chars: `truncate_prompt_tokens=-1` also cuts a text to so many characters before it is tokenised, as
+            model2vec does; they are not counted among the truncated tokens.
     """
 
     pad_token_id: TokenId
@@ -60,6 +62,7 @@ class TokenizerSpec(_Part, frozen=True, kw_only=True):
     suffix_ids: tuple[TokenId, ...] = ()
     segments: bool = True
     split_special_tokens: bool = False
+    max_chars: PositiveInt | None = None
 
 
 class PoolingSpec(_Part, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Tokenization(msgspec.Struct, frozen=True, kw_only=True):
         if self.messages and self.chat is not None:
             return _attended(self.chat.encode({"text": text}, "", self.max_seq_len))
         if not callable(self.tokenizer):
-            token_ids = self.tokenizer.encode(text).ids
+            token_ids = self.tokenizer.encode(text[: self.spec.max_chars]).ids
             left = self.spec.truncation_side == "left"
             return {"input_ids": token_ids[-self.max_seq_len :] if left else token_ids[: self.max_seq_len]}
         prompted = text if document is None else self.pair_prompt + text
@@ -99,7 +100,8 @@ def describe_tokenizer(tokenizer: Any, checkpoint: Checkpoint, chat: Chat | None
     what = checkpoint.what
     if isinstance(what, Classifier):
         _check_segments(tokenizer, checkpoint.transformer)
-    is_static = isinstance(what, Static)
+    is_static, is_model2vec = isinstance(what, Static), checkpoint.model_type == "model2vec"
+    max_seq_len = _max_seq_len(tokenizer, checkpoint)
     default_prompt = checkpoint.prompts.get(checkpoint.default_prompt_name or "", "")
     return Tokenization(
         tokenizer=tokenizer,
@@ -111,13 +113,14 @@ def describe_tokenizer(tokenizer: Any, checkpoint: Checkpoint, chat: Chat | None
             suffix_ids=suffix_ids,
             segments=not is_static and "token_type_ids" in tokenizer.model_input_names,
             split_special_tokens=not is_static and bool(getattr(tokenizer, "split_special_tokens", False)),
+            max_chars=_max_chars(backend, max_seq_len) if is_model2vec else None,
         ),
-        max_seq_len=_max_seq_len(tokenizer, checkpoint),
+        max_seq_len=max_seq_len,
         template=checkpoint.template,
         chat=chat,
         messages=checkpoint.message is not None,
         pair_prompt=default_prompt if "score" in checkpoint.tasks else "",
-        ignored_id=_unknown_id(backend) if checkpoint.model_type == "model2vec" else None,
+        ignored_id=_unknown_id(backend) if is_model2vec else None,
     )
 
 
@@ -136,6 +139,13 @@ def _check_segments(tokenizer: Any, folder: Path) -> None:
             'Add "model_input_names": ["input_ids", "attention_mask"] there, with "token_type_ids" if the model was '
             "trained with them, or export with transformers 5."
         )
+
+
+def _max_chars(backend: Any, max_seq_len: int) -> int | None:
+    """Characters that model2vec leaves of a text that it cuts: as many as the median of its tokens make."""
+    if max_seq_len >= _UNLIMITED:
+        return None
+    return max(1, max_seq_len * int(statistics.median(map(len, backend.get_vocab()))))
 
 
 def _unknown_id(backend: Any) -> int | None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from embedge._text.cutting import Truncation
 from embedge._text.encodings import TextTokenizer
 from embedge._text.templates import around_text, truncation_of
 from embedge.manifest import TemplateSpec
-
-if TYPE_CHECKING:
-    from tokenizers import Encoding
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,18 +38,23 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
             return self.before + prompt[0], prompt[1]
         return self.before + (prompt.strip() if self.strips else prompt) + self.after
 
-    def offsets(self, encoding: Encoding, prompt: str | tuple[str, str]) -> list[tuple[int, int]]:
-        """Of each token, counted in the prompt as it was given."""
+    def offsets(self, counted: list[tuple[int, int]], prompt: str | tuple[str, str]) -> list[tuple[int, int]]:
+        """Of each token, counted in the prompt as it was given; (0, 0) for those that hold nothing of it.
+
+        Args:
+            counted: in what was tokenised.
+            prompt: as it was given.
+        """
         if not (self.before or self.after or self.strips) or isinstance(prompt, tuple):
-            return encoding.offsets
-        lead = len(prompt) - len(prompt.lstrip()) if self.strips else 0
-        last = len(prompt.rstrip() if self.strips else prompt) - lead
+            return counted
+        text = prompt.strip() if self.strips else prompt
+        shift = prompt.find(text) - len(self.before)
+        first, last = len(self.before), len(self.before) + len(text)
         return [
-            (0, 0) if end <= start else (start + lead, end + lead)
-            for start, end in (
-                (max(0, start - len(self.before)), min(last, end - len(self.before)))
-                for start, end in encoding.offsets
-            )
+            (max(start, first) + shift, min(end, last) + shift)
+            if max(start, first) < min(end, last)
+            else (0, 0)
+            for start, end in counted
         ]
 
 

@@ -108,6 +108,11 @@ class PromptTokenizer:
             PromptError: a prompt is too long and not to be truncated, holds no token or an id outside the vocabulary.
             ParamsError: a limit is out of range.
         """
+        if (most := self.spec.max_chars) is not None:
+            prompts = [
+                prompt[:most] if limit == -1 and isinstance(prompt, str) else prompt
+                for prompt, limit in zip(prompts, limits, strict=True)
+            ]
         shared = self._shared(stored_prompt, with_offsets=with_offsets)
         for limit in set(limits):
             shared.truncation.check(limit)
@@ -256,7 +261,7 @@ class PromptTokenizer:
         token_ids = encoding.ids
         if not token_ids:
             raise _empty(index)
-        offsets = shared.offsets(encoding, prompt) if shared.with_offsets else None
+        offsets = shared.offsets(encoding.offsets, prompt) if shared.with_offsets else None
         return Encoded(token_ids=token_ids, offsets=offsets, num_prompt_tokens=shared.num_prompt_tokens)
 
     def _check_token_ids(self, token_ids: list[int], index: int) -> None:
