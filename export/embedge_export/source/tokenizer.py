@@ -16,7 +16,7 @@ from embedge_export.source.chat_template import Chat
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.classifier import Classifier
 from embedge_export.source.static import Static
-from embedge_export.source.tokenizer_config import read_tokenizer_config
+from embedge_export.source.tokenizer_config import leaves_segments_open
 from embedge_export.source.tokenizer_loading import is_older
 
 _UNLIMITED = 1_000_000
@@ -98,7 +98,7 @@ def describe_tokenizer(tokenizer: Any, checkpoint: Checkpoint, chat: Chat | None
         )
     prefix_ids, suffix_ids = _special_ids(backend)
     what = checkpoint.what
-    if isinstance(what, Classifier):
+    if isinstance(what, Classifier) and not checkpoint.is_decoder:
         _check_segments(tokenizer, checkpoint.transformer)
     is_static, is_model2vec = isinstance(what, Static), checkpoint.model_type == "model2vec"
     max_seq_len = _max_seq_len(tokenizer, checkpoint)
@@ -130,7 +130,7 @@ def _attended(token_ids: list[int]) -> dict[str, list[int]]:
 
 def _check_segments(tokenizer: Any, folder: Path) -> None:
     """Refuse what the two generations of transformers give different segment ids, where it is the older one's word."""
-    if not is_older() or not read_tokenizer_config(folder).leaves_segments_open(type(tokenizer).__name__):
+    if not is_older() or not leaves_segments_open(folder, tokenizer):
         return
     if any(tokenizer.backend_tokenizer.encode(_SAMPLE, _SAMPLE).type_ids):
         raise ExportError(

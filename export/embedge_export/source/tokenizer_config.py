@@ -75,18 +75,21 @@ class TokenizerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         tokenizer_class: the class that saved the tokenizer.
-        input_names: what the tokenizer gives, if that is stated.
         extra_special_tokens: a list, as transformers 5 writes it; empty where it is something else.
     """
 
     tokenizer_class: str | None = None
-    input_names: tuple[str, ...] | None = None
     extra_special_tokens: tuple[str, ...] = ()
 
-    def leaves_segments_open(self, loaded_class: str) -> bool:
-        """Whether transformers 4 may give segment ids where 5 gives none, as nothing is stated."""
-        name = loaded_class.removesuffix("Fast").removesuffix("Tokenizer")
-        return self.input_names is None and name not in _SEGMENTED
+
+def leaves_segments_open(folder: Path, tokenizer: Any) -> bool:
+    """Whether a tokenizer that transformers 4 loaded gives segment ids there and none with 5, as nothing is stated."""
+    name = type(tokenizer).__name__.removesuffix("Fast").removesuffix("Tokenizer")
+    return (
+        name not in _SEGMENTED
+        and "token_type_ids" in type(tokenizer).model_input_names
+        and read_json(folder, TOKENIZER_CONFIG).get("model_input_names") is None
+    )
 
 
 def read_tokenizer_config(folder: Path, ignore_keys: tuple[str, ...] = ()) -> TokenizerConfig:
@@ -108,11 +111,12 @@ def read_tokenizer_config(folder: Path, ignore_keys: tuple[str, ...] = ()) -> To
         ignored=_IGNORED,
         ignore_keys=ignore_keys,
     )
-    names, extra = stated.get("model_input_names"), stated.get("extra_special_tokens")
+    if stated.get("model_input_names") is not None:
+        some_texts(stated["model_input_names"], "model_input_names", TOKENIZER_CONFIG)
+    extra = stated.get("extra_special_tokens")
     tokenizer_class = stated.get("tokenizer_class")
     return TokenizerConfig(
         tokenizer_class=tokenizer_class if isinstance(tokenizer_class, str) else None,
-        input_names=None if names is None else some_texts(names, "model_input_names", TOKENIZER_CONFIG),
         extra_special_tokens=tuple(_token(each) for each in extra) if isinstance(extra, list) else (),
     )
 

@@ -10,7 +10,12 @@ from typing import Any
 from embedge.errors import ExportError
 from embedge_export.source.files import Files
 from embedge_export.source.libraries import load_libraries
-from embedge_export.source.tokenizer_config import TokenizerConfig, loading_options, read_tokenizer_config
+from embedge_export.source.tokenizer_config import (
+    TokenizerConfig,
+    leaves_segments_open,
+    loading_options,
+    read_tokenizer_config,
+)
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model")
 
@@ -31,7 +36,7 @@ def load_tokenizer(files: Files, code: dict[str, str], ignore_keys: tuple[str, .
     backend = tokenizer.backend_tokenizer
     if is_older():
         _honour_file(backend, files.transformer)
-        if config.leaves_segments_open(type(tokenizer).__name__):
+        if leaves_segments_open(files.transformer, tokenizer):
             tokenizer.model_input_names = ["input_ids", "attention_mask"]
     if files.settings.get("do_lower_case", False):
         _lowercase(backend)
