@@ -82,6 +82,7 @@ def make_manifest(
         modules=modules,
         head=checkpoint.head,
         template=checkpoint.template,
+        message=checkpoint.message,
         late_interaction=checkpoint.late_interaction,
         graph=graph,
         normalize=checkpoint.normalize,
