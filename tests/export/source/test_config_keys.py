@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from tests.export.architectures import make
 from tests.export.graph.test_graphs import largest_difference, run, token_batch, torch_rows
+from tests.export.tiny import write_json
+from tests.export.tiny_kinds import modules
 
 from embedge.cli.main import main
 from embedge.errors import ExportError
@@ -114,11 +116,18 @@ def test_the_numbers_of_today_or_a_refusal(family: str, words: dict[str, Any], t
     assert largest_difference(built, expected, batch) <= FAMILIES[family].max_abs_diff
 
 
+@pytest.mark.parametrize("has_modules", [False, True])
 @pytest.mark.parametrize(
     ("family", "words"), [("qwen3", {"rope_parameters": YARN}), ("modernbert", CASES[-2][1])]
 )
-def test_the_bundle_has_them(family: str, words: dict[str, Any], tmp_path: Path) -> None:
+def test_the_bundle_has_them_and_the_library_says_so(
+    has_modules: bool, family: str, words: dict[str, Any], tmp_path: Path
+) -> None:
     folder = saved_by_5(tmp_path / "m", family, **words)
+    if has_modules:
+        modules(folder, ("1_Pooling", "Pooling"))
+        pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
+        write_json(folder / "1_Pooling" / "config.json", pooling)
     bundle = export(ExportSpec(model=str(folder), output=tmp_path / "out", pooling=("MEAN",)))
     assert load_manifest(bundle).source.ignored_keys == ()
 
