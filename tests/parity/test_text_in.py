@@ -20,10 +20,7 @@ from embedge_export.spec import ExportSpec
 
 ATOL = 1e-5
 DECODER_ATOL = 1e-4
-MESSAGES = int(metadata.version("sentence-transformers").partition(".")[0]) >= 6
-needs_messages = pytest.mark.skipif(
-    not MESSAGES, reason="sentence-transformers 6 is the first that this is compared with"
-)
+READS_MAPPINGS = int(metadata.version("sentence-transformers").partition(".")[0]) >= 6
 LONG = " ".join(["the fox jumps over a lazy dog and runs away"] * 40)
 ODD = ["", " ", "  spaces \n", "{text} {{ x }} <|im_end|>", "quotes \" and '", "a\nb", LONG, "user\n" + LONG]
 
@@ -49,7 +46,6 @@ def scored(model, pairs: list[tuple[str, str]], **arguments: str) -> np.ndarray:
     return model.score([q for q, _ in pairs], [d for _, d in pairs], **arguments).numpy()[:, 0]
 
 
-@needs_messages
 @pytest.mark.parametrize("name", ["embedder-message", "embedder-message-system", "embedder-message-cut"])
 def test_texts_are_messages_of_the_chat_template(exported, name) -> None:
     from sentence_transformers import SentenceTransformer
@@ -71,7 +67,6 @@ def test_texts_are_messages_of_the_chat_template(exported, name) -> None:
             model.embed("a", long_text="mean")
 
 
-@needs_messages
 @pytest.mark.parametrize("name", ["reranker-joined", "reranker-query-first", "reranker-structured"])
 def test_pairs_fill_the_chat_template_whole(exported, name) -> None:
     checkpoint, bundle = exported(name)
@@ -91,7 +86,6 @@ def test_pairs_fill_the_chat_template_whole(exported, name) -> None:
             model.score("a", "b", document_prompt_name="web")
 
 
-@needs_messages
 @pytest.mark.parametrize(
     ("template", "message"),
     [
@@ -139,6 +133,42 @@ def test_what_tokenizer_config_states_of_pairs(tmp_path, file, stated) -> None:
         assert_allclose(scored(model, pairs), predicted(checkpoint, pairs), atol=ATOL, rtol=0)
 
 
+def test_a_model_of_one_token_type(tmp_path) -> None:
+    """Its tokenizer may give no types; one that does is refused, as the model has no row for them."""
+    from tests.checkpoints.classifiers import bert
+    from tests.checkpoints.saving import labels, save
+    from tests.checkpoints.vocabularies import word_piece
+
+    tokenizer = word_piece()
+    model = bert(3, tokenizer, "BertForSequenceClassification", type_vocab_size=1, **labels("LABEL_0"))
+    save(model, tokenizer, tmp_path / "checkpoint")
+    with pytest.raises(ExportError, match="pair tokens of 2 types, and config.json states type_vocab_size 1"):
+        export(ExportSpec(model=str(tmp_path / "checkpoint"), output=tmp_path / "bundle"))
+    names = ["input_ids", "attention_mask"]
+    checkpoint = change(tmp_path / "checkpoint", "tokenizer_config.json", model_input_names=names)
+    with load(export(ExportSpec(model=str(checkpoint), output=tmp_path / "bundle"))) as model:
+        assert_allclose(scored(model, PAIRS), predicted(checkpoint, PAIRS), atol=ATOL, rtol=0)
+
+
+def test_a_classifiers_pairs_fill_its_chat_template(tmp_path) -> None:
+    """CrossEncoder fills a chat template in wherever there is one; transformers classifies a text as it stands."""
+    from tests.checkpoints.classifiers import qwen3
+    from tests.checkpoints.saving import labels, save
+    from tests.checkpoints.stated import INSTRUCTED_FIRST
+    from tests.checkpoints.vocabularies import byte_bpe
+
+    tokenizer = byte_bpe("qwen", chat_template=INSTRUCTED_FIRST, model_max_length=128)
+    save(
+        qwen3("Qwen3ForSequenceClassification", 4, tokenizer, **labels("LABEL_0")), tokenizer, tmp_path / "m"
+    )
+    pairs = [*PAIRS, ("foxes", LONG)]
+    with load(export(ExportSpec(model=str(tmp_path / "m"), output=tmp_path / "bundle"))) as model:
+        expected = predicted(tmp_path / "m", pairs)
+        assert_allclose(scored(model, pairs), expected, atol=DECODER_ATOL, rtol=0)
+        (classified,) = model.classify("a fox")
+        assert classified.prompt_token_ids == tokenizer("a fox")["input_ids"]
+
+
 def test_lowercase_is_a_setting_of_sentence_transformers(exported) -> None:
     from sentence_transformers import SentenceTransformer
 
@@ -171,7 +201,7 @@ def test_a_static_embedding_is_cut_where_tokenizer_json_says(exported, tmp_path)
 def test_how_much_of_a_text_model2vec_reads(tmp_path, max_length, with_modules) -> None:
     """model2vec goes by its config.json, sentence-transformers by the truncation that model2vec saves beside it."""
     model2vec = pytest.importorskip("model2vec")
-    folder = make("model2vec-quantized" if MESSAGES else "model2vec", tmp_path / "made")
+    folder = make("model2vec-quantized" if READS_MAPPINGS else "model2vec", tmp_path / "made")
     if max_length != "absent":
         edit_json(folder / "config.json", max_length=max_length)
     checkpoint = tmp_path / "checkpoint"

@@ -143,7 +143,21 @@ def open_checkpoint(spec: ExportSpec) -> Source:
     )
     tokenization = describe_tokenizer(tokenizer, checkpoint, _chat(checkpoint, files, tokenizer))
     check_length(transformer, tokenization.max_seq_len)
+    if kind == "classifier" and tokenization.spec.segments:
+        _check_types(files, tokenizer)
     return Source(checkpoint=checkpoint, tokenization=tokenization)
+
+
+def _check_types(files: Files, tokenizer: Any) -> None:
+    """Refuse a tokenizer that gives the sides of a pair more types than the model has; the libraries fail, too."""
+    known = positive(files.config.get("type_vocab_size"))
+    given = 1 + max(tokenizer("a", "a").get("token_type_ids", [0]))
+    if known is not None and given > known:
+        raise ExportError(
+            f"the tokenizer gives a pair tokens of {given} types, and config.json states type_vocab_size {known}; "
+            'expected as many. Set "model_input_names": ["input_ids", "attention_mask"] in tokenizer_config.json if '
+            "the model was trained without types."
+        )
 
 
 def _find_kind(files: Files, spec: ExportSpec) -> Kind:

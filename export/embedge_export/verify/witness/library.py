@@ -13,6 +13,7 @@ import msgspec
 
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.repository import read_json
+from embedge_export.source.transformer import read_config_of
 from embedge_export.spec import ExportSpec
 
 _SENTENCE_TRANSFORMERS = ("SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder")
@@ -118,12 +119,13 @@ class Transformers:
     def __init__(self, name: str, checkpoint: Checkpoint) -> None:
         import transformers
 
-        options = {"trust_remote_code": checkpoint.trust_remote_code, "local_files_only": True}
+        options: dict[str, Any] = {"trust_remote_code": checkpoint.trust_remote_code, "local_files_only": True}
         folder = str(checkpoint.transformer)
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
         loader = getattr(transformers, name)
-        words = {**checkpoint.config_words, _dtype_word(): "float32"}
-        self.model = loader.from_pretrained(folder, **words, **options).eval()
+        if checkpoint.config_words:  # the installed transformers does not know the words of the file
+            options["config"] = read_config_of(checkpoint)
+        self.model = loader.from_pretrained(folder, **{_dtype_word(): "float32"}, **options).eval()
         self._limit = checkpoint.stated_max_seq_len
 
     def rows(self, text: str, document: str | None = None) -> tuple[Any, list[int]]:
