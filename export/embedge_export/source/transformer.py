@@ -82,16 +82,11 @@ def read_config(folder: Path, trust_remote_code: bool) -> Any:
         return AutoConfig.from_pretrained(
             str(folder), trust_remote_code=trust_remote_code, local_files_only=True
         )
-    except Exception as error:  # transformers 5 adds huggingface_hub's classes to Python's
+    except (ValueError, KeyError, OSError, TypeError, AttributeError, IndexError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ExportError(
-            f"transformers cannot read config.json: {_reason(error)}. Check the file and its model_type."
+            f"transformers cannot read config.json: {reason}. Check the file and its model_type."
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    first, *more = (str(error).strip() or type(error).__name__).splitlines()
-    # "Validation error for field 'hidden_size':", and in the next line what is wrong with it
-    return f"{first} {more[0].strip()}".rstrip(".") if first.endswith(":") and more else first.rstrip(".")
 
 
 def _max_positions(config: Any, family: Family, spec: ExportSpec) -> int | None:

@@ -57,7 +57,7 @@ def test_a_plan_is_made_or_refused(name, tmp_path):
             "bert-st",
             "config.json",
             {"vocab_size": None},
-            r"vocab_size in config\.json is None; expected a whole|Field 'vocab_size' expected int, got NoneType",
+            r"vocab_size in config\.json is None; expected a whole",
         ),
         (
             "bert-st",
