@@ -63,6 +63,7 @@ def read_spec(args: argparse.Namespace) -> ExportSpec:
         trust_remote_code=args.trust_remote_code,
         force=args.force,
         variants=args.variants,
+        ignore_keys=tuple(args.ignore_key),
         full_report=args.full_report,
     )
 
@@ -115,6 +116,13 @@ def _add_facts(parser: argparse.ArgumentParser) -> None:
         "--labels", type=_names, default=(), metavar="A,B", help="names of a classifier's labels"
     )
     parser.add_argument("--max-seq-len", type=_positive, metavar="N", help="longest text in tokens")
+    parser.add_argument(
+        "--ignore-key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="pass over a key of the checkpoint's JSON files that is not known here; repeatable",
+    )
 
 
 def _add_words(parser: argparse.ArgumentParser) -> None:

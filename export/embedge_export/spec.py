@@ -45,6 +45,7 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
         trust_remote_code: run the Python code that the checkpoint brings along.
         force: replace a bundle that `output` already holds.
         variants: of "fp32", "fp16", "fp16_cuda", "bf16_cuda", "int8", "uint8", "int4".
+        ignore_keys: keys of the checkpoint's JSON files to pass over, though they are not known here.
         full_report: judge variants by the whole retrieval set instead of a part.
     """
 
@@ -72,6 +73,7 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
     trust_remote_code: bool = False
     force: bool = False
     variants: tuple[str, ...] = ("fp32",)
+    ignore_keys: tuple[str, ...] = ()
     full_report: bool = False
 
     def __post_init__(self) -> None:

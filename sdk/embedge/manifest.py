@@ -273,12 +273,14 @@ class SourceSpec(_Part, frozen=True, kw_only=True):
         revision: commit of the repository, where known.
         licence: as the model card states it.
         weights_sha256: hash of every weight file by its path in the checkpoint.
+        ignored_keys: keys of the checkpoint's files that whoever exported it answers for.
     """
 
     name: str
     weights_sha256: dict[str, Sha256]
     revision: str | None = None
     licence: str | None = None
+    ignored_keys: tuple[str, ...] = ()
 
 
 class Manifest(_Part, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from tests.export import architectures
 from tests.export.architectures import BEGIN, END, README, REMOTE_ROW, TASKS, make, measure, model_class
 from tests.export.tiny import write_json
 from tests.export.tiny_kinds import modules
-from tests.families.groups import LOCAL
+from tests.families.groups import LOCAL, NAMED
 
 from embedge import EdgeModel
 from embedge.manifest import load_manifest
@@ -91,10 +91,12 @@ def test_the_table_in_the_readme_is_complete_and_within_its_gates():
     rows = re.findall(r"^\| ([\w -]+) \| (.+) \|$", written, re.MULTILINE)
     header, *rows = rows
     assert header[1].split(" | ") == list(TASKS)
-    assert [name for name, _ in rows] == [*LOCAL, REMOTE_ROW]
+    assert [name for name, _ in rows] == [*NAMED, REMOTE_ROW]
     for name, cells in rows:
         gate = FAMILIES[name].max_abs_diff if name in FAMILIES else 1e-5
         for task, cell in zip(TASKS, cells.split(" | "), strict=True):
+            if name not in (*LOCAL, REMOTE_ROW):
+                continue  # another version of transformers has it
             if model_class(name, task) is None:
                 assert cell == "–", (name, task)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.export.tiny import TEXT, edit_json, word_piece, write_json
@@ -21,14 +22,21 @@ CHAT = (
 
 
 def save(
-    folder: Path, model_class: str, config_class: str, tokenizer, scale: float = 0.2, **config: object
+    folder: Path,
+    model_class: str,
+    config_class: str,
+    tokenizer,
+    scale: float = 0.2,
+    *,
+    sizes: Mapping[str, object] = SIZES,
+    **config: object,
 ) -> Path:
     """Save a model of transformers with random weights that are large enough to matter."""
     import torch
     import transformers
 
     torch.manual_seed(11)
-    made = getattr(transformers, config_class)(vocab_size=len(tokenizer), **{**SIZES, **config})
+    made = getattr(transformers, config_class)(**{"vocab_size": len(tokenizer), **sizes, **config})
     model = getattr(transformers, model_class)(made)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from embedge_export.source.transformer import config_facts
+
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 VOCAB_SIZE = 64
 _ENCODER = {"max_position_embeddings": 66}
@@ -52,9 +54,11 @@ TINY: dict[str, Tiny] = {
         "DistilBert", _ENCODER, sizes={"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}
     ),
     "electra": Tiny("Electra", _ENCODER | {"embedding_size": 16}),
+    "eurobert": Tiny("EuroBert", _GROUPED | {"classifier_pooling": "mean", "pad_token_id": 0}),
     "gemma": Tiny("Gemma", _ROTARY),
     "gemma2": Tiny("Gemma2", _WINDOWED),
     "gemma3_text": Tiny("Gemma3Text", _WINDOWED),
+    "gte": Tiny("Gte", {"max_position_embeddings": 64, "pad_token_id": 0}),
     "llama": Tiny("Llama", _ROTARY),
     "mistral": Tiny("Mistral", _ROTARY),
     "modernbert": Tiny(
@@ -99,7 +103,7 @@ def config(model_type: str, **changes: Any) -> Any:
 
 def facts(settings: Any, model_type: str) -> dict[str, Any]:
     """The configuration as the readers of families take it."""
-    return settings.to_dict() | dict(TINY[model_type].stated)
+    return config_facts(settings) | dict(TINY[model_type].stated)
 
 
 def seeded(model_type: str, tail: str = "Model", seed: int = 0, **changes: Any) -> Any:

@@ -1,19 +1,30 @@
-"""Decoders used as encoders: Llama, Mistral, Qwen2, Qwen3, Gemma3 text."""
+"""Decoders used as encoders: Llama, Mistral, Qwen2, Qwen3, Gemma3 text; and EuroBERT, which is made like them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
-from embedge_export.families.family import Family
-from embedge_export.families.parts import Config, UnsupportedError, activation, expect, linear, rms_norm
+from embedge_export.families.family import Family, HeadKind
+from embedge_export.families.parts import (
+    Config,
+    UnsupportedError,
+    activation,
+    classifier,
+    expect,
+    linear,
+    rms_norm,
+)
 from embedge_export.families.rotary import rotary
+from embedge_export.families.spelling import FULL, SLIDING
 from embedge_export.families.structure import (
     Attention,
     Embedding,
     Encoder,
     FeedForward,
+    Head,
     Layer,
     Norm,
     Sublayer,
@@ -37,10 +48,10 @@ class _Traits(msgspec.Struct, frozen=True, kw_only=True):
         head_norms: queries and keys are normalised per head.
         norm_offset: added to the weights of norms.
         four_norms: two more norms a layer, on what attention and feed-forward give.
-        causal: a token sees no later token.
+        sight: "causal", a token sees no later token; "both", it does, and with a window of w as many as w tokens on
+            either side; "both_exclusive", only those nearer than that.
         scale: factor on the products of queries and keys; None for one over the root of a head's size.
         embedding_scale: factor on the words' rows.
-        local_theta: base of the rotation in layers with a window, which is not scaled; None for that of the others.
     """
 
     windows: tuple[int | None, ...]
@@ -49,14 +60,18 @@ class _Traits(msgspec.Struct, frozen=True, kw_only=True):
     head_norms: bool = False
     norm_offset: float = 0.0
     four_norms: bool = False
-    causal: bool = True
+    sight: Literal["causal", "both", "both_exclusive"] = "causal"
     scale: float | None = None
     embedding_scale: float = 1.0
-    local_theta: float | None = None
 
 
 def _llama(config: Config) -> Encoder:
     return _decoder(config, _llama_traits(config, window=None))
+
+
+def _eurobert(config: Config) -> Encoder:
+    """EuroBERT: Llama whose tokens see each other."""
+    return _decoder(config, msgspec.structs.replace(_llama_traits(config, window=None), sight="both"))
 
 
 def _mistral(config: Config) -> Encoder:
@@ -67,51 +82,57 @@ def _mistral(config: Config) -> Encoder:
 def _llama_traits(config: Config, window: int | None) -> _Traits:
     bias = bool(config.get("attention_bias", False))
     windows = (window,) * int(config["num_hidden_layers"])
-    return _Traits(windows=windows, qkv_bias=bias, output_bias=bias)
+    return _Traits(windows=windows, qkv_bias=bias, output_bias=bias, sight=_sight(config))
 
 
 def _qwen2(config: Config) -> Encoder:
     """Qwen2: biases on queries, keys and values."""
-    return _decoder(config, _Traits(windows=_qwen_windows(config), qkv_bias=True, output_bias=False))
+    windows = _windows(config)
+    return _decoder(config, _Traits(windows=windows, qkv_bias=True, output_bias=False, sight=_sight(config)))
 
 
 def _qwen3(config: Config) -> Encoder:
     """Qwen3: queries and keys are normalised per head."""
     bias = bool(config.get("attention_bias", False))
-    windows = _qwen_windows(config)
-    return _decoder(config, _Traits(windows=windows, qkv_bias=bias, output_bias=bias, head_norms=True))
+    traits = _Traits(
+        windows=_windows(config), qkv_bias=bias, output_bias=bias, head_norms=True, sight=_sight(config)
+    )
+    return _decoder(config, traits)
 
 
 def _gemma3_text(config: Config) -> Encoder:
     """Gemma3 text: four norms a layer, scaled embeddings, windows with a theta of their own."""
     expect(config, attn_logit_softcapping=None, final_logit_softcapping=None)
     bias = bool(config.get("attention_bias", False))
+    both = bool(config.get("use_bidirectional_attention", False))
     traits = _Traits(
-        windows=_windows(config, config["layer_types"]),
+        windows=_windows(config),
         qkv_bias=bias,
         output_bias=bias,
         head_norms=True,
         norm_offset=1.0,
         four_norms=True,
-        causal=not bool(config.get("use_bidirectional_attention", False)),
+        sight="both_exclusive" if both and config["is_causal"] else _sight(config),
         scale=float(config["query_pre_attn_scalar"]) ** -0.5,
         embedding_scale=int(config["hidden_size"]) ** 0.5,
-        local_theta=float(config["rope_local_base_freq"]),
     )
     return _decoder(config, traits)
 
 
-def _qwen_windows(config: Config) -> tuple[int | None, ...]:
-    kinds = config.get("layer_types") or ["full_attention"] * int(config["num_hidden_layers"])
-    return _windows(config, kinds)
+def _sight(config: Config) -> Literal["causal", "both"]:
+    return "causal" if config["is_causal"] else "both"
 
 
-def _windows(config: Config, kinds: Iterable[str]) -> tuple[int | None, ...]:
-    return tuple(int(config["sliding_window"]) if kind == "sliding_attention" else None for kind in kinds)
+def _windows(config: Config) -> tuple[int | None, ...]:
+    kinds = config["layer_types"]
+    if not set(kinds) <= {FULL, SLIDING}:
+        raise UnsupportedError(
+            f"layer_types {sorted(set(kinds))} have no built graph; expected {FULL}, {SLIDING}"
+        )
+    return tuple(int(config["sliding_window"]) if kind == SLIDING else None for kind in kinds)
 
 
 def _decoder(config: Config, traits: _Traits) -> Encoder:
-    expect(config, partial_rotary_factor=1.0)
     size = int(config["hidden_size"])
     mlp_bias = bool(config.get("mlp_bias", False))
     inner = int(config["intermediate_size"])
@@ -121,11 +142,11 @@ def _decoder(config: Config, traits: _Traits) -> Encoder:
     def norm(name: str) -> Norm:
         return rms_norm(name, size, float(config["rms_norm_eps"]), traits.norm_offset)
 
-    def layer(index: int, window: int | None) -> Layer:
+    def layer(index: int, kind: str, window: int | None) -> Layer:
         at = f"layers.{index}"
         after = norm(f"{at}.post_attention_layernorm")  # before feed-forward, unless there are four
         return Layer(
-            attention=attention(f"{at}.self_attn", window),
+            attention=attention(f"{at}.self_attn", kind, window),
             feed_forward=FeedForward(
                 gate=linear(f"{at}.mlp.gate_proj", inner, size, mlp_bias),
                 up=linear(f"{at}.mlp.up_proj", inner, size, mlp_bias),
@@ -145,29 +166,33 @@ def _decoder(config: Config, traits: _Traits) -> Encoder:
     words = Tensor(name="embed_tokens.weight", shape=(vocab_size, size))
     return Encoder(
         embedding=Embedding(words=words, scale=traits.embedding_scale),
-        layers=tuple(layer(index, window) for index, window in enumerate(traits.windows)),
+        layers=tuple(
+            layer(index, kind, window)
+            for index, (kind, window) in enumerate(zip(config["layer_types"], traits.windows, strict=True))
+        ),
         hidden_size=size,
         vocab_size=vocab_size,
         final_norm=norm("norm"),
     )
 
 
-def _attention_of(config: Config, traits: _Traits) -> Callable[[str, int | None], Attention]:
-    """What makes the attention of a layer, from its name and its window."""
+def _attention_of(config: Config, traits: _Traits) -> Callable[[str, str, int | None], Attention]:
+    """What makes the attention of a layer, from its name, its kind and its window."""
     size, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
     kv_heads = int(config.get("num_key_value_heads") or heads)
     head_dim = int(config.get("head_dim") or size // heads)
     if heads % kv_heads:
         raise UnsupportedError(f"{heads} heads do not divide among {kv_heads} heads of keys")
-    everywhere = rotary(float(config["rope_theta"]), head_dim, config.get("rope_scaling"))
-    nearby = everywhere if traits.local_theta is None else rotary(traits.local_theta, head_dim)
+    rotations = {
+        kind: rotary(config["rope_parameters"][kind], head_dim) for kind in set(config["layer_types"])
+    }
 
     def norm(name: str) -> Norm | None:
         if not traits.head_norms:
             return None
         return rms_norm(name, head_dim, float(config["rms_norm_eps"]), traits.norm_offset)
 
-    def attention(at: str, window: int | None) -> Attention:
+    def attention(at: str, kind: str, window: int | None) -> Attention:
         return Attention(
             query=linear(f"{at}.q_proj", heads * head_dim, size, traits.qkv_bias),
             key=linear(f"{at}.k_proj", kv_heads * head_dim, size, traits.qkv_bias),
@@ -179,21 +204,42 @@ def _attention_of(config: Config, traits: _Traits) -> Callable[[str, int | None]
             scale=head_dim**-0.5 if traits.scale is None else traits.scale,
             query_norm=norm(f"{at}.q_norm"),
             key_norm=norm(f"{at}.k_norm"),
-            rotary=everywhere if window is None else nearby,
-            causal=traits.causal,
-            window=_window(window, traits.causal),
+            rotary=rotations[kind],
+            causal=traits.sight == "causal",
+            window=_window(window, traits),
         )
 
     return attention
 
 
-def _window(window: int | None, causal: bool) -> Window | None:
-    """Sides of a window; transformers counts the token itself, so that the farthest one seen is window - 1 away."""
+def _window(window: int | None, traits: _Traits) -> Window | None:
+    """Sides of a window, of which transformers' causal and Gemma3's masks do not see the last token."""
     if window is None:
         return None
-    return (window - 1, 0 if causal else window - 1)
+    before = window if traits.sight == "both" else window - 1
+    return (before, 0 if traits.sight == "causal" else before)
 
 
+def _eurobert_head(config: Config, kind: HeadKind) -> Head:
+    size = int(config["hidden_size"])
+    if kind == "token":
+        return Head(last=classifier(config, size))
+    if kind == "vocabulary":
+        return Head(last=linear("lm_head", int(config["vocab_size"]), size, bool(config["mlp_bias"])))
+    pooling = {"bos": "CLS", "mean": "MEAN"}.get(config["classifier_pooling"])
+    if pooling is None:
+        raise UnsupportedError(
+            f"classifier_pooling={config['classifier_pooling']!r} has no built head; expected 'bos' or 'mean'"
+        )
+    return Head(
+        pooling="CLS" if pooling == "CLS" else "MEAN",
+        first=linear("dense", size, size),
+        activation="gelu",
+        last=classifier(config, size),
+    )
+
+
+EUROBERT = msgspec.structs.replace(FACTS, pooling="MEAN", encoder=_eurobert, head=_eurobert_head)
 GEMMA3_TEXT = msgspec.structs.replace(FACTS, encoder=_gemma3_text)
 LLAMA = msgspec.structs.replace(FACTS, encoder=_llama)
 MISTRAL = msgspec.structs.replace(FACTS, encoder=_mistral)

@@ -29,7 +29,8 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
         encoder_only: class to load where the architecture is an encoder with a decoder.
         default_max_seq_len: limit where neither config nor tokenizer states one.
         load_options: what transformers 4's from_pretrained is given besides.
-        remote: its code comes with the checkpoint; transformers has none.
+        remote: its code comes with the checkpoint.
+        native: transformers has an architecture of the same name and the same weights, too.
         encoder: from a configuration to the encoder's structure; None where the graph is always traced.
         head: from a configuration to the structure of a head; None where heads are traced, or attached afterwards.
         prefixes: what a checkpoint with a head puts before the names of its encoder's weights.
@@ -44,6 +45,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     default_max_seq_len: int | None = None
     load_options: Mapping[str, bool] = msgspec.field(default_factory=dict)
     remote: bool = False
+    native: bool = False
     encoder: ReadEncoder | None = None
     head: ReadHead | None = None
     prefixes: tuple[str, ...] = ()

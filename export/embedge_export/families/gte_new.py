@@ -1,13 +1,15 @@
-"""GTE's new layout (model_type "new"): rotary positions, gated units, BERT's norms."""
+"""GTE's new layout (model_type "new", "gte" in transformers): rotary positions, gated units, BERT's norms."""
 
 from __future__ import annotations
 
-from embedge_export.families.family import Family
+import msgspec
+
+from embedge_export.families.family import Family, HeadKind
 from embedge_export.families.parts import (
     TENSORFLOW_NORMS,
     Config,
-    UnsupportedError,
     activation,
+    classifier,
     expect,
     layer_norm,
     linear,
@@ -15,7 +17,8 @@ from embedge_export.families.parts import (
 )
 from embedge_export.families.rotary import ntk_rotary, rotary
 from embedge_export.families.rotary_layers import RotaryLayer, embedding_with_types, rotary_encoder
-from embedge_export.families.structure import Encoder, FeedForward, Rotary, Sublayer
+from embedge_export.families.spelling import FULL
+from embedge_export.families.structure import Encoder, FeedForward, Head, Linear, Rotary, Sublayer, Tensor
 
 
 def _encoder(config: Config) -> Encoder:
@@ -63,14 +66,32 @@ def _encoder(config: Config) -> Encoder:
 
 
 def _rotary(config: Config, size: int) -> Rotary:
-    theta, scaling = float(config["rope_theta"]), config.get("rope_scaling")
-    if scaling is None:
-        return rotary(theta, size)
-    if scaling.get("type") != "ntk":
-        raise UnsupportedError(f"rope_scaling {scaling.get('type')!r} has no built graph; expected 'ntk'")
-    return ntk_rotary(theta, size, float(scaling["factor"]), scaling.get("mixed_b"))
+    stated = config["rope_parameters"][FULL]
+    if stated["rope_type"] == "ntk":
+        return ntk_rotary(float(stated["rope_theta"]), size, float(stated["factor"]), stated.get("mixed_b"))
+    return rotary(stated, size)
+
+
+def _head(config: Config, kind: HeadKind) -> Head:
+    size, vocab_size = int(config["hidden_size"]), int(config["vocab_size"])
+    if kind == "token":
+        return Head(last=classifier(config, size))
+    if kind == "sequence":
+        first = linear("pooler.dense", size, size)
+        return Head(pooling="CLS", first=first, activation="tanh", last=classifier(config, size))
+    return Head(
+        first=linear("lm_head.dense", size, size),
+        activation="gelu",
+        norm=layer_norm("lm_head.norm", size, float(config["layer_norm_eps"])),
+        last=Linear(
+            weight=Tensor(name="embeddings.word_embeddings.weight", shape=(vocab_size, size)),
+            bias=Tensor(name="lm_head.decoder.bias", shape=(vocab_size,)),
+        ),
+    )
 
 
 GTE_NEW = Family(
     bounded_positions=False, remote=True, encoder=_encoder, prefixes=("new.",), renames=TENSORFLOW_NORMS
 )
+GTE = msgspec.structs.replace(GTE_NEW, remote=False, head=_head, prefixes=("gte.", "new."))
+"""transformers' own class, which stores its weights under the names of the code that it replaces."""

@@ -1,4 +1,4 @@
-"""ModernBERT: norms before, windows and another theta in two layers of three."""
+"""ModernBERT: norms before, windows and another theta in some layers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from embedge_export.families.parts import (
 )
 from embedge_export.families.rotary import rotary
 from embedge_export.families.rotary_layers import RotaryLayer, rotary_encoder
+from embedge_export.families.spelling import SLIDING
 from embedge_export.families.structure import (
     Embedding,
     Encoder,
@@ -40,16 +41,13 @@ def _encoder(config: Config) -> Encoder:
 
     def layer(index: int) -> RotaryLayer:
         at = f"layers.{index}"
-        local = index % int(config["global_attn_every_n_layers"]) != 0
-        theta = config["global_rope_theta"]
-        if local and config.get("local_rope_theta") is not None:
-            theta = config["local_rope_theta"]
+        kind = config["layer_types"][index]
         units = linear(f"{at}.mlp.Wi", 2 * inner, size, mlp_bias)
         return RotaryLayer(
             merged=linear(f"{at}.attn.Wqkv", 3 * size, size, bias),
             output=linear(f"{at}.attn.Wo", size, size, bias),
-            rotary=rotary(float(theta), size // heads, config.get("rope_scaling")),
-            window=(side, side) if local else None,
+            rotary=rotary(config["rope_parameters"][kind], size // heads),
+            window=(side, side) if kind == SLIDING else None,
             feed_forward=FeedForward(
                 gate=rows(units, 0, inner),
                 up=rows(units, inner, 2 * inner),

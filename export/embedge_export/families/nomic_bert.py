@@ -12,12 +12,15 @@ from embedge_export.families.parts import (
 )
 from embedge_export.families.rotary import rotary
 from embedge_export.families.rotary_layers import RotaryLayer, embedding_with_types, rotary_encoder
+from embedge_export.families.spelling import FULL
 from embedge_export.families.structure import Activation, Encoder, FeedForward, Sublayer
 
 _ACTIVATIONS: dict[str, Activation] = {"geglu": "gelu", "swiglu": "silu"}
 
 
 def _encoder(config: Config) -> Encoder:
+    if "n_embd" not in config:
+        config = _in_own_words(config)
     expect(
         config,
         prenorm=False,
@@ -41,7 +44,7 @@ def _encoder(config: Config) -> Encoder:
     epsilon = float(config["layer_norm_epsilon"])
     qkv_bias = bool(config["qkv_proj_bias"])
     bias1, bias2 = bool(config["mlp_fc1_bias"]), bool(config["mlp_fc2_bias"])
-    positions = rotary(float(config["rotary_emb_base"]), size // heads)
+    positions = rotary({"rope_theta": config["rotary_emb_base"], "rope_type": "default"}, size // heads)
 
     def layer(index: int) -> RotaryLayer:
         at = f"encoder.layers.{index}"
@@ -67,6 +70,34 @@ def _encoder(config: Config) -> Encoder:
     return rotary_encoder(size, heads, int(config["n_layer"]), layer, embedding, vocab_size=vocab_size)
 
 
+def _in_own_words(config: Config) -> Config:
+    """The configuration of transformers' own class, in the words of the code that it replaces."""
+    size, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+    expect(config, hidden_act="silu", head_dim=size // heads)
+    stated = config["rope_parameters"][FULL]
+    if stated["rope_type"] != "default":
+        raise UnsupportedError(f"rope_type {stated['rope_type']!r} has no built graph; expected 'default'")
+    return {
+        "activation_function": "swiglu",
+        "layer_norm_epsilon": config["layer_norm_eps"],
+        "mlp_fc1_bias": False,
+        "mlp_fc2_bias": False,
+        "n_embd": size,
+        "n_head": heads,
+        "n_inner": config["intermediate_size"],
+        "n_layer": config["num_hidden_layers"],
+        "qkv_proj_bias": False,
+        "rotary_emb_base": stated["rope_theta"],
+        "type_vocab_size": config["type_vocab_size"],
+        "vocab_size": config["vocab_size"],
+    }
+
+
 NOMIC_BERT = Family(
-    pooling="MEAN", bounded_positions=False, remote=True, encoder=_encoder, prefixes=("model.", "bert.")
+    pooling="MEAN",
+    bounded_positions=False,
+    remote=True,
+    native=True,
+    encoder=_encoder,
+    prefixes=("model.", "bert.", "nomic_bert."),
 )

@@ -94,5 +94,6 @@ def embedding_with_types(config: Config, vocab_size: int, size: int, norm: Norm)
     return Embedding(
         words=Tensor(name="embeddings.word_embeddings.weight", shape=(vocab_size, size)),
         types=Tensor(name="embeddings.token_type_embeddings.weight", shape=(types, size)) if types else None,
+        types_input=types > 1,
         norm=norm,
     )

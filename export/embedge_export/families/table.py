@@ -6,6 +6,7 @@ from embedge.errors import ExportError
 from embedge_export.families import bert_like, decoders, gte_new, modernbert, nomic_bert, traced_only
 from embedge_export.families.family import Family, HeadKind
 from embedge_export.families.parts import Config, UnsupportedError
+from embedge_export.families.spelling import LAYER_COUNTS, in_new_words
 from embedge_export.families.structure import Encoder, Head
 
 FAMILIES: dict[str, Family] = {
@@ -16,9 +17,11 @@ FAMILIES: dict[str, Family] = {
     "deberta-v2": traced_only.DEBERTA,
     "distilbert": bert_like.DISTILBERT,
     "electra": bert_like.ELECTRA,
+    "eurobert": decoders.EUROBERT,
     "gemma": traced_only.DECODER,
     "gemma2": traced_only.DECODER,
     "gemma3_text": decoders.GEMMA3_TEXT,
+    "gte": gte_new.GTE,
     "llama": decoders.LLAMA,
     "mistral": decoders.MISTRAL,
     "modernbert": modernbert.MODERNBERT,
@@ -56,11 +59,11 @@ def family_of(model_type: str, *, remote: bool = False) -> Family:
         ExportError: it is not in the table.
     """
     family = FAMILIES.get(model_type)
-    if family is not None and family.remote == remote:
+    if family is not None and (family.remote == remote or family.native):
         return family
     if remote:
         return _UNKNOWN
-    known = ", ".join(name for name, family in FAMILIES.items() if not family.remote)
+    known = ", ".join(name for name, family in FAMILIES.items() if not family.remote or family.native)
     raise ExportError(
         f"model_type {model_type!r} is not an architecture that embedge knows; expected one of "
         f"{known}. Open an issue with the model's name to have it added."
@@ -71,7 +74,7 @@ def read_encoder(config: Config) -> Encoder:
     """Describe the encoder of a configuration.
 
     Args:
-        config: transformers' config.to_dict(), with its defaults filled in.
+        config: transformers' config.to_dict(), of either generation, with its defaults filled in.
 
     Raises:
         UnsupportedError: its family has no reader, or it states an option that the reader does not know.
@@ -82,11 +85,11 @@ def read_encoder(config: Config) -> Encoder:
         raise UnsupportedError(
             f"model_type {config['model_type']!r} has no built graph; expected one of {known}"
         )
-    for key in ("num_hidden_layers", "n_layers", "n_layer"):
+    for key in LAYER_COUNTS:
         layers = config.get(key, 1)
         if not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:
             raise UnsupportedError(f"{key}={layers!r} has no built graph; expected 1 to {_MOST_LAYERS}")
-    return family.encoder(config)
+    return family.encoder(in_new_words(config))
 
 
 def read_head(config: Config, kind: HeadKind) -> Head:

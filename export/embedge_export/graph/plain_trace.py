@@ -51,9 +51,9 @@ def trace_plainly(model: torch.nn.Module, output: str, path: Path, opset: int) -
 
 
 def input_names(model: Any) -> list[str]:
-    """Which of the usual inputs a model takes; segment ids only where it has an embedding for them."""
+    """Which of the usual inputs a model takes; segment ids only where it has a choice of them."""
     takes_segments = "token_type_ids" in inspect.signature(model.forward).parameters
-    if takes_segments and int(getattr(model.config, "type_vocab_size", None) or 0):
+    if takes_segments and int(getattr(model.config, "type_vocab_size", None) or 0) > 1:
         return ["input_ids", "attention_mask", "token_type_ids"]
     return ["input_ids", "attention_mask"]
 

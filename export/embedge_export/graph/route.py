@@ -26,7 +26,7 @@ from embedge_export.graph.built.weights import StoredWeights, Weights
 from embedge_export.graph.outputs import traces_base
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.repository import weight_files
-from embedge_export.source.transformer import read_config
+from embedge_export.source.transformer import config_facts, read_config
 from embedge_export.spec import ExportSpec
 
 if TYPE_CHECKING:
@@ -100,7 +100,9 @@ def describe(checkpoint: Checkpoint) -> Described:
     """
     if checkpoint.kind == "static":
         raise UnsupportedError("static embeddings have no encoder; expected a transformer")
-    config = read_config(checkpoint.transformer, checkpoint.trust_remote_code).to_dict()
+    config = config_facts(
+        read_config(checkpoint.transformer, checkpoint.trust_remote_code, checkpoint.config_words)
+    )
     try:
         encoder = read_encoder(config)
         kind = None if traces_base(checkpoint) else checkpoint.facts.head

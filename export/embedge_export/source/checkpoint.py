@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -39,6 +39,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         vocab_size: rows of the embedding matrix.
         weights: weight files by their path in the checkpoint, with their hashes.
         code: Python files that loading it runs, likewise.
+        config_words: set on the configuration that transformers reads; see Transformer.
+        ignored_keys: keys of its files that the caller answers for.
         settings: its small files, likewise.
         max_positions: longest sequence that the position embeddings were made for; None without a limit.
         stated_max_seq_len: limit that the caller or sentence_bert_config.json states.
@@ -57,6 +59,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     weights: dict[str, str]
     embedding_size: int | None = None
     code: dict[str, str] = msgspec.field(default_factory=dict)
+    config_words: dict[str, Any] = msgspec.field(default_factory=dict)
+    ignored_keys: tuple[str, ...] = ()
     settings: dict[str, str] = msgspec.field(default_factory=dict)
     num_attention_heads: int | None = None
     max_positions: int | None = None

@@ -42,7 +42,7 @@ from embedge_export.source.tokenizer import (
     load_plain_tokenizer,
     load_tokenizer,
 )
-from embedge_export.source.transformer import Transformer, read_transformer
+from embedge_export.source.transformer import Transformer, check_length, read_transformer
 from embedge_export.spec import ExportSpec
 
 
@@ -103,6 +103,8 @@ def open_checkpoint(spec: ExportSpec) -> Source:
         stated_max_seq_len=_stated_max_seq_len(files, spec, transformer, is_static=kind == "static"),
         weights=hash_weights(folder, folders, optional=spec.from_onnx is not None and kind != "static"),
         code=transformer.code,
+        config_words=transformer.config_words,
+        ignored_keys=spec.ignore_keys,
         settings=settings,
         prompts=prompts.texts,
         default_prompt_name=prompts.default_name,
@@ -110,7 +112,9 @@ def open_checkpoint(spec: ExportSpec) -> Source:
         dimensions=dimensions,
         similarity=read_similarity(files),
     )
-    return Source(checkpoint=checkpoint, tokenization=describe_tokenizer(tokenizer, checkpoint))
+    tokenization = describe_tokenizer(tokenizer, checkpoint)
+    check_length(transformer, tokenization.max_seq_len)
+    return Source(checkpoint=checkpoint, tokenization=tokenization)
 
 
 def _find_kind(files: Files, spec: ExportSpec) -> Kind:

@@ -13,6 +13,7 @@ import numpy as np
 from embedge.errors import ExportError
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.tensors import not_finite, stored_shape
+from embedge_export.source.transformer import read_config
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,9 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
         name = checkpoint.family.encoder_only
     loader = getattr(transformers, name)
     options: dict[str, Any] = dict(checkpoint.family.load_options) if transformers.__version__ < "5" else {}
+    if checkpoint.config_words:
+        words = {**checkpoint.config_words, **options}
+        options = {"config": read_config(checkpoint.transformer, checkpoint.trust_remote_code, words)}
     if checkpoint.trust_remote_code:
         options["trust_remote_code"] = True
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,17 @@ import msgspec
 
 from embedge.errors import ExportError
 from embedge_export.families.family import Family
+from embedge_export.families.spelling import steady_length
 from embedge_export.families.table import family_of
+from embedge_export.source.config_keys import check_keys, known_keys
+from embedge_export.source.config_words import in_old_words
 from embedge_export.source.fields import positive, whole
 from embedge_export.source.files import CONFIG, Files
 from embedge_export.source.libraries import load_libraries
 from embedge_export.source.remote_code import announce, find_code
 from embedge_export.spec import ExportSpec
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 class Transformer(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +34,8 @@ class Transformer(msgspec.Struct, frozen=True, kw_only=True):
         num_attention_heads: heads of a layer; None where the config names none.
         max_positions: longest sequence that the position embeddings were made for; None without a limit.
         code: Python files that loading it runs, by their path in the checkpoint, with their hashes.
+        config_words: set on the configuration that transformers reads, as it does not know the checkpoint's own words.
+        steady_length: longest text whose positions do not depend on its neighbours; None without such a limit.
     """
 
     family: Family
@@ -38,14 +46,18 @@ class Transformer(msgspec.Struct, frozen=True, kw_only=True):
     num_attention_heads: int | None = None
     max_positions: int | None = None
     code: dict[str, str] = msgspec.field(default_factory=dict)
+    config_words: dict[str, Any] = msgspec.field(default_factory=dict)
+    steady_length: int | None = None
 
 
 def read_transformer(files: Files, spec: ExportSpec) -> Transformer:
     """Read config.json through transformers, which fills in its defaults.
 
     Raises:
-        ExportError: it is not there or not understood, the family is unknown, or its code is not trusted.
+        ExportError: it is not there or not understood, it states what transformers does not know, an adapter lies
+            beside it, the family is unknown, or its code is not trusted.
     """
+    _refuse_adapters(files)
     if not files.config:
         raise ExportError(
             f"{files.repository.name} has no config.json; expected a Hugging Face checkpoint. "
@@ -56,6 +68,9 @@ def read_transformer(files: Files, spec: ExportSpec) -> Transformer:
         announce(files.repository, code)
     config = read_config(files.transformer, bool(code))
     family = family_of(str(config.model_type), remote=bool(code))
+    words = _account_for(files, spec, config)
+    if words:
+        config = read_config(files.transformer, bool(code), words)
     architectures = files.architectures or (type(config).__name__.replace("Config", "Model"),)
     return Transformer(
         family=family,
@@ -66,11 +81,28 @@ def read_transformer(files: Files, spec: ExportSpec) -> Transformer:
         num_attention_heads=positive(getattr(config, "num_attention_heads", None)),
         vocab_size=whole(getattr(config, "vocab_size", None), "vocab_size", CONFIG),
         code=code,
+        config_words=words,
+        steady_length=steady_length(config_facts(config)),
     )
 
 
-def read_config(folder: Path, trust_remote_code: bool) -> Any:
+def _account_for(files: Files, spec: ExportSpec, config: Any) -> dict[str, Any]:
+    """Look at every key of config.json, and put into other words what transformers does not know."""
+    if not is_of_transformers(config):  # code of the checkpoint's own decides what it reads
+        return {}
+    stated = {key: value for key, value in files.config.items() if key not in spec.ignore_keys}
+    old = in_old_words(stated, known_keys(type(config)))
+    check_keys(stated, config, translated=old.translated)
+    return old.words
+
+
+def read_config(folder: Path, trust_remote_code: bool, words: Mapping[str, Any] | None = None) -> Any:
     """The transformer's configuration with transformers' defaults filled in.
+
+    Args:
+        folder: where config.json is.
+        trust_remote_code: its code may run.
+        words: set besides what config.json states.
 
     Raises:
         ExportError: transformers cannot read it.
@@ -79,14 +111,66 @@ def read_config(folder: Path, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(
+        config = AutoConfig.from_pretrained(
             str(folder), trust_remote_code=trust_remote_code, local_files_only=True
         )
-    except (ValueError, KeyError, OSError, TypeError, AttributeError, IndexError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        for key, value in (words or {}).items():
+            setattr(config, key, value)
+        return config
+    except (
+        Exception
+    ) as error:  # transformers checks little, and its classes of today raise errors of their own
+        lines = (str(error).strip() or type(error).__name__).splitlines()
+        # today's classes name the field, and below it what is wrong
+        reason = " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".")
         raise ExportError(
             f"transformers cannot read config.json: {reason}. Check the file and its model_type."
         ) from error
+
+
+def config_facts(config: Any) -> dict[str, Any]:
+    """A configuration as a dict of what its model uses, without what transformers read and does not know.
+
+    transformers 5.24 writes Gemma3's window as it was stated, which the model halves where it looks both ways.
+    """
+    facts: dict[str, Any] = config.to_dict()
+    if "sliding_window" in facts:
+        facts["sliding_window"] = config.sliding_window
+    if is_of_transformers(config):
+        known = known_keys(type(config))
+        facts = {key: value for key, value in facts.items() if key in known}
+    return facts
+
+
+def is_of_transformers(config: Any) -> bool:
+    """Whether transformers has the architecture; else its code comes with the checkpoint."""
+    return type(config).__module__.startswith("transformers.")
+
+
+def _refuse_adapters(files: Files) -> None:
+    for folder in dict.fromkeys((files.transformer, files.repository.folder)):
+        for name in ADAPTER_FILES:
+            if (folder / name).is_file():
+                raise ExportError(
+                    f"{files.repository.name} holds an adapter ({name}), which changes the weights of its base model; "
+                    "expected weights that it is merged into. Merge it with: "
+                    "AutoPeftModel.from_pretrained(MODEL).merge_and_unload().save_pretrained(NEW)"
+                )
+
+
+def check_length(transformer: Transformer, max_seq_len: int) -> None:
+    """Refuse texts so long that their numbers would depend on those beside them.
+
+    Raises:
+        ExportError: the rotation changes within `max_seq_len`.
+    """
+    steady = transformer.steady_length
+    if steady is not None and max_seq_len > steady:
+        raise ExportError(
+            f"the rotary positions of {transformer.architecture} change where a text of a batch is longer than "
+            f"{steady} tokens, for all texts of the batch; expected a limit below that. "
+            f"Pass --max-seq-len {steady} or less."
+        )
 
 
 def _max_positions(config: Any, family: Family, spec: ExportSpec) -> int | None:

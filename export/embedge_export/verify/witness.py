@@ -21,6 +21,7 @@ from embedge import EdgeModel, PoolingParams
 from embedge.errors import EmbedgeError, VerificationError
 from embedge.types import FloatArray
 from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.transformer import read_config
 from embedge_export.texts.built_in import PAIRS, TEXTS
 
 _LIMIT = -1
@@ -295,6 +296,7 @@ def _load(name: str, checkpoint: Checkpoint) -> Any:
         trust_remote_code=checkpoint.trust_remote_code,
         local_files_only=True,
         model_kwargs={_dtype_word(): "float32"},
+        config_kwargs=checkpoint.config_words,
     )
 
 
@@ -305,9 +307,10 @@ def _logits(name: str, checkpoint: Checkpoint, texts: Sequence[str]) -> Iterator
 
     folder, code = str(checkpoint.transformer), checkpoint.trust_remote_code
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=code)
-    model = getattr(transformers, name).from_pretrained(
-        folder, trust_remote_code=code, **{_dtype_word(): torch.float32}
-    )
+    options: dict[str, Any] = {_dtype_word(): torch.float32}
+    if checkpoint.config_words:
+        options["config"] = read_config(checkpoint.transformer, code, checkpoint.config_words)
+    model = getattr(transformers, name).from_pretrained(folder, trust_remote_code=code, **options)
     model.eval()
     for text in texts:
         inputs = tokenizer(text, return_tensors="pt", truncation=True)

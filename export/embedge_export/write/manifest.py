@@ -93,6 +93,7 @@ def make_manifest(
             weights_sha256=checkpoint.weights,
             revision=repository.revision,
             licence=repository.licence,
+            ignored_keys=checkpoint.ignored_keys,
         ),
         exporter={
             "embedge": __version__,

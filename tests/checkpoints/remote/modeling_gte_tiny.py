@@ -54,7 +54,8 @@ class GteTinyLayer(nn.Module):
     def inverse_frequencies(self, size):
         scaling, theta = self.config.rope_scaling, self.config.rope_theta
         places = torch.arange(0, size, 2).float()
-        if scaling is None:
+        # transformers 5 answers with all of rope_parameters
+        if "factor" not in (scaling or {}):
             return theta ** -(places / size)
         # NTK with a fixed factor
         factor, mixed = scaling["factor"], scaling.get("mixed_b")

@@ -57,7 +57,7 @@ def test_a_plan_is_made_or_refused(name, tmp_path):
             "bert-st",
             "config.json",
             {"vocab_size": None},
-            r"vocab_size in config\.json is None; expected a whole",
+            r"vocab_size.* None",
         ),
         (
             "bert-st",

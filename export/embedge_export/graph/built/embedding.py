@@ -34,6 +34,11 @@ def embedded(
     if types is not None and embedding.types_input:
         table = canvas.weight(types.name, types.shape, lambda: weights.read(types), dtype)
         rows = canvas.op("Add", rows, canvas.op("Gather", table, "token_type_ids"))
+    elif types is not None and learnt is None:
+        first = (1, types.shape[1])
+        rows = canvas.op(
+            "Add", rows, canvas.weight(types.name, first, lambda: weights.read(types)[:1], dtype)
+        )
     return rows
 
 

@@ -1,0 +1,170 @@
+"""Every key of config.json accounted for: transformers reads it, it cannot change numbers, or it is refused by name."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from embedge.errors import ExportError
+
+_ORIGIN = "says where the file came from"
+_ELSEWHERE = "read by embedge itself"
+_PRECISION = "weights are read in float32 whatever they are stored in"
+_TRAINING = "used while a model is trained"
+_GENERATION = "used while text is generated; nothing generates here"
+_KERNEL = "chooses among ways to compute the same numbers"
+_OUTPUT = "chooses what a model returns besides"
+_TENSORFLOW = "of a TensorFlow head that transformers never had"
+_TOKENS = "id of a token, which the tokenizer states itself"
+
+_BY_REASON: dict[str, tuple[str, ...]] = {
+    _ORIGIN: (
+        "_commit_hash", "_name_or_path", "base_model", "language", "license", "model_name", "model_type", "mteb",
+        "name_or_path", "transformers.js_config", "transformers_version", "unsloth_fixed", "unsloth_version",
+    ),
+    _ELSEWHERE: (
+        "_num_labels", "architectures", "auto_map", "id2label", "is_matryoshka", "label2id", "matryoshka_dimensions",
+        "max_seq_length", "model_max_length", "num_labels", "problem_type", "prompts", "sentence_transformers",
+        "tokenizer_class",
+    ),
+    _PRECISION: ("dtype", "torch_dtype", "use_bfloat16"),
+    _TRAINING: (
+        "attention_dropout", "attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob",
+        "dropout", "dropout_rate", "embedding_dropout", "finetuning_task", "gradient_checkpointing",
+        "hidden_dropout_prob", "init_std", "initializer_cutoff_factor", "initializer_factor", "initializer_range",
+        "mlp_dropout", "qa_dropout", "seq_classif_dropout", "sparse_pred_ignore_index", "sparse_prediction",
+        "tf_legacy_loss", "tie_encoder_decoder",
+    ),
+    _GENERATION: (
+        "bad_words_ids", "begin_suppress_tokens", "decoder_start_token_id", "diversity_penalty", "do_sample",
+        "early_stopping", "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty",
+        "forced_bos_token_id", "forced_eos_token_id", "length_penalty", "max_length", "max_new_tokens",
+        "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences", "prefix",
+        "remove_invalid_values", "repetition_penalty", "return_dict_in_generate", "suppress_tokens",
+        "task_specific_params", "temperature", "top_k", "top_p", "typical_p",
+    ),
+    _KERNEL: (
+        "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal",
+        "attn_implementation", "chunk_size_feed_forward", "deterministic_flash_attn", "pretraining_tp",
+        "reference_compile", "repad_logits_with_grad", "torchscript", "xla_device",
+    ),
+    _OUTPUT: (
+        "output_attentions", "output_hidden_states", "output_past", "output_scores", "return_dict", "use_cache",
+    ),
+    _TENSORFLOW: (
+        "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
+        "pooler_size_per_head", "pooler_type",
+    ),
+    _TOKENS: (
+        "bos_token_id", "cls_token_id", "eos_token_id", "mask_token_id", "sep_token_id", "unk_token_id",
+    ),
+}  # fmt: skip
+HARMLESS: dict[str, str] = {key: reason for reason, keys in _BY_REASON.items() for key in keys}
+"""Keys that cannot change what an encoder answers, each with the reason."""
+
+HARMLESS_AT: dict[str, tuple[object, ...]] = {
+    "add_cross_attention": (False,),
+    "attention_bias": (False,),
+    "is_decoder": (False,),
+    "mlp_bias": (False,),
+    "partial_rotary_factor": (1, 1.0),
+    "position_embedding_type": ("absolute",),
+    "use_bidirectional_attention": (False,),
+    "use_sliding_window": (False,),
+}
+"""Keys that say at these values what a model does that does not have them."""
+
+_QUANTIZED = (
+    "the weights are quantised, which nothing here reads; expected floats. Export what they were made of"
+)
+_BY_NEIGHBOURS = (
+    "transformers attends in both directions only where no text of a batch is padded, so that a text's numbers depend "
+    "on its neighbours; expected is_causal false instead"
+)
+_REFUSED: dict[tuple[str, str], str] = {
+    ("", "compression_config"): _QUANTIZED,
+    ("", "quantization_config"): _QUANTIZED,
+    ("gemma", "use_bidirectional_attention"): _BY_NEIGHBOURS,
+    ("gemma2", "use_bidirectional_attention"): _BY_NEIGHBOURS,
+}
+"""By model_type ("" for all) and key: why a value that is set is refused, whether transformers knows it or not."""
+
+_READ = re.compile(
+    r"""config\.([a-z]\w*)|attr\(\s*(?:self\.)?config,\s*["'](\w+)["']|kwargs\.(?:get|pop)\(\s*["'](\w+)["']"""
+)
+
+
+def check_keys(stated: Mapping[str, Any], config: Any, *, translated: Sequence[str]) -> None:
+    """Refuse what would be passed over.
+
+    Args:
+        stated: config.json, without the keys that the caller answers for.
+        config: what transformers read of it.
+        translated: keys that were put into words which it knows.
+
+    Raises:
+        ExportError: a key is not known here, or has a value that nothing here can honour.
+    """
+    model_type = str(stated.get("model_type"))
+    known = known_keys(type(config))
+    unknown = []
+    for key, value in stated.items():
+        if _says_nothing(value):
+            continue
+        reason = _REFUSED.get(("", key)) or _REFUSED.get((model_type, key))
+        if reason and value is not False:
+            raise ExportError(f"config.json states {key}: {reason}, or pass --ignore-key {key}.")
+        if key not in known and key not in translated and not _is_harmless(key, value, model_type):
+            unknown.append(key)
+    if unknown:
+        import transformers
+
+        saved = stated.get("transformers_version")
+        origin = f" (the checkpoint was saved by {saved})" if saved else ""
+        flags = " ".join(f"--ignore-key {key}" for key in unknown)
+        raise ExportError(
+            f"config.json states {', '.join(unknown)}, which transformers {transformers.__version__} does not know "
+            f"for model_type {model_type!r}{origin}; expected keys that it reads, for the numbers may depend on them. "
+            f"Install the version that saved it, or pass {flags} where you know that it changes nothing."
+        )
+
+
+def known_keys(config_class: type) -> frozenset[str]:
+    """Keys that a class of transformers, or the model that belongs to it, reads."""
+    known: set[str] = set(getattr(config_class, "attribute_map", None) or ())
+    try:
+        known.update(config_class().to_dict())
+    except (TypeError, ValueError):  # a class without defaults
+        known.update(inspect.signature(config_class).parameters)
+    for parent in config_class.__mro__:
+        known.update(vars(parent).get("__annotations__", {}))
+        if "__init__" in vars(parent):
+            known.update(inspect.signature(vars(parent)["__init__"]).parameters)
+    own = Path(inspect.getfile(config_class))
+    for path in (own, own.with_name(own.name.replace("configuration_", "modeling_"))):
+        if path.is_file():
+            for names in _READ.findall(path.read_text("utf-8")):
+                known.update(filter(None, names))
+    if "rope_parameters" in known:  # transformers 5 takes the old words for it
+        known |= {"rope_theta", "rope_scaling", "partial_rotary_factor"}
+    masks = sys.modules.get("transformers.masking_utils")
+    if masks is not None and 'getattr(config, "is_causal"' in inspect.getsource(masks):
+        known.add("is_causal")
+    return frozenset(known)
+
+
+def _is_harmless(key: str, value: object, model_type: str) -> bool:
+    if key == "is_causal":
+        from embedge_export.families.table import FAMILIES
+
+        family = FAMILIES.get(model_type)
+        return family is not None and value is (family.pooling == "LAST")
+    return key in HARMLESS or value in HARMLESS_AT.get(key, ())
+
+
+def _says_nothing(value: object) -> bool:
+    return value is None or value == {} or value == []
