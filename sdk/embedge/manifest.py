@@ -14,7 +14,7 @@ import msgspec
 from embedge.errors import ManifestError
 from embedge.types import Activation, PoolingMode, Side, Task
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 PROBES_FILE = "probes.json"
 TOKENIZER_FILE = "tokenizer.json"
@@ -49,6 +49,10 @@ class TokenizerSpec(_Part, frozen=True, kw_only=True):
             not see them.
         truncation_side: which end `truncate_prompt_tokens=-1` drops ("right" drops the end).
         prefix_ids, suffix_ids: special tokens put before and after every single text, e.g. CLS and SEP.
+        segments: the graph gets the segment ids that the tokenizer gives a pair; otherwise every token is of type 0.
+        split_special_tokens: the name of a special token in a text is split like other words.
+        max_chars: `truncate_prompt_tokens=-1` also cuts a text to so many characters before it is tokenised, as
+            model2vec does; they are not counted among the truncated tokens.
     """
 
     pad_token_id: TokenId
@@ -56,6 +60,9 @@ class TokenizerSpec(_Part, frozen=True, kw_only=True):
     truncation_side: Side = "right"
     prefix_ids: tuple[TokenId, ...] = ()
     suffix_ids: tuple[TokenId, ...] = ()
+    segments: bool = True
+    split_special_tokens: bool = False
+    max_chars: PositiveInt | None = None
 
 
 class PoolingSpec(_Part, frozen=True, kw_only=True):
@@ -107,18 +114,30 @@ class HeadSpec(_Part, frozen=True, kw_only=True):
 
 
 class TemplateSpec(_Part, frozen=True, kw_only=True):
-    """Prompt template of an LLM reranker; only the body is ever truncated.
+    """Text that a pair, or a single text, is put into.
 
     Attributes:
-        prefix, suffix: fixed text, tokenised without special tokens.
-        body: text with the fields {instruction}, {query} and {document}.
+        way: how it becomes token ids, always without special tokens. "whole": all is tokenised at once and cut like
+            any text, and what the template ends in is put back, as sentence-transformers does with chat templates.
+            "apart": prefix, body and suffix are tokenised by themselves, and the body is cut, as Qwen3-Reranker's
+            model card does.
+        body: text with the fields {query} and {document}, or {text}; apart, also {instruction}.
+        instructed_body: whole: the body where there is an instruction or a prompt, with the field {instruction} if
+            they are shown at all; None where the template takes none.
+        prefix, suffix: apart: fixed text around the body.
         instruction: used where the caller gives none.
+        stripped: fields that the template strips of white space at both ends.
+        restore_end: whole: put back what the template ends in.
     """
 
+    way: Literal["whole", "apart"]
     body: str
+    instructed_body: str | None = None
     prefix: str = ""
     suffix: str = ""
     instruction: str = ""
+    stripped: tuple[str, ...] = ()
+    restore_end: bool = True
 
 
 class LateInteractionSpec(_Part, frozen=True, kw_only=True):
@@ -295,7 +314,10 @@ class Manifest(_Part, frozen=True, kw_only=True):
         embedding_size: components of a full embedding; None without an embedding task.
         vocab_size: token ids are below this.
         max_seq_len: limit in tokens, specials included.
-        tokenizer, pooling, modules, head, template, late_interaction, graph: see their structs.
+        tokenizer, pooling, modules, head, late_interaction, graph: see their structs.
+        template: that pairs are put into; None where the tokenizer joins them.
+        message: that single texts are put into, a chat template as sentence-transformers fills it in; a prompt is then
+            its system message.
         normalize: default of PoolingParams.normalize.
         sparse: the pooled output is (batch, vocab_size) term weights.
         prompts: stored prompts by name.
@@ -330,6 +352,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     modules: tuple[DenseSpec, ...] = ()
     head: HeadSpec | None = None
     template: TemplateSpec | None = None
+    message: TemplateSpec | None = None
     late_interaction: LateInteractionSpec | None = None
     normalize: bool = False
     sparse: bool = False

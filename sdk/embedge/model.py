@@ -353,7 +353,8 @@ class EdgeModel:
                 tokens; both sides, specials included.
             truncate: "longest_first" or "document": which side of a cross-encoder's pair is cut.
             instruction: task description for an LLM reranker's template; None takes the stored one.
-            query_prompt_name: stored prompt that a bi-encoder puts before queries.
+            query_prompt_name: stored prompt that a bi-encoder or a cross-encoder puts before queries, and an LLM
+                reranker takes for its instruction; None applies the checkpoint's default, if it has one.
             document_prompt_name: stored prompt that a bi-encoder puts before documents.
             use_tqdm: as for `encode`.
 

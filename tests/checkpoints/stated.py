@@ -69,43 +69,103 @@ def _modernbert(folder: Path, seed: int) -> None:
     save_embedder(folder, model, tokenizer, "mean")
 
 
-@recipe("embedder-message", "embed", reference=ST, notes="texts are rendered by the chat template")
-def _message(folder: Path, seed: int) -> None:
-    template = (
-        "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' }}"
-        "{%- if message.content is string %}{{- message.content }}"
-        "{%- else %}{%- for part in message.content %}{{- part.text }}{%- endfor %}{%- endif %}"
-        "{{- '<|im_end|>\\n' }}{%- endfor %}"
-    )
-    tokenizer = byte_bpe("qwen-embedding", chat_template=template)
-    model = qwen3("Qwen3Model", seed, tokenizer)
-    save_embedder(folder, model, tokenizer, "lasttoken", prompts={"query": "find: ", "document": ""})
-
-
-@recipe(
-    "reranker-joined",
-    "score",
-    reference="CrossEncoder",
-    notes="tokens of the template join the query's first",
+MESSAGE = (
+    "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' }}"
+    "{%- if message.content is string %}{{- message.content }}"
+    "{%- else %}{%- for part in message.content %}{{- part.text }}{%- endfor %}{%- endif %}"
+    "{{- '<|im_end|>\\n' }}{%- endfor %}"
 )
-def _joined(folder: Path, seed: int) -> None:
-    import torch
-    from sentence_transformers import CrossEncoder
-    from sentence_transformers.cross_encoder.modules import LogitScore
-    from sentence_transformers.sentence_transformer.modules import Transformer
+DEFAULT_SYSTEM = (
+    "{%- if messages[0].role == 'system' -%}{%- set system = messages[0].content | trim -%}"
+    "{%- else -%}{%- set system = 'You are helpful.' -%}{%- endif -%}"
+    "{{- 'system: ' + system + '\\nuser: ' + messages[-1].content | trim -}}"
+    "{%- if add_generation_prompt -%}{{- '\\nassistant: the answer is' -}}{%- endif -%}"
+)
 
-    template = RERANKER_CHAT_TEMPLATE
-    for name in ("Instruct", "Query", "Document"):
-        template = template.replace(f"<{name}>: '", f"<{name}>:'")
-    tokenizer = byte_bpe("qwen", chat_template=template)
-    with saved(qwen3("Qwen3ForCausalLM", seed, tokenizer), tokenizer) as source:
-        modules = [
-            Transformer(source, transformer_task="text-generation"),
-            LogitScore(tokenizer.convert_tokens_to_ids("yes"), tokenizer.convert_tokens_to_ids("no")),
-        ]
-        encoder = CrossEncoder(modules=modules, device="cpu", activation_fn=torch.nn.Sigmoid())
-        encoder.save_pretrained(str(folder), create_model_card=False)
-    readme(folder, "sentence-transformers", "cross-encoder", "text-ranking")
+
+def _message(name: str, notes: str, template: str, pooling: str = "lasttoken", **stated: Any) -> None:
+    include_prompt = stated.pop("include_prompt", True)
+
+    @recipe(name, "embed", reference=ST, notes=notes)
+    def make(folder: Path, seed: int) -> None:
+        tokenizer = byte_bpe("qwen-embedding", chat_template=template, model_max_length=96)
+        prompts = {"query": "find: ", "document": ""}
+        save_embedder(
+            folder, qwen3("Qwen3Model", seed, tokenizer), tokenizer, pooling,
+            include_prompt=include_prompt, prompts=prompts,
+        )  # fmt: skip
+        if stated:
+            edit_json(folder / "sentence_bert_config.json", **stated)
+
+
+_message("embedder-message", "texts are rendered by the chat template", MESSAGE)
+_message(
+    "embedder-message-system",
+    "a default system message, texts stripped, add_generation_prompt; include_prompt false changes nothing",
+    DEFAULT_SYSTEM,
+    pooling="mean",
+    include_prompt=False,
+    processing_kwargs={"chat_template": {"add_generation_prompt": True}},
+)
+_message(
+    "embedder-message-cut",
+    "the template's end is cut where a text is too long",
+    MESSAGE,
+    processing_kwargs={"chat_template": {"restore_suffix": False}},
+)
+
+
+INSTRUCTED_FIRST = (
+    "{%- if messages[0].role == 'system' -%}{{- 'Task: ' + messages[0].content + '\n' -}}{%- endif -%}"
+    "{{- 'Q: ' + messages[-2].content + '\nD: ' + messages[-1].content + ' -> yes or no: ' -}}"
+)
+
+
+def _chat_reranker(
+    name: str, notes: str, template: str, message_format: str = "flat", limit: int = 128, **stated: Any
+) -> None:
+    @recipe(name, "score", reference="CrossEncoder", notes=notes)
+    def make(folder: Path, seed: int) -> None:
+        import torch
+        from sentence_transformers import CrossEncoder
+        from sentence_transformers.cross_encoder.modules import LogitScore
+        from sentence_transformers.sentence_transformer.modules import Transformer
+
+        tokenizer = byte_bpe("qwen", chat_template=template, model_max_length=limit)
+        output = {"method": "forward", "method_output_name": "logits"}
+        with saved(qwen3("Qwen3ForCausalLM", seed, tokenizer), tokenizer) as source:
+            modules = [
+                Transformer(
+                    source,
+                    transformer_task="text-generation",
+                    modality_config={"text": output, "message": {**output, "format": message_format}},
+                    module_output_name="causal_logits",
+                ),
+                LogitScore(tokenizer.convert_tokens_to_ids("yes"), tokenizer.convert_tokens_to_ids("no")),
+            ]
+            encoder = CrossEncoder(modules=modules, device="cpu", activation_fn=torch.nn.Sigmoid(), **stated)
+            encoder.save_pretrained(str(folder), create_model_card=False)
+        readme(folder, "sentence-transformers", "cross-encoder", "text-ranking")
+
+
+_joined = RERANKER_CHAT_TEMPLATE
+for _name in ("Instruct", "Query", "Document"):
+    _joined = _joined.replace(f"<{_name}>: '", f"<{_name}>:'")
+_chat_reranker("reranker-joined", "tokens of the template join the query's first", _joined, limit=256)
+_chat_reranker(
+    "reranker-query-first",
+    "tokens of the template join the query's first; the default prompt is a system message",
+    INSTRUCTED_FIRST,
+    prompts={"web": "search the web", "other": "find foxes"},
+    default_prompt_name="web",
+)
+_chat_reranker(
+    "reranker-structured",
+    "messages of typed parts, stripped by the template, which ends in the instruction",
+    "{{- messages[-2].content[0].text | trim + ' | ' + messages[-1].content[0].text | trim + ' ->' -}}"
+    "{%- if messages[0].role == 'system' -%}{{- ' ' + messages[0].content[0].text -}}{%- endif -%}",
+    "structured",
+)
 
 
 def _modules(name: str, notes: str, *following: Any, pooling: str = "mean", **settings: Any) -> None:

@@ -64,8 +64,8 @@ def byte_bpe(kind: str, **settings: Any) -> Any:
         )  # fmt: skip
     eos_token = "<|endoftext|>" if kind == "qwen-embedding" else "<|im_end|>"
     return transformers.Qwen2TokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=2048, eos_token=eos_token, pad_token="<|endoftext|>",
-        **{"padding_side": "left"} | settings,
+        tokenizer_object=tokenizer, eos_token=eos_token, pad_token="<|endoftext|>",
+        **{"model_max_length": 2048, "padding_side": "left"} | settings,
     )  # fmt: skip
 
 

@@ -110,9 +110,8 @@ def test_qwen3_reranker(tmp_path):
 
 def test_a_reranker_of_sentence_transformers_with_a_chat_template(tmp_path):
     _, manifest = exported(tiny_kinds.logit_score(tmp_path / "m", tiny_kinds.CHAT))
-    assert manifest.template.prefix == "<|query|>"
-    assert manifest.template.body == "{query}<|end|><|document|>{document}"
-    assert manifest.template.suffix == "<|end|><|answer|>"
+    assert manifest.template.way == "whole"
+    assert manifest.template.body == "<|query|>{query}<|end|><|document|>{document}<|end|><|answer|>"
 
 
 def test_a_chat_template_with_an_instruction_of_its_own(tmp_path):
@@ -121,8 +120,12 @@ def test_a_chat_template_with_an_instruction_of_its_own(tmp_path):
         "<Query>: {{ messages[-2].content }}\n<Document>: {{ messages[-1].content }}<|end|>"
     )
     _, manifest = exported(tiny_kinds.logit_score(tmp_path / "m", template, false_token_id=None))
-    assert manifest.template.body == "{instruction}\n<Query>: {query}\n<Document>: {document}"
-    assert manifest.template.instruction == "Find it"
+    assert manifest.template.body == "<Instruct>: Find it\n<Query>: {query}\n<Document>: {document}<|end|>"
+    assert (
+        manifest.template.instructed_body
+        == "<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}<|end|>"
+    )
+    assert manifest.template.instruction == ""
 
 
 def test_a_logit_score_without_a_chat_template_is_refused(tmp_path):

@@ -121,17 +121,15 @@ def test_token_embeddings(exported, name) -> None:
 
 @pytest.mark.parametrize("name", ["model2vec", "model2vec-quantized"])
 def test_model2vec(exported, name) -> None:
-    checkpoint, bundle = exported(name)
-    with load(bundle) as model:
-        actual = model.embed(TEXTS)
-        if name == "model2vec":
-            # sentence-transformers' own reading of these files, which counts unknown tokens
-            from sentence_transformers import SentenceTransformer
+    """Files with modules.json are sentence-transformers' to read, which counts unknown tokens."""
+    from sentence_transformers import SentenceTransformer, __version__
 
-            expected = SentenceTransformer(str(checkpoint), device="cpu").encode(TEXTS)
-        else:
-            expected = answers(name, checkpoint, TEXTS)
-    assert_allclose(actual.numpy(), np.stack(expected), atol=ATOL, rtol=0)
+    if name == "model2vec-quantized" and int(__version__.partition(".")[0]) < 6:
+        pytest.skip("sentence-transformers 6 is the first that reads the mapping of tokens to rows")
+    checkpoint, bundle = exported(name)
+    expected = SentenceTransformer(str(checkpoint), device="cpu").encode(TEXTS)
+    with load(bundle) as model:
+        assert_allclose(model.embed(TEXTS).numpy(), expected, atol=ATOL, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,15 @@ import msgspec
 
 from embedge.errors import ExportError
 from embedge.manifest import HeadSpec, TemplateSpec
+from embedge_export.source.chat_template import read_chat, read_pair_template, renders_messages
 from embedge_export.source.classifier import score_activation
-from embedge_export.source.fields import some_object, whole
-from embedge_export.source.files import BERT_CONFIG, Files
+from embedge_export.source.fields import whole
+from embedge_export.source.files import Files
 from embedge_export.source.tokens import token_id
 from embedge_export.spec import ExportSpec
 
-_Options = dict[str, bool | int | str]
 QWEN3_RERANKER = TemplateSpec(
+    way="apart",
     prefix=(
         "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
         'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
@@ -24,10 +25,7 @@ QWEN3_RERANKER = TemplateSpec(
     suffix="<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
     instruction="Given a web search query, retrieve relevant passages that answer the query",
 )
-"""Template of Qwen3-Reranker's model card, for causal rerankers that bring no chat template of their own."""
-
-_QUERY, _DOCUMENT, _INSTRUCTION = "\ue000query\ue000", "\ue000document\ue000", "\ue000instruction\ue000"
-_MARKS = {_QUERY: "query", _DOCUMENT: "document", _INSTRUCTION: "instruction"}
+"""Qwen3-Reranker's model card: its template and its code's way, for causal rerankers without a LogitScore module."""
 
 
 class CausalReranker(msgspec.Struct, frozen=True, kw_only=True, tag="causal_reranker"):
@@ -61,11 +59,23 @@ def read_causal_reranker(
     """
     activation = score_activation(files.config, files.stated) or "sigmoid"
     yes, no = _answers(files, spec)
-    kwargs = some_object(files.settings.get("processing_kwargs"), "processing_kwargs", BERT_CONFIG)
-    options = some_object(kwargs.get("chat_template"), "chat_template", BERT_CONFIG)
-    template = QWEN3_RERANKER if isinstance(yes, str) else _chat_template(tokenizer, options, instruction)
-    if instruction is not None:
-        template = msgspec.structs.replace(template, instruction=instruction)
+    if isinstance(yes, str):
+        template = QWEN3_RERANKER
+        if instruction is not None:
+            template = msgspec.structs.replace(template, instruction=instruction)
+    else:
+        if not renders_messages(files, tokenizer) or not getattr(tokenizer, "chat_template", None):
+            raise ExportError(
+                "the checkpoint has a LogitScore module but no chat template, or no message form in "
+                "sentence_bert_config.json that fills it in; expected both. For Qwen3-Reranker's own template, pass "
+                "--yes-token yes --no-token no."
+            )
+        template = read_pair_template(read_chat(files, tokenizer), instruction)
+        if spec.instruction and "{instruction}" not in (template.instructed_body or ""):
+            raise ExportError(
+                f"instruction {spec.instruction!r} is given, and the chat template shows no system message; "
+                "expected none. Leave out --instruction."
+            )
     return CausalReranker(
         head=HeadSpec(labels=("relevance",), activation=activation, score_activation=activation),
         template=template,
@@ -91,51 +101,3 @@ def _answers(files: Files, spec: ExportSpec) -> tuple[int | str, int | str | Non
         whole(config["true_token_id"], "true_token_id", file, least=0),
         None if no is None else whole(no, "false_token_id", file, least=0),
     )
-
-
-def _chat_template(tokenizer: Any, options: _Options, instruction: str | None) -> TemplateSpec:
-    """Split the chat template of a sentence-transformers reranker around the texts that it shows.
-
-    sentence-transformers fills it with the roles query and document, and system where there is an instruction;
-    its own flag restore_suffix is no option of the template.
-    """
-    options = {name: value for name, value in options.items() if name != "restore_suffix"}
-    plain = _render(tokenizer, options)
-    instructed = _render(tokenizer, options, _INSTRUCTION)
-    before, _, after = instructed.partition(_INSTRUCTION)
-    if _INSTRUCTION in instructed and plain.startswith(before) and plain.endswith(after):
-        default = plain[len(before) : len(plain) - len(after)]
-        return msgspec.structs.replace(_split(instructed), instruction=default)
-    return _split(plain if instruction is None else instructed)
-
-
-def _render(tokenizer: Any, options: _Options, instruction: str | None = None) -> str:
-    if not getattr(tokenizer, "chat_template", None):
-        raise ExportError(
-            "the checkpoint has a LogitScore module but no chat template; expected one that shows a query and a "
-            "document. For Qwen3-Reranker's own template, pass --yes-token yes --no-token no."
-        )
-    messages = [{"role": "query", "content": _QUERY}, {"role": "document", "content": _DOCUMENT}]
-    if instruction is not None:
-        messages.insert(0, {"role": "system", "content": instruction})
-    try:
-        text = str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
-    except Exception as error:  # jinja2 raises many classes, and templates raise their own
-        raise ExportError(
-            f"the chat template cannot be filled in with a query and a document: {error}. Check chat_template.jinja."
-        ) from error
-    if text.count(_QUERY) != 1 or text.count(_DOCUMENT) != 1:
-        raise ExportError(
-            "the chat template does not show the roles query and document once each; expected both of them. "
-            "For Qwen3-Reranker's own template, pass --yes-token yes --no-token no."
-        )
-    return text
-
-
-def _split(text: str) -> TemplateSpec:
-    spans = [(start, start + len(mark)) for mark in _MARKS if (start := text.find(mark)) >= 0]
-    start, end = min(span[0] for span in spans), max(span[1] for span in spans)
-    body = text[start:end]
-    for mark, field in _MARKS.items():
-        body = body.replace(mark, f"{{{field}}}")
-    return TemplateSpec(prefix=text[:start], body=body, suffix=text[end:])

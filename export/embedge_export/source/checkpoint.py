@@ -44,7 +44,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         settings: its small files, likewise.
         max_positions: longest sequence that the position embeddings were made for; None without a limit.
         stated_max_seq_len: limit that the caller or sentence_bert_config.json states.
-        prompts, default_prompt_name, matryoshka, dimensions, similarity: as in the manifest.
+        message, prompts, default_prompt_name, matryoshka, dimensions, similarity: as in the manifest.
     """
 
     repository: Repository
@@ -65,6 +65,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     num_attention_heads: int | None = None
     max_positions: int | None = None
     stated_max_seq_len: int | None = None
+    message: TemplateSpec | None = None
     prompts: dict[str, str] = msgspec.field(default_factory=dict)
     default_prompt_name: str | None = None
     matryoshka: bool | tuple[int, ...] = False
@@ -116,7 +117,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def template(self) -> TemplateSpec | None:
         """As in the manifest."""
-        return self.what.template if isinstance(self.what, CausalReranker) else None
+        return self.what.template if isinstance(self.what, CausalReranker | Classifier) else None
 
     @property
     def late_interaction(self) -> LateInteractionSpec | None:

@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 import msgspec
 
 from embedge.errors import ExportError
-from embedge.manifest import HeadSpec, ProblemType
+from embedge.manifest import HeadSpec, ProblemType, TemplateSpec
 from embedge.types import Activation
 from embedge_export.source.fields import some_object
 from embedge_export.source.files import Files
@@ -22,10 +22,11 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True, tag="classifier"):
     """One row of logits for each text or pair; a reranker where there is one label.
 
     Attributes:
-        head: as in the manifest.
+        head, template: as in the manifest.
     """
 
     head: HeadSpec
+    template: TemplateSpec | None = None
 
 
 class TokenClassifier(msgspec.Struct, frozen=True, kw_only=True, tag="token_classifier"):

@@ -7,8 +7,17 @@ from typing import Any
 import msgspec
 
 from embedge.errors import ExportError
+from embedge.manifest import TemplateSpec
 from embedge.types import Task
 from embedge_export.source.causal_reranker import read_causal_reranker
+from embedge_export.source.chat_template import (
+    Chat,
+    read_chat,
+    read_pair_template,
+    read_template,
+    renders_messages,
+    shows_pairs,
+)
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.checksums import hash_settings, hash_weights
 from embedge_export.source.classifier import Classifier, TokenClassifier, read_head, read_reward
@@ -30,18 +39,13 @@ from embedge_export.source.late_interaction import (
     read_late_interaction,
 )
 from embedge_export.source.static import (
-    MODEL2VEC_MAX_SEQ_LEN,
     Static,
     is_static,
     read_static,
     read_table_shape,
 )
-from embedge_export.source.tokenizer import (
-    Tokenization,
-    describe_tokenizer,
-    load_plain_tokenizer,
-    load_tokenizer,
-)
+from embedge_export.source.tokenizer import Tokenization, describe_tokenizer
+from embedge_export.source.tokenizer_loading import load_plain_tokenizer, load_tokenizer
 from embedge_export.source.transformer import Transformer, check_length, read_transformer
 from embedge_export.spec import ExportSpec
 
@@ -80,7 +84,11 @@ def open_checkpoint(spec: ExportSpec) -> Source:
     kind = _find_kind(files, spec)
     transformer = read_table_shape(files) if kind == "static" else read_transformer(files, spec)
     prompts = _read_prompts(files, spec)
-    tokenizer = load_plain_tokenizer(files) if kind == "static" else load_tokenizer(files, transformer.code)
+    tokenizer = (
+        load_plain_tokenizer(files)
+        if kind == "static"
+        else load_tokenizer(files, transformer.code, getattr(spec, "ignore_keys", ()))
+    )
     what = _read_what(kind, files, spec, transformer, tokenizer, prompts.default)
     size = _embedding_size(what, transformer)
     matryoshka, dimensions = _sizes(files, spec, what, size)
@@ -100,21 +108,36 @@ def open_checkpoint(spec: ExportSpec) -> Source:
         num_attention_heads=transformer.num_attention_heads,
         vocab_size=transformer.vocab_size,
         max_positions=transformer.max_positions,
-        stated_max_seq_len=_stated_max_seq_len(files, spec, transformer, is_static=kind == "static"),
+        stated_max_seq_len=_stated_max_seq_len(files, spec, what),
         weights=hash_weights(folder, folders, optional=spec.from_onnx is not None and kind != "static"),
         code=transformer.code,
         config_words=transformer.config_words,
         ignored_keys=spec.ignore_keys,
         settings=settings,
+        message=_message(kind, files, tokenizer),
         prompts=prompts.texts,
         default_prompt_name=prompts.default_name,
         matryoshka=matryoshka,
         dimensions=dimensions,
         similarity=read_similarity(files),
     )
-    tokenization = describe_tokenizer(tokenizer, checkpoint)
+    tokenization = describe_tokenizer(tokenizer, checkpoint, _chat(checkpoint, files, tokenizer))
+    if kind == "classifier" and tokenization.spec.segments:
+        _check_types(files, tokenizer)
     check_length(transformer, tokenization.max_seq_len)
     return Source(checkpoint=checkpoint, tokenization=tokenization)
+
+
+def _check_types(files: Files, tokenizer: Any) -> None:
+    """Refuse a tokenizer that gives the sides of a pair more types than the model has; the libraries fail, too."""
+    known = positive(files.config.get("type_vocab_size"))
+    given = 1 + max(tokenizer("a", "a").get("token_type_ids", [0]))
+    if known is not None and given > known:
+        raise ExportError(
+            f"the tokenizer gives a pair tokens of {given} types, and config.json states type_vocab_size {known}; "
+            'expected as many. Set "model_input_names": ["input_ids", "attention_mask"] in tokenizer_config.json if '
+            "the model was trained without types."
+        )
 
 
 def _find_kind(files: Files, spec: ExportSpec) -> Kind:
@@ -161,13 +184,46 @@ def _read_what(
         case "static":
             return read_static(files, spec)
         case "classifier":
-            return Classifier(head=read_head(files, spec))
+            return Classifier(
+                head=read_head(files, spec), template=_pair_template(files, spec, tokenizer, instruction)
+            )
         case "token_classifier":
             return TokenClassifier(head=read_head(files, spec))
         case "reward":
             return read_reward(files, spec, tokenizer)
         case "causal_reranker":
             return read_causal_reranker(files, spec, tokenizer, spec.instruction or instruction)
+
+
+def _message(kind: Kind, files: Files, tokenizer: Any) -> TemplateSpec | None:
+    """What sentence-transformers puts an embedder's texts into."""
+    if kind not in ("embedding", "late_interaction", "sparse") or files.modules is None:
+        return None
+    if not renders_messages(files, tokenizer):
+        return None
+    if kind == "late_interaction":
+        raise ExportError(
+            "texts are put into a chat template and embedded token by token, which is not exported; expected an "
+            "embedder with a row for each text. Please report this with the model's name."
+        )
+    return read_template(read_chat(files, tokenizer), ("text",))
+
+
+def _pair_template(
+    files: Files, spec: ExportSpec, tokenizer: Any, instruction: str | None
+) -> TemplateSpec | None:
+    """What CrossEncoder puts a classifier's pairs into: a chat template that shows both sides, where there is one."""
+    if not renders_messages(files, tokenizer):
+        return None
+    chat = read_chat(files, tokenizer)
+    if files.modules is None and not shows_pairs(chat):
+        return None
+    return read_pair_template(chat, spec.instruction or instruction)
+
+
+def _chat(checkpoint: Checkpoint, files: Files, tokenizer: Any) -> Chat | None:
+    template = checkpoint.template or checkpoint.message
+    return read_chat(files, tokenizer) if template is not None and template.way == "whole" else None
 
 
 def _tasks(kind: Kind, what: What, spec: ExportSpec, transformer: Transformer) -> tuple[Task, ...]:
@@ -211,13 +267,11 @@ def _sizes(
     return matryoshka, dimensions
 
 
-def _stated_max_seq_len(
-    files: Files, spec: ExportSpec, transformer: Transformer, *, is_static: bool
-) -> int | None:
+def _stated_max_seq_len(files: Files, spec: ExportSpec, what: What) -> int | None:
     if spec.max_seq_len:
         return spec.max_seq_len
-    if is_static:
-        return MODEL2VEC_MAX_SEQ_LEN if transformer.model_type == "model2vec" else None
+    if isinstance(what, Static):
+        return what.max_seq_len
     return positive(files.settings.get("max_seq_length"))
 
 

@@ -8,15 +8,29 @@ import msgspec
 import numpy as np
 
 from embedge.errors import ExportError
-from embedge.types import FloatArray
+from embedge.types import FloatArray, Side
 from embedge_export.families.table import STATIC
-from embedge_export.source.files import Files
-from embedge_export.source.repository import weight_files
+from embedge_export.source.fields import account_for, some_object, whole
+from embedge_export.source.files import CONFIG, Files
+from embedge_export.source.repository import read_json, weight_files
 from embedge_export.source.tensors import read_shapes, read_tensors
 from embedge_export.source.transformer import Transformer
 from embedge_export.spec import ExportSpec
 
-MODEL2VEC_MAX_SEQ_LEN = 512
+_MODEL2VEC_MAX_SEQ_LEN = 512
+_MODEL2VEC_KEYS = {
+    "apply_pca": "how the table was made",
+    "apply_zipf": "how the table was made",
+    "architectures": "a name",
+    "embedding_dtype": "the tensors say so themselves",
+    "head_config": "of a classifier that is trained on top",
+    "hidden_dim": "the tensors say so themselves",
+    "pooling": "how the table was made",
+    "seq_length": "model2vec does not read it",
+    "sif_coefficient": "how the table was made",
+    "tokenizer_name": "a name",
+    "vocabulary_quantization": "the tensors say so themselves",
+}
 _TABLES = ("embedding.weight", "embeddings")
 
 
@@ -25,9 +39,13 @@ class Static(msgspec.Struct, frozen=True, kw_only=True, tag="static"):
 
     Attributes:
         normalize: as in the manifest.
+        max_seq_len: tokens of a text that count; None for all.
+        truncation_side: from which the others go.
     """
 
     normalize: bool = False
+    max_seq_len: int | None = None
+    truncation_side: Side = "right"
 
 
 def is_static(files: Files) -> bool:
@@ -37,10 +55,21 @@ def is_static(files: Files) -> bool:
 
 
 def read_static(files: Files, spec: ExportSpec) -> Static:
-    """Read what is done with the mean."""
+    """Read what is done with the mean, and how much of a text counts.
+
+    sentence-transformers obeys tokenizer.json's truncation, model2vec its own config.json.
+
+    Raises:
+        ExportError: a key or value that embedge does not know.
+    """
     modules = files.modules
     normalize = modules.normalize if modules else bool(files.config.get("normalize", False))
-    return Static(normalize=normalize if spec.normalize is None else spec.normalize)
+    limit, side = _truncation(files) if modules else (_model2vec_limit(files, spec), "right")
+    return Static(
+        normalize=normalize if spec.normalize is None else spec.normalize,
+        max_seq_len=limit,
+        truncation_side=side,
+    )
 
 
 def read_table_shape(files: Files) -> Transformer:
@@ -56,8 +85,8 @@ def read_table_shape(files: Files) -> Transformer:
             f"the static embedding's weights hold {', '.join(shapes) or 'nothing'}; "
             "expected a table named embedding.weight or embeddings"
         )
-    # sentence-transformers reads model2vec's plain tables as its own, unknown tokens and all; no others
-    is_plain = files.modules is not None and not {"mapping", "weights"} & shapes.keys()
+    # sentence-transformers reads model2vec's tables as its own, unknown tokens and all
+    is_plain = files.modules is not None
     return Transformer(
         family=STATIC,
         model_type="static" if is_plain else "model2vec",
@@ -65,6 +94,31 @@ def read_table_shape(files: Files) -> Transformer:
         hidden_size=table[1],
         vocab_size=shapes["mapping"][0] if "mapping" in shapes else table[0],
     )
+
+
+def _truncation(files: Files) -> tuple[int | None, Side]:
+    """Tokens that tokenizer.json leaves of a text, and the side that it drops."""
+    truncation = some_object(
+        read_json(files.transformer, "tokenizer.json").get("truncation"), "truncation", "tokenizer.json"
+    )
+    if not truncation:
+        return None, "right"
+    return (
+        whole(truncation.get("max_length"), "truncation.max_length", "tokenizer.json"),
+        "left" if truncation.get("direction") == "Left" else "right",
+    )
+
+
+def _model2vec_limit(files: Files, spec: ExportSpec) -> int | None:
+    account_for(
+        files.config,
+        CONFIG,
+        known=("max_length", "model_type", "normalize"),
+        ignored=_MODEL2VEC_KEYS,
+        ignore_keys=getattr(spec, "ignore_keys", ()),
+    )
+    stated = files.config.get("max_length", _MODEL2VEC_MAX_SEQ_LEN)
+    return None if stated is None else whole(stated, "max_length", CONFIG)
 
 
 def read_table(folder: Path) -> FloatArray:

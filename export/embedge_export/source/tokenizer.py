@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+import statistics
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from embedge.errors import ExportError
 from embedge.manifest import TemplateSpec, TokenizerSpec
+from embedge_export.source.chat_template import Chat
 from embedge_export.source.checkpoint import Checkpoint
-from embedge_export.source.files import Files
-from embedge_export.source.libraries import load_libraries
+from embedge_export.source.classifier import Classifier
 from embedge_export.source.static import Static
+from embedge_export.source.tokenizer_config import leaves_segments_open
+from embedge_export.source.tokenizer_loading import is_older
 
 _UNLIMITED = 1_000_000
 _SAMPLE = "a"
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model")
 
 
 class Tokenization(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +31,10 @@ class Tokenization(msgspec.Struct, frozen=True, kw_only=True):
         file: content of the bundle's tokenizer.json, without truncation and padding.
         spec: the manifest's facts.
         max_seq_len: limit in tokens.
-        template: template of a causal reranker's pairs.
+        template: that pairs are put into.
+        chat: what fills in the checkpoint's chat template, for `template` and for single texts; None without.
+        messages: single texts are put into it.
+        pair_prompt: text before the first side of every pair that is scored.
         ignored_id: token that a static embedding leaves out of its mean.
     """
 
@@ -38,18 +43,29 @@ class Tokenization(msgspec.Struct, frozen=True, kw_only=True):
     spec: TokenizerSpec
     max_seq_len: int
     template: TemplateSpec | None = None
+    chat: Chat | None = None
+    messages: bool = False
+    pair_prompt: str = ""
     ignored_id: int | None = None
 
     def encode(self, text: str, document: str | None = None) -> dict[str, list[int]]:
         """Tokenise one text or pair as the checkpoint's own library does, cut to the limit."""
-        if self.template is not None and document is not None:
-            return self._encode_template(self.template, text, document)
+        if document is not None and self.template is not None:
+            if self.chat is None:
+                return _attended(self._encode_apart(self.template, text, document))
+            texts = {"query": text, "document": document}
+            return _attended(self.chat.encode(texts, self.template.instruction, self.max_seq_len))
+        if self.messages and self.chat is not None:
+            return _attended(self.chat.encode({"text": text}, "", self.max_seq_len))
         if not callable(self.tokenizer):
-            return {"input_ids": self.tokenizer.encode(text).ids[: self.max_seq_len]}
-        encoding = self.tokenizer(text, document, truncation=True, max_length=self.max_seq_len)
+            token_ids = self.tokenizer.encode(text[: self.spec.max_chars]).ids
+            left = self.spec.truncation_side == "left"
+            return {"input_ids": token_ids[-self.max_seq_len :] if left else token_ids[: self.max_seq_len]}
+        prompted = text if document is None else self.pair_prompt + text
+        encoding = self.tokenizer(prompted, document, truncation=True, max_length=self.max_seq_len)
         return {name: list(ids) for name, ids in encoding.items()}
 
-    def _encode_template(self, template: TemplateSpec, query: str, document: str) -> dict[str, list[int]]:
+    def _encode_apart(self, template: TemplateSpec, query: str, document: str) -> list[int]:
         def ids(part: str) -> list[int]:
             return list(self.tokenizer(part, add_special_tokens=False)["input_ids"])
 
@@ -57,47 +73,16 @@ class Tokenization(msgspec.Struct, frozen=True, kw_only=True):
         fields = {"instruction": template.instruction, "query": query, "document": document}
         body = re.sub(r"\{(instruction|query|document)\}", lambda field: fields[field[1]], template.body)
         room = self.max_seq_len - len(prefix) - len(suffix)
-        token_ids = [*prefix, *ids(body)[:room], *suffix]
-        return {"input_ids": token_ids, "attention_mask": [1] * len(token_ids)}
+        return [*prefix, *ids(body)[:room], *suffix]
 
 
-def load_tokenizer(files: Files, code: dict[str, str]) -> Any:
-    """Load the tokenizer through transformers.
+def describe_tokenizer(tokenizer: Any, checkpoint: Checkpoint, chat: Chat | None = None) -> Tokenization:
+    """Describe a loaded tokenizer, and write it as the bundle's tokenizer.json.
 
     Args:
-        files: the checkpoint's files.
-        code: Python files that loading it may run; empty where it may run none.
-
-    Raises:
-        ExportError: it cannot be loaded, or has no fast form.
-    """
-    tokenizer = _auto_tokenizer(files, trust_remote_code=bool(code))
-    if files.settings.get("do_lower_case", False):
-        _lowercase(tokenizer.backend_tokenizer)
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
-    return tokenizer
-
-
-def load_plain_tokenizer(files: Files) -> Any:
-    """Load the tokenizer of static embeddings through tokenizers; it puts no special tokens around a text.
-
-    Raises:
-        ExportError: it cannot be loaded.
-    """
-    from tokenizers import Tokenizer
-
-    path = files.transformer / "tokenizer.json"
-    try:
-        parsed = json.loads(path.read_bytes())
-        parsed["truncation"] = parsed["padding"] = parsed["post_processor"] = None
-        return Tokenizer.from_str(json.dumps(parsed))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise ExportError(f"tokenizer.json cannot be read: {error}. Copy the checkpoint again.") from error
-
-
-def describe_tokenizer(tokenizer: Any, checkpoint: Checkpoint) -> Tokenization:
-    """Describe a loaded tokenizer, and write it as the bundle's tokenizer.json.
+        tokenizer: what was loaded.
+        checkpoint: its checkpoint.
+        chat: what fills in its chat template; None where it is not filled in, or not this one.
 
     Raises:
         ExportError: its special tokens have no simple form, or its ids do not fit the model.
@@ -112,66 +97,64 @@ def describe_tokenizer(tokenizer: Any, checkpoint: Checkpoint) -> Tokenization:
             "expected every id below that. Resize the embedding (resize_token_embeddings) and save the model again."
         )
     prefix_ids, suffix_ids = _special_ids(backend)
-    unknown = parsed["model"].get("unk_token")
+    what = checkpoint.what
+    if isinstance(what, Classifier) and not checkpoint.is_decoder:
+        _check_segments(tokenizer, checkpoint.transformer)
+    is_static, is_model2vec = isinstance(what, Static), checkpoint.model_type == "model2vec"
+    max_seq_len = _max_seq_len(tokenizer, checkpoint)
+    default_prompt = checkpoint.prompts.get(checkpoint.default_prompt_name or "", "")
     return Tokenization(
         tokenizer=tokenizer,
         file=json.dumps(parsed, ensure_ascii=False, separators=(",", ":")).encode("utf-8"),
         spec=TokenizerSpec(
             pad_token_id=_pad_token_id(tokenizer, checkpoint),
-            truncation_side=getattr(tokenizer, "truncation_side", "right"),
+            truncation_side=what.truncation_side if isinstance(what, Static) else tokenizer.truncation_side,
             prefix_ids=prefix_ids,
             suffix_ids=suffix_ids,
+            segments=not is_static and "token_type_ids" in tokenizer.model_input_names,
+            split_special_tokens=not is_static and bool(getattr(tokenizer, "split_special_tokens", False)),
+            max_chars=_max_chars(backend, max_seq_len) if is_model2vec else None,
         ),
-        max_seq_len=_max_seq_len(tokenizer, checkpoint),
+        max_seq_len=max_seq_len,
         template=checkpoint.template,
-        ignored_id=backend.token_to_id(unknown) if checkpoint.model_type == "model2vec" and unknown else None,
+        chat=chat,
+        messages=checkpoint.message is not None,
+        pair_prompt=default_prompt if "score" in checkpoint.tasks else "",
+        ignored_id=_unknown_id(backend) if is_model2vec else None,
     )
 
 
-def _auto_tokenizer(files: Files, *, trust_remote_code: bool) -> Any:
-    load_libraries()
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(files.transformer),
-            use_fast=True,
-            local_files_only=True,
-            trust_remote_code=trust_remote_code,
-        )
-    except Exception as error:  # transformers, tokenizers and sentencepiece raise many classes here
-        _check_there(files, _TOKENIZER_FILES)
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ExportError(
-            f"the tokenizer cannot be loaded: {reason}. Expected the files that tokenizer.save_pretrained writes, "
-            "tokenizer.json among them."
-        ) from error
-    if not tokenizer.is_fast:
-        raise ExportError(
-            f"the tokenizer {type(tokenizer).__name__} has no fast form; expected one that the tokenizers library "
-            "can run, saved as tokenizer.json. Use a checkpoint that has it, or build one with tokenizers.Tokenizer."
-        )
-    # transformers 5 makes one with an empty vocabulary where it finds no file
-    _check_there(files, tokenizer.vocab_files_names.values())
-    return tokenizer
+def _attended(token_ids: list[int]) -> dict[str, list[int]]:
+    return {"input_ids": token_ids, "attention_mask": [1] * len(token_ids)}
 
 
-def _check_there(files: Files, names: Iterable[str]) -> None:
-    if not any((files.transformer / name).is_file() for name in names):
+def _check_segments(tokenizer: Any, folder: Path) -> None:
+    """Refuse what the two generations of transformers give different segment ids, where it is the older one's word."""
+    if not is_older() or not leaves_segments_open(folder, tokenizer):
+        return
+    if any(tokenizer.backend_tokenizer.encode(_SAMPLE, _SAMPLE).type_ids):
         raise ExportError(
-            f"{files.repository.name} holds no tokenizer; expected tokenizer.json, as save_pretrained "
-            "writes it. Copy the checkpoint again."
+            "tokenizer_config.json does not state model_input_names, so that transformers 4 gives the sides of a pair "
+            f"different segment ids for {type(tokenizer).__name__} and transformers 5 gives none; expected it stated. "
+            'Add "model_input_names": ["input_ids", "attention_mask"] there, with "token_type_ids" if the model was '
+            "trained with them, or export with transformers 5."
         )
 
 
-def _lowercase(backend: Any) -> None:
-    # as sentence-transformers does for do_lower_case; a normalizer keeps character offsets true
-    from tokenizers.normalizers import Lowercase, Sequence
+def _max_chars(backend: Any, max_seq_len: int) -> int | None:
+    """Characters that model2vec leaves of a text that it cuts: as many as the median of its tokens make."""
+    if max_seq_len >= _UNLIMITED:
+        return None
+    return max(1, max_seq_len * int(statistics.median(map(len, backend.get_vocab()))))
 
-    state = json.loads(backend.to_str())["normalizer"] or {}
-    stages = state.get("normalizers", [state])
-    if not any(stage.get("type") == "Lowercase" for stage in stages):
-        backend.normalizer = Sequence([Lowercase(), backend.normalizer] if state else [Lowercase()])
+
+def _unknown_id(backend: Any) -> int | None:
+    """Id of the unknown token, as model2vec finds it."""
+    model = json.loads(backend.to_str())["model"]
+    if "unk_id" in model:
+        return None if model["unk_id"] is None else int(model["unk_id"])
+    unknown = model.get("unk_token")
+    return None if unknown is None else backend.token_to_id(unknown)
 
 
 def _special_ids(backend: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -110,10 +110,13 @@ def ask_torch(reference: Reference, manifest: Manifest, asked: Questions) -> Ans
     """Have torch answer the first few questions in float32, one by one.
 
     Returns:
-        None where torch cannot be asked the same way: stored prompts that the pooling leaves out.
+        None where torch cannot be asked the same way: stored prompts that the pooling leaves out, or that are part of a
+        message.
     """
     prefix = "" if asked.document_prompt is None else manifest.prompts[asked.document_prompt]
     if prefix and manifest.pooling is not None and not manifest.pooling.include_prompt:
+        return None
+    if prefix and manifest.message is not None:
         return None
     rows = []
     for prompt in tracked(main_prompts(asked)[:_TORCH_TEXTS]):

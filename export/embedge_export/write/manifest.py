@@ -77,6 +77,7 @@ def make_manifest(
         modules=dense,
         head=checkpoint.head,
         template=checkpoint.template,
+        message=checkpoint.message,
         late_interaction=checkpoint.late_interaction,
         graph=graph,
         normalize=checkpoint.normalize,

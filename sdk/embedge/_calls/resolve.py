@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from embedge._calls.options import Params
 from embedge._rows.resolved import ResolvedParams
 from embedge.errors import ParamsError
-from embedge.manifest import Manifest
+from embedge.manifest import Manifest, TemplateSpec
 from embedge.params import ModelConfig, PoolingParams
 from embedge.types import Compat, Task
 
@@ -86,10 +86,12 @@ def stored_prompt(manifest: Manifest, prompt_name: str | None, prompt: str | Non
     """The text to put before each prompt: the one given, else a stored one.
 
     Raises:
-        ParamsError: no such stored prompt.
+        ParamsError: no such stored prompt, or the one given would not be shown.
     """
     prompts = manifest.prompts
     if prompt is not None:
+        if prompt and manifest.message is not None:
+            check_instructed(manifest, manifest.message)
         return prompt
     if prompt_name is None:
         default = manifest.default_prompt_name
@@ -101,3 +103,16 @@ def stored_prompt(manifest: Manifest, prompt_name: str | None, prompt: str | Non
             "Pass the text itself as prompt=..."
         )
     return prompts[prompt_name]
+
+
+def check_instructed(manifest: Manifest, template: TemplateSpec) -> None:
+    """Refuse an instruction, or a prompt in words, that the model's chat template would not show.
+
+    Raises:
+        ParamsError: it would not.
+    """
+    if template.way == "whole" and "{instruction}" not in (template.instructed_body or ""):
+        raise ParamsError(
+            f"the chat template of bundle {manifest.name!r} shows no system message, so it takes no prompt and no "
+            "instruction; leave it out"
+        )

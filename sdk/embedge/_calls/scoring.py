@@ -13,15 +13,17 @@ import msgspec
 import numpy as np
 
 from embedge._calls.options import PairOptions
-from embedge._calls.resolve import stored_prompt
+from embedge._calls.resolve import check_instructed, stored_prompt
 from embedge._engine.engine import Engine
 from embedge._rows.gathering import OnDone
 from embedge._rows.heads import cut_and_normalize
 from embedge._rows.resolved import ResolvedParams
-from embedge._text.pairs import encode_late, encode_pairs, encode_template
+from embedge._text.pairs import encode_late, encode_pairs
 from embedge._text.prompts import parse_prompts
+from embedge._text.templated_pairs import encode_template
 from embedge._text.tokens import Encoded
 from embedge.errors import NumericalError, ParamsError, PromptError
+from embedge.manifest import Manifest
 from embedge.types import FloatArray
 
 ItemT = TypeVar("ItemT")
@@ -83,14 +85,8 @@ def score_pairs(
         on_done: called with the number of finished pairs.
     """
     manifest = engine.manifest
-    stored_prompts = (
-        stored_prompt(manifest, options.query_prompt_name),
-        stored_prompt(manifest, options.document_prompt_name),
-    )
-    if options.instruction is not None and manifest.template is None:
-        raise ParamsError(
-            f"bundle {manifest.name!r} has no template, so it takes no instruction; leave it out"
-        )
+    _check_options(manifest, options)
+    query_prompt = stored_prompt(manifest, options.query_prompt_name)
     if manifest.late_interaction is not None:
         if any(limit not in (None, -1) for limit in limits):
             raise ParamsError(
@@ -100,16 +96,42 @@ def score_pairs(
             )
         return _late_scores(engine, queries, documents, params, on_done)
     if manifest.embedding_size is not None:
+        stored_prompts = query_prompt, stored_prompt(manifest, options.document_prompt_name)
         return _cosine_scores(engine, queries, documents, params, limits, stored_prompts, on_done)
     each_query = _repeated(queries, documents)
-    encoded = (
-        encode_pairs(engine.tokenizer, each_query, documents, limits, options.truncate)
-        if manifest.template is None
-        else encode_template(
-            engine.tokenizer, manifest.template, each_query, documents, limits, options.instruction
+    if manifest.template is None:
+        prompted = [query_prompt + query for query in each_query] if query_prompt else each_query
+        encoded = encode_pairs(engine.tokenizer, prompted, documents, limits, options.truncate)
+    else:
+        instruction = options.instruction
+        if instruction is None and options.query_prompt_name is not None:
+            instruction = query_prompt
+        encoded = encode_template(
+            engine.tokenizer, manifest.template, each_query, documents, limits, instruction
         )
-    )
     return score_encoded(engine, encoded, params, on_done)
+
+
+def _check_options(manifest: Manifest, options: PairOptions) -> None:
+    """Refuse what a call asks for and this kind of bundle has no place for."""
+    if options.instruction is not None and manifest.template is None:
+        raise ParamsError(
+            f"bundle {manifest.name!r} has no template, so it takes no instruction; leave it out"
+        )
+    if options.instruction and manifest.template is not None:
+        check_instructed(manifest, manifest.template)
+        if options.query_prompt_name is not None:
+            raise ParamsError("instruction and query_prompt_name are both given; expected one of them")
+    if manifest.late_interaction is not None and options.query_prompt_name is not None:
+        raise ParamsError(
+            f"bundle {manifest.name!r} marks queries and documents by tokens of its own and takes no stored prompt; "
+            "leave query_prompt_name out"
+        )
+    if manifest.embedding_size is None and options.document_prompt_name is not None:
+        raise ParamsError(
+            f"bundle {manifest.name!r} reads query and document together, with a prompt before the query only; "
+            "leave document_prompt_name out"
+        )
 
 
 def score_encoded(

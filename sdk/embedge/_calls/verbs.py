@@ -172,6 +172,11 @@ class Verbs:
         """Embed each prompt as the mean of its windows."""
         tokenizer = self.engine.tokenizer
         task = self._checked("embed")
+        if self._manifest.message is not None:
+            raise ParamsError(
+                f"bundle {self._manifest.name!r} puts texts into a chat template, which long_text='mean' would cut "
+                "into pieces; use long_text='truncate', or split the texts yourself"
+            )
         texts = parse_prompts(prompts)
         refuse_pairs(texts, task)
         params = self._resolved(options.pooling_params, task, len(texts))

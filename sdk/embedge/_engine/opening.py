@@ -65,6 +65,7 @@ def _open_tokenizer(choice: Choice) -> PromptTokenizer:
         manifest.tokenizer,
         vocab_size=manifest.vocab_size,
         max_seq_len=choice.max_seq_len,
+        message=manifest.message,
         parallel=choice.threads > 1,
         texts_per_call=TEXTS_PER_CALL if choice.on_cpu else PIECE,
     )

@@ -65,6 +65,7 @@ _DENSE_FILE = "modules/0.npz"
 _NO_FINGERPRINT = "0" * 64
 _PROBE_WORDS = ("the", "river", "is", "cold")
 _TEMPLATE = TemplateSpec(
+    way="apart",
     prefix="query",
     body="{instruction} : {query} document : {document}",
     suffix="yes no ?",

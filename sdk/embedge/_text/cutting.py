@@ -25,12 +25,17 @@ class Truncation(msgspec.Struct, frozen=True, kw_only=True):
         max_seq_len: most tokens of a prompt, specials included.
         prefix_ids, suffix_ids: special tokens around a text, which stay.
         side: which side goes where the limit is -1.
+        puts_back: `suffix_ids` are what a template ends in: they replace the last tokens of a prompt that fills its
+            room, even where the template's end merged with the text before it.
+        segments: a pair keeps its segment ids.
     """
 
     max_seq_len: int
     prefix_ids: list[int]
     suffix_ids: list[int]
     side: Side
+    puts_back: bool = False
+    segments: bool = True
 
     def check(self, limit: int | None) -> None:
         """Refuse a limit that this model cannot serve.
@@ -80,8 +85,13 @@ class Truncation(msgspec.Struct, frozen=True, kw_only=True):
     def fit(self, whole: Encoded, limit: int | None, side: Side | None, index: int) -> Encoded:
         """A prompt, cut if it is too long; arguments and errors are those of `dropped`."""
         token_ids, offsets, num_prompt_tokens = whole.token_ids, whole.offsets, whole.num_prompt_tokens
-        if len(token_ids) <= self.room(limit):
-            return whole
+        room = self.room(limit)
+        if self.puts_back and len(token_ids) >= room:
+            token_ids = [*token_ids[: len(token_ids) - len(self.suffix_ids)], *self.suffix_ids]
+        if len(token_ids) <= room:
+            return (
+                whole if token_ids is whole.token_ids else msgspec.structs.replace(whole, token_ids=token_ids)
+            )
         start, end = self.dropped(token_ids, limit, side, index)
         return Encoded(
             token_ids=token_ids[:start] + token_ids[end:],
@@ -122,12 +132,12 @@ class Truncation(msgspec.Struct, frozen=True, kw_only=True):
                     index=index,
                 )
             dropped = counts[0] - kept[0], counts[1] - kept[1]
-            positions = kept_positions(sides, kept)
+            positions = kept_positions(sides, kept, self.side)
             token_ids = [token_ids[i] for i in positions]
             type_ids = [type_ids[i] for i in positions]
         return Encoded(
             token_ids=token_ids,
-            type_ids=type_ids if any(type_ids) else None,
+            type_ids=type_ids if self.segments and any(type_ids) else None,
             num_truncated=sum(dropped),
             num_truncated_query=dropped[0],
         )
@@ -167,21 +177,24 @@ def kept_tokens(counts: tuple[int, int], room: int, truncate: PairTruncation) ->
     return (longer, shorter) if query > document else (shorter, longer)
 
 
-def kept_positions(sides: Sequence[int | None], kept: tuple[int, int]) -> list[int]:
-    """Positions of a pair's tokens that stay: specials, and the first ones of each side.
+def kept_positions(sides: Sequence[int | None], kept: tuple[int, int], side: Side) -> list[int]:
+    """Positions of a pair's tokens that stay: specials, and the first or last ones of each text.
 
     Args:
-        sides: of each token; None for specials.
-        kept: tokens that stay of each side.
+        sides: which text each token is of; None for specials.
+        kept: tokens that stay of each text.
+        side: from which the others go.
     """
+    # how many tokens of each text are passed over before the first that stays
+    skipped = [sides.count(text) - kept[text] if side == "left" else 0 for text in (0, 1)]
     seen = [0, 0]
     positions = []
-    for position, side in enumerate(sides):
-        if side is None:
+    for position, text in enumerate(sides):
+        if text is None:
             positions.append(position)
             continue
-        seen[side] += 1
-        if seen[side] <= kept[side]:
+        seen[text] += 1
+        if 0 < seen[text] - skipped[text] <= kept[text]:
             positions.append(position)
     return positions
 

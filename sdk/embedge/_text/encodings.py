@@ -20,12 +20,13 @@ class TextTokenizer:
         file: tokenizer.json.
         parallel: let the tokenizers package use all processors for a batch; it knows of no limit but its own variable
             TOKENIZERS_PARALLELISM.
+        split_special_tokens: see TokenizerSpec; tokenizer.json cannot state it.
 
     Raises:
         BundleError: tokenizers cannot read the file.
     """
 
-    def __init__(self, file: Path, *, parallel: bool) -> None:
+    def __init__(self, file: Path, *, parallel: bool, split_special_tokens: bool = False) -> None:
         from tokenizers import Tokenizer
 
         try:
@@ -36,6 +37,7 @@ class TextTokenizer:
             ) from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = split_special_tokens
         self._parallel = parallel
 
     def encode(
@@ -44,13 +46,15 @@ class TextTokenizer:
         given: Sequence[tuple[int, str | tuple[str, str]]] | None = None,
         *,
         with_offsets: bool = False,
+        special_tokens: bool = True,
     ) -> list[Encoding]:
-        """Texts or pairs as the tokenizer gives them: with special tokens, never cut.
+        """Texts or pairs as the tokenizer gives them, never cut.
 
         Args:
             texts: what is tokenised.
             given: index and text of each as the caller knows them, for errors; None where they are the same.
             with_offsets: count characters, which costs time.
+            special_tokens: put the tokenizer's own around them.
 
         Raises:
             PromptError: a text is not valid Unicode.
@@ -58,8 +62,8 @@ class TextTokenizer:
         encode = self._tokenizer.encode_batch if with_offsets else self._tokenizer.encode_batch_fast
         try:
             if self._parallel:
-                return encode(texts)
-            return [encode([text])[0] for text in texts]
+                return encode(texts, add_special_tokens=special_tokens)
+            return [encode([text], add_special_tokens=special_tokens)[0] for text in texts]
         except TypeError:
             for index, text in given or enumerate(texts):
                 for side in [text] if isinstance(text, str) else text:

@@ -10,15 +10,15 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from embedge._text.cutting import Truncation
 from embedge._text.encodings import TextTokenizer
+from embedge._text.surroundings import Shared, after_prompt, in_message
 from embedge._text.tokens import Encoded, EncodedRows
 from embedge._workers import start as begin
 from embedge.errors import PromptError
-from embedge.manifest import TokenizerSpec
+from embedge.manifest import TemplateSpec, TokenizerSpec
 from embedge.types import ParsedPrompt, Side
 
 if TYPE_CHECKING:
@@ -30,20 +30,6 @@ _FEW = 16
 """Up to here a list costs less than the arrays would save."""
 
 
-class _Shared(msgspec.Struct, frozen=True, kw_only=True):
-    """What the prompts of a call have in common.
-
-    Attributes:
-        stored_prompt: text put before every text prompt.
-        num_prompt_tokens: see Encoded.
-        with_offsets: fill Encoded.offsets.
-    """
-
-    stored_prompt: str
-    num_prompt_tokens: int
-    with_offsets: bool
-
-
 class PromptTokenizer:
     """A bundle's tokenizer with the limits of its model; safe to share between threads.
 
@@ -52,6 +38,7 @@ class PromptTokenizer:
         spec: the manifest's facts about it.
         vocab_size: token ids must be below this.
         max_seq_len: limit in tokens, specials included.
+        message: that every text is put into, with a stored prompt as its instruction; None puts a prompt before it.
         parallel: see TextTokenizer.
         texts_per_call: texts that the tokenizers package is given at once; each of their tokens takes about 130 bytes
             until it is taken over.
@@ -72,19 +59,22 @@ class PromptTokenizer:
         *,
         vocab_size: int,
         max_seq_len: int,
+        message: TemplateSpec | None = None,
         parallel: bool = True,
         texts_per_call: int = TEXTS_PER_CALL,
     ) -> None:
-        self.texts = TextTokenizer(file, parallel=parallel)
+        self.texts = TextTokenizer(file, parallel=parallel, split_special_tokens=spec.split_special_tokens)
         self._vocab_size = vocab_size
         self._parallel = parallel
         self._texts_per_call = texts_per_call
+        self._message = message
         self.spec = spec
         self.truncation = Truncation(
             max_seq_len=max_seq_len,
             prefix_ids=list(spec.prefix_ids),
             suffix_ids=list(spec.suffix_ids),
             side=spec.truncation_side,
+            segments=spec.segments,
         )
 
     def check_limit(self, limit: int | None) -> None:
@@ -110,16 +100,22 @@ class PromptTokenizer:
             prompts: parsed prompts.
             limits: truncate_prompt_tokens of each prompt.
             truncation_side: side that is dropped; None drops the left for k >= 1 and the tokenizer's own for -1.
-            stored_prompt: text put before every text prompt; token ids stand as they are.
+            stored_prompt: text put before every text prompt, or into the model's template; token ids stand as they
+                are.
             with_offsets: fill Encoded.offsets for text prompts.
 
         Raises:
             PromptError: a prompt is too long and not to be truncated, holds no token or an id outside the vocabulary.
             ParamsError: a limit is out of range.
         """
+        if (most := self.spec.max_chars) is not None:
+            prompts = [
+                prompt[:most] if limit == -1 and isinstance(prompt, str) else prompt
+                for prompt, limit in zip(prompts, limits, strict=True)
+            ]
+        shared = self._shared(stored_prompt, with_offsets=with_offsets)
         for limit in set(limits):
-            self.truncation.check(limit)
-        shared = self._shared(stored_prompt, with_offsets)
+            shared.truncation.check(limit)
         only_texts = not with_offsets and len(prompts) > _FEW and set(map(type, prompts)) == {str}
         parts = []
         with contextlib.closing(self._tokenise(prompts, shared)) as tokenised:
@@ -148,18 +144,19 @@ class PromptTokenizer:
         Raises:
             PromptError: a prompt holds no token or an id outside the vocabulary.
         """
-        shared = self._shared(stored_prompt, with_offsets=False)
+        shared = self._shared(stored_prompt)
         with contextlib.closing(self._tokenise(prompts, shared)) as tokenised:
             for start, encodings in tokenised:
                 texts = iter(encodings)
                 for index, prompt in enumerate(prompts[start : start + self._texts_per_call], start):
                     yield self._whole(prompt, texts, index, shared)
 
-    def _shared(self, stored_prompt: str, with_offsets: bool) -> _Shared:
-        leading = 0
-        if stored_prompt:
-            leading = len(self.texts.encode([stored_prompt])[0].ids) - len(self.truncation.suffix_ids)
-        return _Shared(stored_prompt=stored_prompt, num_prompt_tokens=leading, with_offsets=with_offsets)
+    def _shared(self, stored_prompt: str, *, with_offsets: bool = False) -> Shared:
+        if self._message is not None:
+            return in_message(
+                self._message, stored_prompt, self.texts, self.truncation, with_offsets=with_offsets
+            )
+        return after_prompt(stored_prompt, self.texts, self.truncation, with_offsets=with_offsets)
 
     def _rows(
         self,
@@ -167,7 +164,7 @@ class PromptTokenizer:
         limits: Sequence[int | None],
         first: int,
         side: Side | None,
-        shared: _Shared,
+        shared: Shared,
     ) -> EncodedRows:
         """Many texts at once, with no object per text or token that outlives it; takes the encodings over."""
         counts = np.fromiter(map(len, encodings), dtype=np.int32, count=len(encodings))
@@ -179,14 +176,19 @@ class PromptTokenizer:
         if not counts.all():
             raise _empty(first + int(np.argmin(counts)))
         rows = EncodedRows.whole(token_ids, counts, shared.num_prompt_tokens)
-        room = self.truncation.room
-        rooms = list(map(room, limits)) if len(set(limits)) > 1 else room(limits[0])
+        truncation = shared.truncation
+        rooms = np.array(
+            list(map(truncation.room, limits)) if len(set(limits)) > 1 else truncation.room(limits[0])
+        )
+        if truncation.puts_back:
+            for end in (rows.starts + counts)[counts >= rooms].tolist():
+                token_ids[end - len(truncation.suffix_ids) : end] = truncation.suffix_ids
         long = np.flatnonzero(counts > rooms)
         if not len(long):
             return rows
         dropped = np.array(
             [
-                self.truncation.dropped(token_ids[start : start + count], limits[i], side, first + i)
+                truncation.dropped(token_ids[start : start + count], limits[i], side, first + i)
                 for i, start, count in zip(
                     long.tolist(), rows.starts[long].tolist(), counts[long].tolist(), strict=True
                 )
@@ -195,14 +197,13 @@ class PromptTokenizer:
         return rows.without(long, dropped[:, 0], dropped[:, 1])
 
     def _tokenise(
-        self, prompts: Sequence[ParsedPrompt], shared: _Shared
+        self, prompts: Sequence[ParsedPrompt], shared: Shared
     ) -> Generator[tuple[int, list[Encoding]], None, None]:
         """Chunks of prompts as the tokenizer gives their texts, each with its first prompt's index.
 
         While one chunk is used, the next is tokenised in another thread, which the tokenizers package lets run; with
         many cores what is left to Python takes about as long.
         """
-        stored_prompt = shared.stored_prompt
 
         def tokenise(start: int) -> list[Encoding]:
             given: list[tuple[int, str | tuple[str, str]]] = []
@@ -211,11 +212,10 @@ class PromptTokenizer:
                     self._check_token_ids(prompt, index)
                 else:
                     given.append((index, prompt))
-            texts = [
-                stored_prompt + prompt if stored_prompt and isinstance(prompt, str) else prompt
-                for _, prompt in given
-            ]
-            return self.texts.encode(texts, given, with_offsets=shared.with_offsets)
+            texts = [shared.put(prompt) for _, prompt in given]
+            return self.texts.encode(
+                texts, given, with_offsets=shared.with_offsets, special_tokens=shared.special_tokens
+            )
 
         ahead: Callable[[], list[Encoding]] | None = None
         try:
@@ -239,7 +239,7 @@ class PromptTokenizer:
         limits: Sequence[int | None],
         first: int,
         side: Side | None,
-        shared: _Shared,
+        shared: Shared,
     ) -> list[Encoded]:
         texts = iter(encodings)
         fitted = []
@@ -249,10 +249,11 @@ class PromptTokenizer:
                 fitted.append(self.truncation.fit_pair(next(texts), limit, "longest_first", what, index))
             else:
                 whole = self._whole(prompt, texts, index, shared)
-                fitted.append(self.truncation.fit(whole, limit, side, index))
+                truncation = self.truncation if isinstance(prompt, list) else shared.truncation
+                fitted.append(truncation.fit(whole, limit, side, index))
         return fitted
 
-    def _whole(self, prompt: ParsedPrompt, texts: Iterator[Encoding], index: int, shared: _Shared) -> Encoded:
+    def _whole(self, prompt: ParsedPrompt, texts: Iterator[Encoding], index: int, shared: Shared) -> Encoded:
         """One prompt; a text's tokens are the next ones."""
         if isinstance(prompt, list):
             return Encoded(token_ids=prompt)
@@ -260,7 +261,7 @@ class PromptTokenizer:
         token_ids = encoding.ids
         if not token_ids:
             raise _empty(index)
-        offsets = _offsets(encoding, len(shared.stored_prompt)) if shared.with_offsets else None
+        offsets = shared.offsets(encoding.offsets, prompt) if shared.with_offsets else None
         return Encoded(token_ids=token_ids, offsets=offsets, num_prompt_tokens=shared.num_prompt_tokens)
 
     def _check_token_ids(self, token_ids: list[int], index: int) -> None:
@@ -278,12 +279,3 @@ def _empty(index: int) -> PromptError:
         "to pool. Pass a text with at least one token.",
         index=index,
     )
-
-
-def _offsets(encoding: Encoding, stored_prompt_len: int) -> list[tuple[int, int]]:
-    if not stored_prompt_len:
-        return encoding.offsets
-    return [
-        (max(0, start - stored_prompt_len), max(0, end - stored_prompt_len))
-        for start, end in encoding.offsets
-    ]

@@ -118,7 +118,7 @@ def test_which_side_was_cut_is_said(load) -> None:
 def test_a_template_that_ends_in_the_query(load) -> None:
     from embedge.manifest import TemplateSpec
 
-    template = TemplateSpec(body="document : {document} query : {query}", suffix="yes no ?")
+    template = TemplateSpec(way="apart", body="document : {document} query : {query}", suffix="yes no ?")
     model = load("llm_reranker", bundle={"changes": {"template": template}}, truncate_prompt_tokens=-1)
     (output,) = model.score(LONG, "good")
     assert output.num_truncated_query_tokens == output.num_truncated_tokens > 0

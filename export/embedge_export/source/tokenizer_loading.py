@@ -1,0 +1,138 @@
+"""A checkpoint's tokenizer is loaded: through transformers of either generation, or through tokenizers alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from embedge.errors import ExportError
+from embedge_export.source.files import Files
+from embedge_export.source.libraries import load_libraries
+from embedge_export.source.tokenizer_config import (
+    TokenizerConfig,
+    leaves_segments_open,
+    loading_options,
+    read_tokenizer_config,
+)
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model")
+
+
+def load_tokenizer(files: Files, code: dict[str, str], ignore_keys: tuple[str, ...] = ()) -> Any:
+    """Load the tokenizer through transformers; either generation loads it as transformers 5 does.
+
+    Args:
+        files: the checkpoint's files.
+        code: Python files that loading it may run; empty where it may run none.
+        ignore_keys: keys of tokenizer_config.json that the caller wants to be passed over.
+
+    Raises:
+        ExportError: it cannot be loaded, has no fast form, or states what embedge does not know.
+    """
+    config = read_tokenizer_config(files.transformer, ignore_keys)
+    tokenizer = _auto_tokenizer(files, config, trust_remote_code=bool(code))
+    backend = tokenizer.backend_tokenizer
+    if is_older():
+        _honour_file(backend, files.transformer)
+        if leaves_segments_open(files.transformer, tokenizer):
+            tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    if files.settings.get("do_lower_case", False):
+        _lowercase(backend)
+    if getattr(backend.model, "dropout", None):
+        backend.model.dropout = None  # which is for training
+    backend.no_truncation()
+    backend.no_padding()
+    return tokenizer
+
+
+def load_plain_tokenizer(files: Files) -> Any:
+    """Load the tokenizer of static embeddings through tokenizers; it puts no special tokens around a text.
+
+    Raises:
+        ExportError: it cannot be loaded.
+    """
+    from tokenizers import Tokenizer
+
+    path = files.transformer / "tokenizer.json"
+    try:
+        parsed = json.loads(path.read_bytes())
+        parsed["truncation"] = parsed["padding"] = parsed["post_processor"] = None
+        return Tokenizer.from_str(json.dumps(parsed))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ExportError(f"tokenizer.json cannot be read: {error}. Copy the checkpoint again.") from error
+
+
+def is_older() -> bool:
+    """Whether transformers is of the generation before 5, which reads the same files otherwise."""
+    return int(metadata.version("transformers").partition(".")[0]) < 5
+
+
+def _honour_file(backend: Any, folder: Path) -> None:
+    """Put tokenizer.json's own special tokens around texts.
+
+    Classes of transformers 4 make them of add_bos_token and add_eos_token, which transformers 5 does not write; 5 goes
+    by the file, and by it alone.
+    """
+    from tokenizers import Tokenizer, processors
+
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        stated = Tokenizer.from_file(str(path)).post_processor
+        backend.post_processor = stated or processors.TemplateProcessing(
+            single="$A:0", pair="$A:0 $B:1", special_tokens=[]
+        )
+
+
+def _auto_tokenizer(files: Files, config: TokenizerConfig, *, trust_remote_code: bool) -> Any:
+    load_libraries()
+    import transformers
+
+    loader, options = transformers.AutoTokenizer, {}
+    if is_older():
+        options = loading_options(config)
+        if config.tokenizer_class == "TokenizersBackend":  # as transformers 5 calls it
+            loader = transformers.PreTrainedTokenizerFast
+    try:
+        tokenizer = loader.from_pretrained(
+            str(files.transformer),
+            use_fast=True,
+            local_files_only=True,
+            trust_remote_code=trust_remote_code,
+            **options,
+        )
+    except Exception as error:  # transformers, tokenizers and sentencepiece raise many classes here
+        _check_there(files, _TOKENIZER_FILES)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ExportError(
+            f"the tokenizer cannot be loaded: {reason}. Expected the files that tokenizer.save_pretrained writes, "
+            "tokenizer.json among them."
+        ) from error
+    if not tokenizer.is_fast:
+        raise ExportError(
+            f"the tokenizer {type(tokenizer).__name__} has no fast form; expected one that the tokenizers library "
+            "can run, saved as tokenizer.json. Use a checkpoint that has it, or build one with tokenizers.Tokenizer."
+        )
+    # transformers 5 makes one with an empty vocabulary where it finds no file
+    _check_there(files, tokenizer.vocab_files_names.values())
+    return tokenizer
+
+
+def _check_there(files: Files, names: Iterable[str]) -> None:
+    if not any((files.transformer / name).is_file() for name in names):
+        raise ExportError(
+            f"{files.repository.name} holds no tokenizer; expected tokenizer.json, as save_pretrained "
+            "writes it. Copy the checkpoint again."
+        )
+
+
+def _lowercase(backend: Any) -> None:
+    # as sentence-transformers does for do_lower_case; a normalizer keeps character offsets true
+    from tokenizers.normalizers import Lowercase, Sequence
+
+    state = json.loads(backend.to_str())["normalizer"] or {}
+    stages = state.get("normalizers", [state])
+    if not any(stage.get("type") == "Lowercase" for stage in stages):
+        backend.normalizer = Sequence([Lowercase(), backend.normalizer] if state else [Lowercase()])
