@@ -38,7 +38,7 @@ from embedge_export.source.embedder import (
     read_similarity,
     read_splade,
 )
-from embedge_export.source.fields import optional_text, texts_by_name
+from embedge_export.source.fields import optional_text, positive, texts_by_name
 from embedge_export.source.files import STATED, Files, read_files
 from embedge_export.source.kinds import KINDS, Kind, What
 from embedge_export.source.late_interaction import (
@@ -145,6 +145,7 @@ def open_checkpoint(spec: ExportSpec) -> Source:
     check_length(transformer, tokenization.max_seq_len)
     if kind == "classifier" and tokenization.spec.segments:
         _check_types(files, tokenizer)
+    check_length(transformer, tokenization.max_seq_len)
     return Source(checkpoint=checkpoint, tokenization=tokenization)
 
 

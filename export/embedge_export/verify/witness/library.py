@@ -119,7 +119,10 @@ class Transformers:
     def __init__(self, name: str, checkpoint: Checkpoint) -> None:
         import transformers
 
-        options: dict[str, Any] = {"trust_remote_code": checkpoint.trust_remote_code, "local_files_only": True}
+        options: dict[str, Any] = {
+            "trust_remote_code": checkpoint.trust_remote_code,
+            "local_files_only": True,
+        }
         folder = str(checkpoint.transformer)
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
         loader = getattr(transformers, name)
