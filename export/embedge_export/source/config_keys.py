@@ -19,6 +19,7 @@ _GENERATION = "used while text is generated; nothing generates here"
 _KERNEL = "chooses among ways to compute the same numbers"
 _OUTPUT = "chooses what a model returns besides"
 _TENSORFLOW = "of a TensorFlow head that transformers never had"
+_UNREAD = "stands in published files, and no model of transformers reads it"
 _TOKENS = "id of a token, which the tokenizer states itself"
 
 _BY_REASON: dict[str, tuple[str, ...]] = {
@@ -40,7 +41,8 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "tf_legacy_loss", "tie_encoder_decoder",
     ),
     _GENERATION: (
-        "bad_words_ids", "begin_suppress_tokens", "decoder_start_token_id", "diversity_penalty", "do_sample",
+        "bad_words_ids", "begin_suppress_tokens", "cache_implementation", "decoder_start_token_id",
+        "diversity_penalty", "do_sample",
         "early_stopping", "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty",
         "forced_bos_token_id", "forced_eos_token_id", "length_penalty", "max_length", "max_new_tokens",
         "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences", "prefix",
@@ -59,6 +61,10 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
         "pooler_size_per_head", "pooler_type",
     ),
+    _UNREAD: (
+        "down_scale_factor", "gap_size", "generator_size", "is_llama_config", "layers_to_keep", "n_positions",
+        "net_structure_type", "num_memory_blocks", "padding_idx", "tie_weights_",
+    ),
     _TOKENS: (
         "bos_token_id", "cls_token_id", "eos_token_id", "mask_token_id", "sep_token_id", "unk_token_id",
     ),
@@ -69,14 +75,26 @@ HARMLESS: dict[str, str] = {key: reason for reason, keys in _BY_REASON.items() f
 HARMLESS_AT: dict[str, tuple[object, ...]] = {
     "add_cross_attention": (False,),
     "attention_bias": (False,),
+    "full_attn_mod": (1,),
     "is_decoder": (False,),
+    "lm_head_bias": (False,),
     "mlp_bias": (False,),
     "partial_rotary_factor": (1, 1.0),
     "position_embedding_type": ("absolute",),
+    "rope_interleaved": (False,),
     "use_bidirectional_attention": (False,),
+    "use_mrope": (False,),
     "use_sliding_window": (False,),
 }
 """Keys that say at these values what a model does that does not have them."""
+
+HARMLESS_BESIDE = {
+    "hidden_act": "hidden_activation",
+    "hidden_activation": "hidden_act",
+    "layer_norm_eps": "norm_eps",
+    "sliding_window_size": "sliding_window",
+}
+"""Keys that say the same once more where the other one, which is read, has the same value."""
 
 _QUANTIZED = (
     "the weights are quantised, which nothing here reads; expected floats. Export what they were made of"
@@ -118,7 +136,7 @@ def check_keys(stated: Mapping[str, Any], config: Any, *, translated: Sequence[s
         reason = _REFUSED.get(("", key)) or _REFUSED.get((model_type, key))
         if reason and value is not False:
             raise ExportError(f"config.json states {key}: {reason}, or pass --ignore-key {key}.")
-        if key not in known and key not in translated and not _is_harmless(key, value, model_type):
+        if key not in known and key not in translated and not _is_harmless(key, stated, model_type):
             unknown.append(key)
     if unknown:
         import transformers
@@ -157,13 +175,16 @@ def known_keys(config_class: type) -> frozenset[str]:
     return frozenset(known)
 
 
-def _is_harmless(key: str, value: object, model_type: str) -> bool:
+def _is_harmless(key: str, stated: Mapping[str, Any], model_type: str) -> bool:
+    value = stated[key]
     if key == "is_causal":
         from embedge_export.families.table import FAMILIES
 
         family = FAMILIES.get(model_type)
         return family is not None and value is (family.pooling == "LAST")
-    return key in HARMLESS or value in HARMLESS_AT.get(key, ())
+    if key in HARMLESS or value in HARMLESS_AT.get(key, ()):
+        return True
+    return key in HARMLESS_BESIDE and stated.get(HARMLESS_BESIDE[key]) == value
 
 
 def _says_nothing(value: object) -> bool:

@@ -166,7 +166,9 @@ def test_an_unknown_key_is_refused_by_name_and_may_be_answered_for(tmp_path: Pat
     ("family", "key", "value", "message"),
     [
         ("bert", "quantization_config", {"bits": 4}, "the weights are quantised"),
-        ("bert", "position_embedding_type", "rope", "states position_embedding_type|expected 'absolute'|.*"),
+        ("modernbert", "layer_norm_eps", 1e-3, "states layer_norm_eps, which"),
+        ("qwen2", "use_mrope", True, "states use_mrope, which"),
+        ("bert", "position_embedding_type", "rope", "states position_embedding_type, which"),
         ("gemma", "use_bidirectional_attention", True, "depend on its neighbours"),
         ("llama", "use_bidirectional_attention", True, "states use_bidirectional_attention, which"),
     ],
@@ -229,3 +231,9 @@ def test_words_that_mean_something_else_are_not_translated() -> None:
     assert np.isclose(
         in_old_words({"rope_parameters": YARN}, {*known, "rope_scaling"}).words["rope_theta"], 500
     )
+
+
+def test_a_key_beside_the_one_that_is_read_may_say_the_same(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m", "modernbert", "embed")
+    restate(folder, lambda stated: stated | {"layer_norm_eps": stated["norm_eps"]})
+    open_checkpoint(ExportSpec(model=str(folder)))
