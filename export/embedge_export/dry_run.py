@@ -10,6 +10,7 @@ from embedge_export.graph.route import Chosen, Route, choose_route
 from embedge_export.precisions import VARIANTS
 from embedge_export.source.checkpoint import Checkpoint, weight_sizes
 from embedge_export.source.kinds import Kind
+from embedge_export.source.modules import Pooling, in_words, weighted
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.static import Static
 from embedge_export.source.tokenizer import Tokenization
@@ -95,8 +96,9 @@ def plan_export(spec: ExportSpec) -> Plan:
         embedding_size=checkpoint.embedding_size,
         pooling=checkpoint.pooling.modes if checkpoint.pooling else (),
         modules=tuple(
-            f"Dense {module.in_features} to {module.out_features}, {module.activation}"
-            for module in checkpoint.dense
+            in_words(module)
+            for module in checkpoint.rows or checkpoint.token_rows
+            if not isinstance(module, Pooling)
         ),
         normalize=checkpoint.normalize,
         matryoshka=checkpoint.matryoshka,
@@ -178,7 +180,7 @@ def _files(
         names += [f"onnx/{each}.onnx" for each in stems]
         if weights_bytes * VARIANTS[variant].stored.size_share > EXTERNAL_DATA_BYTES:
             names.append(f"onnx/{stem}.onnx_data")
-    names += [f"modules/{index}.npz" for index in range(len(checkpoint.dense))]
+    names += [f"modules/{index}.npz" for index in range(len(weighted(checkpoint.twin)))]
     if not isinstance(checkpoint.what, Static):
         names += ["config.json", "tokenizer_config.json", "special_tokens_map.json"]
     return tuple(names)

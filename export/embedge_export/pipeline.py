@@ -198,7 +198,7 @@ def _write(
     reference = Reference(weights, checkpoint, tokenization)
     inputs, probe_inputs = built_in_inputs(checkpoint)
     probes = make_probes(make_cases(reference, probe_inputs))
-    dense = save_modules(weights.dense, folder)
+    dense = save_modules(checkpoint, weights, folder)
     manifest = make_manifest(checkpoint, tokenization, outputs, dense, variants, folder)
     write_manifest(manifest, folder)
     size = sum(record.size_bytes for record in manifest.files.values())

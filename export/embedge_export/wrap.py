@@ -163,7 +163,7 @@ def _write(opened: _Opened, graph: onnx.ModelProto, folder: Path) -> tuple[Manif
         fidelity=UNMEASURED,
         score_heads=score_heads(graph, checkpoint.num_attention_heads),
     )
-    dense = save_modules(opened.weights.dense, folder)
+    dense = save_modules(checkpoint, opened.weights, folder)
     origin = {file.name: sha256_file(file), **checkpoint.weights}
     stated = msgspec.structs.replace(checkpoint, weights=origin)
     variants = {opened.variant: variant}

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from embedge.errors import IntegrityError
-from embedge.manifest import Manifest, load_manifest
+from embedge.manifest import Manifest, NormalizeSpec, load_manifest
 from embedge.store import find
 from embedge.types import PathLike
 
@@ -42,7 +42,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     def variant_files(self, variant: str) -> list[str]:
         """Names of the files that running a variant reads."""
         spec = self.manifest.variants[variant]
-        modules = [module.file for module in self.manifest.modules]
+        modules = [module.file for module in self.manifest.modules if not isinstance(module, NormalizeSpec)]
         return ["tokenizer.json", *spec.files, *modules]
 
 

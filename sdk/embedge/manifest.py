@@ -14,7 +14,7 @@ import msgspec
 from embedge.errors import ManifestError
 from embedge.types import Activation, PoolingMode, Side, Task
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 PROBES_FILE = "probes.json"
 TOKENIZER_FILE = "tokenizer.json"
@@ -73,19 +73,67 @@ class PoolingSpec(_Part, frozen=True, kw_only=True):
     returned_token_ids: tuple[TokenId, ...] | None = None
 
 
-class DenseSpec(_Part, frozen=True, kw_only=True):
-    """A Dense module after pooling; the graph's pooled output has it applied already.
+class DenseSpec(_Part, frozen=True, kw_only=True, tag_field="type", tag="dense"):
+    """A Dense module; the graph's pooled output has it applied already.
 
     Attributes:
-        file: .npz in the bundle with `weight`, float32 (out_features, in_features), and perhaps `bias`
-            (out_features,), for poolings that the graph does not have.
+        file: .npz in the bundle with `weight`, float32 (out_features, in_features), perhaps `bias` (out_features,), and
+            `residual` (out_features, in_features) where use_residual is set and the sizes differ.
         activation: class name in torch.nn.modules.activation or linear, e.g. "Tanh", "Identity".
+        use_residual: its input is added to its output.
+        per_token: it is applied to the rows of tokens, before pooling.
     """
 
     file: str
     in_features: PositiveInt
     out_features: PositiveInt
     activation: str = "Identity"
+    use_residual: bool = False
+    per_token: bool = False
+
+    @property
+    def words(self) -> str:
+        """As people read it."""
+        residual = " + input" if self.use_residual else ""
+        return f"Dense {self.in_features}→{self.out_features} {self.activation}{residual}"
+
+
+class NormalizeSpec(_Part, frozen=True, kw_only=True, tag_field="type", tag="normalize"):
+    """A Normalize module that other modules follow; the last one of a model is Manifest.normalize.
+
+    Attributes:
+        per_token: as in DenseSpec.
+    """
+
+    per_token: bool = False
+
+    @property
+    def words(self) -> str:
+        """As people read it."""
+        return "Normalize"
+
+
+class LayerNormSpec(_Part, frozen=True, kw_only=True, tag_field="type", tag="layer_norm"):
+    """A LayerNorm module: mean 0 and variance 1, scale and shift.
+
+    Attributes:
+        file: .npz in the bundle with `weight` and `bias`, float32 (size,).
+        size: of its rows.
+        per_token: as in DenseSpec.
+    """
+
+    file: str
+    size: PositiveInt
+    per_token: bool = False
+
+    @property
+    def words(self) -> str:
+        """As people read it."""
+        return f"LayerNorm {self.size}"
+
+
+ModuleSpec: TypeAlias = DenseSpec | NormalizeSpec | LayerNormSpec
+"""A module around the pooling, for poolings that the graph does not have."""
 
 
 class HeadSpec(_Part, frozen=True, kw_only=True):
@@ -148,7 +196,7 @@ class GraphSpec(_Part, frozen=True, kw_only=True):
     Attributes:
         inputs: of input_ids, attention_mask, token_type_ids, position_ids; all int64 (batch, seq_len).
         hidden: (batch, seq_len, hidden_size), the encoder's last hidden states.
-        pooled: (batch, size): pooled, Dense modules applied, neither cut nor normalised; or (batch, num_labels)
+        pooled: (batch, size): pooled, modules applied, neither cut nor normalised at the end; or (batch, num_labels)
             logits.
         token: (batch, seq_len, size): what token_embed cuts and normalises, or token logits.
     """
@@ -299,7 +347,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
         prompts: stored prompts by name.
         default_prompt_name: prompt applied when a call names none.
         matryoshka: True for every size, a tuple for these sizes only, False for none.
-        dimensions: default of PoolingParams.dimensions, sentence-transformers' truncate_dim; None keeps all.
+        dimensions: components of an embedding where a call asks for no size: sentence-transformers' truncate_dim, which
+            cuts after normalising and does not normalise again; None keeps all.
         similarity: what the checkpoint compares embeddings with.
         plugin: name of the registered pooling that task "plugin" needs.
         variants: graphs by name ("fp32", "fp16", "int8" …).
@@ -325,7 +374,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     fingerprint: Sha256
     embedding_size: PositiveInt | None = None
     pooling: PoolingSpec | None = None
-    modules: tuple[DenseSpec, ...] = ()
+    modules: tuple[ModuleSpec, ...] = ()
     head: HeadSpec | None = None
     template: TemplateSpec | None = None
     late_interaction: LateInteractionSpec | None = None

@@ -48,6 +48,8 @@ class ModelConfig(msgspec.Struct, kw_only=True):
         matryoshka_dimensions: the only sizes allowed, or None for every size from 1 to embedding_size.
         served_model_name: name used in messages.
         embedding_size: number of components of a full embedding.
+        truncate_dim: components that an embedding is cut to where nothing is asked for: after it was normalised, as
+            sentence-transformers does.
     """
 
     pooler_config: PoolerConfig | None = None
@@ -55,6 +57,7 @@ class ModelConfig(msgspec.Struct, kw_only=True):
     matryoshka_dimensions: list[int] | None = None
     served_model_name: str | None = None
     embedding_size: int | None = None
+    truncate_dim: int | None = None
 
 
 class PoolerConfig(msgspec.Struct, omit_defaults=True, kw_only=True):

@@ -77,7 +77,7 @@ def raw_params(task: Task, manifest: Manifest) -> PoolingParams:
     params = PoolingParams(truncate_prompt_tokens=-1)
     if task in ("embed", "token_embed"):
         params.normalize = False
-        if manifest.dimensions is not None:
+        if manifest.dimensions is not None and task == "embed":
             params.dimensions = manifest.embedding_size
     elif manifest.late_interaction is None:
         params.use_activation = False

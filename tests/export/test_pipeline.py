@@ -114,17 +114,17 @@ def test_dense_modules_are_in_the_graph_and_beside_it(tmp_path):
     assert manifest.pooling.modes == ("CLS", "MEAN")
     assert manifest.embedding_size == 8
     assert manifest.matryoshka == (4, 8)
-    assert manifest.graph.token == "last_hidden_state"  # two poolings side by side fit no single token
+    assert manifest.graph.token == "last_hidden_state"
     assert [module.activation for module in manifest.modules] == ["Tanh", "Identity"]
     assert np.load(bundle / manifest.modules[0].file)["weight"].shape == (24, 64)
 
 
-def test_a_single_dense_module_applies_to_tokens_too(tmp_path):
+def test_a_dense_module_of_the_embedding_leaves_token_embeddings_alone(tmp_path):
     make_bert(tmp_path / "m", dense=((32, 8, "torch.nn.modules.activation.Tanh"),))
     bundle = export(ExportSpec(model=str(tmp_path / "m"), output=tmp_path / "out"))
-    assert load_manifest(bundle).graph.token == "token_embeddings"
+    assert load_manifest(bundle).graph.token == "last_hidden_state"
     with EdgeModel(bundle, device="cpu") as model:
-        assert model.encode("a man", pooling_task="token_embed")[0].outputs.data.shape == (4, 8)
+        assert model.encode("a man", pooling_task="token_embed")[0].outputs.data.shape == (4, 32)
 
 
 def test_sentence_transformers_lower_casing_is_kept(tmp_path):

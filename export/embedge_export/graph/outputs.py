@@ -10,7 +10,7 @@ from embedge_export.graph.pooling_nodes import PoolingNodes
 from embedge_export.source.causal_reranker import CausalReranker
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.embedder import Splade
-from embedge_export.source.tensors import DenseWeights
+from embedge_export.source.modules import Chain, Dense, LayerNorm, Module, Normalize, Pooling, row_size
 from embedge_export.source.weights import LoadedWeights
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ def attach_heads(graph: onnx.ModelProto, checkpoint: Checkpoint, weights: Loaded
     inputs = tuple(value.name for value in graph.graph.input)
     if isinstance(checkpoint.what, Splade):
         return _attach_splade(graph, checkpoint, checkpoint.what, inputs)
+    if checkpoint.facts.outputs == "pooled_logits":
+        chains = _Chains(PoolingNodes(graph), weights, checkpoint)
+        chains.output(checkpoint.rows, LOGITS, [_BATCH])
+        return GraphSpec(inputs=inputs, hidden=HIDDEN, pooled=LOGITS)
     if checkpoint.head is not None:
         hidden = HIDDEN if traces_base(checkpoint) else None
         if hidden:
@@ -45,10 +49,9 @@ def attach_heads(graph: onnx.ModelProto, checkpoint: Checkpoint, weights: Loaded
             return GraphSpec(inputs=inputs, hidden=hidden, token=LOGITS)
         return GraphSpec(inputs=inputs, hidden=hidden, pooled=LOGITS)
     if checkpoint.facts.outputs == "token_embeddings":
-        return GraphSpec(
-            inputs=inputs, hidden=HIDDEN, token=_attach_modules(PoolingNodes(graph), weights.dense, TOKENS)
-        )
-    return _attach_embedding(graph, checkpoint, weights.dense, inputs)
+        chains = _Chains(PoolingNodes(graph), weights, checkpoint)
+        return GraphSpec(inputs=inputs, hidden=HIDDEN, token=chains.tokens())
+    return _attach_embedding(graph, checkpoint, weights, inputs)
 
 
 def traces_base(checkpoint: Checkpoint) -> bool:
@@ -57,7 +60,8 @@ def traces_base(checkpoint: Checkpoint) -> bool:
     Decoders read their last token where input_ids is not the padding id, which a text may hold as well; here it is
     the attention mask that decides.
     """
-    return checkpoint.head is not None and checkpoint.is_decoder
+    has_head = checkpoint.head is not None and checkpoint.facts.outputs != "pooled_logits"
+    return has_head and checkpoint.is_decoder
 
 
 def linear_head(model: Any, checkpoint: Checkpoint) -> tuple[FloatArray, FloatArray | None]:
@@ -79,39 +83,57 @@ def linear_head(model: Any, checkpoint: Checkpoint) -> tuple[FloatArray, FloatAr
     return difference(_array(layer.weight)), None if bias is None else difference(_array(bias))
 
 
-def has_token_modules(checkpoint: Checkpoint) -> bool:
-    """Whether the Dense modules fit single token rows: they do unless several poolings are concatenated."""
-    return bool(checkpoint.dense) and checkpoint.dense[0].in_features == checkpoint.hidden_size
-
-
 def _attach_embedding(
-    graph: onnx.ModelProto, checkpoint: Checkpoint, dense: tuple[DenseWeights, ...], inputs: tuple[str, ...]
+    graph: onnx.ModelProto, checkpoint: Checkpoint, weights: LoadedWeights, inputs: tuple[str, ...]
 ) -> GraphSpec:
     names = {name for node in graph.graph.node for name in node.output}
     head = PoolingNodes(graph, mask="pooling_mask" if "pooling_mask" in names else "attention_mask")
-    modes = checkpoint.pooling.modes if checkpoint.pooling else ()
-    rows = head.pool(HIDDEN, modes, output=None if dense else POOLED)
-    _dense_rows(head, rows, dense, POOLED)
-    head.output(POOLED, [_BATCH, checkpoint.embedding_size or checkpoint.hidden_size])
-    token = _attach_modules(head, dense, TOKENS) if has_token_modules(checkpoint) else HIDDEN
-    return GraphSpec(inputs=inputs, hidden=HIDDEN, pooled=POOLED, token=token)
+    chains = _Chains(head, weights, checkpoint)
+    rows = checkpoint.rows
+    if not rows:  # the table of static embeddings
+        pooling = checkpoint.pooling
+        rows = (Pooling(modes=pooling.modes if pooling else ()),)
+    chains.output(rows, POOLED, [_BATCH])
+    return GraphSpec(inputs=inputs, hidden=HIDDEN, pooled=POOLED, token=chains.tokens())
 
 
-def _attach_modules(head: PoolingNodes, dense: tuple[DenseWeights, ...], output: str) -> str:
-    rows = _dense_rows(head, HIDDEN, dense, output)
-    if dense:
-        head.output(rows, [_BATCH, _SEQ, dense[-1].module.out_features])
-    return rows
+class _Chains:
+    """Appends chains of modules; what two of them begin with is computed once."""
 
+    def __init__(self, head: PoolingNodes, weights: LoadedWeights, checkpoint: Checkpoint) -> None:
+        self._head = head
+        self._weights = weights
+        self._checkpoint = checkpoint
+        self._made: dict[Chain, str] = {(): HIDDEN}
 
-def _dense_rows(head: PoolingNodes, rows: str, dense: tuple[DenseWeights, ...], output: str) -> str:
-    """Append Dense modules to rows; the last one gives `output`."""
-    for index, each in enumerate(dense):
-        last = index == len(dense) - 1
-        rows = head.dense(
-            rows, each.weight, each.bias, each.module.activation, output=output if last else None
-        )
-    return rows
+    def output(self, chain: Chain, name: str, axes: list[str]) -> str:
+        """Make what a chain gives an output of the graph."""
+        self._head.op("Identity", self._rows(chain), output=name)
+        return self._head.output(name, [*axes, row_size(chain, self._checkpoint.hidden_size)])
+
+    def tokens(self) -> str:
+        """Make the rows of tokens an output, where they are not the hidden states."""
+        chain = self._checkpoint.token_rows
+        return self.output(chain, TOKENS, [_BATCH, _SEQ]) if chain else HIDDEN
+
+    def _rows(self, chain: Chain) -> str:
+        if chain not in self._made:
+            self._made[chain] = self._module(chain[-1], self._rows(chain[:-1]))
+        return self._made[chain]
+
+    def _module(self, module: Module, rows: str) -> str:
+        match module:
+            case Pooling():
+                return self._head.pool(rows, module.modes)
+            case Normalize():
+                return self._head.normalize(rows)
+            case LayerNorm():
+                loaded = self._weights.modules[module]
+                return self._head.layer_norm(rows, loaded.weight, loaded.bias)
+            case Dense():
+                loaded = self._weights.modules[module]
+                made = self._head.dense(rows, loaded.weight, loaded.bias, module.activation)
+                return self._head.residual(made, rows, loaded.residual) if module.use_residual else made
 
 
 def _attach_splade(

@@ -1,4 +1,4 @@
-"""Pooling and Dense modules as ONNX nodes, appended to a graph that gives hidden states.
+"""Pooling and the modules around it as ONNX nodes, appended to a graph that gives hidden states.
 
 The same code serves every graph, whoever built it: it needs the name of an output (batch, seq_len, size) and
 the input attention_mask, and computes in float32 whatever the graph's precision. The formulas are those of
@@ -17,6 +17,8 @@ from embedge.types import FloatArray, PoolingMode
 if TYPE_CHECKING:
     import onnx
 
+_NORM_FLOOR = 1e-12
+_LAYER_NORM_EPS = 1e-5
 _FLOOR = float(np.finfo(np.float32).min)
 
 
@@ -96,6 +98,26 @@ class PoolingNodes:
         activated = ACTIVATIONS[activation](self, linear)
         return self.op("Identity", activated, output=output) if output else activated
 
+    def residual(self, made: str, rows: str, weight: FloatArray | None) -> str:
+        """Add the rows that a module was given to what it made of them, through a weight where sizes differ."""
+        if weight is not None:
+            rows = self.op("MatMul", rows, self.constant(weight.T, np.float32))
+        return self.op("Add", made, rows)
+
+    def normalize(self, rows: str) -> str:
+        """Scale (…, size) to unit length, the norm clamped at 1e-12."""
+        square = self._over_last("ReduceSum", self.op("Mul", rows, rows))
+        floor = self.constant(_NORM_FLOOR, np.float32)
+        return self.op("Div", rows, self.op("Max", self.op("Sqrt", square), floor))
+
+    def layer_norm(self, rows: str, weight: FloatArray, bias: FloatArray | None) -> str:
+        """Give (…, size) mean 0 and variance 1, then scale and shift each component."""
+        centred = self.op("Sub", rows, self._over_last("ReduceMean", rows))
+        variance = self._over_last("ReduceMean", self.op("Mul", centred, centred))
+        deviation = self.op("Sqrt", self.op("Add", variance, self.constant(_LAYER_NORM_EPS, np.float32)))
+        scaled = self.op("Mul", self.op("Div", centred, deviation), self.constant(weight, np.float32))
+        return scaled if bias is None else self.op("Add", scaled, self.constant(bias, np.float32))
+
     def splade(self, logits: str, *, strategy: str, twice: bool, output: str | None = None) -> str:
         """Term weights (batch, vocab_size) of masked-language-model logits: log1p(relu) and the maximum or sum."""
         # padding is set to 0, below which relu leaves nothing
@@ -114,6 +136,12 @@ class PoolingNodes:
         if kind in ("ReduceMax", "ReduceMin") and self.opset < 18:
             return self.op(kind, rows, axes=[1], keepdims=keepdims, output=output)
         return self.op(kind, rows, self.constant([1]), keepdims=keepdims, output=output)
+
+    def _over_last(self, kind: str, rows: str) -> str:
+        """Reduce the last axis and keep it."""
+        if kind == "ReduceMean" and self.opset < 18:
+            return self.op(kind, rows, axes=[-1], keepdims=1)
+        return self.op(kind, rows, self.constant([-1]), keepdims=1)
 
     def _weighted_sum(self, hidden: str, weights: str) -> str:
         # (batch, 1, seq_len) @ (batch, seq_len, size)
@@ -202,4 +230,4 @@ ACTIVATIONS: dict[str, Callable[[PoolingNodes, str], str]] = {
     "Softsign": lambda head, x: head.op("Softsign", x),
     "Tanh": lambda head, x: head.op("Tanh", x),
 }
-"""Activations of source/modules.py, by class name; the SDK has each in numpy."""
+"""Activations of source/module_files.py, by class name; the SDK has each in numpy."""

@@ -100,7 +100,9 @@ def describe(checkpoint: Checkpoint) -> Described:
     """
     if checkpoint.kind == "static":
         raise UnsupportedError("static embeddings have no encoder; expected a transformer")
-    config = read_config(checkpoint.transformer, checkpoint.trust_remote_code).to_dict()
+    config = read_config(
+        checkpoint.transformer, checkpoint.trust_remote_code, checkpoint.config_kwargs
+    ).to_dict()
     try:
         encoder = read_encoder(config)
         kind = None if traces_base(checkpoint) else checkpoint.facts.head

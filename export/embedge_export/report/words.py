@@ -48,8 +48,7 @@ def facts(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.pooling is not None:
         pairs.append(("pooling", " and ".join(mode.lower() for mode in manifest.pooling.modes)))
     if manifest.modules:
-        chain = " → ".join(f"{m.in_features} to {m.out_features} ({m.activation})" for m in manifest.modules)
-        pairs.append(("dense modules", chain))
+        pairs.append(("modules", " → ".join(module.words for module in manifest.modules)))
     if manifest.embedding_size is not None:
         pairs.append(("embedding", f"{manifest.embedding_size:,} components, {_length(manifest)}"))
     if manifest.matryoshka:

@@ -9,8 +9,8 @@ import msgspec
 from embedge.errors import ExportError
 from embedge.manifest import HeadSpec, TemplateSpec
 from embedge_export.source.classifier import score_activation
-from embedge_export.source.fields import some_object, whole
-from embedge_export.source.files import BERT_CONFIG, Files
+from embedge_export.source.fields import whole
+from embedge_export.source.files import Files
 from embedge_export.source.tokens import token_id
 from embedge_export.spec import ExportSpec
 
@@ -61,8 +61,7 @@ def read_causal_reranker(
     """
     activation = score_activation(files.config, files.stated) or "sigmoid"
     yes, no = _answers(files, spec)
-    kwargs = some_object(files.settings.get("processing_kwargs"), "processing_kwargs", BERT_CONFIG)
-    options = some_object(kwargs.get("chat_template"), "chat_template", BERT_CONFIG)
+    options = files.settings.chat_template
     template = QWEN3_RERANKER if isinstance(yes, str) else _chat_template(tokenizer, options, instruction)
     if instruction is not None:
         template = msgspec.structs.replace(template, instruction=instruction)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -11,11 +11,11 @@ from embedge.manifest import HeadSpec, LateInteractionSpec, PoolingSpec, Similar
 from embedge.types import Task
 from embedge_export.families.family import Family
 from embedge_export.source.causal_reranker import CausalReranker
-from embedge_export.source.classifier import Classifier, Reward, TokenClassifier
+from embedge_export.source.classifier import Classifier, PooledClassifier, Reward, TokenClassifier
 from embedge_export.source.embedder import Embedder
 from embedge_export.source.kinds import KINDS, Kind, KindFacts, What
 from embedge_export.source.late_interaction import LateInteraction
-from embedge_export.source.modules import DenseModule
+from embedge_export.source.modules import Chain, Weighted, weighted
 from embedge_export.source.repository import Repository
 from embedge_export.source.static import Static
 
@@ -42,6 +42,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         settings: its small files, likewise.
         max_positions: longest sequence that the position embeddings were made for; None without a limit.
         stated_max_seq_len: limit that the caller or sentence_bert_config.json states.
+        config_kwargs: what its settings put in place of config.json.
         prompts, default_prompt_name, matryoshka, dimensions, similarity: as in the manifest.
     """
 
@@ -61,6 +62,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     num_attention_heads: int | None = None
     max_positions: int | None = None
     stated_max_seq_len: int | None = None
+    config_kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
     prompts: dict[str, str] = msgspec.field(default_factory=dict)
     default_prompt_name: str | None = None
     matryoshka: bool | tuple[int, ...] = False
@@ -81,8 +83,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     def pooling(self) -> PoolingSpec | None:
         """As in the manifest."""
         match self.what:
-            case Embedder(pooling=pooling):
-                return pooling
+            case Embedder():
+                return self.what.pooling
             case Reward(step_tag_id=tag):
                 return PoolingSpec(modes=("STEP",), step_tag_id=tag)
             case LateInteraction() | TokenClassifier():
@@ -92,9 +94,24 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
     @property
-    def dense(self) -> tuple[DenseModule, ...]:
-        """Dense modules in order."""
-        return self.what.dense if isinstance(self.what, Embedder | LateInteraction) else ()
+    def rows(self) -> Chain:
+        """Modules that make one row of the hidden states, the one of the text."""
+        return self.what.rows if isinstance(self.what, Embedder | PooledClassifier) else ()
+
+    @property
+    def token_rows(self) -> Chain:
+        """Modules that make one row of each token's hidden state."""
+        return self.what.tokens if isinstance(self.what, Embedder | LateInteraction) else ()
+
+    @property
+    def twin(self) -> Chain:
+        """Modules that the SDK runs itself where it pools by another mode or leaves a prompt out."""
+        return self.rows if isinstance(self.what, Embedder) else self.token_rows
+
+    @property
+    def weighted(self) -> tuple[Weighted, ...]:
+        """Modules with weights of their own."""
+        return weighted(self.rows, self.token_rows)
 
     @property
     def normalize(self) -> bool:
@@ -106,7 +123,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def head(self) -> HeadSpec | None:
         """As in the manifest."""
-        heads = Classifier | TokenClassifier | Reward | CausalReranker
+        heads = Classifier | PooledClassifier | TokenClassifier | Reward | CausalReranker
         return self.what.head if isinstance(self.what, heads) else None
 
     @property

@@ -10,9 +10,12 @@ import msgspec
 from embedge.errors import ExportError
 from embedge.manifest import HeadSpec, ProblemType
 from embedge.types import Activation
+from embedge_export.source.embedder import sequence_of
 from embedge_export.source.fields import some_object
 from embedge_export.source.files import Files
+from embedge_export.source.modules import SCORES, Chain, chain_to, pooling_of, row_size
 from embedge_export.source.tokens import token_id
+from embedge_export.source.transformer import Transformer
 from embedge_export.spec import ExportSpec
 
 _ACTIVATIONS: dict[str, Activation] = {"Identity": "identity", "Sigmoid": "sigmoid", "Softmax": "softmax"}
@@ -26,6 +29,18 @@ class Classifier(msgspec.Struct, frozen=True, kw_only=True, tag="classifier"):
     """
 
     head: HeadSpec
+
+
+class PooledClassifier(msgspec.Struct, frozen=True, kw_only=True, tag="pooled_classifier"):
+    """A CrossEncoder whose head is a sequence of modules.
+
+    Attributes:
+        head: as in the manifest.
+        rows: modules that make the logits of the hidden states.
+    """
+
+    head: HeadSpec
+    rows: Chain
 
 
 class TokenClassifier(msgspec.Struct, frozen=True, kw_only=True, tag="token_classifier"):
@@ -64,6 +79,42 @@ def read_reward(files: Files, spec: ExportSpec, tokenizer: Any) -> Reward:
         step_tag=tag,
         step_tag_id=None if tag is None else token_id(tokenizer, tag),
     )
+
+
+def is_pooled_classifier(files: Files) -> bool:
+    """Whether modules.json makes scores of the hidden states, for a CrossEncoder."""
+    modules = files.modules
+    if modules is None or files.stated.get("model_type", "CrossEncoder") != "CrossEncoder":
+        return False
+    return any(module.module_output_name == SCORES for module in modules.sequence)
+
+
+def read_pooled_classifier(files: Files, spec: ExportSpec, transformer: Transformer) -> PooledClassifier:
+    """Read a CrossEncoder whose head is a sequence of modules.
+
+    Raises:
+        ExportError: they do not pool, sizes do not chain, or labels or activation are not known.
+    """
+    sequence, given = sequence_of(files, transformer)
+    rows = chain_to(SCORES, sequence, given) or ()
+    pooling = pooling_of(rows)
+    if pooling is None:
+        raise ExportError(
+            "modules.json makes scores of every token, without a Pooling module before; expected one row per text. "
+            "Such modules are not exported."
+        )
+    if files.stated.get("prompts") and not pooling.include_prompt:
+        raise ExportError(
+            "the Pooling module of a CrossEncoder leaves its prompt out (include_prompt false), which is not exported; "
+            "expected include_prompt true. Please report this with the model's name."
+        )
+    labels = _labels_of(row_size(rows, transformer.hidden_size), spec, files.config)
+    # what CrossEncoder applies where its config names nothing
+    activation = score_activation(files.config, files.stated)
+    if activation is None:
+        activation = "sigmoid" if len(labels) == 1 else "identity"
+    head = HeadSpec(labels=labels, activation=activation, score_activation=activation)
+    return PooledClassifier(head=head, rows=rows)
 
 
 def read_head(files: Files, spec: ExportSpec) -> HeadSpec:
@@ -138,6 +189,18 @@ def _labels(spec: ExportSpec, raw: dict[str, Any]) -> tuple[str, ...]:
             f"id2label in config.json has the keys {', '.join(map(str, stated))}; expected 0 to {len(stated) - 1}"
         )
     return tuple(by_index[index] for index in range(len(by_index)))
+
+
+def _labels_of(count: int, spec: ExportSpec, raw: dict[str, Any]) -> tuple[str, ...]:
+    """Names of a number of logits: config.json's are those of the transformer, and may be others."""
+    if spec.labels and len(spec.labels) != count:
+        raise ExportError(
+            f"{len(spec.labels)} labels are given, the modules give {count} scores; expected one for each"
+        )
+    stated = raw.get("id2label")
+    if spec.labels or (isinstance(stated, dict) and len(stated) == count):
+        return _labels(spec, raw)
+    return tuple(f"LABEL_{index}" for index in range(count))
 
 
 def _number(bias: Any) -> float:

@@ -11,7 +11,20 @@ from embedge.manifest import PoolingSpec, Similarity
 from embedge.types import PoolingMode
 from embedge_export.families.family import Family
 from embedge_export.source.files import Files
-from embedge_export.source.modules import DenseModule
+from embedge_export.source.modules import (
+    EMBEDDING,
+    TOKENS,
+    Chain,
+    Dense,
+    Module,
+    Pooling,
+    chain_to,
+    pooling_of,
+    row_size,
+    with_pooling,
+    without_last_normalize,
+)
+from embedge_export.source.settings import LAST_HIDDEN_STATE, POOLER_OUTPUT
 from embedge_export.source.transformer import Transformer
 from embedge_export.spec import ExportSpec
 
@@ -25,17 +38,34 @@ _SIMILARITIES: dict[str, Similarity] = {
 }
 
 
+_POOLERS = {
+    "albert": ("pooler.weight", "pooler.bias"),
+    **dict.fromkeys(
+        ("bert", "camembert", "mpnet", "roberta", "xlm-roberta"), ("pooler.dense.weight", "pooler.dense.bias")
+    ),
+}
+"""Weights of the layer that makes a family's pooler_output of the first token, before a tanh."""
+
+
 class Embedder(msgspec.Struct, frozen=True, kw_only=True, tag="embedding"):
-    """A transformer, pooling and perhaps Dense modules.
+    """A transformer, pooling and what else modules.json puts around it.
 
     Attributes:
-        pooling, normalize: as in the manifest.
-        dense: Dense modules in order.
+        rows: modules that make the embedding of the hidden states, up to the Normalize that `normalize` stands for.
+        tokens: those that make the rows of token_embed.
+        normalize: as in the manifest.
     """
 
-    pooling: PoolingSpec
-    dense: tuple[DenseModule, ...] = ()
+    rows: Chain
+    tokens: Chain = ()
     normalize: bool = True
+
+    @property
+    def pooling(self) -> PoolingSpec:
+        """As in the manifest."""
+        pooling = pooling_of(self.rows)
+        assert pooling is not None
+        return PoolingSpec(modes=pooling.modes, include_prompt=pooling.include_prompt)
 
 
 class Splade(msgspec.Struct, frozen=True, kw_only=True, tag="sparse"):
@@ -56,35 +86,94 @@ def read_embedder(files: Files, spec: ExportSpec, transformer: Transformer) -> E
     Raises:
         ExportError: no file and no flag says how, or sizes do not chain.
     """
-    modules, hidden_size = files.modules, transformer.hidden_size
-    modes = spec.pooling or (modules.pooling if modules else ()) or _default_pooling(transformer.family)
-    if {"ALL", "STEP"} & set(modes):
-        raise ExportError(f"pooling {', '.join(modes)} gives no embedding; expected modes that give one row")
-    dense = modules.dense if modules else ()
-    if modules and modules.pooling_size not in (None, hidden_size):
+    modules = files.modules
+    if modules is None:
+        modes = spec.pooling or _default_pooling(transformer.family)
+        rows: Chain = (Pooling(modes=modes),)
+        tokens: Chain = ()
+        normalize = True
+    else:
+        sequence, given = sequence_of(files, transformer)
+        if spec.pooling:
+            sequence = with_pooling(sequence, spec.pooling)
+        made = chain_to(EMBEDDING, sequence, given)
+        if made is None or pooling_of(made) is None:
+            raise ExportError(
+                "modules.json has no Pooling module, and nothing else gives a sentence_embedding; expected one. "
+                "Pass --pooling MEAN, or what the model's card states."
+            )
+        rows, normalize = without_last_normalize(made)
+        tokens = chain_to(TOKENS, sequence, given) or ()
+    pooling = pooling_of(rows)
+    assert pooling is not None
+    if {"ALL", "STEP"} & set(pooling.modes):
         raise ExportError(
-            f"the Pooling module expects rows of {modules.pooling_size}, the transformer gives {hidden_size}; "
-            "expected equal sizes. Restore 1_Pooling/config.json from the model's origin."
+            f"pooling {', '.join(pooling.modes)} gives no embedding; expected modes that give one row"
         )
-    if dense and dense[0].in_features != hidden_size * len(modes):
+    if pooling_of(tokens) is not None:
         raise ExportError(
-            f"{dense[0].folder.name} takes {dense[0].in_features} features, but pooling {', '.join(modes)} gives "
-            f"{hidden_size * len(modes)}; expected sizes that chain."
+            "modules.json ends with token_embeddings that were pooled; expected one row for each token. "
+            "Such modules are not exported."
         )
-    normalize = modules.normalize if modules else True
+    row_size(rows, transformer.hidden_size)
+    row_size(tokens, transformer.hidden_size)
     return Embedder(
-        pooling=PoolingSpec(modes=modes, include_prompt=modules.include_prompt if modules else True),
-        dense=dense,
-        normalize=normalize if spec.normalize is None else spec.normalize,
+        rows=rows, tokens=tokens, normalize=normalize if spec.normalize is None else spec.normalize
     )
+
+
+def sequence_of(files: Files, transformer: Transformer) -> tuple[tuple[Module, ...], str]:
+    """The modules after the transformer; a pooler that its settings ask for is written as modules.
+
+    Returns:
+        The modules, and the name of the hidden states that they are given.
+
+    Raises:
+        ExportError: the architecture's pooler is not known.
+    """
+    modules = files.modules
+    assert modules is not None
+    if modules.settings.method_output_name != POOLER_OUTPUT:
+        # a head's logits are not what an embedding is made of, should the caller want one
+        gives_hidden = modules.settings.method_output_name == LAST_HIDDEN_STATE
+        return modules.sequence, modules.given if gives_hidden else TOKENS
+    names = _POOLERS.get(transformer.model_type)
+    given, size = modules.settings.module_output_name, transformer.hidden_size
+    if names is None:
+        raise ExportError(
+            f"{modules.settings.file} takes the pooler_output of a {transformer.model_type} model; embedge knows that "
+            f"of {', '.join(_POOLERS)}. Please report this with the model's name."
+        )
+    if given == TOKENS:
+        raise ExportError(
+            f"{modules.settings.file} calls the pooler_output token_embeddings, and there is one row for each text; "
+            "expected module_output_name sentence_embedding. Restore the file from the model's origin."
+        )
+    pooler = Dense(
+        folder=modules.folder,
+        in_features=size,
+        out_features=size,
+        bias=True,
+        activation="Tanh",
+        module_input_name=given,
+        module_output_name=given,
+        weight_names=names,
+    )
+    return (Pooling(modes=("CLS",), module_output_name=given), pooler, *modules.sequence), TOKENS
 
 
 def read_splade(files: Files) -> Splade:
     """Read the SpladePooling module.
 
     Raises:
-        ExportError: it states an option that embedge does not know.
+        ExportError: it states an option that embedge does not know, or other modules stand beside it.
     """
+    if files.modules and files.modules.sequence:
+        other = type(files.modules.sequence[0]).__name__
+        raise ExportError(
+            f"modules.json has a {other} module beside SpladePooling; expected SpladePooling alone. "
+            "Such modules are not exported."
+        )
     config = (files.modules.splade if files.modules else None) or {}
     strategy = config.get("pooling_strategy", "max")
     activation = config.get("activation_function", "relu")

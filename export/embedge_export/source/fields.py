@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from embedge.errors import ExportError
@@ -78,7 +79,54 @@ def some_object(value: Any, name: str, file: str) -> dict[str, Any]:
     return value
 
 
+def some_bool(value: Any, name: str, file: str) -> bool:
+    """True or false.
+
+    Raises:
+        ExportError: it is something else.
+    """
+    if not isinstance(value, bool):
+        raise ExportError(_wrong(value, name, file, "true or false"))
+    return value
+
+
+def account_for(
+    stated: Mapping[str, Any],
+    file: str,
+    *,
+    known: Iterable[str],
+    ignored: Mapping[str, str],
+    ignore_keys: Iterable[str] = (),
+) -> None:
+    """Refuse an object with a key that is neither read nor known to change no number.
+
+    Args:
+        stated: the object.
+        file: where it stands.
+        known: keys that are read.
+        ignored: keys that are not, each with the reason why it cannot change a number.
+        ignore_keys: keys that the caller wants to be passed over.
+
+    Raises:
+        ExportError: another key.
+    """
+    known = tuple(known)
+    unknown = sorted(set(stated) - set(known) - set(ignored) - set(ignore_keys))
+    if unknown:
+        raise ExportError(
+            f"{file} states {unknown[0]} ({_shown(stated[unknown[0]])}), which embedge does not know; expected "
+            f"{'some of ' + ', '.join(sorted(known)) if known else 'no such key'}. "
+            f"If you know that it changes no number, pass --ignore-key {unknown[0]}."
+        )
+
+
 def _wrong(value: Any, name: str, file: str, expected: str) -> str:
+    return (
+        f"{name} in {file} is {_shown(value)}; expected {expected}. "
+        "Correct the file, or restore it from the model's origin."
+    )
+
+
+def _shown(value: Any) -> str:
     shown = repr(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return f"{name} in {file} is {shown}; expected {expected}. Correct the file, or restore it from the model's origin."
+    return shown if len(shown) <= 60 else shown[:57] + "..."

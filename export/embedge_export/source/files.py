@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 
 from embedge_export.source.fields import some_texts
-from embedge_export.source.modules import Modules, read_modules
+from embedge_export.source.module_files import Modules, read_modules
 from embedge_export.source.repository import Repository, open_repository, read_json
+from embedge_export.source.settings import FILES, TransformerSettings
 from embedge_export.spec import ExportSpec
 
 CONFIG = "config.json"
 STATED = "config_sentence_transformers.json"
-BERT_CONFIG = "sentence_bert_config.json"
+BERT_CONFIG = FILES[0]
 
 
 class Files(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +24,7 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         repository: where they are.
         modules: what modules.json describes; None where there is none.
-        config: config.json of the transformer.
+        config: config.json of the transformer, with what its settings put in place of it.
         stated: config_sentence_transformers.json.
     """
 
@@ -38,9 +39,14 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
         return self.modules.folder if self.modules else self.repository.folder
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> TransformerSettings:
         """sentence_bert_config.json, or its like under an older name."""
-        return self.modules.settings if self.modules else {}
+        return self.modules.settings if self.modules else TransformerSettings()
+
+    @property
+    def by_token(self) -> bool:
+        """Whether config_sentence_transformers.json speaks of late interaction."""
+        return _by_token(self.stated)
 
     @property
     def architectures(self) -> tuple[str, ...]:
@@ -60,10 +66,22 @@ def read_files(spec: ExportSpec) -> Files:
         MissingExtraError: a hub id, and huggingface_hub is not installed.
     """
     repository = open_repository(spec)
-    modules = read_modules(repository.folder, spec.pooling)
-    return Files(
-        repository=repository,
-        modules=modules,
-        stated=read_json(repository.folder, STATED),
-        config=read_json(modules.folder if modules else repository.folder, CONFIG),
+    stated = read_json(repository.folder, STATED)
+    modules = read_modules(
+        repository.folder,
+        spec.pooling,
+        by_token=_by_token(stated),
+        ignore_keys=getattr(spec, "ignore_keys", ()),
+    )
+    config = read_json(modules.folder if modules else repository.folder, CONFIG)
+    if config and modules:
+        config |= modules.settings.config_kwargs
+    return Files(repository=repository, modules=modules, stated=stated, config=config)
+
+
+def _by_token(stated: dict[str, Any]) -> bool:
+    return (
+        "query_length" in stated
+        or stated.get("similarity_fn_name") == "MaxSim"
+        or stated.get("model_type") in ("ColBERT", "MultiVectorEncoder")
     )

@@ -9,7 +9,7 @@ import msgspec
 from embedge.types import Task
 from embedge_export.families.family import HeadKind
 from embedge_export.source.causal_reranker import CausalReranker
-from embedge_export.source.classifier import Classifier, Reward, TokenClassifier
+from embedge_export.source.classifier import Classifier, PooledClassifier, Reward, TokenClassifier
 from embedge_export.source.embedder import Embedder, Splade
 from embedge_export.source.late_interaction import LateInteraction
 from embedge_export.source.static import Static
@@ -20,6 +20,7 @@ Kind: TypeAlias = Literal[
     "sparse",
     "static",
     "classifier",
+    "pooled_classifier",
     "token_classifier",
     "reward",
     "causal_reranker",
@@ -27,11 +28,21 @@ Kind: TypeAlias = Literal[
 """What a checkpoint is; the tag of its member of `What`."""
 
 What: TypeAlias = (
-    Embedder | LateInteraction | Splade | Static | Classifier | TokenClassifier | Reward | CausalReranker
+    Embedder
+    | LateInteraction
+    | Splade
+    | Static
+    | Classifier
+    | PooledClassifier
+    | TokenClassifier
+    | Reward
+    | CausalReranker
 )
 """What a checkpoint is, with the facts that only its kind has."""
 
-Outputs: TypeAlias = Literal["embedding", "token_embeddings", "term_weights", "logits", "token_logits"]
+Outputs: TypeAlias = Literal[
+    "embedding", "token_embeddings", "term_weights", "logits", "pooled_logits", "token_logits"
+]
 BuiltInInputs: TypeAlias = Literal["texts", "texts and pairs", "pairs", "steps"]
 
 
@@ -72,6 +83,13 @@ KINDS: dict[Kind, KindFacts] = {
     "embedding": KindFacts(tasks=("embed", "token_embed"), loader="AutoModel", outputs="embedding"),
     "late_interaction": KindFacts(
         tasks=("token_embed",), loader="AutoModel", outputs="token_embeddings", inputs="texts and pairs"
+    ),
+    "pooled_classifier": KindFacts(
+        tasks=("classify",),  # and score before it, where there is one label
+        loader="AutoModel",
+        outputs="pooled_logits",
+        inputs="texts and pairs",
+        wraps=False,
     ),
     "reward": KindFacts(
         tasks=("token_classify",),

@@ -11,8 +11,17 @@ from embedge.errors import ExportError
 from embedge.manifest import LateInteractionSpec
 from embedge_export.source.fields import some_text, some_texts, whole
 from embedge_export.source.files import STATED, Files
-from embedge_export.source.modules import DenseModule
+from embedge_export.source.modules import (
+    TOKENS,
+    Chain,
+    Dense,
+    Pooling,
+    chain_to,
+    row_size,
+    without_last_normalize,
+)
 from embedge_export.source.repository import read_json
+from embedge_export.source.settings import LAST_HIDDEN_STATE
 from embedge_export.source.tokens import token_id
 from embedge_export.source.transformer import Transformer
 
@@ -24,11 +33,11 @@ class LateInteraction(msgspec.Struct, frozen=True, kw_only=True, tag="late_inter
 
     Attributes:
         spec: as in the manifest.
-        dense: Dense modules of the token rows, in order.
+        tokens: modules that make the rows of the hidden states; rows are compared at unit length.
     """
 
     spec: LateInteractionSpec
-    dense: tuple[DenseModule, ...] = ()
+    tokens: Chain = ()
 
 
 class _Words(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,12 +64,11 @@ def is_late_interaction(files: Files) -> bool:
     if (files.repository.folder / COLBERT_METADATA).is_file():
         return True
     modules = files.modules
-    if modules is None or modules.pooling:
+    if modules is None or modules.settings.method_output_name != LAST_HIDDEN_STATE:
         return False
-    stated = files.stated
-    return (
-        "query_length" in stated or stated.get("similarity_fn_name") == "MaxSim" or bool(modules.token_dense)
-    )
+    if any(isinstance(module, Pooling) for module in modules.sequence):
+        return False
+    return files.by_token or any(module.module_output_name == TOKENS for module in modules.sequence)
 
 
 def read_late_interaction(files: Files, transformer: Transformer, tokenizer: Any) -> LateInteraction:
@@ -70,26 +78,29 @@ def read_late_interaction(files: Files, transformer: Transformer, tokenizer: Any
         ExportError: sizes do not chain, or a word of the settings is not one token of the vocabulary.
     """
     words = _read_words(files)
-    return LateInteraction(dense=_dense(files, transformer.hidden_size), spec=_resolve(words, tokenizer))
+    return LateInteraction(tokens=_tokens(files, transformer.hidden_size), spec=_resolve(words, tokenizer))
 
 
-def _dense(files: Files, hidden_size: int) -> tuple[DenseModule, ...]:
-    folder = files.repository.folder
-    dense = files.modules.dense if files.modules else ()
-    metadata = read_json(folder, COLBERT_METADATA)
-    if metadata and not files.modules:
+def _tokens(files: Files, hidden_size: int) -> Chain:
+    folder, modules = files.repository.folder, files.modules
+    made: Chain = ()
+    if modules:
+        made = chain_to(TOKENS, modules.sequence, modules.given) or ()
+    elif metadata := read_json(folder, COLBERT_METADATA):
         size = whole(metadata.get("dim", files.config.get("dim", 128)), "dim", COLBERT_METADATA)
-        dense = (
-            DenseModule(
-                folder=folder, in_features=hidden_size, out_features=size, bias=False, activation="Identity"
+        made = (
+            Dense(
+                folder=folder,
+                in_features=hidden_size,
+                out_features=size,
+                bias=False,
+                activation="Identity",
+                module_input_name=TOKENS,
+                module_output_name=TOKENS,
             ),
         )
-    if dense and dense[0].in_features != hidden_size:
-        raise ExportError(
-            f"{dense[0].folder.name} takes {dense[0].in_features} features, the transformer gives {hidden_size}; "
-            "expected equal sizes."
-        )
-    return dense
+    row_size(made, hidden_size)
+    return without_last_normalize(made)[0]
 
 
 def _read_words(files: Files) -> _Words:

@@ -11,7 +11,15 @@ from embedge.types import Task
 from embedge_export.source.causal_reranker import read_causal_reranker
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.checksums import hash_settings, hash_weights
-from embedge_export.source.classifier import Classifier, TokenClassifier, read_head, read_reward
+from embedge_export.source.classifier import (
+    Classifier,
+    PooledClassifier,
+    TokenClassifier,
+    is_pooled_classifier,
+    read_head,
+    read_pooled_classifier,
+    read_reward,
+)
 from embedge_export.source.embedder import (
     Embedder,
     Splade,
@@ -21,7 +29,7 @@ from embedge_export.source.embedder import (
     read_similarity,
     read_splade,
 )
-from embedge_export.source.fields import optional_text, positive, texts_by_name
+from embedge_export.source.fields import optional_text, texts_by_name
 from embedge_export.source.files import STATED, Files, read_files
 from embedge_export.source.kinds import KINDS, Kind, What
 from embedge_export.source.late_interaction import (
@@ -29,6 +37,7 @@ from embedge_export.source.late_interaction import (
     is_late_interaction,
     read_late_interaction,
 )
+from embedge_export.source.modules import in_words, row_size, weighted
 from embedge_export.source.static import (
     MODEL2VEC_MAX_SEQ_LEN,
     Static,
@@ -44,6 +53,15 @@ from embedge_export.source.tokenizer import (
 )
 from embedge_export.source.transformer import Transformer, read_transformer
 from embedge_export.spec import ExportSpec
+
+_TRANSFORMER_TASKS: dict[Kind, str] = {
+    "classifier": "sequence-classification",
+    "embedding": "feature-extraction",
+    "late_interaction": "feature-extraction",
+    "pooled_classifier": "feature-extraction",
+    "sparse": "fill-mask",
+}
+"""What modules.json loads the transformer for."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -78,6 +96,7 @@ def open_checkpoint(spec: ExportSpec) -> Source:
     folder = files.repository.folder
     settings = hash_settings(folder)
     kind = _find_kind(files, spec)
+    _check_modules(kind, files, spec)
     transformer = read_table_shape(files) if kind == "static" else read_transformer(files, spec)
     prompts = _read_prompts(files, spec)
     tokenizer = load_plain_tokenizer(files) if kind == "static" else load_tokenizer(files, transformer.code)
@@ -85,8 +104,8 @@ def open_checkpoint(spec: ExportSpec) -> Source:
     size = _embedding_size(what, transformer)
     matryoshka, dimensions = _sizes(files, spec, what, size)
     tasks = _tasks(kind, what, spec, transformer)
-    dense = what.dense if isinstance(what, Embedder | LateInteraction) else ()
-    folders = list(dict.fromkeys([files.transformer, *(module.folder for module in dense)]))
+    chains = [getattr(what, "rows", ()), getattr(what, "tokens", ())]
+    folders = list(dict.fromkeys([files.transformer, *(module.folder for module in weighted(*chains))]))
     checkpoint = Checkpoint(
         repository=files.repository,
         transformer=files.transformer,
@@ -104,6 +123,7 @@ def open_checkpoint(spec: ExportSpec) -> Source:
         weights=hash_weights(folder, folders, optional=spec.from_onnx is not None and kind != "static"),
         code=transformer.code,
         settings=settings,
+        config_kwargs=files.settings.config_kwargs,
         prompts=prompts.texts,
         default_prompt_name=prompts.default_name,
         matryoshka=matryoshka,
@@ -126,17 +146,53 @@ def _find_kind(files: Files, spec: ExportSpec) -> Kind:
         or (spec.task == "score" and "CausalLM" in architecture)
     ):
         return "causal_reranker"
+    if is_pooled_classifier(files):
+        return "pooled_classifier"
     if is_late_interaction(files):
         return "late_interaction"
     if spec.task in ("embed", "token_embed"):
         return "embedding"
-    if files.settings.get("transformer_task") == "sequence-classification" or (
+    if files.settings.transformer_task == "sequence-classification" or (
         architecture.endswith("ForSequenceClassification") and not modules
     ):
         return "classifier"
     if architecture.endswith("ForTokenClassification") and not modules:
         return "reward" if spec.step_tag or spec.pooling == ("STEP",) else "token_classifier"
     return "embedding"
+
+
+def _check_modules(kind: Kind, files: Files, spec: ExportSpec) -> None:
+    """Refuse what sentence-transformers would do with the transformer and the bundle would not.
+
+    Raises:
+        ExportError: another class is loaded, modules stand after a head, or lengths go by the task.
+    """
+    modules, settings = files.modules, files.settings
+    if modules is None or kind == "static":
+        return
+    wanted = _TRANSFORMER_TASKS.get(kind)
+    if (
+        wanted is not None
+        and settings.transformer_task != wanted
+        and spec.task is None
+        and not spec.yes_token
+    ):
+        raise ExportError(
+            f"{settings.file} states transformer_task {settings.transformer_task!r}, and modules.json is that of a "
+            f"model for {wanted}; expected {wanted}. Restore both from the model's origin."
+        )
+    if kind in ("classifier", "causal_reranker") and modules.sequence:
+        raise ExportError(
+            f"modules.json has {in_words(modules.sequence[0])} after a transformer that gives logits; expected none. "
+            "Such modules are not exported."
+        )
+    for name in ("query_length", "document_length", "query_expansion"):
+        if getattr(settings, name) is not None:
+            raise ExportError(
+                f"{settings.file} states {name}, so that queries and documents are cut apart, which is not exported "
+                "from there yet; expected it in config_sentence_transformers.json. Please report this with the "
+                "model's name."
+            )
 
 
 def _read_what(
@@ -158,6 +214,8 @@ def _read_what(
             return read_static(files, spec)
         case "classifier":
             return Classifier(head=read_head(files, spec))
+        case "pooled_classifier":
+            return read_pooled_classifier(files, spec, transformer)
         case "token_classifier":
             return TokenClassifier(head=read_head(files, spec))
         case "reward":
@@ -168,7 +226,7 @@ def _read_what(
 
 def _tasks(kind: Kind, what: What, spec: ExportSpec, transformer: Transformer) -> tuple[Task, ...]:
     tasks = KINDS[kind].tasks
-    if isinstance(what, Classifier) and len(what.head.labels) == 1:
+    if isinstance(what, Classifier | PooledClassifier) and len(what.head.labels) == 1:
         tasks = ("score", "classify")
     if spec.task is None:
         return tasks
@@ -184,10 +242,10 @@ def _embedding_size(what: What, transformer: Transformer) -> int | None:
     match what:
         case Splade():
             return transformer.vocab_size
-        case Embedder(dense=dense, pooling=pooling):
-            return dense[-1].out_features if dense else transformer.hidden_size * len(pooling.modes)
-        case LateInteraction(dense=dense):
-            return dense[-1].out_features if dense else transformer.hidden_size
+        case Embedder(rows=rows):
+            return row_size(rows, transformer.hidden_size)
+        case LateInteraction(tokens=tokens):
+            return row_size(tokens, transformer.hidden_size)
         case Static():
             return transformer.hidden_size
     return None
@@ -200,7 +258,8 @@ def _sizes(
     if size is None:
         return False, None
     matryoshka = read_matryoshka(files, spec, size)
-    dimensions = None if isinstance(what, Splade) else read_dimensions(files, size)
+    # the library does not cut rows of terms and of tokens
+    dimensions = None if isinstance(what, Splade | LateInteraction) else read_dimensions(files, size)
     if dimensions is not None and matryoshka is not True:
         # the checkpoint itself cuts, so it was made for that; whoever wants all components may ask for them
         matryoshka = tuple(sorted({*(matryoshka or ()), dimensions, size}))
@@ -214,7 +273,7 @@ def _stated_max_seq_len(
         return spec.max_seq_len
     if is_static:
         return MODEL2VEC_MAX_SEQ_LEN if transformer.model_type == "model2vec" else None
-    return positive(files.settings.get("max_seq_length"))
+    return files.settings.limit
 
 
 def _read_prompts(files: Files, spec: ExportSpec) -> _Prompts:

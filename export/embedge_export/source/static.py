@@ -11,6 +11,7 @@ from embedge.errors import ExportError
 from embedge.types import FloatArray
 from embedge_export.families.table import STATIC
 from embedge_export.source.files import Files
+from embedge_export.source.modules import EMBEDDING, chain_to, in_words, without_last_normalize
 from embedge_export.source.repository import weight_files
 from embedge_export.source.tensors import read_shapes, read_tensors
 from embedge_export.source.transformer import Transformer
@@ -37,9 +38,21 @@ def is_static(files: Files) -> bool:
 
 
 def read_static(files: Files, spec: ExportSpec) -> Static:
-    """Read what is done with the mean."""
+    """Read what is done with the mean.
+
+    Raises:
+        ExportError: more than to normalise it.
+    """
     modules = files.modules
-    normalize = modules.normalize if modules else bool(files.config.get("normalize", False))
+    normalize = bool(files.config.get("normalize", False))
+    if modules:
+        # the table gives the mean already
+        chain, normalize = without_last_normalize(chain_to(EMBEDDING, modules.sequence, EMBEDDING) or ())
+        if chain:
+            raise ExportError(
+                f"modules.json has {in_words(chain[0])} after StaticEmbedding, which is not exported yet; expected "
+                "Normalize alone. Please report this with the model's name."
+            )
     return Static(normalize=normalize if spec.normalize is None else spec.normalize)
 
 

@@ -1,4 +1,4 @@
-"""safetensors files as arrays, and the Dense modules that lie in them."""
+"""safetensors files as arrays, and the modules whose weights lie in them."""
 
 from __future__ import annotations
 
@@ -9,45 +9,72 @@ import numpy as np
 
 from embedge.errors import ExportError
 from embedge.types import FloatArray
-from embedge_export.source.modules import DenseModule
+from embedge_export.source.modules import LayerNorm, Weighted
 from embedge_export.source.repository import weight_files
 
 
-class DenseWeights(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """A Dense module with its weights.
+class LoadedModule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A module with its weights.
 
     Attributes:
         module: what its config states.
-        weight: float32 of shape (out_features, in_features).
-        bias: float32 of shape (out_features,), or None.
+        weight: float32 of shape (out_features, in_features), or (size,) of a LayerNorm.
+        bias: float32 of shape (out_features,) or (size,), or None.
+        residual: float32 of shape (out_features, in_features), or None.
     """
 
-    module: DenseModule
+    module: Weighted
     weight: FloatArray
-    bias: FloatArray | None
+    bias: FloatArray | None = None
+    residual: FloatArray | None = None
 
 
-def load_dense(module: DenseModule) -> DenseWeights:
-    """Load the weights of a Dense module.
+def load_module(module: Weighted) -> LoadedModule:
+    """Load the weights of a module.
 
     Raises:
         ExportError: a tensor is missing, of another shape, or not finite.
     """
-    tensors = read_tensors(module.folder)
-    name = module.folder.name
-    weight = tensors.get("linear.weight")
-    bias = tensors.get("linear.bias")
-    expected = (module.out_features, module.in_features)
-    if weight is None or weight.shape != expected:
-        found = "none" if weight is None else weight.shape
-        raise ExportError(
-            f"{name} has a linear.weight of shape {found}; expected {expected}, as its config.json states"
-        )
-    if module.bias and (bias is None or bias.shape != expected[:1]):
-        raise ExportError(
-            f"{name} has a linear.bias of shape {None if bias is None else bias.shape}; expected {expected[:1]}"
-        )
-    return DenseWeights(module=module, weight=weight, bias=bias if module.bias else None)
+    if isinstance(module, LayerNorm):
+        tensors = _Tensors(module.folder, ("norm.weight", "norm.bias"))
+        weight, bias = (tensors.get(name, (module.size,)) for name in ("norm.weight", "norm.bias"))
+        return LoadedModule(module=module, weight=weight, bias=bias)
+    of_weight, of_bias = module.weight_names
+    tensors = _Tensors(module.folder, (of_weight, of_bias, "residual.weight"))
+    shape = (module.out_features, module.in_features)
+    return LoadedModule(
+        module=module,
+        weight=tensors.get(of_weight, shape),
+        bias=tensors.get(of_bias, shape[:1]) if module.bias else None,
+        residual=tensors.get("residual.weight", shape) if module.has_residual_weight else None,
+    )
+
+
+class _Tensors:
+    """Some tensors of a folder; they may have a prefix in the file."""
+
+    def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
+        self._folder = folder
+        self._found: dict[str, FloatArray] = {}
+        for path in weight_files(folder):
+            stored = read_shapes(path)
+            wanted = {
+                name: full for name in names for full in stored if full == name or full.endswith(f".{name}")
+            }
+            if wanted:
+                arrays = _load_arrays(path, tuple(wanted.values()))
+                self._found |= {name: arrays[full] for name, full in wanted.items()}
+
+    def get(self, name: str, expected: tuple[int, ...]) -> FloatArray:
+        array = self._found.get(name)
+        if array is None or array.shape != expected:
+            raise ExportError(
+                f"{self._folder.name} has a {name} of shape {'none' if array is None else array.shape}; "
+                f"expected {expected}, as its config.json states"
+            )
+        if not np.isfinite(array).all():
+            raise ExportError(not_finite(f"{self._folder.name}/{name}"))
+        return array
 
 
 def read_tensors(folder: Path) -> dict[str, FloatArray]:
@@ -92,16 +119,22 @@ def not_finite(name: str) -> str:
     )
 
 
-def _load_arrays(path: Path) -> dict[str, FloatArray]:
-    from safetensors import SafetensorError
+def _load_arrays(path: Path, names: tuple[str, ...] | None = None) -> dict[str, FloatArray]:
+    """Tensors of a file as float32; all of them where no names are given."""
+    from safetensors import SafetensorError, safe_open
 
     try:
         try:
-            from safetensors.torch import load_file
-        except ModuleNotFoundError:  # an ONNX file is wrapped without torch
-            from safetensors.numpy import load_file as load_plainly
+            import torch  # noqa: F401  # which knows bfloat16
 
-            return {name: array.astype(np.float32) for name, array in load_plainly(path).items()}
-        return {name: tensor.float().numpy() for name, tensor in load_file(path).items()}
+            framework = "pt"
+        except ModuleNotFoundError:  # an ONNX file is wrapped without torch
+            framework = "np"
+        with safe_open(path, framework=framework) as tensors:
+            wanted = tensors.keys() if names is None else names
+            loaded = {name: tensors.get_tensor(name) for name in wanted}
+        if framework == "np":
+            return {name: array.astype(np.float32) for name, array in loaded.items()}
+        return {name: tensor.float().numpy() for name, tensor in loaded.items()}
     except (SafetensorError, OSError, TypeError, KeyError) as error:
         raise ExportError(f"{path.name} cannot be read: {error}. Copy the checkpoint again.") from error

@@ -71,7 +71,7 @@ def load_tokenizer(files: Files, code: dict[str, str]) -> Any:
         ExportError: it cannot be loaded, or has no fast form.
     """
     tokenizer = _auto_tokenizer(files, trust_remote_code=bool(code))
-    if files.settings.get("do_lower_case", False):
+    if files.settings.do_lower_case:
         _lowercase(tokenizer.backend_tokenizer)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
@@ -137,6 +137,7 @@ def _auto_tokenizer(files: Files, *, trust_remote_code: bool) -> Any:
             use_fast=True,
             local_files_only=True,
             trust_remote_code=trust_remote_code,
+            **{key: value for key, value in files.settings.processor_kwargs.items() if key != "use_fast"},
         )
     except Exception as error:  # transformers, tokenizers and sentencepiece raise many classes here
         if not any((files.transformer / name).is_file() for name in _TOKENIZER_FILES):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from embedge.errors import ExportError
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.tensors import not_finite, stored_shape
+from embedge_export.source.transformer import read_config
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +43,10 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
     options: dict[str, Any] = dict(checkpoint.family.load_options) if transformers.__version__ < "5" else {}
     if checkpoint.trust_remote_code:
         options["trust_remote_code"] = True
+    if checkpoint.config_kwargs:
+        options["config"] = read_config(
+            checkpoint.transformer, checkpoint.trust_remote_code, checkpoint.config_kwargs
+        )
     try:
         with quiet():
             model, info = loader.from_pretrained(
@@ -60,7 +64,7 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
         raise ExportError(
             f"transformers cannot load the weights: {reason}. Copy the checkpoint again."
         ) from error
-    _check_fit(model, info, checkpoint.transformer)
+    _check_fit(model, info, checkpoint)
     _check_finite((key, value) for key, value in model.state_dict().items() if not key.startswith(_UNUSED))
     rows = _embedding_rows(model)
     if rows not in (None, checkpoint.vocab_size):
@@ -98,13 +102,13 @@ def _embedding_rows(model: Any) -> int | None:
         return None
 
 
-def _check_fit(model: Any, info: dict[str, Any], folder: Path) -> None:
+def _check_fit(model: Any, info: dict[str, Any], checkpoint: Checkpoint) -> None:
     # names alone, or (name, shape, shape) in other versions of transformers
     mismatched = sorted(key if isinstance(key, str) else key[0] for key in info.get("mismatched_keys") or ())
     if mismatched:
         key = mismatched[0]
         raise ExportError(
-            f"weight {key!r} has shape {stored_shape(folder, key)}; config.json asks for "
+            f"weight {key!r} has shape {stored_shape(checkpoint.transformer, key)}; config.json asks for "
             f"{tuple(model.state_dict()[key].shape)}. Restore config.json or the weights from the model's origin."
         )
     missing = sorted(key for key in info["missing_keys"] if not _is_harmless(key))
@@ -113,6 +117,8 @@ def _check_fit(model: Any, info: dict[str, Any], folder: Path) -> None:
             f"the weights lack {_some(missing)}; expected every weight that config.json asks for. "
             "Check architectures and the layer counts in config.json, or pass another --task."
         )
+    if checkpoint.config_kwargs:
+        return  # which may well leave weights over, such as fewer layers
     prefix = f"{model.base_model_prefix}."
     parts = {key.removeprefix(prefix).split(".")[0] for key in model.state_dict()}
     superfluous = sorted(

@@ -54,7 +54,7 @@ def read_transformer(files: Files, spec: ExportSpec) -> Transformer:
     code = find_code(files.repository, files.transformer, trusted=spec.trust_remote_code)
     if code:
         announce(files.repository, code)
-    config = read_config(files.transformer, bool(code))
+    config = read_config(files.transformer, bool(code), files.settings.config_kwargs)
     family = family_of(str(config.model_type), remote=bool(code))
     architectures = files.architectures or (type(config).__name__.replace("Config", "Model"),)
     return Transformer(
@@ -69,8 +69,13 @@ def read_transformer(files: Files, spec: ExportSpec) -> Transformer:
     )
 
 
-def read_config(folder: Path, trust_remote_code: bool) -> Any:
+def read_config(folder: Path, trust_remote_code: bool, changes: dict[str, Any]) -> Any:
     """The transformer's configuration with transformers' defaults filled in.
+
+    Args:
+        folder: where config.json lies.
+        trust_remote_code: code of the checkpoint may run.
+        changes: what stands in place of what the file states.
 
     Raises:
         ExportError: transformers cannot read it.
@@ -80,7 +85,7 @@ def read_config(folder: Path, trust_remote_code: bool) -> Any:
 
     try:
         return AutoConfig.from_pretrained(
-            str(folder), trust_remote_code=trust_remote_code, local_files_only=True
+            str(folder), trust_remote_code=trust_remote_code, local_files_only=True, **changes
         )
     except (ValueError, KeyError, OSError, TypeError, AttributeError, IndexError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""All weights of a checkpoint, read once: the network, the Dense modules, or the table of static embeddings."""
+"""All weights of a checkpoint, read once: the network, the modules after it, or the table of static embeddings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import msgspec
 
 from embedge.types import FloatArray
 from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.modules import Weighted
 from embedge_export.source.static import Static, read_table
-from embedge_export.source.tensors import DenseWeights, load_dense
+from embedge_export.source.tensors import LoadedModule, load_module
 from embedge_export.source.torch_model import load_model
 
 
@@ -19,12 +20,12 @@ class LoadedWeights(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     Attributes:
         model: the transformer, a torch.nn.Module in float32; None for static embeddings, and where only an ONNX file
             is wrapped.
-        dense: Dense modules in order.
+        modules: those with weights of their own.
         table: float32 of shape (vocab_size, size) of static embeddings.
     """
 
     model: Any = None
-    dense: tuple[DenseWeights, ...] = ()
+    modules: dict[Weighted, LoadedModule] = msgspec.field(default_factory=dict)
     table: FloatArray | None = None
 
 
@@ -39,8 +40,9 @@ def load_weights(checkpoint: Checkpoint, *, with_model: bool = True) -> LoadedWe
         ExportError: a weight is missing, superfluous, of another shape, or not a finite number.
     """
     if isinstance(checkpoint.what, Static):
-        return LoadedWeights(table=read_table(checkpoint.transformer))
+        table = read_table(checkpoint.transformer)
+        return LoadedWeights(table=table, modules={each: load_module(each) for each in checkpoint.weighted})
     return LoadedWeights(
         model=load_model(checkpoint) if with_model else None,
-        dense=tuple(map(load_dense, checkpoint.dense)),
+        modules={each: load_module(each) for each in checkpoint.weighted},
     )

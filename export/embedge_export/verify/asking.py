@@ -121,7 +121,7 @@ def ask_torch(reference: Reference, manifest: Manifest, asked: Questions) -> Ans
         answer = reference.answer(query, document)
         if answer is None:
             return None
-        finished = finish(np.atleast_2d(answer[asked.task]), manifest, asked.comparison)
+        finished = finish(np.atleast_2d(answer[asked.task]), manifest, asked.comparison, asked.task)
         rows.append(_means([finished]) if asked.task == "token_embed" else finished)
     return Answers(rows=np.concatenate(rows))
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from embedge.manifest import Manifest
 from embedge.types import FloatArray, PoolingMode, Task
-from embedge_export.graph.outputs import has_token_modules
 from embedge_export.precisions import Comparison
 from embedge_export.source.causal_reranker import CausalReranker
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.classifier import Classifier
 from embedge_export.source.embedder import Splade
+from embedge_export.source.modules import Chain, Dense, LayerNorm, Module, Normalize, Pooling
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.weights import LoadedWeights
 
@@ -45,11 +45,7 @@ class Reference:
         self._takes = set(inspect.signature(model.forward).parameters) if model is not None else set()
         self._checkpoint = checkpoint
         self._tokenization = tokenization
-        self._dense = []
-        for each in weights.dense:
-            bias = None if each.bias is None else torch.from_numpy(each.bias)
-            activation = getattr(torch.nn, each.module.activation)()
-            self._dense.append((torch.from_numpy(each.weight), bias, activation))
+        self._modules = weights.modules
         self._table = None if weights.table is None else torch.from_numpy(weights.table)
 
     def answer(self, text: str, document: str | None = None) -> TaskAnswers | None:
@@ -74,10 +70,11 @@ class Reference:
             )
             what, kind = self._checkpoint.what, self._checkpoint.kind
             if kind == "embedding":
-                return self._embed(outputs.last_hidden_state[0])
+                return self._embed(outputs)
             if kind == "late_interaction":
-                return {"token_embed": _array(self._modules(outputs.last_hidden_state[0]))}
-            logits = outputs.logits[0]
+                return {"token_embed": _array(self._run(self._checkpoint.token_rows, outputs))}
+            has_modules = kind == "pooled_classifier"
+            logits = self._run(self._checkpoint.rows, outputs) if has_modules else outputs.logits[0]
         if isinstance(what, Splade):
             return {"embed": _array(_splade(logits, what))}
         if kind == "token_classifier":
@@ -97,20 +94,46 @@ class Reference:
         pooled = kept.mean(0) if len(kept) else rows[0] * 0
         return {"embed": _array(pooled), "token_embed": _array(rows)}
 
-    def _embed(self, hidden: Any) -> TaskAnswers:
-        import torch
+    def _embed(self, outputs: Any) -> TaskAnswers:
+        return {
+            "embed": _array(self._run(self._checkpoint.rows, outputs)),
+            "token_embed": _array(self._run(self._checkpoint.token_rows, outputs)),
+        }
 
-        modes = self._checkpoint.pooling.modes if self._checkpoint.pooling else ()
-        pooled = self._modules(torch.cat([_POOLERS[mode](hidden) for mode in modes]))
-        tokens = self._modules(hidden) if has_token_modules(self._checkpoint) else hidden
-        return {"embed": _array(pooled), "token_embed": _array(tokens)}
-
-    def _modules(self, rows: Any) -> Any:
-        import torch
-
-        for weight, bias, activation in self._dense:
-            rows = activation(torch.nn.functional.linear(rows, weight, bias))
+    def _run(self, chain: Chain, outputs: Any) -> Any:
+        """What a chain of modules makes of one text's hidden states, (num_tokens, hidden_size)."""
+        rows = outputs.last_hidden_state[0]
+        for module in chain:
+            rows = self._module(module, rows)
         return rows
+
+    def _module(self, module: Module, rows: Any) -> Any:
+        import torch
+
+        match module:
+            case Pooling():
+                return torch.cat([_POOLERS[mode](rows) for mode in module.modes])
+            case Normalize():
+                return torch.nn.functional.normalize(rows, dim=-1)
+            case LayerNorm():
+                weight, bias, _ = self._weights_of(module)
+                return torch.nn.functional.layer_norm(rows, (module.size,), weight, bias)
+            case Dense():
+                weight, bias, residual = self._weights_of(module)
+                made = getattr(torch.nn, module.activation)()(torch.nn.functional.linear(rows, weight, bias))
+                if not module.use_residual:
+                    return made
+                return made + (rows if residual is None else torch.nn.functional.linear(rows, residual))
+
+    def _weights_of(self, module: Dense | LayerNorm) -> tuple[Any, Any, Any]:
+        import torch
+
+        loaded = self._modules[module]
+        weight, bias, residual = (
+            None if array is None else torch.from_numpy(array)
+            for array in (loaded.weight, loaded.bias, loaded.residual)
+        )
+        return weight, bias, residual
 
     def _max_sim(self, query: str, document: str) -> float:
         import torch
@@ -140,7 +163,7 @@ class Reference:
             token_ids += [spec.expansion_token_id] * missing
             attended += [int(spec.attend_to_expansion)] * missing
         outputs = self._model(input_ids=torch.tensor([token_ids]), attention_mask=torch.tensor([attended]))
-        rows = self._modules(outputs.last_hidden_state[0])
+        rows = self._run(self._checkpoint.token_rows, outputs)
         return torch.nn.functional.normalize(rows, dim=1), token_ids
 
     def _steps(self, logits: Any, token_ids: list[int]) -> Any:
@@ -154,13 +177,14 @@ class Reference:
         return logits - (head.logit_bias or 0.0) if head else logits
 
 
-def finish(rows: FloatArray, manifest: Manifest, comparison: Comparison) -> FloatArray:
+def finish(rows: FloatArray, manifest: Manifest, comparison: Comparison, task: Task) -> FloatArray:
     """Make a user's answer of raw ones: torch's own functions, so that the SDK's are not compared with themselves.
 
     Args:
         rows: float32 (num_rows, size), before cut, normalisation and activation.
         manifest: states what the SDK does with them by default.
         comparison: how the answers will be compared.
+        task: whose answers they are.
 
     Returns:
         float32 (num_rows, dimensions or size).
@@ -169,8 +193,8 @@ def finish(rows: FloatArray, manifest: Manifest, comparison: Comparison) -> Floa
 
     raw = torch.from_numpy(rows)
     if comparison == "embed":
-        cut = raw[:, : manifest.dimensions]
-        return _array(torch.nn.functional.normalize(cut, dim=1) if manifest.normalize else cut)
+        whole = torch.nn.functional.normalize(raw, dim=1) if manifest.normalize else raw
+        return _array(whole[:, : manifest.dimensions] if task == "embed" else whole)
     if manifest.head is None:
         return rows
     activation = manifest.head.score_activation if comparison == "score" else manifest.head.activation

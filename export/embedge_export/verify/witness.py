@@ -129,6 +129,7 @@ def _library(checkpoint: Checkpoint) -> str:
         "sparse": "SparseEncoder",
         "late_interaction": "MultiVectorEncoder",
         "causal_reranker": "CrossEncoder" if has_modules else "",
+        "pooled_classifier": "CrossEncoder",
         "classifier": "CrossEncoder"
         if checkpoint.tasks[0] == "score"
         else "AutoModelForSequenceClassification",
@@ -171,7 +172,7 @@ def _sentence_transformer(checkpoint: Checkpoint, model: EdgeModel) -> Iterator[
             library=partial(rows, prompt_name=name),
             bundle=partial(_embedded, model, texts, name),
         )
-    if checkpoint.kind == "embedding" and not checkpoint.dense:
+    if checkpoint.kind == "embedding":
         yield Question(
             words="token_embed",
             library=lambda: [
@@ -225,7 +226,11 @@ def _cross_encoder(checkpoint: Checkpoint, model: EdgeModel) -> Iterator[Questio
         rows = library.predict([*PAIRS], show_progress_bar=False, batch_size=_BATCH, **prompt)
         return np.asarray(rows).reshape(len(PAIRS), -1)
 
-    yield Question(words="score", library=predict, bundle=lambda: model.score(queries, documents).numpy())
+    if checkpoint.tasks[0] == "score":
+        yield Question(words="score", library=predict, bundle=lambda: model.score(queries, documents).numpy())
+        return
+    pairs = [{"text": query, "text_pair": document} for query, document in PAIRS]
+    yield Question(words="classify pairs", library=predict, bundle=lambda: model.classify(pairs).numpy())
 
 
 def _classifier(checkpoint: Checkpoint, model: EdgeModel) -> Iterator[Question]:

@@ -1,4 +1,4 @@
-"""What every way of making a bundle shares: the manifest, Dense modules and probes."""
+"""What every way of making a bundle shares: the manifest, modules and probes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from embedge.manifest import (
     DenseSpec,
     FileRecord,
     GraphSpec,
+    LayerNormSpec,
     Manifest,
+    ModuleSpec,
+    NormalizeSpec,
     Probes,
     SourceSpec,
     Variant,
@@ -28,12 +31,13 @@ from embedge.manifest import (
     fingerprint,
 )
 from embedge.runtime import __version__
-from embedge.types import FloatArray
 from embedge_export.source.checkpoint import Checkpoint
-from embedge_export.source.tensors import DenseWeights
+from embedge_export.source.modules import Dense, LayerNorm, Normalize, pooling_of
+from embedge_export.source.tensors import LoadedModule
 
 if TYPE_CHECKING:
     from embedge_export.source.tokenizer import Tokenization
+    from embedge_export.source.weights import LoadedWeights
 
 PACKAGES = ("torch", "transformers", "onnx", "tokenizers")
 """What an export from weights needs, and every manifest states the versions of."""
@@ -45,7 +49,7 @@ def make_manifest(
     checkpoint: Checkpoint,
     tokenization: Tokenization,
     graph: GraphSpec,
-    dense: tuple[DenseSpec, ...],
+    modules: tuple[ModuleSpec, ...],
     variants: dict[str, Variant],
     folder: Path,
 ) -> Manifest:
@@ -55,7 +59,7 @@ def make_manifest(
         checkpoint: its facts.
         tokenization: its tokenizer.
         graph: what is where in the graphs.
-        dense: Dense modules, as they were written.
+        modules: as `save_modules` wrote them.
         variants: the graphs.
         folder: the bundle, whose files are hashed.
     """
@@ -71,7 +75,7 @@ def make_manifest(
         max_seq_len=tokenization.max_seq_len,
         tokenizer=tokenization.spec,
         pooling=checkpoint.pooling,
-        modules=dense,
+        modules=modules,
         head=checkpoint.head,
         template=checkpoint.template,
         late_interaction=checkpoint.late_interaction,
@@ -123,17 +127,37 @@ def write_probes(probes: Probes, folder: Path) -> None:
     (folder / PROBES_FILE).write_bytes(msgspec.json.format(encoded, indent=0) + b"\n")
 
 
-def save_modules(dense: Sequence[DenseWeights], folder: Path) -> tuple[DenseSpec, ...]:
-    """Write the Dense modules as modules/INDEX.npz, for poolings that the graph does not have."""
-    return tuple(
-        DenseSpec(
-            file=_save_dense(folder, index, each.weight, each.bias),
-            in_features=each.module.in_features,
-            out_features=each.module.out_features,
-            activation=each.module.activation,
-        )
-        for index, each in enumerate(dense)
-    )
+def save_modules(checkpoint: Checkpoint, weights: LoadedWeights, folder: Path) -> tuple[ModuleSpec, ...]:
+    """Describe the modules around the pooling, and write their weights as modules/INDEX.npz.
+
+    The SDK runs them itself for poolings that the graph does not have.
+    """
+    specs: list[ModuleSpec] = []
+    files = 0
+    per_token = pooling_of(checkpoint.twin) is not None or not checkpoint.rows
+    for module in checkpoint.twin:
+        match module:
+            case Normalize():
+                specs.append(NormalizeSpec(per_token=per_token))
+            case Dense():
+                specs.append(
+                    DenseSpec(
+                        file=_save_weights(folder, files, weights.modules[module]),
+                        in_features=module.in_features,
+                        out_features=module.out_features,
+                        activation=module.activation,
+                        use_residual=module.use_residual,
+                        per_token=per_token,
+                    )
+                )
+                files += 1
+            case LayerNorm():
+                file = _save_weights(folder, files, weights.modules[module])
+                specs.append(LayerNormSpec(file=file, size=module.size, per_token=per_token))
+                files += 1
+            case _:  # Pooling, after which there is one row
+                per_token = False
+    return tuple(specs)
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:
@@ -164,10 +188,11 @@ def _record(path: Path) -> FileRecord:
     return FileRecord(size_bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
-def _save_dense(folder: Path, index: int, weight: FloatArray, bias: FloatArray | None) -> str:
-    arrays = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+def _save_weights(folder: Path, index: int, loaded: LoadedModule) -> str:
+    arrays = {"weight": loaded.weight, "bias": loaded.bias, "residual": loaded.residual}
     content = io.BytesIO()
-    np.savez(content, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the keywords for allow_pickle
+    kept = {name: array for name, array in arrays.items() if array is not None}
+    np.savez(content, **kept)  # type: ignore[arg-type]  # numpy's stub takes the keywords for allow_pickle
     path = folder / "modules" / f"{index}.npz"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content.getvalue())

@@ -34,12 +34,17 @@ def resolve(
                 f'with compat="0.21" both mean normalisation for task {task!r}: set one of them'
             )
         clone.normalize, clone.use_activation = clone.use_activation, None
+    wants_unit_length = clone.normalize is True
     clone.verify(task, model_config)
+    truncate_dim = model_config.truncate_dim if model_config and task == "embed" else None
+    if truncate_dim is not None and clone.dimensions is None and wants_unit_length:
+        clone.dimensions = truncate_dim  # what is asked for is of unit length when it is cut
     return ResolvedParams(
         task=task,
         truncate_prompt_tokens=clone.truncate_prompt_tokens,
         normalize=bool(clone.normalize),
         dimensions=clone.dimensions,
+        truncate_dim=truncate_dim if clone.dimensions is None else None,
         use_activation=bool(clone.use_activation),
         step_tag_id=clone.step_tag_id,
         returned_token_ids=None if clone.returned_token_ids is None else tuple(clone.returned_token_ids),

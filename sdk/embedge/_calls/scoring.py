@@ -155,7 +155,7 @@ def _cosine_scores(
     with _naming("document"):
         second = engine.tokenizer.encode(documents, limits, stored_prompt=stored_prompts[1])
     # whole rows first: the documents of one query may ask for different sizes, and cosine takes unit vectors
-    whole = [msgspec.structs.replace(p, dimensions=None, normalize=False) for p in params]
+    whole = [msgspec.structs.replace(p, dimensions=None, truncate_dim=None, normalize=False) for p in params]
     with _naming("query"):
         query_rows = engine.answerer.embeddings(first, whole[: len(first)], lambda _: None)
     with _naming("document"):
@@ -163,12 +163,7 @@ def _cosine_scores(
     partners = _repeated(list(range(len(first))), documents)
     cosines = np.array(
         [
-            _dot(
-                *(
-                    cut_and_normalize(row, p.dimensions, normalize=True)
-                    for row in (query_rows[i], document_row)
-                )
-            )
+            _dot(*(cut_and_normalize(row, p.size, normalize=True) for row in (query_rows[i], document_row)))
             for i, document_row, p in zip(partners, document_rows, params, strict=True)
         ],
         dtype=np.float64,

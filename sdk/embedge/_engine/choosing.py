@@ -141,7 +141,7 @@ def _model_config(manifest: Manifest, override: PoolerConfig | None) -> ModelCon
     pooler_config = PoolerConfig(
         pooling_type=modes[0] if len(modes) == 1 else None,
         normalize=manifest.normalize if given.normalize is None else given.normalize,
-        dimensions=manifest.dimensions if given.dimensions is None else given.dimensions,
+        dimensions=given.dimensions,
         use_activation=given.use_activation,
         logit_bias=given.logit_bias,
     )
@@ -158,6 +158,7 @@ def _model_config(manifest: Manifest, override: PoolerConfig | None) -> ModelCon
         matryoshka_dimensions=list(matryoshka) if isinstance(matryoshka, tuple) else None,
         served_model_name=manifest.name,
         embedding_size=manifest.embedding_size,
+        truncate_dim=manifest.dimensions,
     )
 
 

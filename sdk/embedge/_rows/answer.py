@@ -9,7 +9,8 @@ import numpy as np
 
 from embedge._batches.forward import FinishRows, Forward
 from embedge._rows.gathering import OnDone, RowBatches, gather, gather_each
-from embedge._rows.heads import activate, cut_and_normalize, dense
+from embedge._rows.heads import activate, cut_and_normalize
+from embedge._rows.modules import apply_modules, load_modules
 from embedge._rows.plugin import call_plugin
 from embedge._rows.pooling import POOLERS, pool, step_rows
 from embedge._rows.resolved import ResolvedParams
@@ -52,12 +53,12 @@ class Answerer:
         self._logit_bias = pooler_config.logit_bias if pooler_config else None
         if self._logit_bias is None and manifest.head:
             self._logit_bias = manifest.head.logit_bias
-        self._modules = [(_load_dense(bundle, m.file), m.activation) for m in manifest.modules]
+        self._modules = load_modules(bundle)
 
     def embeddings(
         self, encoded: Sequence[Encoded], params: Sequence[ResolvedParams], on_done: OnDone
     ) -> FloatArray | list[FloatArray]:
-        """One embedding per prompt: pooled, Dense applied, cut, normalised.
+        """One embedding per prompt: pooled, modules applied, cut, normalised.
 
         Returns:
             float32 (num_prompts, dim) where all prompts ask for the same size, else a list of rows.
@@ -226,11 +227,13 @@ class Answerer:
             )
         with closing(self._forward.batches(_required(self._graph.hidden), encoded)) as batches:
             for positions, hidden, mask in batches:
+                hidden = np.where(mask[:, :, None] > 0, hidden, 0)
+                tokens = apply_modules(self._modules, hidden, per_token=True)
+                kept = mask
                 if not self._include_prompt:
-                    mask = _without_prompts(mask, [encoded[i].num_prompt_tokens for i in positions])
-                rows = pool(np.where(mask[:, :, None] > 0, hidden, 0), mask, self._modes)
-                for (weight, bias), activation in self._modules:
-                    rows = dense(rows, weight, bias, activation)
+                    kept = _without_prompts(mask, [encoded[i].num_prompt_tokens for i in positions])
+                rows = pool(tokens, mask, self._modes, kept)
+                rows = apply_modules(self._modules, rows, per_token=False)
                 finite = np.isfinite(rows).all(axis=1)
                 if not finite.all():
                     index = int(positions[~finite].min())
@@ -249,28 +252,20 @@ def pooling_modes(manifest: Manifest, pooler_config: PoolerConfig | None) -> tup
 
 
 def _finish_embedding(rows: FloatArray, p: ResolvedParams) -> FloatArray:
-    return cut_and_normalize(rows, p.dimensions, p.normalize)
+    return cut_and_normalize(rows, p.dimensions, p.normalize)[..., : p.truncate_dim]
 
 
 def _same_finish(params: Sequence[ResolvedParams]) -> FinishRows | None:
     """How every prompt's row is finished, or None where they ask for different ways."""
     several = {id(p): p for p in params}.values()  # of many prompts mostly one object
-    if len({(p.dimensions, p.normalize) for p in several}) > 1:
+    if len({(p.dimensions, p.normalize, p.truncate_dim) for p in several}) > 1:
         return None
     return lambda rows: _finish_embedding(rows, params[0])
 
 
 def _without_prompts(mask: IntArray, num_prompt_tokens: Sequence[int]) -> IntArray:
     ranks = np.cumsum(mask, axis=1) * mask
-    kept = (ranks > np.asarray(num_prompt_tokens)[:, None]).astype(np.int64)
-    # a text cut down to its prompt has nothing else to pool
-    kept_any = kept.any(axis=1, keepdims=True)
-    return np.where(kept_any, kept, mask)
-
-
-def _load_dense(bundle: Bundle, file: str) -> tuple[FloatArray, FloatArray | None]:
-    with np.load(bundle.file(file), allow_pickle=False) as arrays:
-        return arrays["weight"], arrays.get("bias")
+    return (ranks > np.asarray(num_prompt_tokens)[:, None]).astype(np.int64)
 
 
 def _required(output: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Pooled rows to answers: Dense, cut, normalise, softmax, sigmoid; the only numpy copy of each formula.
+"""Pooled rows to answers: Dense, LayerNorm, cut, normalise, softmax, sigmoid; the only numpy copy of each formula.
 
 Source: sentence-transformers `Dense` and `Normalize`, torch.nn activations, vLLM `activations.py`.
 """
@@ -16,10 +16,18 @@ from embedge.types import Activation, FloatArray
 
 NORM_FLOOR = 1e-12
 """Smallest norm divided by, as in torch.nn.functional.normalize."""
+LAYER_NORM_EPS = 1e-5
+"""Added to the variance, as in torch.nn.LayerNorm."""
 
 
 def dense(
-    pooled: FloatArray, weight: FloatArray, bias: FloatArray | None = None, activation: str = "Identity"
+    pooled: FloatArray,
+    weight: FloatArray,
+    bias: FloatArray | None = None,
+    activation: str = "Identity",
+    *,
+    use_residual: bool = False,
+    residual: FloatArray | None = None,
 ) -> FloatArray:
     """Apply a Dense module.
 
@@ -28,6 +36,8 @@ def dense(
         weight: float32 (out_features, in_features).
         bias: float32 (out_features,), or None.
         activation: a key of ACTIVATIONS.
+        use_residual: add what it is given to what it makes.
+        residual: float32 (out_features, in_features) that comes before that; None where the sizes are equal.
 
     Returns:
         float32 (…, out_features).
@@ -40,7 +50,32 @@ def dense(
     linear = pooled @ weight.T
     if bias is not None:
         linear = linear + bias
-    return ACTIVATIONS[activation](linear).astype(np.float32, copy=False)
+    made = ACTIVATIONS[activation](linear).astype(np.float32, copy=False)
+    if not use_residual:
+        return made
+    return made + (pooled if residual is None else pooled @ residual.T)
+
+
+def layer_norm(rows: FloatArray, weight: FloatArray, bias: FloatArray | None = None) -> FloatArray:
+    """Give each row mean 0 and variance 1, then scale and shift each component.
+
+    Args:
+        rows: float32 (…, size).
+        weight: float32 (size,).
+        bias: float32 (size,), or None.
+
+    Returns:
+        float32 (…, size).
+
+    Raises:
+        ShapeError: sizes differ.
+    """
+    if rows.shape[-1:] != weight.shape:
+        raise ShapeError(f"LayerNorm expects {weight.shape[0]} components, the rows have {rows.shape[-1]}")
+    centred = rows - rows.mean(axis=-1, keepdims=True)
+    variance = np.square(centred).mean(axis=-1, keepdims=True)
+    scaled = centred / np.sqrt(variance + np.float32(LAYER_NORM_EPS)) * weight
+    return scaled if bias is None else scaled + bias
 
 
 def cut_and_normalize(rows: FloatArray, dimensions: int | None, normalize: bool) -> FloatArray:

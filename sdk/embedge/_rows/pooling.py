@@ -17,11 +17,15 @@ import numpy.typing as npt
 from embedge.errors import ShapeError
 from embedge.types import FloatArray, IntArray, PoolingMode
 
-Pooler = Callable[[FloatArray, FloatArray], FloatArray]
+_LEAST = np.float32(1e-9)
+Pooler = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
 
 
 def pool(
-    hidden_states: npt.ArrayLike, attention_mask: npt.ArrayLike, modes: Sequence[PoolingMode]
+    hidden_states: npt.ArrayLike,
+    attention_mask: npt.ArrayLike,
+    modes: Sequence[PoolingMode],
+    kept: npt.ArrayLike | None = None,
 ) -> FloatArray:
     """Pool each sequence by every mode in turn and concatenate the results.
 
@@ -29,6 +33,9 @@ def pool(
         hidden_states: (batch, seq_len, hidden_size).
         attention_mask: (batch, seq_len).
         modes: one-row modes only: "CLS", "LAST", "MEAN", "MAX", "MEAN_SQRT_LEN" or "WEIGHTEDMEAN".
+        kept: (batch, seq_len), 1 for the real tokens that are pooled; None pools all of them. The weights of
+            WEIGHTEDMEAN are those that the tokens have among all. Where none is pooled, means and LAST are 0, CLS is
+            the first token and MAX minus infinity, as sentence-transformers has it.
 
     Returns:
         float32 (batch, hidden_size * len(modes)).
@@ -51,45 +58,46 @@ def pool(
         raise ShapeError(
             f"pooling {unknown or 'of no mode'} gives no single row; expected some of {sorted(POOLERS)}"
         )
-    pooled = [POOLERS[mode](hidden, mask) for mode in modes]
+    chosen = mask if kept is None else np.asarray(kept, dtype=np.float32) * mask
+    pooled = [POOLERS[mode](hidden, chosen, mask) for mode in modes]
     return pooled[0] if len(pooled) == 1 else np.concatenate(pooled, axis=1)
 
 
-def cls_pool(hidden_states: FloatArray, attention_mask: FloatArray) -> FloatArray:
+def cls_pool(hidden_states: FloatArray, kept: FloatArray, _: FloatArray) -> FloatArray:
     """Take the first real token."""
-    return _take(hidden_states, attention_mask.argmax(axis=1))
+    return _take(hidden_states, kept.argmax(axis=1))
 
 
-def last_pool(hidden_states: FloatArray, attention_mask: FloatArray) -> FloatArray:
+def last_pool(hidden_states: FloatArray, kept: FloatArray, _: FloatArray) -> FloatArray:
     """Take the last real token."""
-    seq_len = attention_mask.shape[1]
-    return _take(hidden_states, seq_len - 1 - attention_mask[:, ::-1].argmax(axis=1))
+    seq_len = kept.shape[1]
+    last = _take(hidden_states, seq_len - 1 - kept[:, ::-1].argmax(axis=1))
+    return np.where(kept.max(axis=1, keepdims=True) > 0, last, np.float32(0))
 
 
-def mean_pool(hidden_states: FloatArray, attention_mask: FloatArray) -> FloatArray:
+def mean_pool(hidden_states: FloatArray, kept: FloatArray, _: FloatArray) -> FloatArray:
     """Average the real tokens."""
-    return _weighted_sum(hidden_states, attention_mask) / attention_mask.sum(axis=1, keepdims=True)
+    return _weighted_sum(hidden_states, kept) / np.maximum(kept.sum(axis=1, keepdims=True), _LEAST)
 
 
-def max_pool(hidden_states: FloatArray, attention_mask: FloatArray) -> FloatArray:
+def max_pool(hidden_states: FloatArray, kept: FloatArray, _: FloatArray) -> FloatArray:
     """Take the largest value of each component over the real tokens."""
-    floor = np.float32(np.finfo(np.float32).min)
-    return np.where(attention_mask[:, :, None] > 0, hidden_states, floor).max(axis=1)
+    return np.where(kept[:, :, None] > 0, hidden_states, np.float32(-np.inf)).max(axis=1)
 
 
-def mean_sqrt_len_pool(hidden_states: FloatArray, attention_mask: FloatArray) -> FloatArray:
+def mean_sqrt_len_pool(hidden_states: FloatArray, kept: FloatArray, _: FloatArray) -> FloatArray:
     """Sum the real tokens and divide by the square root of their number."""
-    return _weighted_sum(hidden_states, attention_mask) / np.sqrt(attention_mask.sum(axis=1, keepdims=True))
+    return _weighted_sum(hidden_states, kept) / np.sqrt(np.maximum(kept.sum(axis=1, keepdims=True), _LEAST))
 
 
-def weighted_mean_pool(hidden_states: FloatArray, attention_mask: FloatArray) -> FloatArray:
+def weighted_mean_pool(hidden_states: FloatArray, kept: FloatArray, mask: FloatArray) -> FloatArray:
     """Average the real tokens with weights 1, 2, 3 … in their order.
 
     Positions count real tokens, so that left padding does not change the weights; for right-padded rows this
     is what sentence-transformers computes.
     """
-    weights = np.cumsum(attention_mask, axis=1, dtype=np.float32) * attention_mask
-    return _weighted_sum(hidden_states, weights) / weights.sum(axis=1, keepdims=True)
+    weights = np.cumsum(mask, axis=1, dtype=np.float32) * kept
+    return _weighted_sum(hidden_states, weights) / np.maximum(weights.sum(axis=1, keepdims=True), _LEAST)
 
 
 POOLERS: dict[str, Pooler] = {

@@ -168,12 +168,13 @@ def _manifest_or_error(folder: Path) -> Manifest | str:
 
 def _facts(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
     pooling = "+".join(manifest.pooling.modes) if manifest.pooling else "none"
-    dense = "".join(f" → Dense {m.in_features}→{m.out_features} {m.activation}" for m in manifest.modules)
+    before = "".join(f"{module.words} → " for module in manifest.modules if module.per_token)
+    after = "".join(f" → {module.words}" for module in manifest.modules if not module.per_token)
     facts = [
         ("folder", str(folder)),
         ("architecture", manifest.architecture),
         ("tasks", ", ".join(manifest.tasks)),
-        ("pooling", f"{pooling}{dense}{' → normalised' if manifest.normalize else ''}"),
+        ("pooling", f"{before}{pooling}{after}{' → normalised' if manifest.normalize else ''}"),
     ]
     if manifest.embedding_size is not None:
         facts.append(

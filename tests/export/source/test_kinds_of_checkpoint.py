@@ -90,16 +90,16 @@ def test_static_embeddings_have_a_table_and_no_model(tmp_path):
         source_weights.load_model(checkpoint)
 
 
-def test_an_export_reads_dense_modules_once(tmp_path, monkeypatch):
+def test_an_export_reads_modules_once(tmp_path, monkeypatch):
     from embedge_export.pipeline import export
 
     make_bert(tmp_path / "m", dense=((32, 24, "torch.nn.Tanh"), (24, 16, "torch.nn.Identity")))
-    read, real = [], source_weights.load_dense
+    read, real = [], source_weights.load_module
 
     def counted(module):
         read.append(module.folder.name)
         return real(module)
 
-    monkeypatch.setattr(source_weights, "load_dense", counted)
+    monkeypatch.setattr(source_weights, "load_module", counted)
     export(ExportSpec(model=str(tmp_path / "m"), output=tmp_path / "out"))
     assert len(read) == len(set(read)) == 2

@@ -70,7 +70,7 @@ def unknown_default_prompt(folder):
     ("spoil", "message"),
     [
         (no_weights, r"holds no weights; expected model.safetensors"),
-        (pooling_of_another_size, r"rows of 64, the transformer gives 32"),
+        (pooling_of_another_size, r"rows of 64 components, but the transformer gives 32"),
         (shard_outside, r"names the path '../../model.safetensors', which lies outside"),
         (missing_layer, r"weights lack 'encoder.layer.2.*and 13 more"),
         (superfluous_layer, r"weights hold 'encoder.layer.1.*no place"),
@@ -95,8 +95,8 @@ def test_refused(checkpoint, tmp_path, spoil, message):
     [
         (((32, 8, "torch.nn.modules.activation.Tanhh"),), r"'torch.nn.modules.activation.Tanhh' is not one"),
         (((32, 8, "mine.Tanh"),), r"'mine.Tanh' is not one that embedge knows"),
-        (((32, 8, "torch.nn.Identity"), (9, 4, "torch.nn.Identity")), r"3_Dense takes 9 features.*gives 8"),
-        (((33, 8, "torch.nn.Identity"),), r"2_Dense takes 33 features.*gives 32"),
+        (((32, 8, "torch.nn.Identity"), (9, 4, "torch.nn.Identity")), r"3_Dense takes rows of 9 components.*gives 8"),
+        (((33, 8, "torch.nn.Identity"),), r"2_Dense takes rows of 33 components.*gives 32"),
     ],
 )
 def test_dense_modules_that_do_not_fit_are_refused(tmp_path, dense, message):
@@ -148,7 +148,7 @@ def three_modules(folder):
 
 def test_the_module_that_breaks_the_chain_is_named(tmp_path):
     three_modules(tmp_path / "m")
-    with pytest.raises(ExportError, match=r"4_Dense takes 17 features, but the module before it gives 16"):
+    with pytest.raises(ExportError, match=r"4_Dense takes rows of 17 components, but 3_Dense gives 16"):
         export(ExportSpec(model=str(tmp_path / "m"), output=tmp_path / "out"))
 
 

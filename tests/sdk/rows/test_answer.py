@@ -122,13 +122,12 @@ def test_a_prompt_may_be_left_out_of_the_pooling(load, side) -> None:
     assert_allclose(plain[0], hidden_states(model, TEXTS[0]).mean(0), atol=1e-6)
 
 
-def test_a_text_that_is_cut_down_to_its_prompt_is_pooled_with_it(load) -> None:
+def test_a_text_that_is_cut_down_to_its_prompt_has_nothing_to_average(load) -> None:
     model = load(bundle={"changes": without_prompt(), "special_tokens": False})
     params = PoolingParams(normalize=False, truncate_prompt_tokens=3)
     output = model.embed("good", prompt_name="query", pooling_params=params, truncation_side="right")[0]
     assert output.num_truncated_tokens == 1
-    rows = model.encode("the river :", RAW, pooling_task="token_embed").numpy()[0]
-    assert_allclose(output.outputs.data, rows.mean(0), atol=1e-6)
+    assert not output.outputs.data.any()
 
 
 def test_long_text_in_windows(load) -> None:
@@ -283,7 +282,13 @@ def test_dimensions_stated_by_the_bundle(load) -> None:
     assert_allclose(model.embed(TEXTS, pooling_params=RAW).numpy(), whole[:, :4], atol=1e-6)
     asked = PoolingParams(dimensions=8, normalize=False)
     assert_allclose(model.embed(TEXTS, pooling_params=asked).numpy(), whole, atol=1e-6)
-    assert model.model_config.pooler_config.dimensions == 4
+    assert model.model_config.truncate_dim == 4
+    unit = load(bundle={"changes": {"matryoshka": True}}).embed(TEXTS).numpy()
+    assert_allclose(model.embed(TEXTS).numpy(), unit[:, :4], atol=1e-6)  # and not normalised again
+    for params in (PoolingParams(dimensions=4), PoolingParams(normalize=True)):
+        lengths = np.linalg.norm(model.embed(TEXTS, pooling_params=params).numpy(), axis=1)
+        assert_allclose(lengths, 1.0, atol=1e-6)
+    assert model.encode("good", pooling_task="token_embed")[0].outputs.data.shape[1] == 8
     assert load(
         bundle={"changes": {"dimensions": 4, "matryoshka": (4, 8)}}, pooler_config=PoolerConfig(dimensions=8)
     ).embed("good").numpy().shape == (1, 8)

@@ -1,0 +1,300 @@
+"""modules.json and the folders it names, read strictly: every key is known, or known to change no number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+
+from embedge.errors import ExportError
+from embedge.types import PoolingMode
+from embedge_export.source.fields import account_for, optional_text, some_bool, some_text, some_texts, whole
+from embedge_export.source.modules import (
+    EMBEDDING,
+    TOKENS,
+    Dense,
+    First,
+    LayerNorm,
+    Module,
+    Normalize,
+    Pooling,
+)
+from embedge_export.source.repository import inside, read_json
+from embedge_export.source.settings import TransformerSettings, read_settings
+
+_MODES: dict[str, PoolingMode] = {
+    "cls": "CLS",
+    "max": "MAX",
+    "mean": "MEAN",
+    "mean_sqrt_len_tokens": "MEAN_SQRT_LEN",
+    "weightedmean": "WEIGHTEDMEAN",
+    "lasttoken": "LAST",
+}
+_LEGACY_MODES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+ACTIVATIONS = (
+    "ELU",
+    "GELU",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "Identity",
+    "LeakyReLU",
+    "LogSigmoid",
+    "Mish",
+    "ReLU",
+    "ReLU6",
+    "SELU",
+    "SiLU",
+    "Sigmoid",
+    "Softplus",
+    "Softsign",
+    "Tanh",
+)
+"""Classes of torch.nn without parameters that a Dense module may end in; graph/pooling_nodes.py has each as nodes."""
+_ACTIVATION_MODULES = ("torch.nn.modules.", "torch.nn.")
+_LIBRARIES = ("sentence_transformers.", "pylate.")
+_ENTRY_KEYS = ("name", "path", "type")
+_ENTRY_IGNORED = {
+    "idx": "modules run in the order of the list",
+    "kwargs": "names of arguments that callers may pass, which is none",
+}
+_RESERVED = {
+    "all_layer_embeddings", "attention_mask", "cls_token_embeddings", "input_ids", "inputs_embeds", "position_ids",
+    "prompt_length", "token_type_ids", "token_weights_sum",
+}  # fmt: skip
+"""Features that other modules read without saying so."""
+_NAMES = ("module_input_name", "module_output_name")
+_SPLADE_KEYS = ("activation_function", "embedding_dimension", "pooling_strategy", "word_embedding_dimension")
+_SPLADE_IGNORED = {"chunk_size": "how many rows are computed at once"}
+_LOGIT_SCORE_KEYS = ("false_token_id", "module_input_name", "true_token_id")
+_EXPECTED = (
+    "Transformer, Pooling, Dense, Normalize, LayerNorm, Dropout, SpladePooling, LogitScore or StaticEmbedding"
+)
+
+
+class Modules(msgspec.Struct, frozen=True, kw_only=True):
+    """What modules.json describes.
+
+    Attributes:
+        first: kind of the module that turns text into rows.
+        folder: where that module lies.
+        settings: its sentence_bert_config.json.
+        sequence: the modules after it, in the order in which they run.
+        splade: configuration of a SpladePooling module.
+        logit_score: configuration of a LogitScore module.
+    """
+
+    first: First
+    folder: Path
+    settings: TransformerSettings
+    sequence: tuple[Module, ...] = ()
+    splade: dict[str, Any] | None = None
+    logit_score: dict[str, Any] | None = None
+
+    @property
+    def given(self) -> str:
+        """Name of the feature that the first module gives."""
+        return TOKENS if self.first == "StaticEmbedding" else self.settings.module_output_name
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """A line of modules.json: the class's last name, where it comes from, and its folder."""
+
+    kind: str
+    library: str
+    path: str
+
+
+def read_modules(
+    folder: Path,
+    pooling: tuple[PoolingMode, ...] = (),
+    *,
+    by_token: bool = False,
+    ignore_keys: Iterable[str] = (),
+) -> Modules | None:
+    """Read modules.json, or return None where the checkpoint has none.
+
+    Args:
+        folder: the checkpoint.
+        pooling: modes that the caller wants in place of those that a Pooling module states.
+        by_token: a Dense module that names no input reads rows of tokens, as in models of late interaction.
+        ignore_keys: keys of the modules' files that the caller wants to be passed over.
+
+    Raises:
+        ExportError: a module, key, pooling mode or activation that embedge does not know.
+    """
+    path = folder / "modules.json"
+    if not path.is_file():
+        return None
+    ignore_keys = tuple(ignore_keys)
+    entries = _entries(path, ignore_keys)
+    first = entries[0].kind
+    if first not in get_args(First):
+        raise ExportError(
+            f"modules.json begins with {first}; expected a Transformer, MLMTransformer or StaticEmbedding module first"
+        )
+    first_folder = inside(folder, entries[0].path)
+    settings = TransformerSettings()
+    if first != "StaticEmbedding":
+        task = "fill-mask" if first == "MLMTransformer" else "feature-extraction"
+        settings = read_settings(first_folder, task, ignore_keys)
+    facts: dict[str, Any] = {"first": first, "folder": first_folder, "settings": settings}
+    sequence: list[Module] = []
+    for entry in entries[1:]:
+        module = inside(folder, entry.path)
+        config = _Config(module, entry.path, ignore_keys)
+        if entry.kind == "Pooling":
+            sequence.append(_pooling(config, pooling))
+        elif entry.kind == "Dense":
+            reads = TOKENS if by_token or entry.library == "pylate." else EMBEDDING
+            sequence.append(_dense(config, module, reads))
+        elif entry.kind == "Normalize":
+            config.account_for(_NAMES)
+            sequence.append(Normalize(**config.names(EMBEDDING)))
+        elif entry.kind == "LayerNorm":
+            config.account_for(("dimension",))
+            sequence.append(LayerNorm(folder=module, size=config.whole("dimension")))
+        elif entry.kind == "SpladePooling":
+            config.account_for(_SPLADE_KEYS, _SPLADE_IGNORED)
+            facts["splade"] = config.stated
+        elif entry.kind == "LogitScore":
+            config.account_for(_LOGIT_SCORE_KEYS)
+            facts["logit_score"] = config.stated
+        elif entry.kind != "Dropout":  # which does nothing at inference
+            raise ExportError(
+                f"modules.json holds a {entry.kind} module, which embedge does not know; expected {_EXPECTED}"
+            )
+    return Modules(**facts, sequence=tuple(sequence))
+
+
+def activation_name(stated: str) -> str:
+    """Class name of an activation that a checkpoint states by its path.
+
+    Raises:
+        ExportError: it lies outside of torch.nn.modules, or embedge has no operator for it.
+    """
+    name = stated.rsplit(".", 1)[-1]
+    if not stated.startswith(_ACTIVATION_MODULES) or name not in ACTIVATIONS:
+        raise ExportError(
+            f"activation {stated!r} is not one that embedge knows; expected torch.nn.modules' "
+            f"{', '.join(ACTIVATIONS)}"
+        )
+    return name
+
+
+def _entries(path: Path, ignore_keys: tuple[str, ...]) -> list[_Entry]:
+    try:
+        listed = json.loads(path.read_bytes())
+        stated = [(str(each["type"]), str(each["path"]), each.get("name"), each) for each in listed]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ExportError(
+            f"modules.json cannot be understood: {error!r}; expected a list of modules with type and path"
+        ) from error
+    if not stated:
+        raise ExportError(
+            "modules.json begins with nothing; expected a Transformer, MLMTransformer or StaticEmbedding module first"
+        )
+    names = [name for _, _, name, _ in stated if name is not None]
+    twice = sorted({str(name) for name in names if names.count(name) > 1})
+    if twice:
+        raise ExportError(
+            f"modules.json names two modules {twice[0]!r}, of which the library runs one; expected different names"
+        )
+    entries = []
+    for kind, folder, _, each in stated:
+        account_for(each, "modules.json", known=_ENTRY_KEYS, ignored=_ENTRY_IGNORED, ignore_keys=ignore_keys)
+        library = next((library for library in _LIBRARIES if kind.startswith(library)), None)
+        if library is None:
+            raise ExportError(
+                f"modules.json holds a {kind.rsplit('.', 1)[-1]} module, which embedge does not know: {kind} is the "
+                f"checkpoint's own code; expected sentence-transformers' {_EXPECTED}"
+            )
+        entries.append(_Entry(kind.rsplit(".", 1)[-1], library, folder))
+    return entries
+
+
+class _Config:
+    """A module's config.json, and its values as they are taken out."""
+
+    def __init__(self, folder: Path, path: str, ignore_keys: tuple[str, ...]) -> None:
+        self.file = f"{path}/config.json"
+        self.stated = read_json(folder, "config.json")
+        self._ignore_keys = ignore_keys
+
+    def account_for(self, known: Iterable[str], ignored: dict[str, str] | None = None) -> None:
+        account_for(self.stated, self.file, known=known, ignored=ignored or {}, ignore_keys=self._ignore_keys)
+
+    def whole(self, key: str) -> int:
+        if key not in self.stated:
+            raise ExportError(f"{self.file} does not state {key!r}; expected the sizes of the module")
+        return whole(self.stated[key], key, self.file)
+
+    def bool(self, key: str, default: bool) -> bool:
+        return some_bool(self.stated.get(key, default), key, self.file)
+
+    def names(self, reads: str) -> dict[str, str]:
+        """Features that the module reads and writes."""
+        name = optional_text(self.stated.get("module_input_name"), "module_input_name", self.file) or reads
+        output = optional_text(self.stated.get("module_output_name"), "module_output_name", self.file) or name
+        if output in _RESERVED:
+            raise ExportError(
+                f"module_output_name in {self.file} is {output!r}, which other modules read as something else; "
+                "expected a feature of its own. Such modules are not exported."
+            )
+        return {"module_input_name": name, "module_output_name": output}
+
+
+def _pooling(config: _Config, wanted: tuple[PoolingMode, ...]) -> Pooling:
+    stated = config.stated
+    others = (key for key in stated if key.startswith("pooling_mode_") and key not in _LEGACY_MODES)
+    flags = (*_LEGACY_MODES, *others)
+    config.account_for(
+        ("embedding_dimension", "include_prompt", "pooling_mode", "word_embedding_dimension", *flags)
+    )
+    modes = stated.get("pooling_mode")
+    if modes is None:
+        modes = [_LEGACY_MODES.get(key, key) for key in flags if stated.get(key)]
+    elif isinstance(modes, str):
+        modes = [modes]
+    modes = some_texts(modes, "pooling_mode", config.file)
+    unknown = [mode for mode in modes if mode not in _MODES]
+    if not wanted and (unknown or not modes):
+        raise ExportError(
+            f"the Pooling module's mode is {unknown[0] if unknown else 'none'!r}; expected some of "
+            f"{', '.join(_MODES)}. Name another with --pooling if that is what you want."
+        )
+    size = stated.get("embedding_dimension", stated.get("word_embedding_dimension"))
+    return Pooling(
+        modes=wanted or tuple(_MODES[mode] for mode in modes),
+        include_prompt=config.bool("include_prompt", True),
+        size=None if size is None else whole(size, "embedding_dimension", config.file),
+    )
+
+
+def _dense(config: _Config, folder: Path, reads: str) -> Dense:
+    stated = config.stated
+    config.account_for(
+        ("activation_function", "bias", "in_features", "out_features", "use_residual", *_NAMES)
+    )
+    names = config.names(reads)
+    activation = stated.get("activation_function", "torch.nn.modules.activation.Tanh")
+    return Dense(
+        folder=folder,
+        in_features=config.whole("in_features"),
+        out_features=config.whole("out_features"),
+        bias=config.bool("bias", True),
+        activation=activation_name(some_text(activation, "activation_function", config.file)),
+        use_residual=config.bool("use_residual", False),
+        module_input_name=names["module_input_name"],
+        module_output_name=names["module_output_name"],
+    )
