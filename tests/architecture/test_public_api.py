@@ -28,8 +28,8 @@ NAMES = {
         ProviderUnavailableError SessionError ShapeError TaskNotSupportedError VerificationError
     """,
     "manifest": """
-        DenseSpec Dtype EndToEnd Fidelity FileRecord GraphSpec HeadSpec LateInteractionSpec
-        MANIFEST_FILE Manifest PROBES_FILE PoolingSpec PositiveInt Probe Probes ProblemType
+        DenseSpec Dtype EndToEnd Fidelity FileRecord GraphSpec HeadSpec LateInteractionSpec LayerNormSpec
+        MANIFEST_FILE Manifest ModuleSpec NormalizeSpec PROBES_FILE PoolingSpec PositiveInt Probe Probes ProblemType
         REPORT_FILE SCHEMA_VERSION Sha256 Similarity SourceSpec TOKENIZER_FILE Target TemplateSpec
         TokenId TokenizerSpec UNMEASURED Variant dump_manifest fingerprint load_manifest load_probes
     """,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.export.tiny import TEXT, edit_json, word_piece, write_json
+from tests.export.tiny import TEXT, edit_json, make_bert, word_piece, write_json
 from tests.families.tiny import SIZES
 
 _PACKAGE = "sentence_transformers.models"
@@ -240,6 +240,17 @@ def model2vec(folder: Path) -> Path:
     write_json(
         folder / "config.json",
         {"model_type": "model2vec", "architectures": ["StaticModel"], "normalize": True},
+    )
+    return folder
+
+
+def pooled_classifier(folder: Path) -> Path:
+    """A CrossEncoder of a transformer, a pooling and a Dense module with one score."""
+    make_bert(folder, dense=((32, 1, "torch.nn.modules.linear.Identity"),))
+    edit_json(folder / "2_Dense" / "config.json", module_output_name="scores")
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.activation.Sigmoid"},
     )
     return folder
 

@@ -22,6 +22,7 @@ MAKERS = {
     "classifier": (lambda folder: tiny_kinds.bert_classifier(folder, "bad", "good"), {}),
     "embedding": (lambda folder: make_bert(folder), {}),
     "late_interaction": (tiny_kinds.pylate, {}),
+    "pooled_classifier": (tiny_kinds.pooled_classifier, {}),
     "reward": (tiny_kinds.reward_model, {"step_tag": "<step>"}),
     "sparse": (tiny_kinds.splade, {}),
     "static": (tiny_kinds.static, {}),
@@ -55,7 +56,7 @@ def test_a_checkpoint_is_read_completely(kind, tmp_path):
     assert checkpoint.kind == kind
     assert set(checkpoint.tasks) >= set(KINDS[kind].tasks)
     assert (checkpoint.head is not None) == (
-        kind in ("causal_reranker", "classifier", "reward", "token_classifier")
+        kind in ("causal_reranker", "classifier", "pooled_classifier", "reward", "token_classifier")
     )
     assert (checkpoint.late_interaction is not None) == (kind == "late_interaction")
     assert (checkpoint.template is not None) == (kind == "causal_reranker")

@@ -95,7 +95,10 @@ def test_refused(checkpoint, tmp_path, spoil, message):
     [
         (((32, 8, "torch.nn.modules.activation.Tanhh"),), r"'torch.nn.modules.activation.Tanhh' is not one"),
         (((32, 8, "mine.Tanh"),), r"'mine.Tanh' is not one that embedge knows"),
-        (((32, 8, "torch.nn.Identity"), (9, 4, "torch.nn.Identity")), r"3_Dense takes rows of 9 components.*gives 8"),
+        (
+            ((32, 8, "torch.nn.Identity"), (9, 4, "torch.nn.Identity")),
+            r"3_Dense takes rows of 9 components.*gives 8",
+        ),
         (((33, 8, "torch.nn.Identity"),), r"2_Dense takes rows of 33 components.*gives 32"),
     ],
 )
