@@ -265,6 +265,48 @@ def test_a_cross_encoder_of_modules_on_a_decoder(tmp_path) -> None:
     assert_allclose(actual, expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("sequence", ["N", "D24", "N D24", "L D24 N", "R24 X N"])
+def test_modules_after_a_table(tmp_path, sequence) -> None:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    tokenizer = word_piece().backend_tokenizer
+    tokenizer.no_truncation()
+    generator = torch.Generator().manual_seed(2)
+    weights = torch.randn(tokenizer.get_vocab_size(), SIZE, generator=generator)
+    table = StaticEmbedding(tokenizer, embedding_weights=weights)
+    made = SentenceTransformer(modules=[table, *parse(f"P {sequence}")[1:]], device="cpu")
+    made.save_pretrained(str(tmp_path / "m"), create_model_card=False)
+    reference = SentenceTransformer(str(tmp_path / "m"), device="cpu")
+    with load(exported_to(tmp_path, tmp_path / "m")) as model:
+        embeds_as(reference, model)
+
+
+def test_a_text_of_nothing_but_a_prompt(tmp_path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from tests.checkpoints.classifiers import qwen3
+
+    tokenizer = byte_bpe("qwen")
+    with saved(qwen3("Qwen3Model", 3, tokenizer), tokenizer) as source:
+        first = Transformer(source)
+        pool = Pooling(first.get_embedding_dimension(), "mean", include_prompt=False)
+        made = SentenceTransformer(modules=[first, pool], device="cpu", prompts=PROMPTS)
+        made.save_pretrained(str(tmp_path / "m"), create_model_card=False)
+    reference = SentenceTransformer(str(tmp_path / "m"), device="cpu")
+    bundle = exported_to(tmp_path, tmp_path / "m")
+    names = {"cls": "CLS", "lasttoken": "LAST", "mean": "MEAN", "weightedmean": "WEIGHTEDMEAN"}
+    texts = ["", "a fox"]
+    for mode, name in names.items():
+        reference[1].pooling_mode = mode
+        expected = reference.encode(texts, prompt_name="query", batch_size=1)
+        with load(bundle, pooler_config=PoolerConfig(pooling_type=name)) as model:
+            actual = model.embed(texts, prompt_name="query").numpy()
+        assert_allclose(actual, expected, atol=1e-4, rtol=0)
+    assert not np.any(expected[0])
+
+
 def test_late_interaction_with_residual_dense_modules(exported) -> None:
     from sentence_transformers import MultiVectorEncoder
 

@@ -147,7 +147,7 @@ def test_a_joined_prompt_is_tokenised_as_it_stands(exported) -> None:
         assert_allclose(outputs.numpy(), model.encode(joined, PoolingParams(task="score")).numpy(), atol=1e-6)
 
 
-def test_truncate_dim_is_the_default_of_dimensions(tmp_path) -> None:
+def test_truncate_dim_cuts_what_is_normalised_already(tmp_path) -> None:
     from sentence_transformers import SentenceTransformer
 
     checkpoint = make("pool-mean-old", tmp_path / "checkpoint")
@@ -157,8 +157,10 @@ def test_truncate_dim_is_the_default_of_dimensions(tmp_path) -> None:
     assert reference.truncate_dim == 12
     with load(bundle) as model:
         assert model.manifest.matryoshka == (12, 32)
-        expected = reference.encode(TEXTS, normalize_embeddings=True)
-        assert_allclose(model.embed(TEXTS).numpy(), expected, atol=ATOL, rtol=0)
+        assert_allclose(model.embed(TEXTS).numpy(), reference.encode(TEXTS), atol=ATOL, rtol=0)
+        unit = reference.encode(TEXTS, normalize_embeddings=True)
+        cut = PoolingParams(dimensions=12)
+        assert_allclose(model.embed(TEXTS, pooling_params=cut).numpy(), unit, atol=ATOL, rtol=0)
         whole = reference.encode(TEXTS, truncate_dim=32)
         assert_allclose(
             model.embed(TEXTS, pooling_params=PoolingParams(dimensions=32)).numpy(), whole, atol=ATOL, rtol=0

@@ -89,11 +89,7 @@ def _attach_embedding(
     names = {name for node in graph.graph.node for name in node.output}
     head = PoolingNodes(graph, mask="pooling_mask" if "pooling_mask" in names else "attention_mask")
     chains = _Chains(head, weights, checkpoint)
-    rows = checkpoint.rows
-    if not rows:  # the table of static embeddings
-        pooling = checkpoint.pooling
-        rows = (Pooling(modes=pooling.modes if pooling else ()),)
-    chains.output(rows, POOLED, [_BATCH])
+    chains.output(checkpoint.rows, POOLED, [_BATCH])
     return GraphSpec(inputs=inputs, hidden=HIDDEN, pooled=POOLED, token=chains.tokens())
 
 

@@ -96,7 +96,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def rows(self) -> Chain:
         """Modules that make one row of the hidden states, the one of the text."""
-        return self.what.rows if isinstance(self.what, Embedder | PooledClassifier) else ()
+        return self.what.rows if isinstance(self.what, Embedder | PooledClassifier | Static) else ()
 
     @property
     def token_rows(self) -> Chain:
@@ -106,7 +106,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def twin(self) -> Chain:
         """Modules that the SDK runs itself where it pools by another mode or leaves a prompt out."""
-        return self.rows if isinstance(self.what, Embedder) else self.token_rows
+        return self.rows if isinstance(self.what, Embedder | Static) else self.token_rows
 
     @property
     def weighted(self) -> tuple[Weighted, ...]:

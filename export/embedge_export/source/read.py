@@ -211,7 +211,7 @@ def _read_what(
         case "sparse":
             return read_splade(files)
         case "static":
-            return read_static(files, spec)
+            return read_static(files, spec, transformer)
         case "classifier":
             return Classifier(head=read_head(files, spec))
         case "pooled_classifier":
@@ -242,12 +242,10 @@ def _embedding_size(what: What, transformer: Transformer) -> int | None:
     match what:
         case Splade():
             return transformer.vocab_size
-        case Embedder(rows=rows):
+        case Embedder(rows=rows) | Static(rows=rows):
             return row_size(rows, transformer.hidden_size)
         case LateInteraction(tokens=tokens):
             return row_size(tokens, transformer.hidden_size)
-        case Static():
-            return transformer.hidden_size
     return None
 
 

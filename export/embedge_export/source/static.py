@@ -11,7 +11,14 @@ from embedge.errors import ExportError
 from embedge.types import FloatArray
 from embedge_export.families.table import STATIC
 from embedge_export.source.files import Files
-from embedge_export.source.modules import EMBEDDING, chain_to, in_words, without_last_normalize
+from embedge_export.source.modules import (
+    EMBEDDING,
+    Chain,
+    Pooling,
+    chain_to,
+    row_size,
+    without_last_normalize,
+)
 from embedge_export.source.repository import weight_files
 from embedge_export.source.tensors import read_shapes, read_tensors
 from embedge_export.source.transformer import Transformer
@@ -21,13 +28,18 @@ MODEL2VEC_MAX_SEQ_LEN = 512
 _TABLES = ("embedding.weight", "embeddings")
 
 
+_MEAN = Pooling(modes=("MEAN",))
+
+
 class Static(msgspec.Struct, frozen=True, kw_only=True, tag="static"):
     """A lookup and a mean.
 
     Attributes:
+        rows: modules that make the embedding of the table's rows, the mean first.
         normalize: as in the manifest.
     """
 
+    rows: Chain = (_MEAN,)
     normalize: bool = False
 
 
@@ -37,23 +49,21 @@ def is_static(files: Files) -> bool:
     return first == "StaticEmbedding" or files.config.get("model_type") == "model2vec"
 
 
-def read_static(files: Files, spec: ExportSpec) -> Static:
+def read_static(files: Files, spec: ExportSpec, transformer: Transformer) -> Static:
     """Read what is done with the mean.
 
     Raises:
-        ExportError: more than to normalise it.
+        ExportError: sizes do not chain.
     """
     modules = files.modules
+    rows: Chain = (_MEAN,)
     normalize = bool(files.config.get("normalize", False))
     if modules:
-        # the table gives the mean already
+        # the library's module gives the mean already
         chain, normalize = without_last_normalize(chain_to(EMBEDDING, modules.sequence, EMBEDDING) or ())
-        if chain:
-            raise ExportError(
-                f"modules.json has {in_words(chain[0])} after StaticEmbedding, which is not exported yet; expected "
-                "Normalize alone. Please report this with the model's name."
-            )
-    return Static(normalize=normalize if spec.normalize is None else spec.normalize)
+        rows = (_MEAN, *chain)
+        row_size(rows, transformer.hidden_size)
+    return Static(rows=rows, normalize=normalize if spec.normalize is None else spec.normalize)
 
 
 def read_table_shape(files: Files) -> Transformer:

@@ -92,6 +92,8 @@ class Reference:
         ignored = self._tokenization.ignored_id
         kept = rows if ignored is None else rows[token_ids != ignored]
         pooled = kept.mean(0) if len(kept) else rows[0] * 0
+        for module in self._checkpoint.rows[1:]:
+            pooled = self._module(module, pooled)
         return {"embed": _array(pooled), "token_embed": _array(rows)}
 
     def _embed(self, outputs: Any) -> TaskAnswers:
@@ -177,7 +179,7 @@ class Reference:
         return logits - (head.logit_bias or 0.0) if head else logits
 
 
-def finish(rows: FloatArray, manifest: Manifest, comparison: Comparison, task: Task) -> FloatArray:
+def finish(rows: FloatArray, manifest: Manifest, comparison: Comparison, task: Task = "embed") -> FloatArray:
     """Make a user's answer of raw ones: torch's own functions, so that the SDK's are not compared with themselves.
 
     Args:

@@ -24,8 +24,10 @@ ROWS[2] *= 30
 def test_vectors_are_cut_and_normalised_as_the_sdk_does(dimensions, normalize, tmp_path):
     manifest = load_manifest(tiny_bundle(tmp_path))
     manifest = msgspec.structs.replace(manifest, dimensions=dimensions, normalize=normalize)
-    expected = cut_and_normalize(ROWS, dimensions, normalize)
+    whole = cut_and_normalize(ROWS, None, normalize)
+    expected = whole[:, :dimensions]  # as sentence-transformers' truncate_dim
     finished = finish(ROWS, manifest, "embed")
+    np.testing.assert_allclose(finish(ROWS, manifest, "embed", "token_embed"), whole, atol=1e-6)
     assert finished.dtype == np.float32
     np.testing.assert_allclose(finished, expected, atol=1e-6)
 
