@@ -56,5 +56,26 @@ def test_dense_equals_numpy(activation):
     assert_allclose(actual, _heads.dense(rows, weight, bias, activation), atol=2e-6)
 
 
+@pytest.mark.parametrize("opset", [17, 18])
+def test_other_modules_equal_numpy(opset):
+    rng = np.random.default_rng(6)
+    rows = rng.normal(size=(7, 6)).astype(np.float32) * 3
+    rows[2] = 0
+    weight, bias = rng.normal(size=(2, 6)).astype(np.float32)
+    wide = rng.normal(size=(4, 6)).astype(np.float32)
+
+    def layer_norm(head):
+        return head.layer_norm("rows", weight, bias)
+
+    def residual(head):
+        return head.residual(head.dense("rows", wide, None, "Tanh"), "rows", wide)
+
+    unit = run(lambda head: head.normalize("rows"), {"rows": rows}, opset)
+    assert_allclose(unit, _heads.cut_and_normalize(rows, None, normalize=True), atol=1e-6)
+    assert_allclose(run(layer_norm, {"rows": rows}, opset), _heads.layer_norm(rows, weight, bias), atol=1e-5)
+    expected = _heads.dense(rows, wide, None, "Tanh", use_residual=True, residual=wide)
+    assert_allclose(run(residual, {"rows": rows}, opset), expected, atol=2e-6)
+
+
 def test_both_halves_know_the_same_activations():
     assert set(ACTIVATIONS) == set(_heads.ACTIVATIONS)

@@ -8,7 +8,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from embedge import ShapeError
-from embedge._rows.heads import ACTIVATIONS, activate, cut_and_normalize, dense, sigmoid, softmax
+from embedge._rows.heads import ACTIVATIONS, activate, cut_and_normalize, dense, layer_norm, sigmoid, softmax
 from embedge._rows.pooling import POOLERS, pool, step_rows
 
 RNG = np.random.default_rng(0)
@@ -45,6 +45,25 @@ def test_each_mode(mode, side) -> None:
     actual = pool(hidden, mask, [mode])
     assert actual.dtype == np.float32
     assert_allclose(actual, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("mode", sorted(EXPECTED))
+def test_each_mode_without_the_first_two_tokens(mode, side) -> None:
+    hidden, mask = padded(side)
+    kept = np.where(np.cumsum(mask, axis=1) > 2, mask, 0)
+    actual = pool(hidden, mask, [mode], kept)
+    for row, pooled, size in zip(ROWS, actual, LENGTHS, strict=True):
+        if size > 2:
+            weights = np.arange(3, size + 1, dtype=np.float32)[:, None]
+            expected = EXPECTED[mode](torch.from_numpy(row[2:])).numpy()
+            if mode == "WEIGHTEDMEAN":  # of the tokens' places among all
+                expected = (row[2:] * weights).sum(0) / weights.sum()
+            assert_allclose(pooled, expected, atol=2e-6)
+        elif mode == "MAX":
+            assert np.isneginf(pooled).all()
+        elif mode != "CLS":
+            assert not pooled.any()
 
 
 def test_every_mode_is_tested() -> None:
@@ -96,6 +115,25 @@ def test_activations_are_torchs(name) -> None:
     x = np.linspace(-8, 8, 101, dtype=np.float32)
     expected = getattr(torch.nn, name)()(torch.from_numpy(x)).numpy()
     assert_allclose(ACTIVATIONS[name](x), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_layer_norm() -> None:
+    norm = torch.nn.LayerNorm(6)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    x = RNG.normal(size=(2, 3, 6)).astype(np.float32) * 9
+    weight, bias = norm.weight.detach().numpy(), norm.bias.detach().numpy()
+    assert_allclose(layer_norm(x, weight, bias), norm(torch.from_numpy(x)).detach().numpy(), atol=2e-6)
+    with pytest.raises(ShapeError, match="LayerNorm expects 6 components, the rows have 5"):
+        layer_norm(x[..., :5], weight)
+
+
+def test_residual_dense() -> None:
+    x = RNG.normal(size=(3, 6)).astype(np.float32)
+    square, wide = RNG.normal(size=(6, 6)).astype(np.float32), RNG.normal(size=(8, 6)).astype(np.float32)
+    assert_allclose(dense(x, square, use_residual=True), x @ square.T + x, atol=1e-5)
+    added = dense(x, wide, use_residual=True, residual=wide)
+    assert_allclose(added, 2 * (x @ wide.T), atol=1e-5)
 
 
 def test_dense() -> None:
