@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from tests.checkpoints import CHECKPOINTS
+from tests.checkpoints import CHECKPOINTS, make
 from tests.checkpoints.embedders import bert
 from tests.checkpoints.reference import answers
-from tests.checkpoints.saving import build, dense, read_json, saved, scramble
+from tests.checkpoints.saving import build, dense, edit_json, read_json, saved, scramble
 from tests.checkpoints.vocabularies import byte_bpe, word_piece
 from tests.parity.asked import PAIRS, TEXTS, load
 
-from embedge import EdgeModel, PoolerConfig, PoolingParams
+from embedge import EdgeModel, ExportError, PoolerConfig, PoolingParams
 from embedge_export.pipeline import export
 from embedge_export.spec import ExportSpec
 
@@ -307,10 +307,9 @@ def test_a_text_of_nothing_but_a_prompt(tmp_path) -> None:
     assert not np.any(expected[0])
 
 
-def test_late_interaction_with_residual_dense_modules(exported) -> None:
+def late_scores(checkpoint: Path) -> tuple[list[str], list[str], list[float]]:
     from sentence_transformers import MultiVectorEncoder
 
-    checkpoint, bundle = exported("colbert-residual")
     reference = MultiVectorEncoder(str(checkpoint), device="cpu")
     queries, documents = map(list, zip(*PAIRS[:16], strict=True))
     asked = reference.encode_query(queries, batch_size=1, show_progress_bar=False)
@@ -319,9 +318,54 @@ def test_late_interaction_with_residual_dense_modules(exported) -> None:
         float(np.asarray(reference.similarity([query], [document]))[0, 0])
         for query, document in zip(asked, answered, strict=True)
     ]
+    return queries, documents, expected
+
+
+def test_late_interaction_with_residual_dense_modules(exported) -> None:
+    checkpoint, bundle = exported("colbert-residual")
+    queries, documents, expected = late_scores(checkpoint)
     with load(bundle) as model:
         assert any(module.use_residual for module in model.manifest.modules)
         assert_allclose(model.score(queries, documents).numpy()[:, 0], expected, atol=1e-4, rtol=0)
+
+
+def saved_again(name: str, folder: Path) -> Path:
+    """A checkpoint of PyLate as MultiVectorEncoder saves it."""
+    from sentence_transformers import MultiVectorEncoder
+
+    model = MultiVectorEncoder(str(make(name, folder / "pylate")), device="cpu")
+    model.save_pretrained(str(folder / "m"), create_model_card=False)
+    return folder / "m"
+
+
+@pytest.mark.parametrize("name", ["colbert", "colbert-attend", "colbert-plain-query", "colbert-residual"])
+def test_late_interaction_as_sentence_transformers_saves_it(tmp_path, name) -> None:
+    checkpoint = saved_again(name, tmp_path)
+    queries, documents, expected = late_scores(checkpoint)
+    with load(exported_to(tmp_path, checkpoint)) as model:
+        assert model.manifest.late_interaction.skip_token_ids
+        assert_allclose(model.score(queries, documents).numpy()[:, 0], expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        (
+            "sentence_bert_config.json",
+            {"query_expansion": {"strategy": "min", "length": 32}},
+            "strategy 'min'",
+        ),
+        ("2_MultiVectorMask/config.json", {"keep_only_token_ids": [5]}, "keep_only_token_ids"),
+        ("2_MultiVectorMask/config.json", {"skiplist_tasks": ["query", "document"]}, "of documents alone"),
+        ("3_Normalize/config.json", {"module_output_name": "other"}, "not normalised"),
+        ("config_sentence_transformers.json", {"prompts": {"query": "find this: "}}, "more than one token"),
+    ],
+)
+def test_late_interaction_that_is_not_exported_is_refused(tmp_path, file, changes, message) -> None:
+    checkpoint = saved_again("colbert", tmp_path)
+    edit_json(checkpoint / file, **changes)
+    with pytest.raises(ExportError, match=message):
+        exported_to(tmp_path, checkpoint)
 
 
 def test_every_recipe_is_there() -> None:

@@ -35,6 +35,7 @@ _SIMILARITIES: dict[str, Similarity] = {
     "euclidean": "euclidean",
     "manhattan": "manhattan",
     "MaxSim": "dot",
+    "maxsim": "dot",
 }
 
 

@@ -20,6 +20,7 @@ from embedge_export.source.modules import (
     row_size,
     without_last_normalize,
 )
+from embedge_export.source.multi_vector import Words, read_words
 from embedge_export.source.repository import read_json
 from embedge_export.source.settings import LAST_HIDDEN_STATE
 from embedge_export.source.tokens import token_id
@@ -40,25 +41,6 @@ class LateInteraction(msgspec.Struct, frozen=True, kw_only=True, tag="late_inter
     tokens: Chain = ()
 
 
-class _Words(msgspec.Struct, frozen=True, kw_only=True):
-    """Late interaction as the checkpoint states it.
-
-    Attributes:
-        query_marker, document_marker: text of the marker tokens.
-        query_len, document_len: limits in tokens, specials and marker included.
-        expand_query, attend_to_expansion: as in LateInteractionSpec.
-        skip_words: document tokens left out of MaxSim.
-    """
-
-    query_marker: str
-    document_marker: str
-    query_len: int
-    document_len: int
-    expand_query: bool
-    attend_to_expansion: bool
-    skip_words: tuple[str, ...] = ()
-
-
 def is_late_interaction(files: Files) -> bool:
     """Whether a checkpoint is made for late interaction: ColBERT's own files, or PyLate's modules and settings."""
     if (files.repository.folder / COLBERT_METADATA).is_file():
@@ -77,7 +59,11 @@ def read_late_interaction(files: Files, transformer: Transformer, tokenizer: Any
     Raises:
         ExportError: sizes do not chain, or a word of the settings is not one token of the vocabulary.
     """
-    words = _read_words(files)
+    modules = files.modules
+    if modules is not None and modules.mask is not None:
+        words = read_words(files, modules.mask, transformer, tokenizer)
+    else:
+        words = _read_words(files)
     return LateInteraction(tokens=_tokens(files, transformer.hidden_size), spec=_resolve(words, tokenizer))
 
 
@@ -103,12 +89,12 @@ def _tokens(files: Files, hidden_size: int) -> Chain:
     return without_last_normalize(made)[0]
 
 
-def _read_words(files: Files) -> _Words:
+def _read_words(files: Files) -> Words:
     """Read PyLate's settings, or those of the original ColBERT."""
     folder, stated = files.repository.folder, files.stated
     if (folder / COLBERT_METADATA).is_file():
         metadata = read_json(folder, COLBERT_METADATA)
-        return _Words(
+        return Words(
             query_marker=some_text(
                 metadata.get("query_token_id", "[unused0]"), "query_token_id", COLBERT_METADATA
             ),
@@ -124,7 +110,7 @@ def _read_words(files: Files) -> _Words:
     skip_words = stated.get("skiplist_words")
     if skip_words is not None:
         skip_words = some_texts(skip_words, "skiplist_words", STATED)
-    return _Words(
+    return Words(
         query_marker=some_text(stated.get("query_prefix", "[Q] "), "query_prefix", STATED),
         document_marker=some_text(stated.get("document_prefix", "[D] "), "document_prefix", STATED),
         query_len=whole(stated.get("query_length") or 32, "query_length", STATED),
@@ -135,11 +121,13 @@ def _read_words(files: Files) -> _Words:
     )
 
 
-def _resolve(words: _Words, tokenizer: Any) -> LateInteractionSpec:
+def _resolve(words: Words, tokenizer: Any) -> LateInteractionSpec:
     def marker(text: str) -> int | None:
         return token_id(tokenizer, text) if text else None
 
-    if words.expand_query and tokenizer.mask_token_id is None:
+    filler = words.expansion_token
+    expansion = tokenizer.mask_token_id if filler is None else token_id(tokenizer, filler)
+    if words.expand_query and expansion is None:
         raise ExportError(
             "queries are to be expanded with the mask token, and the tokenizer has none; expected mask_token in "
             "tokenizer_config.json, or do_query_expansion false in config_sentence_transformers.json"
@@ -151,7 +139,7 @@ def _resolve(words: _Words, tokenizer: Any) -> LateInteractionSpec:
         query_marker_id=marker(words.query_marker),
         document_marker_id=marker(words.document_marker),
         expand_query=words.expand_query,
-        expansion_token_id=tokenizer.mask_token_id if words.expand_query else None,
+        expansion_token_id=expansion if words.expand_query else None,
         attend_to_expansion=words.attend_to_expansion,
         # a word outside of the vocabulary can never be met
         skip_token_ids=tuple(sorted({vocabulary[word] for word in words.skip_words if word in vocabulary})),

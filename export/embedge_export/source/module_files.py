@@ -11,7 +11,8 @@ import msgspec
 
 from embedge.errors import ExportError
 from embedge.types import PoolingMode
-from embedge_export.source.fields import account_for, optional_text, some_bool, some_text, some_texts, whole
+from embedge_export.source.fields import account_for, some_text, some_texts, whole
+from embedge_export.source.module_config import ModuleConfig
 from embedge_export.source.modules import (
     EMBEDDING,
     TOKENS,
@@ -22,7 +23,7 @@ from embedge_export.source.modules import (
     Normalize,
     Pooling,
 )
-from embedge_export.source.repository import inside, read_json
+from embedge_export.source.repository import inside
 from embedge_export.source.settings import TransformerSettings, read_settings
 
 _MODES: dict[str, PoolingMode] = {
@@ -68,17 +69,14 @@ _ENTRY_IGNORED = {
     "idx": "modules run in the order of the list",
     "kwargs": "names of arguments that callers may pass, which is none",
 }
-_RESERVED = {
-    "all_layer_embeddings", "attention_mask", "cls_token_embeddings", "input_ids", "inputs_embeds", "position_ids",
-    "prompt_length", "token_type_ids", "token_weights_sum",
-}  # fmt: skip
-"""Features that other modules read without saying so."""
 _NAMES = ("module_input_name", "module_output_name")
 _SPLADE_KEYS = ("activation_function", "embedding_dimension", "pooling_strategy", "word_embedding_dimension")
 _SPLADE_IGNORED = {"chunk_size": "how many rows are computed at once"}
 _LOGIT_SCORE_KEYS = ("false_token_id", "module_input_name", "true_token_id")
+_MASK_KEYS = ("keep_only_token_ids", "skiplist_tasks", "skiplist_words")
 _EXPECTED = (
-    "Transformer, Pooling, Dense, Normalize, LayerNorm, Dropout, SpladePooling, LogitScore or StaticEmbedding"
+    "Transformer, Pooling, Dense, Normalize, LayerNorm, Dropout, SpladePooling, LogitScore, MultiVectorMask or "
+    "StaticEmbedding"
 )
 
 
@@ -92,6 +90,7 @@ class Modules(msgspec.Struct, frozen=True, kw_only=True):
         sequence: the modules after it, in the order in which they run.
         splade: configuration of a SpladePooling module.
         logit_score: configuration of a LogitScore module.
+        mask: configuration of a MultiVectorMask module.
     """
 
     first: First
@@ -100,6 +99,7 @@ class Modules(msgspec.Struct, frozen=True, kw_only=True):
     sequence: tuple[Module, ...] = ()
     splade: dict[str, Any] | None = None
     logit_score: dict[str, Any] | None = None
+    mask: dict[str, Any] | None = None
 
     @property
     def given(self) -> str:
@@ -152,7 +152,7 @@ def read_modules(
     sequence: list[Module] = []
     for entry in entries[1:]:
         module = inside(folder, entry.path)
-        config = _Config(module, entry.path, ignore_keys)
+        config = ModuleConfig(module, entry.path, ignore_keys)
         if entry.kind == "Pooling":
             sequence.append(_pooling(config, pooling))
         elif entry.kind == "Dense":
@@ -170,6 +170,9 @@ def read_modules(
         elif entry.kind == "LogitScore":
             config.account_for(_LOGIT_SCORE_KEYS)
             facts["logit_score"] = config.stated
+        elif entry.kind == "MultiVectorMask":
+            config.account_for(_MASK_KEYS)
+            facts["mask"] = config.stated
         elif entry.kind != "Dropout":  # which does nothing at inference
             raise ExportError(
                 f"modules.json holds a {entry.kind} module, which embedge does not know; expected {_EXPECTED}"
@@ -223,38 +226,7 @@ def _entries(path: Path, ignore_keys: tuple[str, ...]) -> list[_Entry]:
     return entries
 
 
-class _Config:
-    """A module's config.json, and its values as they are taken out."""
-
-    def __init__(self, folder: Path, path: str, ignore_keys: tuple[str, ...]) -> None:
-        self.file = f"{path}/config.json"
-        self.stated = read_json(folder, "config.json")
-        self._ignore_keys = ignore_keys
-
-    def account_for(self, known: Iterable[str], ignored: dict[str, str] | None = None) -> None:
-        account_for(self.stated, self.file, known=known, ignored=ignored or {}, ignore_keys=self._ignore_keys)
-
-    def whole(self, key: str) -> int:
-        if key not in self.stated:
-            raise ExportError(f"{self.file} does not state {key!r}; expected the sizes of the module")
-        return whole(self.stated[key], key, self.file)
-
-    def bool(self, key: str, default: bool) -> bool:
-        return some_bool(self.stated.get(key, default), key, self.file)
-
-    def names(self, reads: str) -> dict[str, str]:
-        """Features that the module reads and writes."""
-        name = optional_text(self.stated.get("module_input_name"), "module_input_name", self.file) or reads
-        output = optional_text(self.stated.get("module_output_name"), "module_output_name", self.file) or name
-        if output in _RESERVED:
-            raise ExportError(
-                f"module_output_name in {self.file} is {output!r}, which other modules read as something else; "
-                "expected a feature of its own. Such modules are not exported."
-            )
-        return {"module_input_name": name, "module_output_name": output}
-
-
-def _pooling(config: _Config, wanted: tuple[PoolingMode, ...]) -> Pooling:
+def _pooling(config: ModuleConfig, wanted: tuple[PoolingMode, ...]) -> Pooling:
     stated = config.stated
     others = (key for key in stated if key.startswith("pooling_mode_") and key not in _LEGACY_MODES)
     flags = (*_LEGACY_MODES, *others)
@@ -281,7 +253,7 @@ def _pooling(config: _Config, wanted: tuple[PoolingMode, ...]) -> Pooling:
     )
 
 
-def _dense(config: _Config, folder: Path, reads: str) -> Dense:
+def _dense(config: ModuleConfig, folder: Path, reads: str) -> Dense:
     stated = config.stated
     config.account_for(
         ("activation_function", "bias", "in_features", "out_features", "use_residual", *_NAMES)

@@ -186,8 +186,13 @@ def _check_modules(kind: Kind, files: Files, spec: ExportSpec) -> None:
             f"modules.json has {in_words(modules.sequence[0])} after a transformer that gives logits; expected none. "
             "Such modules are not exported."
         )
+    if modules.mask is not None and kind != "late_interaction":
+        raise ExportError(
+            f"modules.json has a MultiVectorMask module, and the rest is that of a model for {kind}; expected one for "
+            "late interaction. Such modules are not exported."
+        )
     for name in ("query_length", "document_length", "query_expansion"):
-        if getattr(settings, name) is not None:
+        if getattr(settings, name) is not None and modules.mask is None:
             raise ExportError(
                 f"{settings.file} states {name}, so that queries and documents are cut apart, which is not exported "
                 "from there yet; expected it in config_sentence_transformers.json. Please report this with the "
