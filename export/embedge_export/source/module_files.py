@@ -70,10 +70,16 @@ _ENTRY_IGNORED = {
     "kwargs": "names of arguments that callers may pass, which is none",
 }
 _NAMES = ("module_input_name", "module_output_name")
-_SPLADE_KEYS = ("activation_function", "embedding_dimension", "pooling_strategy", "word_embedding_dimension")
-_SPLADE_IGNORED = {"chunk_size": "how many rows are computed at once"}
-_LOGIT_SCORE_KEYS = ("false_token_id", "module_input_name", "true_token_id")
-_MASK_KEYS = ("keep_only_token_ids", "skiplist_tasks", "skiplist_words")
+_CONFIGURED: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
+    "LogitScore": ("logit_score", ("false_token_id", "module_input_name", "true_token_id"), {}),
+    "MultiVectorMask": ("mask", ("keep_only_token_ids", "skiplist_tasks", "skiplist_words"), {}),
+    "SpladePooling": (
+        "splade",
+        ("activation_function", "embedding_dimension", "pooling_strategy", "word_embedding_dimension"),
+        {"chunk_size": "how many rows are computed at once"},
+    ),
+}
+"""Modules whose configuration others read: the field of Modules that holds it, known keys and ignored ones."""
 _EXPECTED = (
     "Transformer, Pooling, Dense, Normalize, LayerNorm, Dropout, SpladePooling, LogitScore, MultiVectorMask or "
     "StaticEmbedding"
@@ -151,33 +157,36 @@ def read_modules(
     facts: dict[str, Any] = {"first": first, "folder": first_folder, "settings": settings}
     sequence: list[Module] = []
     for entry in entries[1:]:
-        module = inside(folder, entry.path)
-        config = ModuleConfig(module, entry.path, ignore_keys)
-        if entry.kind == "Pooling":
-            sequence.append(_pooling(config, pooling))
-        elif entry.kind == "Dense":
-            reads = TOKENS if by_token or entry.library == "pylate." else EMBEDDING
-            sequence.append(_dense(config, module, reads))
-        elif entry.kind == "Normalize":
-            config.account_for(_NAMES)
-            sequence.append(Normalize(**config.names(EMBEDDING)))
-        elif entry.kind == "LayerNorm":
-            config.account_for(("dimension",))
-            sequence.append(LayerNorm(folder=module, size=config.whole("dimension")))
-        elif entry.kind == "SpladePooling":
-            config.account_for(_SPLADE_KEYS, _SPLADE_IGNORED)
-            facts["splade"] = config.stated
-        elif entry.kind == "LogitScore":
-            config.account_for(_LOGIT_SCORE_KEYS)
-            facts["logit_score"] = config.stated
-        elif entry.kind == "MultiVectorMask":
-            config.account_for(_MASK_KEYS)
-            facts["mask"] = config.stated
+        folder_of_module = inside(folder, entry.path)
+        config = ModuleConfig(folder_of_module, entry.path, ignore_keys)
+        if entry.kind in _CONFIGURED:
+            name, known, ignored = _CONFIGURED[entry.kind]
+            config.account_for(known, ignored)
+            facts[name] = config.stated
         elif entry.kind != "Dropout":  # which does nothing at inference
-            raise ExportError(
-                f"modules.json holds a {entry.kind} module, which embedge does not know; expected {_EXPECTED}"
-            )
+            reads = TOKENS if by_token or entry.library == "pylate." else EMBEDDING
+            sequence.append(_module(entry.kind, config, folder_of_module, pooling, reads))
     return Modules(**facts, sequence=tuple(sequence))
+
+
+def _module(
+    kind: str, config: ModuleConfig, folder: Path, pooling: tuple[PoolingMode, ...], reads: str
+) -> Module:
+    """A module of the sequence; `reads` is what a Dense module reads that does not say."""
+    match kind:
+        case "Pooling":
+            return _pooling(config, pooling)
+        case "Dense":
+            return _dense(config, folder, reads)
+        case "Normalize":
+            config.account_for(_NAMES)
+            return Normalize(**config.names(EMBEDDING))
+        case "LayerNorm":
+            config.account_for(("dimension",))
+            return LayerNorm(folder=folder, size=config.whole("dimension"))
+    raise ExportError(
+        f"modules.json holds a {kind} module, which embedge does not know; expected {_EXPECTED}"
+    )
 
 
 def activation_name(stated: str) -> str:
