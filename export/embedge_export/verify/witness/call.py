@@ -61,7 +61,7 @@ def call_witness(
         )
     with silent(), EdgeModel(folder, device="cpu", variant=variant, truncate_prompt_tokens=_LIMIT) as model:
         try:
-            library = open_door(door, checkpoint, spec)
+            library = open_door(door, checkpoint, spec, model.info.max_seq_len)
         except (
             Exception
         ) as error:  # whatever a library of another version, or a checkpoint's own code, may raise

@@ -87,14 +87,21 @@ def find_doors(checkpoint: Checkpoint, spec: ExportSpec) -> tuple[Door, ...]:
     return tuple(Door(name) for name in doors)
 
 
-def open_door(door: Door, checkpoint: Checkpoint, spec: ExportSpec) -> Any:
-    """Load the checkpoint in float32 whatever its own precision, from its folder alone."""
+def open_door(door: Door, checkpoint: Checkpoint, spec: ExportSpec, limit: int) -> Any:
+    """Load the checkpoint in float32 whatever its own precision, from its folder alone.
+
+    Args:
+        door: a class of a library.
+        checkpoint: where it lies.
+        spec: what the caller states against its files.
+        limit: the bundle's, in tokens; transformers' own classes know none but the tokenizer's.
+    """
     if door.name == "StaticModel":
         from model2vec import StaticModel
 
         return StaticModel.from_pretrained(str(checkpoint.repository.folder), quantize_to="float32")
     if door.package == "transformers":
-        return Transformers(door.name, checkpoint)
+        return Transformers(door.name, checkpoint, limit)
     import sentence_transformers
 
     library = getattr(sentence_transformers, door.name)(
@@ -116,7 +123,7 @@ def open_door(door: Door, checkpoint: Checkpoint, spec: ExportSpec) -> Any:
 class Transformers:
     """One of transformers' classes and the tokenizer beside it, asked for each text alone."""
 
-    def __init__(self, name: str, checkpoint: Checkpoint) -> None:
+    def __init__(self, name: str, checkpoint: Checkpoint, limit: int) -> None:
         import transformers
 
         options: dict[str, Any] = {
@@ -129,7 +136,11 @@ class Transformers:
         if checkpoint.config_words:  # the installed transformers does not know the words of the file
             options["config"] = read_config_of(checkpoint)
         self.model = loader.from_pretrained(folder, **{_dtype_word(): "float32"}, **options).eval()
-        self._limit = checkpoint.stated_max_seq_len
+        # a tokenizer that cuts earlier is believed; where none does, positions and the caller set the bundle's limit
+        self.cut: dict[str, Any] = {
+            "truncation": True,
+            "max_length": min(limit, int(self.tokenizer.model_max_length)),
+        }
 
     def rows(self, text: str, document: str | None = None) -> tuple[Any, list[int]]:
         """The first output for a text or pair, (num_tokens or 1, size), and its token ids."""
@@ -139,11 +150,6 @@ class Transformers:
         with torch.inference_mode():
             outputs = self.model(**inputs)
         return outputs[0].float().numpy().reshape(-1, outputs[0].shape[-1]), inputs["input_ids"][0].tolist()
-
-    @property
-    def cut(self) -> dict[str, Any]:
-        """How texts beyond the limit are cut: at the caller's limit, else at the tokenizer's own."""
-        return {"truncation": True} | ({} if self._limit is None else {"max_length": self._limit})
 
 
 @contextlib.contextmanager
