@@ -17,7 +17,7 @@ def test_the_command_reports_stages_and_prints_the_folder(tiny_bert, tmp_path, c
     printed = capsys.readouterr()
     assert printed.out == f"{target}\n"
     stages = [line.split()[0] for line in printed.err.splitlines()]
-    assert stages == ["source", "graph", "heads", "write", "verify", "judge", "report", "done"]
+    assert stages == ["source", "graph", "heads", "write", "verify", "witness", "judge", "report", "done"]
 
 
 def test_a_refusal_is_one_line_and_exit_code_1(tmp_path, capsys):
