@@ -8,7 +8,7 @@ from tests.checkpoints import make
 
 from embedge.cli.main import main
 
-STAGES = ["source", "graph", "heads", "write", "verify", "judge", "report", "done"]
+STAGES = ["source", "graph", "heads", "write", "verify", "witness", "judge", "report", "done"]
 
 
 def test_the_command_reports_stages_and_prints_the_folder(tiny_bert, tmp_path, capsys):
