@@ -53,7 +53,20 @@ def test_the_score_activation_is_the_checkpoints_own(tmp_path, place):
     elif place == "nested":
         edit_json(folder / "config.json", sentence_transformers={"activation_fn": name})
     else:
-        write_json(folder / "config_sentence_transformers.json", {"activation_fn": name})
+        tiny_kinds.modules(folder)
+        logits = {"method": "forward", "method_output_name": "logits"}
+        write_json(
+            folder / "sentence_bert_config.json",
+            {
+                "transformer_task": "sequence-classification",
+                "modality_config": {"text": logits},
+                "module_output_name": "scores",
+            },
+        )
+        write_json(
+            folder / "config_sentence_transformers.json",
+            {"activation_fn": name, "model_type": "CrossEncoder"},
+        )
     _, manifest = exported(folder)
     assert manifest.head.score_activation == "identity"
     assert manifest.head.activation == "sigmoid"

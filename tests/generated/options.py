@@ -223,29 +223,29 @@ OPTIONS: Mapping[str, Option] = {
         _tokenizer(model_max_length=(12, 24, 64)), _TRANSFORMERS, needs=lambda plan: plan.network != "qwen3-causal"
     ),
     "limit shorter than the template": Option(
-        _tokenizer(model_max_length=(64,)), _PAIRS, networks=("qwen3-causal",), on=False
+        _tokenizer(model_max_length=(64,)), _PAIRS, networks=("qwen3-causal",)
     ),
     "truncation_side": Option(_tokenizer(truncation_side=("left",)), _TEXTS, share=0.08),
-    "truncation_side of pairs": Option(_tokenizer(truncation_side=("left",)), _PAIRS, share=0.1, on=False),
+    "truncation_side of pairs": Option(_tokenizer(truncation_side=("left",)), _PAIRS, share=0.1),
     "padding_side": Option(_tokenizer(padding_side=("left",)), ("embedder", "sparse"), share=0.1, networks=ENCODERS),
     "tokenizer.json truncates": Option(_truncated_json, ("embedder", "classifier", "sparse"), share=0.1),
-    "message": Option(_message, networks=("qwen3",), on=False),
+    "message": Option(_message, networks=("qwen3",)),
     # modules
     "two poolings": Option(_two_poolings),
-    "token dense": Option(_token_dense, share=0.08, on=False),
+    "token dense": Option(_token_dense, share=0.08),
     "dense": Option(_dense, share=0.25),
     "second dense": Option(_dense, share=0.3, needs=lambda plan: bool(plan.modules)),
     "dense residual": Option(
-        lambda plan, chance: _dense(plan, chance, use_residual=True), share=0.1 if _ST_6 else 0, on=False
+        lambda plan, chance: _dense(plan, chance, use_residual=True), share=0.1 if _ST_6 else 0
     ),
-    "layer norm": Option(_layer_norm, share=0.1, on=False),
-    "any order": Option(_any_order, share=0.15, on=False),
+    "layer norm": Option(_layer_norm, share=0.1),
+    "any order": Option(_any_order, share=0.15),
     "normalize": Option(_after(("Normalize", {})), ("embedder", "static"), share=0.5),
     "normalize then dense": Option(
-        _dense, share=0.2, on=False, needs=lambda plan: ("Normalize", {}) in plan.modules
+        _dense, share=0.2, needs=lambda plan: ("Normalize", {}) in plan.modules
     ),
     "dropout": Option(_after(("Dropout", {})), share=0.1),
-    "dense to another name": Option(_dense_to("other"), share=0.06, on=False),
+    "dense to another name": Option(_dense_to("other"), share=0.06),
     "module without a reader": Option(_after(("CNN", {})), share=0.04),
     # what the library's own files state
     "prompts": Option(_prompts, _TEXT_KINDS, share=0.4),
@@ -255,28 +255,28 @@ OPTIONS: Mapping[str, Option] = {
         needs=lambda plan: _has_prompts(plan) and not _is_cut_left(plan) and "weightedmean" not in plan.pooling,
     ),
     "include_prompt false, truncation_side left": Option(
-        _state(include_prompt=(False,)), share=0.8, on=False,
+        _state(include_prompt=(False,)), share=0.8,
         needs=lambda plan: _has_prompts(plan) and _is_cut_left(plan),
     ),
     "include_prompt false, weightedmean": Option(
-        _state(include_prompt=(False,)), share=0.8, on=False,
+        _state(include_prompt=(False,)), share=0.8,
         needs=lambda plan: _has_prompts(plan) and "weightedmean" in plan.pooling,
     ),
-    "truncate_dim": Option(_state(truncate_dim=(4, 8)), on=False),
+    "truncate_dim": Option(_state(truncate_dim=(4, 8))),
     "similarity": Option(_state(similarity_fn_name=("dot", "euclidean", "manhattan")), share=0.2),
     "max_seq_length": Option(_edit(_BERT_CONFIG, max_seq_length=(10, 30)), ("embedder", "sparse")),
     "do_lower_case": Option(_edit(_BERT_CONFIG, do_lower_case=(True,)), share=0.1),
     "processing_kwargs": Option(
         _edit(_BERT_CONFIG, processing_kwargs=({"text": {"max_length": 12}}, {"common": {"max_length": 9}})),
-        share=0.08, on=False,
+        share=0.08,
     ),
     "processor_kwargs": Option(
         _edit(_BERT_CONFIG, processor_kwargs=({"truncation_side": "left"}, {"model_max_length": 12})),
-        share=0.08, on=False,
+        share=0.08,
     ),
-    "tokenizer_args": Option(_edit(_BERT_CONFIG, tokenizer_args=({"model_max_length": 12},)), share=0.08, on=False),
+    "tokenizer_args": Option(_edit(_BERT_CONFIG, tokenizer_args=({"model_max_length": 12},)), share=0.08),
     "config_args": Option(
-        _edit(_BERT_CONFIG, config_args=({"num_hidden_layers": 1},)), share=0.08, networks=("bert",), on=False
+        _edit(_BERT_CONFIG, config_args=({"num_hidden_layers": 1},)), share=0.08, networks=("bert",)
     ),
     "old layout": Option(
         _old, ("embedder", "sparse"), share=0.2,
@@ -295,16 +295,16 @@ OPTIONS: Mapping[str, Option] = {
         _config(problem_type=("regression", "multi_label_classification", "single_label_classification")),
         ("classifier",), share=0.5,
     ),
-    "cross-encoder prompts": Option(_prompts, _PAIRS, on=False),
-    "cross-encoder default prompt": Option(_default_prompt, _PAIRS, share=0.6, on=False, needs=_has_prompts),
+    "cross-encoder prompts": Option(_prompts, _PAIRS),
+    "cross-encoder default prompt": Option(_default_prompt, _PAIRS, share=0.6, needs=_has_prompts),
     "cross-encoder of modules": Option(
-        lambda plan, _: plan.modules.append(("Scores", {})), _PAIRS, share=0.2, on=False,
+        lambda plan, _: plan.modules.append(("Scores", {})), _PAIRS, share=0.2,
         networks=("bert", "roberta", "electra", "modernbert"), needs=lambda plan: "num_labels" not in plan.config,
     ),
     # sparse and static
     "strategy": Option(
         _state(pooling_strategy=("max", "sum"), activation_function=("relu", "log1p_relu")), ("sparse",), share=0.5
     ),
-    "static truncates": Option(_truncated_json, ("static",), share=0.3, on=False),
+    "static truncates": Option(_truncated_json, ("static",), share=0.3),
 }  # fmt: skip
 """In the order in which they are applied; modules follow each other in it."""

@@ -57,7 +57,7 @@ def read_causal_reranker(
     Raises:
         ExportError: the settings or the chat template cannot be used, or a word is not one token of the vocabulary.
     """
-    activation = score_activation(files.config, files.stated) or "sigmoid"
+    activation = score_activation(files) or "sigmoid"
     yes, no = _answers(files, spec)
     if isinstance(yes, str):
         template = QWEN3_RERANKER

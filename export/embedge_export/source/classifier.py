@@ -111,7 +111,7 @@ def read_pooled_classifier(files: Files, spec: ExportSpec, transformer: Transfor
         )
     labels = _labels_of(row_size(rows, transformer.hidden_size), spec, files.config)
     # what CrossEncoder applies where its config names nothing
-    activation = score_activation(files.config, files.stated)
+    activation = score_activation(files)
     if activation is None:
         activation = "sigmoid" if len(labels) == 1 else "identity"
     head = HeadSpec(labels=labels, activation=activation, score_activation=activation)
@@ -142,17 +142,20 @@ def read_head(files: Files, spec: ExportSpec) -> HeadSpec:
         labels=labels,
         problem_type=cast("ProblemType | None", problem_type),
         activation=activation,
-        score_activation=score_activation(raw, files.stated) or activation,
+        score_activation=score_activation(files) or activation,
         logit_bias=None if bias is None else _number(bias),
     )
 
 
-def score_activation(raw: dict[str, Any], stated: dict[str, Any]) -> Activation | None:
+def score_activation(files: Files) -> Activation | None:
     """The activation that sentence-transformers applies to scores, where the checkpoint names one.
+
+    It reads config_sentence_transformers.json beside a modules.json alone.
 
     Raises:
         ExportError: it lies outside of torch.nn.modules, or is not one that the SDK has.
     """
+    raw, stated = files.config, files.stated if files.modules else {}
     nested = some_object(raw.get("sentence_transformers"), "sentence_transformers", "config.json")
     for name in (
         stated.get("activation_fn"),

@@ -28,9 +28,10 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "name_or_path", "transformers.js_config", "transformers_version", "unsloth_fixed", "unsloth_version",
     ),
     _ELSEWHERE: (
-        "_num_labels", "architectures", "auto_map", "id2label", "is_matryoshka", "label2id", "matryoshka_dimensions",
-        "max_seq_length", "model_max_length", "num_labels", "problem_type", "prompts", "sentence_transformers",
-        "tokenizer_class",
+        "_num_labels", "architectures", "auto_map", "id2label", "is_matryoshka", "label2id", "logit_bias",
+        "matryoshka_dimensions",
+        "max_seq_length", "model_max_length", "num_labels", "problem_type", "prompts",
+        "sbert_ce_default_activation_function", "sentence_transformers", "tokenizer_class",
     ),
     _PRECISION: ("dtype", "torch_dtype", "use_bfloat16"),
     _TRAINING: (

@@ -29,6 +29,13 @@ from embedge_export.source.classifier import (
     read_pooled_classifier,
     read_reward,
 )
+from embedge_export.source.conflicts import (
+    check_modules,
+    check_prompts,
+    check_room,
+    check_sparse,
+    check_types,
+)
 from embedge_export.source.embedder import (
     Embedder,
     Splade,
@@ -38,15 +45,15 @@ from embedge_export.source.embedder import (
     read_similarity,
     read_splade,
 )
-from embedge_export.source.fields import optional_text, positive, texts_by_name
-from embedge_export.source.files import STATED, Files, read_files
+from embedge_export.source.files import Files, read_files
 from embedge_export.source.kinds import KINDS, Kind, What
 from embedge_export.source.late_interaction import (
     LateInteraction,
     is_late_interaction,
     read_late_interaction,
 )
-from embedge_export.source.modules import in_words, row_size, weighted
+from embedge_export.source.modules import row_size, weighted
+from embedge_export.source.prompts import read_prompts
 from embedge_export.source.static import (
     Static,
     is_static,
@@ -57,15 +64,6 @@ from embedge_export.source.tokenizer import Tokenization, describe_tokenizer
 from embedge_export.source.tokenizer_loading import load_plain_tokenizer, load_tokenizer
 from embedge_export.source.transformer import Transformer, check_length, read_transformer
 from embedge_export.spec import ExportSpec
-
-_TRANSFORMER_TASKS: dict[Kind, str] = {
-    "classifier": "sequence-classification",
-    "embedding": "feature-extraction",
-    "late_interaction": "feature-extraction",
-    "pooled_classifier": "feature-extraction",
-    "sparse": "fill-mask",
-}
-"""What modules.json loads the transformer for."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -80,15 +78,6 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     tokenization: Tokenization
 
 
-class _Prompts(msgspec.Struct, frozen=True):
-    texts: dict[str, str]
-    default_name: str | None
-
-    @property
-    def default(self) -> str | None:
-        return self.texts.get(self.default_name or "")
-
-
 def open_checkpoint(spec: ExportSpec) -> Source:
     """Read everything that an export needs to know, and refuse what cannot be exported.
 
@@ -100,9 +89,9 @@ def open_checkpoint(spec: ExportSpec) -> Source:
     folder = files.repository.folder
     settings = hash_settings(folder)
     kind = _find_kind(files, spec)
-    _check_modules(kind, files, spec)
+    check_modules(kind, files, spec)
     transformer = read_table_shape(files) if kind == "static" else read_transformer(files, spec)
-    prompts = _read_prompts(files, spec)
+    prompts = read_prompts(files, spec)
     tokenizer = (
         load_plain_tokenizer(files)
         if kind == "static"
@@ -144,21 +133,11 @@ def open_checkpoint(spec: ExportSpec) -> Source:
     tokenization = describe_tokenizer(tokenizer, checkpoint, _chat(checkpoint, files, tokenizer))
     check_length(transformer, tokenization.max_seq_len)
     if kind == "classifier" and tokenization.spec.segments:
-        _check_types(files, tokenizer)
+        check_types(files, tokenizer)
+    check_room(tokenization)
+    check_prompts(checkpoint, tokenization)
     check_length(transformer, tokenization.max_seq_len)
     return Source(checkpoint=checkpoint, tokenization=tokenization)
-
-
-def _check_types(files: Files, tokenizer: Any) -> None:
-    """Refuse a tokenizer that gives the sides of a pair more types than the model has; the libraries fail, too."""
-    known = positive(files.config.get("type_vocab_size"))
-    given = 1 + max(tokenizer("a", "a").get("token_type_ids", [0]))
-    if known is not None and given > known:
-        raise ExportError(
-            f"the tokenizer gives a pair tokens of {given} types, and config.json states type_vocab_size {known}; "
-            'expected as many. Set "model_input_names": ["input_ids", "attention_mask"] in tokenizer_config.json if '
-            "the model was trained without types."
-        )
 
 
 def _find_kind(files: Files, spec: ExportSpec) -> Kind:
@@ -167,7 +146,7 @@ def _find_kind(files: Files, spec: ExportSpec) -> Kind:
     if is_static(files):
         return "static"
     if (modules and modules.splade is not None) or spec.kind == "sparse":
-        _check_sparse(files, architecture)
+        check_sparse(files, architecture)
         return "sparse"
     if (
         (modules and modules.logit_score is not None)
@@ -188,56 +167,6 @@ def _find_kind(files: Files, spec: ExportSpec) -> Kind:
     if architecture.endswith("ForTokenClassification") and not modules:
         return "reward" if spec.step_tag or spec.pooling == ("STEP",) else "token_classifier"
     return "embedding"
-
-
-def _check_modules(kind: Kind, files: Files, spec: ExportSpec) -> None:
-    """Refuse what sentence-transformers would do with the transformer and the bundle would not.
-
-    Raises:
-        ExportError: another class is loaded, modules stand after a head, or lengths go by the task.
-    """
-    modules, settings = files.modules, files.settings
-    if modules is None or kind == "static":
-        return
-    wanted = _TRANSFORMER_TASKS.get(kind)
-    if (
-        wanted is not None
-        and settings.transformer_task != wanted
-        and spec.task is None
-        and not spec.yes_token
-    ):
-        raise ExportError(
-            f"{settings.file} states transformer_task {settings.transformer_task!r}, and modules.json is that of a "
-            f"model for {wanted}; expected {wanted}. Restore both from the model's origin."
-        )
-    if kind in ("classifier", "causal_reranker") and modules.sequence:
-        raise ExportError(
-            f"modules.json has {in_words(modules.sequence[0])} after a transformer that gives logits; expected none. "
-            "Such modules are not exported."
-        )
-    if modules.mask is not None and kind != "late_interaction":
-        raise ExportError(
-            f"modules.json has a MultiVectorMask module, and the rest is that of a model for {kind}; expected one for "
-            "late interaction. Such modules are not exported."
-        )
-    for name in ("query_length", "document_length", "query_expansion"):
-        if getattr(settings, name) is not None and modules.mask is None:
-            raise ExportError(
-                f"{settings.file} states {name}, so that queries and documents are cut apart, which is not exported "
-                "from there yet; expected it in config_sentence_transformers.json. Please report this with the "
-                "model's name."
-            )
-
-
-def _check_sparse(files: Files, architecture: str) -> None:
-    if (files.modules is None and not architecture.endswith("ForMaskedLM")) or (
-        files.modules is not None and files.modules.splade is None
-    ):
-        raise ExportError(
-            f"kind 'sparse' does not fit {architecture or 'a checkpoint that names no architecture'}"
-            f"{' with a modules.json that says otherwise' if files.modules else ''}; expected a masked language model "
-            "alone. Leave out --kind."
-        )
 
 
 def _read_what(
@@ -348,16 +277,3 @@ def _stated_max_seq_len(files: Files, spec: ExportSpec, what: What) -> int | Non
     if isinstance(what, Static):
         return what.max_seq_len
     return files.settings.limit
-
-
-def _read_prompts(files: Files, spec: ExportSpec) -> _Prompts:
-    texts = {**texts_by_name(files.stated.get("prompts") or {}, "prompts", STATED), **spec.prompts}
-    name = spec.default_prompt_name
-    if not name:
-        name = optional_text(files.stated.get("default_prompt_name"), "default_prompt_name", STATED)
-    if name is not None and name not in texts:
-        raise ExportError(
-            f"default_prompt_name {name!r} is not among the stored prompts; "
-            f"expected one of {', '.join(texts) or 'none: there are no prompts'}"
-        )
-    return _Prompts(texts, name)

@@ -15,12 +15,11 @@ from embedge.types import FloatArray
 from embedge_export.verify.witness.library import Transformers
 from embedge_export.verify.witness.question import ALONE, Both, Question, Rows
 
-_POOLING_ONLY = {"Transformer", "MLMTransformer", "Pooling", "Normalize", "Dropout"}
 _AS_IT_IS = PoolingParams(normalize=False)
 
 
 def ask_sentence_transformer(both: Both) -> Iterator[Question]:
-    """Embeddings, with every prompt; their similarity; the rows of tokens where nothing but pooling follows them."""
+    """Embeddings, with every prompt; their similarity; the rows of tokens."""
     library, model, texts = both.library, both.model, both.texts()
 
     def embedded(asked: Sequence[str], **prompt: str) -> Rows:
@@ -33,7 +32,7 @@ def ask_sentence_transformer(both: Both) -> Iterator[Question]:
         yield from _with_prompts(both, "embed", texts, embedded, ours)
         yield from _similarities(both, texts[: 2 * both.few], embedded, ours)
     yield from _limit(both)
-    if "token_embed" in model.manifest.tasks and {type(each).__name__ for each in library} <= _POOLING_ONLY:
+    if "token_embed" in model.manifest.tasks:
         few = texts[: 2 * both.few]
         yield Question(
             words="token_embed",

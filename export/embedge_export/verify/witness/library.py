@@ -172,7 +172,12 @@ def silent() -> Iterator[None]:
 
 
 def _is_cross_encoder(checkpoint: Checkpoint) -> bool:
-    """sentence-transformers' files say so; or one label, and no regression of transformers', which has no sigmoid."""
+    """sentence-transformers' files say so; or one label, and no regression of transformers', which has no sigmoid.
+
+    A logit_bias is vLLM's word, and sentence-transformers reads none.
+    """
+    if checkpoint.head is not None and checkpoint.head.logit_bias:
+        return False
     config = read_json(checkpoint.transformer, "config.json")
     if (checkpoint.repository.folder / _STATED).is_file() or any(map(config.get, _CROSS_ENCODER_KEYS)):
         return True

@@ -1,0 +1,130 @@
+"""What a checkpoint's files state that does not go together, or goes otherwise in its library: refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from embedge.errors import ExportError
+from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.fields import positive
+from embedge_export.source.files import Files
+from embedge_export.source.kinds import Kind
+from embedge_export.source.modules import in_words
+from embedge_export.source.tokenizer import Tokenization
+from embedge_export.spec import ExportSpec
+
+_WITHOUT_LIMIT = 1_000_000
+
+_TRANSFORMER_TASKS: dict[Kind, str] = {
+    "classifier": "sequence-classification",
+    "embedding": "feature-extraction",
+    "late_interaction": "feature-extraction",
+    "pooled_classifier": "feature-extraction",
+    "sparse": "fill-mask",
+}
+"""What modules.json loads the transformer for."""
+
+
+def check_modules(kind: Kind, files: Files, spec: ExportSpec) -> None:
+    """Refuse what sentence-transformers would do with the transformer and the bundle would not.
+
+    Raises:
+        ExportError: another class is loaded, modules stand after a head, or lengths go by the task.
+    """
+    modules, settings = files.modules, files.settings
+    if modules is None or kind == "static":
+        return
+    wanted = _TRANSFORMER_TASKS.get(kind)
+    if (
+        wanted is not None
+        and settings.transformer_task != wanted
+        and spec.task is None
+        and not spec.yes_token
+    ):
+        raise ExportError(
+            f"{settings.file} states transformer_task {settings.transformer_task!r}, and modules.json is that of a "
+            f"model for {wanted}; expected {wanted}. Restore both from the model's origin."
+        )
+    if kind in ("classifier", "causal_reranker") and modules.sequence:
+        raise ExportError(
+            f"modules.json has {in_words(modules.sequence[0])} after a transformer that gives logits; expected none. "
+            "Such modules are not exported."
+        )
+    if modules.mask is not None and kind != "late_interaction":
+        raise ExportError(
+            f"modules.json has a MultiVectorMask module, and the rest is that of a model for {kind}; expected one for "
+            "late interaction. Such modules are not exported."
+        )
+    for name in ("query_length", "document_length", "query_expansion"):
+        if getattr(settings, name) is not None and modules.mask is None:
+            raise ExportError(
+                f"{settings.file} states {name}, so that queries and documents are cut apart, which is not exported "
+                "from there yet; expected it in config_sentence_transformers.json. Please report this with the "
+                "model's name."
+            )
+
+
+def check_sparse(files: Files, architecture: str) -> None:
+    """Refuse `--kind sparse` for anything but a masked language model alone.
+
+    Raises:
+        ExportError: it is something else, or modules.json says otherwise.
+    """
+    if (files.modules is None and not architecture.endswith("ForMaskedLM")) or (
+        files.modules is not None and files.modules.splade is None
+    ):
+        raise ExportError(
+            f"kind 'sparse' does not fit {architecture or 'a checkpoint that names no architecture'}"
+            f"{' with a modules.json that says otherwise' if files.modules else ''}; expected a masked language model "
+            "alone. Leave out --kind."
+        )
+
+
+def check_types(files: Files, tokenizer: Any) -> None:
+    """Refuse a tokenizer that gives the sides of a pair more types than the model has; the libraries fail, too."""
+    known = positive(files.config.get("type_vocab_size"))
+    given = 1 + max(tokenizer("a", "a").get("token_type_ids", [0]))
+    if known is not None and given > known:
+        raise ExportError(
+            f"the tokenizer gives a pair tokens of {given} types, and config.json states type_vocab_size {known}; "
+            'expected as many. Set "model_input_names": ["input_ids", "attention_mask"] in tokenizer_config.json if '
+            "the model was trained without types."
+        )
+
+
+def check_room(tokenization: Tokenization) -> None:
+    """Refuse a template that leaves no token of a text within the limit.
+
+    Raises:
+        ExportError: it takes as many tokens as there may be.
+    """
+    template, limit = tokenization.template, tokenization.max_seq_len
+    if template is None:
+        return
+    empty = msgspec.structs.replace(tokenization, max_seq_len=_WITHOUT_LIMIT).encode("", "")
+    fixed = len(empty["input_ids"])
+    if fixed >= limit:
+        raise ExportError(
+            f"the template around a pair takes {fixed} tokens, and the limit is {limit}, which leaves no room for "
+            "texts; expected a larger one. Pass --max-seq-len, or correct model_max_length in tokenizer_config.json."
+        )
+
+
+def check_prompts(checkpoint: Checkpoint, tokenization: Tokenization) -> None:
+    """Refuse prompts that are left out of the pooling where texts are cut from their beginning.
+
+    The library leaves as many of the first tokens out as the prompt has, which the cut has taken already.
+
+    Raises:
+        ExportError: the checkpoint states both.
+    """
+    pooling = checkpoint.pooling
+    left = tokenization.spec.truncation_side == "left"
+    if left and pooling is not None and not pooling.include_prompt and any(checkpoint.prompts.values()):
+        raise ExportError(
+            "the Pooling module leaves prompts out (include_prompt false), and the tokenizer cuts texts on the left, "
+            "where their prompts are; expected one of the two. Set truncation_side to right in tokenizer_config.json, "
+            "or include_prompt to true."
+        )

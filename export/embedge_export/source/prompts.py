@@ -1,0 +1,40 @@
+"""Stored prompts: what config_sentence_transformers.json and the caller put before texts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from embedge.errors import ExportError
+from embedge_export.source.fields import optional_text, texts_by_name
+from embedge_export.source.files import STATED, Files
+from embedge_export.spec import ExportSpec
+
+
+class Prompts(msgspec.Struct, frozen=True):
+    """Stored prompts by name, and the name of the one that is applied where none is asked for."""
+
+    texts: dict[str, str]
+    default_name: str | None
+
+    @property
+    def default(self) -> str | None:
+        """Its text."""
+        return self.texts.get(self.default_name or "")
+
+
+def read_prompts(files: Files, spec: ExportSpec) -> Prompts:
+    """Read the library's prompts, the caller's put over them.
+
+    Raises:
+        ExportError: the default is not among them.
+    """
+    texts = {**texts_by_name(files.stated.get("prompts") or {}, "prompts", STATED), **spec.prompts}
+    name = spec.default_prompt_name
+    if not name:
+        name = optional_text(files.stated.get("default_prompt_name"), "default_prompt_name", STATED)
+    if name is not None and name not in texts:
+        raise ExportError(
+            f"default_prompt_name {name!r} is not among the stored prompts; "
+            f"expected one of {', '.join(texts) or 'none: there are no prompts'}"
+        )
+    return Prompts(texts, name)
