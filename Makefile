@@ -35,7 +35,8 @@ test: $(STAMP) .venvs/optimum/.installed
 OPTIMUM := .venvs/optimum/bin/python
 test-optimum: .venvs/optimum/.installed
 	$(OPTIMUM) -m pytest tests/export/graph tests/export/test_architectures.py tests/export/test_kinds.py \
-	  tests/checkpoints tests/parity/test_checkpoints.py tests/interop/test_interop.py::test_sentence_transformers
+	  tests/export/variants/test_for_cuda.py tests/checkpoints tests/parity/test_checkpoints.py \
+	  tests/interop/test_interop.py::test_sentence_transformers
 
 .venvs/optimum/.installed: .ci/constraints-optimum.txt pyproject.toml
 	@test -x $(OPTIMUM) || $(PYTHON) -m venv .venvs/optimum

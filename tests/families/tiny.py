@@ -58,7 +58,7 @@ TINY: dict[str, Tiny] = {
     "gemma": Tiny("Gemma", _ROTARY),
     "gemma2": Tiny("Gemma2", _WINDOWED),
     "gemma3_text": Tiny("Gemma3Text", _WINDOWED),
-    "gte": Tiny("Gte", {"max_position_embeddings": 64, "pad_token_id": 0}),
+    "gte": Tiny("Gte", {"max_position_embeddings": 64, "pad_token_id": 0, "type_vocab_size": 2}),
     "llama": Tiny("Llama", _ROTARY),
     "mistral": Tiny("Mistral", _ROTARY),
     "modernbert": Tiny(

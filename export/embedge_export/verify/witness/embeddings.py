@@ -32,7 +32,8 @@ def ask_sentence_transformer(both: Both) -> Iterator[Question]:
         yield from _with_prompts(both, "embed", texts, embedded, ours)
         yield from _similarities(both, texts[: 2 * both.few], embedded, ours)
     yield from _limit(both)
-    if "token_embed" in model.manifest.tasks:
+    # the library has no rows of tokens of a table
+    if "token_embed" in model.manifest.tasks and both.checkpoint.kind != "static":
         few = texts[: 2 * both.few]
         yield Question(
             words="token_embed",

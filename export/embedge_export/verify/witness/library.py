@@ -62,8 +62,7 @@ def find_doors(checkpoint: Checkpoint, spec: ExportSpec) -> tuple[Door, ...]:
     doors: tuple[str, ...]
     match checkpoint.kind:
         case "static":
-            own = ("StaticModel",) if checkpoint.model_type == "model2vec" or not has_modules else ()
-            doors = (*own, "SentenceTransformer") if has_modules else own
+            doors = ("SentenceTransformer",) if has_modules else ("StaticModel",)
         case "embedding" if has_modules:
             doors = ("SentenceTransformer",)
         case "embedding":

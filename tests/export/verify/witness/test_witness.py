@@ -85,7 +85,10 @@ def test_every_library_is_asked_for_all_that_a_bundle_offers(tmp_path, name, opt
 
 def test_model2vec_is_asked_where_it_is_installed(tmp_path):
     pytest.importorskip("model2vec")
-    _, bundle = exported("model2vec-quantized", tmp_path)
+    checkpoint = make("model2vec-quantized", tmp_path / "checkpoint")
+    # beside a modules.json sentence-transformers is the library
+    (checkpoint / "modules.json").unlink()
+    bundle = export(ExportSpec(model=str(checkpoint), output=tmp_path / "bundle"))
     witness = load_manifest(bundle).witness
     assert (witness.door, witness.asked, witness.reason) == ("StaticModel", ("embed",), None)
     assert witness.versions == {"model2vec": metadata.version("model2vec")}
