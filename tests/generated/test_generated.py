@@ -11,8 +11,8 @@ from tests.generated.plan import Plan, draw
 from tests.generated.trial import attempt, quick
 
 from embedge.errors import VerificationError
-from embedge.manifest import PoolingSpec
 from embedge_export import pipeline
+from embedge_export.source.modules import Pooling
 from embedge_export.source.read import open_checkpoint
 from embedge_export.spec import ExportSpec
 
@@ -59,7 +59,7 @@ def test_the_witness_finds_a_checkpoint_that_was_misread(tmp_path, monkeypatch):
 
     def misread(spec):
         source = open_checkpoint(spec)
-        what = msgspec.structs.replace(source.checkpoint.what, pooling=PoolingSpec(modes=("CLS",)))
+        what = msgspec.structs.replace(source.checkpoint.what, rows=(Pooling(modes=("CLS",)),))
         misread = msgspec.structs.replace(source.checkpoint, what=what)
         return msgspec.structs.replace(source, checkpoint=misread)
 

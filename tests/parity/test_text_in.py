@@ -14,7 +14,7 @@ from tests.checkpoints.saving import edit_json
 from tests.parity.asked import PAIRS, TEXTS, load
 
 from embedge import ParamsError
-from embedge.errors import ExportError
+from embedge.errors import ExportError, PromptError
 from embedge_export.pipeline import export
 from embedge_export.spec import ExportSpec
 
@@ -165,6 +165,11 @@ def test_a_classifiers_pairs_fill_its_chat_template(tmp_path) -> None:
     with load(export(ExportSpec(model=str(tmp_path / "m"), output=tmp_path / "bundle"))) as model:
         expected = predicted(tmp_path / "m", pairs)
         assert_allclose(scored(model, pairs), expected, atol=DECODER_ATOL, rtol=0)
+        several = [{"text": query, "text_pair": document} for query, document in pairs]
+        activated = model.classify(several).numpy()[:, 0]
+        assert_allclose(activated, expected, atol=DECODER_ATOL, rtol=0)
+        with pytest.raises(PromptError, match="Make a call for each"):
+            model.classify(["a fox", several[0]])
         (classified,) = model.classify("a fox")
         assert classified.prompt_token_ids == tokenizer("a fox")["input_ids"]
 

@@ -178,7 +178,7 @@ def test_dimensions_of_a_model_that_has_one_size(load) -> None:
 
 
 def test_cuda_on_a_machine_without(bundle, capsys) -> None:
-    from embedge._sessions.session import import_onnxruntime
+    from embedge.runtime import import_onnxruntime
 
     if "CUDAExecutionProvider" in import_onnxruntime().get_available_providers():
         pytest.skip("this machine has CUDA")

@@ -18,6 +18,8 @@ from embedge._engine.options import LoadOptions
 from embedge._engine.tokenising import encode_prompts
 from embedge._rows.resolved import ResolvedParams
 from embedge._text.prompts import parse_prompts
+from embedge._text.templated_pairs import encode_template
+from embedge._text.tokens import Encoded
 from embedge._text.windows import cut_into_windows, join_windows, num_text_tokens
 from embedge.errors import ParamsError, PromptError, TaskNotSupportedError
 from embedge.outputs import (
@@ -71,15 +73,34 @@ class Verbs:
         task = self._checked(task)
         refuse_pairs(prompts, task)
         params = self._resolved(options.pooling_params, task, len(prompts))
-        encoded = encode_prompts(
-            self.engine,
-            prompts,
-            limits_of(params, options.limit(self._truncate)),
-            truncation_side=options.truncation_side,
-            stored_prompt=stored_prompt(self._manifest, options.prompt_name, options.prompt),
-            with_offsets=task in _TOKEN_TASKS,
-        )
+        limits = limits_of(params, options.limit(self._truncate))
+        pairs = [each for each in prompts if isinstance(each, tuple)]
+        if pairs and self._manifest.template is not None:
+            encoded: Sequence[Encoded] = self._templated(pairs, len(prompts), limits)
+        else:
+            encoded = encode_prompts(
+                self.engine,
+                prompts,
+                limits,
+                truncation_side=options.truncation_side,
+                stored_prompt=stored_prompt(self._manifest, options.prompt_name, options.prompt),
+                with_offsets=task in _TOKEN_TASKS,
+            )
         return Call(task=task, encoded=encoded, params=params, first_id=self._count(len(prompts)))
+
+    def _templated(
+        self, pairs: Sequence[tuple[str, str]], num_prompts: int, limits: Sequence[int | None]
+    ) -> Sequence[Encoded]:
+        """Pairs in the chat template that CrossEncoder puts them into, too."""
+        template = self._manifest.template
+        assert template is not None
+        if len(pairs) != num_prompts:
+            raise PromptError(
+                f"{len(pairs)} of {num_prompts} prompts are pairs, and bundle {self._manifest.name!r} puts pairs into "
+                "a chat template; expected texts or pairs alone. Make a call for each."
+            )
+        queries, documents = zip(*pairs, strict=True)
+        return encode_template(self.engine.tokenizer, template, queries, documents, limits)
 
     def encode(
         self, prompts: Prompts, options: CallOptions
