@@ -68,11 +68,16 @@ _MORE = (
     Case("t5", "embed", "gtr-t5"),
     Case("static", "embed", "model2vec"),
     _decoder("qwen2", "embed", "qwen2-st"),
+    _decoder("qwen2", "token_embed", "qwen2"),
     _decoder("qwen2", "token_classify", "process-reward"),
     _decoder("qwen3", "score", "qwen3-reranker-st"),
     _decoder("qwen3", "classify", "qwen3-classifier"),
     _decoder("mistral", "embed", "mistral-st"),
 )
+
+
+_OWN_TOKENIZER = ("qwen2",)
+"""transformers 5 reads any tokenizer of these as their own kind, which the plain checkpoints' is not."""
 
 
 def all_cases() -> tuple[Case, ...]:
@@ -86,6 +91,6 @@ def all_cases() -> tuple[Case, ...]:
             family, "token_embed" if task == "embed" else task, gate=max(GATE, FAMILIES[family].max_abs_diff)
         )
         for family, task in cells()
-        if family != REMOTE_ROW
+        if family not in (REMOTE_ROW, *_OWN_TOKENIZER)
     ]
     return tuple(sorted((*SHORT, *_MORE, *plain), key=lambda case: (case.family, case.task, case.source)))

@@ -33,6 +33,7 @@ from embedge.errors import EmbedgeError
 
 ANSWERS = "answers.npz"
 OUTCOMES = "outcomes.json"
+ABSENT = "absent"
 _ASKED = 24
 
 
@@ -58,6 +59,8 @@ def _tried(job: Callable[..., Iterable[np.ndarray]], case: Case, *folders: Path)
     folders[-1].mkdir(parents=True)
     try:
         answers = job(case, *folders)
+    except NotImplementedError as error:
+        return f"{ABSENT}: {error}"
     except EmbedgeError as error:
         return f"refused: {_line(error)}"
     except Exception as error:  # a table of what fails must not end at the first
@@ -82,6 +85,8 @@ def _save(case: Case, folder: Path) -> list[np.ndarray]:
     from tests.checkpoints.reference import answers
 
     checkpoint = folder / "checkpoint"
+    if not case.source and architectures.model_class(case.family, case.task) is None:
+        raise NotImplementedError(f"transformers has no class for {case.family} here")
     if case.source:
         return answers(case.source, make(case.source, checkpoint), _inputs(case))
     main = "embed" if case.task == "token_embed" else case.task

@@ -20,6 +20,7 @@ _KERNEL = "chooses among ways to compute the same numbers"
 _OUTPUT = "chooses what a model returns besides"
 _TENSORFLOW = "of a TensorFlow head that transformers never had"
 _UNREAD = "stands in published files, and no model of transformers reads it"
+_LANGUAGE_HEAD = "changes what is said about the next token, before a head that no bundle of such a model has"
 _TOKENS = "id of a token, which the tokenizer states itself"
 
 _BY_REASON: dict[str, tuple[str, ...]] = {
@@ -29,8 +30,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
     ),
     _ELSEWHERE: (
         "_num_labels", "architectures", "auto_map", "id2label", "is_matryoshka", "label2id", "logit_bias",
-        "matryoshka_dimensions",
-        "max_seq_length", "model_max_length", "num_labels", "problem_type", "prompts",
+        "matryoshka_dimensions", "max_seq_length", "model_max_length", "num_labels", "problem_type", "prompts",
         "sbert_ce_default_activation_function", "sentence_transformers", "tokenizer_class",
     ),
     _PRECISION: ("dtype", "torch_dtype", "use_bfloat16"),
@@ -66,6 +66,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "down_scale_factor", "gap_size", "generator_size", "is_llama_config", "layers_to_keep", "n_positions",
         "net_structure_type", "num_memory_blocks", "padding_idx", "tie_weights_",
     ),
+    _LANGUAGE_HEAD: ("scale_decoder_outputs",),
     _TOKENS: (
         "bos_token_id", "cls_token_id", "eos_token_id", "mask_token_id", "sep_token_id", "unk_token_id",
     ),
