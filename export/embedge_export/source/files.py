@@ -71,7 +71,7 @@ def read_files(spec: ExportSpec) -> Files:
         repository.folder,
         spec.pooling,
         by_token=_by_token(stated),
-        ignore_keys=getattr(spec, "ignore_keys", ()),
+        ignore_keys=spec.ignore_keys,
     )
     config = read_json(modules.folder if modules else repository.folder, CONFIG)
     if config and modules:

@@ -1,9 +1,10 @@
-"""The first import of torch and transformers, which neither reports to anyone nor can be cut in half."""
+"""torch and transformers: their first import, which neither reports to anyone nor can be cut in half; which it is."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from importlib import metadata
 
 from embedge_export.interrupts import put_off_interrupts
 
@@ -22,3 +23,13 @@ def load_libraries() -> None:
         with contextlib.suppress(ModuleNotFoundError):
             import torch  # noqa: F401
         import transformers  # noqa: F401
+
+
+def is_older() -> bool:
+    """Whether transformers is of the generation before 5, which reads the same files otherwise."""
+    return int(metadata.version("transformers").partition(".")[0]) < 5
+
+
+def dtype_word() -> str:
+    """What the installed transformers calls the precision that it loads weights in."""
+    return "torch_dtype" if is_older() else "dtype"

@@ -15,9 +15,9 @@ from embedge.manifest import TemplateSpec, TokenizerSpec
 from embedge_export.source.chat_template import Chat
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.classifier import Classifier
+from embedge_export.source.libraries import is_older
 from embedge_export.source.static import Static
 from embedge_export.source.tokenizer_config import leaves_segments_open
-from embedge_export.source.tokenizer_loading import is_older
 
 _UNLIMITED = 1_000_000
 _SAMPLE = "a"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from embedge.errors import ExportError
 from embedge_export.source.files import Files
-from embedge_export.source.libraries import load_libraries
+from embedge_export.source.libraries import is_older, load_libraries
 from embedge_export.source.tokenizer_config import (
     TokenizerConfig,
     leaves_segments_open,
@@ -63,11 +62,6 @@ def load_plain_tokenizer(files: Files) -> Any:
         return Tokenizer.from_str(json.dumps(parsed))
     except Exception as error:  # tokenizers raises plain Exception
         raise ExportError(f"tokenizer.json cannot be read: {error}. Copy the checkpoint again.") from error
-
-
-def is_older() -> bool:
-    """Whether transformers is of the generation before 5, which reads the same files otherwise."""
-    return int(metadata.version("transformers").partition(".")[0]) < 5
 
 
 def _honour_file(backend: Any, folder: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from embedge.errors import ExportError
 from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.libraries import is_older
 from embedge_export.source.tensors import not_finite, stored_shape
 from embedge_export.source.transformer import read_config_of
 
@@ -40,7 +41,7 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
     if name == "AutoModel" and checkpoint.family.encoder_only:
         name = checkpoint.family.encoder_only
     loader = getattr(transformers, name)
-    options: dict[str, Any] = dict(checkpoint.family.load_options) if transformers.__version__ < "5" else {}
+    options: dict[str, Any] = dict(checkpoint.family.load_options) if is_older() else {}
     if checkpoint.config_words or checkpoint.config_kwargs:
         options = {"config": read_config_of(checkpoint, options)}
     if checkpoint.trust_remote_code:

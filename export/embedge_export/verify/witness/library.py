@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.libraries import dtype_word
 from embedge_export.source.repository import read_json
 from embedge_export.source.transformer import read_config_of
 from embedge_export.spec import ExportSpec
@@ -110,7 +111,7 @@ def open_door(door: Door, checkpoint: Checkpoint, spec: ExportSpec, limit: int) 
         default_prompt_name=spec.default_prompt_name,
         trust_remote_code=checkpoint.trust_remote_code,
         local_files_only=True,
-        model_kwargs={_dtype_word(): "float32"},
+        model_kwargs={dtype_word(): "float32"},
         # empty but where the installed transformers does not know the words of the file
         config_kwargs=dict(checkpoint.config_words),
     )
@@ -134,7 +135,7 @@ class Transformers:
         loader = getattr(transformers, name)
         if checkpoint.config_words:  # the installed transformers does not know the words of the file
             options["config"] = read_config_of(checkpoint)
-        self.model = loader.from_pretrained(folder, **{_dtype_word(): "float32"}, **options).eval()
+        self.model = loader.from_pretrained(folder, **{dtype_word(): "float32"}, **options).eval()
         # a tokenizer that cuts earlier is believed; where none does, positions and the caller set the bundle's limit
         self.cut: dict[str, Any] = {
             "truncation": True,
@@ -182,8 +183,3 @@ def _is_cross_encoder(checkpoint: Checkpoint) -> bool:
         return True
     head = checkpoint.head
     return head is not None and len(head.labels) == 1 and head.problem_type != "regression"
-
-
-def _dtype_word() -> str:
-    """Transformers 5 calls dtype what 4 called torch_dtype."""
-    return "dtype" if int(metadata.version("transformers").partition(".")[0]) >= 5 else "torch_dtype"
