@@ -22,6 +22,7 @@ from embedge._text.templated_pairs import encode_template
 from embedge._text.tokens import Encoded
 from embedge._text.windows import cut_into_windows, join_windows, num_text_tokens
 from embedge.errors import ParamsError, PromptError, TaskNotSupportedError
+from embedge.manifest import TemplateSpec
 from embedge.outputs import (
     ArrayOutputs,
     ClassificationRequestOutput,
@@ -74,9 +75,10 @@ class Verbs:
         refuse_pairs(prompts, task)
         params = self._resolved(options.pooling_params, task, len(prompts))
         limits = limits_of(params, options.limit(self._truncate))
-        pairs = [each for each in prompts if isinstance(each, tuple)]
-        if pairs and self._manifest.template is not None:
-            encoded: Sequence[Encoded] = self._templated(pairs, len(prompts), limits)
+        template = self._manifest.template
+        pairs = [each for each in prompts if isinstance(each, tuple)] if template is not None else []
+        if template is not None and pairs:
+            encoded: Sequence[Encoded] = self._templated(template, pairs, len(prompts), limits)
         else:
             encoded = encode_prompts(
                 self.engine,
@@ -89,11 +91,13 @@ class Verbs:
         return Call(task=task, encoded=encoded, params=params, first_id=self._count(len(prompts)))
 
     def _templated(
-        self, pairs: Sequence[tuple[str, str]], num_prompts: int, limits: Sequence[int | None]
+        self,
+        template: TemplateSpec,
+        pairs: Sequence[tuple[str, str]],
+        num_prompts: int,
+        limits: Sequence[int | None],
     ) -> Sequence[Encoded]:
         """Pairs in the chat template that CrossEncoder puts them into, too."""
-        template = self._manifest.template
-        assert template is not None
         if len(pairs) != num_prompts:
             raise PromptError(
                 f"{len(pairs)} of {num_prompts} prompts are pairs, and bundle {self._manifest.name!r} puts pairs into "
