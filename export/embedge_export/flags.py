@@ -57,6 +57,7 @@ def read_spec(args: argparse.Namespace) -> ExportSpec:
         revision=args.revision,
         opset=args.opset,
         route=args.route,
+        reference=args.reference,
         optimize_for=args.optimize_for,
         from_onnx=args.from_onnx,
         probes=args.probes,
@@ -157,6 +158,13 @@ def _add_graphs(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "build", "trace"),
         default="auto",
         help="build the graph from the weights, trace it, or build it where the family is known (default)",
+    )
+    parser.add_argument(
+        "--reference",
+        choices=("auto", "torch", "numpy"),
+        default="auto",
+        help="what the bundle is compared with: the checkpoint in torch, in numpy, or in torch where it is installed "
+        "(default)",
     )
     parser.add_argument(
         "--optimize-for",
