@@ -37,6 +37,7 @@ EXPORT = (
     ("wrap",),
     ("report",),
     ("verify",),
+    ("verify.forward",),
     ("variants",),
     ("graph", "write"),
     ("graph.built",),

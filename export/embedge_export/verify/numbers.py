@@ -1,4 +1,4 @@
-"""Compare a written bundle with the torch reference, through the public SDK; nothing passes by default."""
+"""Compare a written bundle with the reference, through the public SDK; nothing passes by default."""
 
 from __future__ import annotations
 
