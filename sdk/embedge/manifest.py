@@ -14,7 +14,7 @@ import msgspec
 from embedge.errors import ManifestError
 from embedge.types import Activation, PoolingMode, Side, Task
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_FILE = "manifest.json"
 PROBES_FILE = "probes.json"
 TOKENIZER_FILE = "tokenizer.json"
