@@ -101,7 +101,8 @@ def _verify(name: str, opened: _Opened) -> tuple[Fidelity | None, str]:
     gate = checkpoint.family.max_abs_diff if exact else float("inf")
     fidelity = verify_variant(bundle.folder, name, opened.cases, gate)
     size = sum(weight_sizes(checkpoint).values())
-    asked = choose_questions(bundle.manifest, size, step_tag=checkpoint.step_tag)
+    alone = len(bundle.manifest.variants) == 1 and exact
+    asked = choose_questions(bundle.manifest, size, step_tag=checkpoint.step_tag, alone=alone)
     answers, computed_in = ask_reference(reference, bundle.manifest, asked), reference.computation.record.name
     figures = try_variant(bundle.folder, name, asked, answers, computed_in).figures
     end_to_end = _at_export(variant, figures)

@@ -56,7 +56,7 @@ def judge(
         for name in tracked(others):
             device = manifest.variants[name].target
             fidelity[name] = verify_variant(folder, name, cases, float("inf"), device=device)
-    asked = choose_questions(manifest, size, step_tag=step_tag, full=full)
+    asked = choose_questions(manifest, size, step_tag=step_tag, full=full, alone=not others)
     with part(0.35 if others else 0.0, 0.5):
         answers = ask_reference(reference, manifest, asked)
     trials: dict[str, Trial] = {}
