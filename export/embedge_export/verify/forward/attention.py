@@ -109,6 +109,8 @@ def _span(attention: Attention, start: int, stop: int, num_tokens: int) -> tuple
 
 def _shift(scores: FloatArray, attention: Attention, text: Text, start: int, first: int) -> None:
     """Add the bias of positions to scores (num_heads, queries, keys), and hide what is not seen."""
+    if not (attention.relative or attention.causal or attention.window) and text.attended is None:
+        return
     _, num_queries, num_keys = scores.shape
     distances = np.arange(first, first + num_keys) - np.arange(start, start + num_queries)[:, None]
     if attention.relative:
