@@ -12,6 +12,7 @@ from embedge_export.source.fields import positive
 from embedge_export.source.files import Files
 from embedge_export.source.kinds import Kind
 from embedge_export.source.modules import in_words
+from embedge_export.source.stated import STATED
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.spec import ExportSpec
 
@@ -25,6 +26,34 @@ _TRANSFORMER_TASKS: dict[Kind, str] = {
     "sparse": "fill-mask",
 }
 """What modules.json loads the transformer for."""
+
+
+_KINDS: dict[str, tuple[Kind, ...]] = {
+    "SentenceTransformer": ("embedding", "static"),
+    "CrossEncoder": ("classifier", "pooled_classifier", "causal_reranker"),
+    "SparseEncoder": ("sparse",),
+    "MultiVectorEncoder": ("late_interaction",),
+    "ColBERT": ("late_interaction",),
+}
+"""What the modules of a model_type make."""
+
+
+def check_model_type(kind: Kind, files: Files, spec: ExportSpec) -> None:
+    """Refuse modules that make something else than the class that config_sentence_transformers.json names.
+
+    Raises:
+        ExportError: they do, and the caller does not say what the checkpoint is.
+    """
+    stated = files.stated.get("model_type")
+    if files.modules is None or stated is None or spec.task or spec.kind or spec.yes_token:
+        return
+    # a SentenceTransformer with PyLate's settings is one that PyLate saved
+    if kind not in _KINDS[stated] and not (stated == "SentenceTransformer" and files.by_token):
+        raise ExportError(
+            f"{STATED} states model_type {stated!r}, and modules.json is that of a model for {kind}; expected "
+            f"{' or '.join(_KINDS[stated])}. Restore both from the model's origin, or pass --ignore-key model_type to "
+            "export what the modules make."
+        )
 
 
 def check_modules(kind: Kind, files: Files, spec: ExportSpec) -> None:

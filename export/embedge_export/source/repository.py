@@ -112,11 +112,19 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that hold a module's weights, each complete by its own header.
 
     Raises:
-        ExportError: there are none, the weights are pickles, a shard is missing, or a file is none or incomplete.
+        ExportError: there are none, the weights are pickles, a shard is missing, a file is none or incomplete, or two
+            weights have one name.
     """
     files = _weight_files(folder)
+    found: dict[str, str] = {}
     for file in files:
-        _check_complete(file)
+        for name in _check_complete(file):
+            if name in found:
+                raise ExportError(
+                    f"{folder.name} holds two weights {name!r}, in {found[name]} and in {file.name}; expected one. "
+                    "Copy the checkpoint again, or restore the file from the model's origin."
+                )
+            found[name] = file.name
     return files
 
 
@@ -146,7 +154,8 @@ def _weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _check_complete(file: Path) -> None:
+def _check_complete(file: Path) -> list[str]:
+    """Names of a file's weights, as often as its header has them."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         start = stream.read(8)
@@ -158,8 +167,12 @@ def _check_complete(file: Path) -> None:
         length = int.from_bytes(start, "little")
         header = stream.read(length) if length < size else b""
     try:
-        tensors = json.loads(header)
-        ends = [int(facts["data_offsets"][1]) for name, facts in tensors.items() if name != "__metadata__"]
+        # pairs, as an object would hide a name that is there twice
+        pairs = json.loads(header, object_pairs_hook=tuple)
+        if not isinstance(pairs, tuple):
+            raise TypeError(pairs)
+        tensors = [(name, dict(facts)) for name, facts in pairs if name != "__metadata__"]
+        ends = [int(facts["data_offsets"][1]) for _, facts in tensors]
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise ExportError(
             f"{file.name} in {file.parent.name} is no safetensors file of {size} bytes; expected a header that names "
@@ -171,6 +184,7 @@ def _check_complete(file: Path) -> None:
             f"{file.name} in {file.parent.name} has {size} bytes; its header states {expected}. "
             "Copy the checkpoint again."
         )
+    return [name for name, _ in tensors]
 
 
 def _download(spec: ExportSpec) -> Path:
