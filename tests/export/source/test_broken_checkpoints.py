@@ -9,6 +9,7 @@ from tests.export.tiny import edit_json, write_json
 from embedge.cli.main import main
 from embedge.errors import ExportError
 from embedge_export.dry_run import plan_export
+from embedge_export.source.read import open_checkpoint
 from embedge_export.spec import ExportSpec
 
 MESSAGES = {
@@ -82,6 +83,15 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path, content):
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(ExportError, match=r"model.safetensors in m is no safetensors file of \d+ bytes"):
         plan_export(ExportSpec(model=str(folder), output=tmp_path / "out"))
+
+
+def test_an_index_left_beside_the_weights_is_passed_over(tmp_path):
+    folder = make("bert-st", tmp_path / "m")
+    write_json(
+        folder / "model.safetensors.index.json", {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    )
+    source = open_checkpoint(ExportSpec(model=str(folder), output=tmp_path / "out"))
+    assert set(source.checkpoint.weights) == {"model.safetensors"}
 
 
 def test_two_weights_for_one_name_are_refused(tmp_path):
