@@ -30,6 +30,8 @@ from embedge_export.source.classifier import (
     read_reward,
 )
 from embedge_export.source.conflicts import (
+    check_flags,
+    check_instruction,
     check_model_type,
     check_modules,
     check_prompts,
@@ -91,6 +93,7 @@ def open_checkpoint(spec: ExportSpec) -> Source:
     settings = hash_settings(folder)
     kind = _find_kind(files, spec)
     check_model_type(kind, files, spec)
+    check_flags(kind, files, spec)
     check_modules(kind, files, spec)
     transformer = read_table_shape(files) if kind == "static" else read_transformer(files, spec)
     prompts = read_prompts(files, spec)
@@ -100,6 +103,7 @@ def open_checkpoint(spec: ExportSpec) -> Source:
         else load_tokenizer(files, transformer.code, spec.ignore_keys)
     )
     what = _read_what(kind, files, spec, transformer, tokenizer, prompts.default)
+    check_instruction(what, spec)
     size = _embedding_size(what, transformer)
     matryoshka, dimensions = _sizes(files, spec, what, size)
     tasks = _tasks(kind, what, spec, transformer)
