@@ -1,14 +1,13 @@
-"""Work ahead on threads: order, first failure, early end; the asyncio form."""
+"""Work ahead on threads: order, first failure, early end."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import threading
 
 import pytest
 
-from embedge._workers import Stopped, in_thread, pipeline, start
+from embedge._cancelling import check_call, current_halt
+from embedge._workers import pipeline, start
 
 
 def alive() -> list[str]:
@@ -30,7 +29,7 @@ def test_a_pipeline_keeps_order_and_runs_no_more_than_two_items_ahead() -> None:
             taken.append(i)
             yield i
 
-    def compute(item: int, stopped: threading.Event) -> int:
+    def compute(item: int) -> int:
         computed.append(item)
         return item * 10
 
@@ -46,7 +45,7 @@ def test_a_pipeline_keeps_order_and_runs_no_more_than_two_items_ahead() -> None:
 def test_the_next_item_is_computed_while_the_consumer_is_at_the_last() -> None:
     second = threading.Event()
 
-    def compute(item: int, stopped: threading.Event) -> int:
+    def compute(item: int) -> int:
         if item == 2:
             second.set()
         return item
@@ -67,7 +66,7 @@ def test_an_error_comes_after_the_earlier_results(where) -> None:
     results = pipeline(
         (fail_at("items", i) for i in range(9)),
         lambda i: fail_at("prepare", i),
-        lambda i, _: fail_at("compute", i),
+        lambda i: fail_at("compute", i),
     )
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(KeyError, match=where):
@@ -79,11 +78,11 @@ def test_a_consumer_that_stops_ends_the_computation_under_way() -> None:
     begun = threading.Event()
     ends = []
 
-    def compute(item: int, stopped: threading.Event) -> int:
+    def compute(item: int) -> int:
         if item == 1:
             begun.set()
-            ends.append(stopped.wait(timeout=60))
-            raise Stopped
+            ends.append(current_halt().stopped.wait(timeout=60))
+            check_call()
         return item
 
     results = pipeline(iter(range(9)), lambda i: i, compute)
@@ -94,31 +93,17 @@ def test_a_consumer_that_stops_ends_the_computation_under_way() -> None:
     assert alive() == []
 
 
-def test_in_thread_keeps_the_signature_and_leaves_the_event_loop_free() -> None:
-    def verb(a: int, *, b: int = 2) -> tuple[int, int]:
-        """Doc."""
-        return a + b, threading.get_ident()
-
-    call = in_thread(verb)
-    assert (call.__doc__, call.__name__) == ("Doc.", "verb")
-    assert inspect.signature(call) == inspect.signature(verb)
-    total, where = asyncio.run(call(1, b=4))
-    assert total == 5
-    assert where != threading.get_ident()
-
-
 def test_an_item_that_was_only_prepared_when_the_consumer_left_is_not_computed() -> None:
-    first_computed, computed, events = threading.Event(), [], []
+    first_computed, computed = threading.Event(), []
 
     def prepare(item: int) -> int:
         if item == 2:
             first_computed.wait()
-            events[0].wait()
+            current_halt().stopped.wait(timeout=60)
         return item
 
-    def compute(item: int, stopped: threading.Event) -> int:
+    def compute(item: int) -> int:
         computed.append(item)
-        events.append(stopped)
         first_computed.set()
         return item
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from functools import partial
 from typing import TypeAlias
 
 import msgspec
@@ -12,12 +13,14 @@ import numpy as np
 from embedge._batches.attention import AttentionMemory
 from embedge._batches.dealing import deal
 from embedge._batches.planning import PaddedLength, plan_batches
+from embedge._cancelling import check_call
 from embedge._sessions.on_cpu import LARGE_CALL_BATCHES, CpuSessions
 from embedge._sessions.on_devices import DeviceSessions
 from embedge._sessions.session import Lane
 from embedge._text.ahead import ArrivingRows
 from embedge._text.padding import Indices, TokenBatch, widened
 from embedge._text.tokens import Encoded, EncodedRows, batch_of_one
+from embedge._workers import interruptibly
 from embedge.errors import NumericalError, SessionError
 from embedge.manifest import TokenizerSpec
 from embedge.types import FloatArray, IntArray
@@ -26,6 +29,10 @@ FinishBatch: TypeAlias = Callable[[FloatArray, Indices], FloatArray]
 """Makes of a batch's output, and its prompts' positions in the call, what is yielded instead."""
 FinishRows: TypeAlias = Callable[[FloatArray], FloatArray]
 """Makes of a batch's rows, one per prompt, what is yielded instead."""
+
+
+_SOON_DONE_TOKENS = 256
+"""Fewer padded tokens are computed before anybody could wish for their end; another thread would cost them more."""
 
 
 class _Job(msgspec.Struct, frozen=True):
@@ -103,7 +110,7 @@ class Forward:
 
         def compute(lane: Lane, job: _Job) -> tuple[Indices, FloatArray, IntArray]:
             feeds = self.feeds(job.rows.batch(job.chosen, pad_token_id, side))
-            array = lane.run(output, feeds).astype(np.float32, copy=False)
+            array = _in_time(partial(lane.run, output, feeds), feeds).astype(np.float32, copy=False)
             return job.positions, finished(array, job.positions), feeds["attention_mask"]
 
         if isinstance(encoded, ArrivingRows):
@@ -134,11 +141,11 @@ class Forward:
         return self._attention.num_lanes(lanes, len(largest), int(counts[largest[0]]), int(largest[0]))
 
     def _run(self, output: str, feeds: dict[str, IntArray]) -> FloatArray:
-        """One batch in the caller's thread, on the first lane that can do it."""
+        """One batch on the first lane that can do it."""
         lanes = self._sessions.lanes(1)
         for lane in lanes:
             try:
-                return lane.run(output, feeds).astype(np.float32, copy=False)
+                return _in_time(partial(lane.run, output, feeds), feeds).astype(np.float32, copy=False)
             except SessionError as error:  # noqa: PERF203
                 if lane is lanes[-1] or not self._sessions.survives(lane, error):
                     raise
@@ -209,6 +216,14 @@ class Forward:
         if "position_ids" in self._inputs:
             feeds["position_ids"] = np.maximum(np.cumsum(batch.attention_mask, axis=1) - 1, 0)
         return feeds
+
+
+def _in_time(run: Callable[[], FloatArray], feeds: dict[str, IntArray]) -> FloatArray:
+    """Run a batch; a large one so that it can be ended meanwhile."""
+    if feeds["input_ids"].size < _SOON_DONE_TOKENS:
+        check_call()
+        return run()
+    return interruptibly(run)
 
 
 def check_finite(rows: FloatArray, positions: Indices) -> None:

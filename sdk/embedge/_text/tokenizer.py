@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from operator import attrgetter
@@ -16,6 +16,7 @@ from embedge._text.cutting import Truncation
 from embedge._text.encodings import TextTokenizer
 from embedge._text.surroundings import Shared, after_prompt, in_message
 from embedge._text.tokens import Encoded, EncodedRows
+from embedge._workers import Waited
 from embedge._workers import start as begin
 from embedge.errors import PromptError
 from embedge.manifest import TemplateSpec, TokenizerSpec
@@ -217,11 +218,11 @@ class PromptTokenizer:
                 texts, given, with_offsets=shared.with_offsets, special_tokens=shared.special_tokens
             )
 
-        ahead: Callable[[], list[Encoding]] | None = None
+        ahead: Waited[list[Encoding]] | None = None
         try:
             for start in range(0, len(prompts), self._texts_per_call):
-                wait, ahead = ahead or partial(tokenise, start), None
-                encodings = wait()
+                encodings = tokenise(start) if ahead is None else ahead()
+                ahead = None
                 following = start + self._texts_per_call
                 if self._parallel and following < len(prompts):
                     ahead = begin(partial(tokenise, following))
@@ -229,8 +230,7 @@ class PromptTokenizer:
         finally:
             # an earlier prompt was refused, so that what is wrong with later ones no longer matters
             if ahead is not None:
-                with contextlib.suppress(PromptError, SystemExit):
-                    ahead()
+                ahead.abandon()
 
     def _fitted(
         self,
