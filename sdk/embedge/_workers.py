@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Generic, TypeVar
 
-from embedge._cancelling import LOOK_S, Halt, Stopped, check_call, current_halt, current_scope
+from embedge._cancelling import LOOK_S, Halt, Stopped, check_call, current_halt
 from embedge._lifetime import begin_thread, ending, stop_at_end
 
 ResultT = TypeVar("ResultT")
@@ -26,7 +26,6 @@ class Begun(Generic[ResultT]):
         self._compute = compute
         self._finished: queue.SimpleQueue[ResultT | _Failure] = queue.SimpleQueue()
         self._halt = Halt()
-        self._scope = current_scope()
         stop_at_end(self._halt)
         # what the thread does belongs to the same call
         work = partial(contextvars.copy_context().run, self._work)
@@ -49,8 +48,7 @@ class Begun(Generic[ResultT]):
             try:
                 result = self._finished.get(timeout=LOOK_S)
             except queue.Empty:
-                if self._scope is not None:
-                    self._scope.check()
+                check_call()
                 continue
             break
         self._thread.join()
@@ -97,23 +95,26 @@ def start(compute: Callable[[], ResultT]) -> Waited[ResultT]:
     return AtOnce(compute) if ending() else Begun(compute)
 
 
-def interruptibly(compute: Callable[[], ResultT]) -> ResultT:
+def interruptibly(compute: Callable[[], ResultT], *, leave: bool = False) -> ResultT:
     """Compute on another thread where the caller waits in this one, so that it can be ended meanwhile.
 
-    Ctrl-C and a call's end are answered while compute is in C++: a run of onnxruntime is told to end, what cannot be
-    told is waited for.
+    Ctrl-C and a call's end are answered while compute is in C++: a run of onnxruntime is told to end.
+
+    Args:
+        compute: what to do.
+        leave: do not wait for the end of what cannot be told.
 
     Raises:
         CallCancelledError, DeadlineError: the call is to end.
     """
-    if current_halt() is not None:  # a thread that somebody waits for, and can end
+    if current_halt() is not None and not leave:  # a thread that somebody waits for, and can end
         return compute()
     check_call()
     begun = start(compute)
     try:
         return begun()
     except BaseException:
-        begun.abandon()
+        begun.stop_soon() if leave else begun.abandon()
         raise
 
 

@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from embedge._cancelling import check_call, current_halt
-from embedge._workers import pipeline, start
+from embedge._cancelling import CancelScope, check_call, current_halt
+from embedge._workers import interruptibly, pipeline, start
+from embedge.errors import CallCancelledError
 
 
 def alive() -> list[str]:
@@ -111,3 +112,39 @@ def test_an_item_that_was_only_prepared_when_the_consumer_left_is_not_computed()
     assert next(results) == 1
     results.close()
     assert computed == [1]
+
+
+def test_what_cannot_be_told_is_left_to_itself() -> None:
+    begun, go_on, left = threading.Event(), threading.Event(), []
+
+    def compute() -> None:
+        begun.set()
+        go_on.wait(60)
+        left.append(1)
+
+    with CancelScope(asked=begun.is_set), pytest.raises(CallCancelledError):
+        interruptibly(compute, leave=True)
+    assert left == []
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("embedge"):
+            thread.join()
+    assert left == [1]
+    with CancelScope(asked=begun.is_set), pytest.raises(CallCancelledError):
+        interruptibly(compute)
+    assert left == [1]
+
+
+def test_a_scope_ends_with_the_one_that_it_was_made_in() -> None:
+    outer = CancelScope()
+    with outer:
+        inner = CancelScope(1e9)
+        with inner:
+            check_call()
+            outer.cancel("why")
+            with pytest.raises(CallCancelledError, match="why"):
+                check_call()
+    assert inner.begun == outer.begun
+    assert outer.holds(inner)
+    assert not inner.holds(outer)
+    check_call()
