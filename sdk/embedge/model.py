@@ -76,9 +76,9 @@ class EdgeModel:
         cuda_graphs: answer single texts of up to 64 tokens, one at a time, in about half the time, on the first GPU. It
             takes the weights once more in the GPU's memory, and captures when the model is loaded, while no other
             thread of the process may use a GPU.
-        profile: "latency" answers a small call with all threads and a large one with one-thread workers;
-            "throughput" has the workers only, for less memory; "background" uses one thread, and neither keeps
-            memory planned for each shape of batch.
+        profile: "latency" answers a small call with all threads, and a large one or many small ones with one-thread
+            workers; "throughput" has the workers only, for less memory; "background" uses one thread, and neither
+            keeps memory planned for each shape of batch.
         max_model_len: a lower limit in tokens than the bundle's max_seq_len.
         verify_hashes: compare the files with the manifest's hashes while loading.
         runner: "auto" or "pooling", as in vLLM; there is no other runner here.
