@@ -3,6 +3,8 @@
 from embedge._version import __version__
 from embedge.errors import (
     BundleError,
+    CallCancelledError,
+    DeadlineError,
     DeviceMemoryError,
     EmbedgeError,
     ExportError,
@@ -43,8 +45,10 @@ __all__ = [
     "LLM",
     "ArrayOutputs",
     "BundleError",
+    "CallCancelledError",
     "ClassificationOutput",
     "ClassificationRequestOutput",
+    "DeadlineError",
     "DeviceMemoryError",
     "EdgeModel",
     "EmbeddingOutput",

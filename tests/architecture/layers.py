@@ -26,6 +26,7 @@ SDK = (
     ("manifest", "outputs", "params"),
     ("_machine", "_workers"),
     ("_lifetime",),
+    ("_cancelling",),
     ("_sequence", "errors", "types", "_version"),
 )
 """Rooms of the runtime from the command line down: one may import those of a lower line, and its own modules."""

@@ -11,7 +11,8 @@ import embedge
 
 SDK = Path(embedge.__file__).parent
 PACKAGE = """
-    LLM ArrayOutputs BundleError ClassificationOutput ClassificationRequestOutput DeviceMemoryError
+    LLM ArrayOutputs BundleError CallCancelledError ClassificationOutput ClassificationRequestOutput DeadlineError
+    DeviceMemoryError
     EdgeModel EmbeddingOutput EmbeddingRequestOutput EmbedgeError ExportError IntegrityError ManifestError
     MissingExtraError ModelConfig ModelInfo NumericalError ParamsError PluginError PluginPrompt
     PoolerConfig PoolingOutput PoolingParams PoolingRequestOutput PromptError ProviderUnavailableError
@@ -23,8 +24,8 @@ NAMES = {
     "bundle": "Bundle check_files open_bundle sha256_file",
     "cli": "",
     "errors": """
-        BundleError DeviceMemoryError EmbedgeError ExportError IntegrityError ManifestError
-        MissingExtraError NumericalError ParamsError PluginError PromptError
+        BundleError CallCancelledError DeadlineError DeviceMemoryError EmbedgeError ExportError
+        IntegrityError ManifestError MissingExtraError NumericalError ParamsError PluginError PromptError
         ProviderUnavailableError SessionError ShapeError TaskNotSupportedError VerificationError
     """,
     "manifest": """
