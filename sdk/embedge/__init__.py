@@ -3,6 +3,7 @@
 from embedge._version import __version__
 from embedge.errors import (
     BundleError,
+    CorpusError,
     DeviceMemoryError,
     EmbedgeError,
     ExportError,
@@ -45,6 +46,7 @@ __all__ = [
     "BundleError",
     "ClassificationOutput",
     "ClassificationRequestOutput",
+    "CorpusError",
     "DeviceMemoryError",
     "EdgeModel",
     "EmbeddingOutput",

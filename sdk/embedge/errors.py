@@ -13,6 +13,7 @@
     │   ├── DeviceMemoryError                a graph or a batch does not fit into the device's memory
     │   └── NumericalError                   a graph returned NaN or infinity
     ├── PluginError                          a registered pooling is missing, raised or returned something else
+    ├── CorpusError (ValueError)             a file to read texts from, a row of one, or an output that cannot be used
     ├── ExportError                          a checkpoint that cannot be exported
     │   └── VerificationError                the exported numbers are not the checkpoint's
     └── MissingExtraError (ImportError)      an optional dependency is not installed
@@ -127,6 +128,10 @@ class NumericalError(SessionError):
 
 class PluginError(EmbedgeError):
     """A registered pooling is missing, raised, or returned something that is not one array per prompt."""
+
+
+class CorpusError(EmbedgeError, ValueError):
+    """A file to read texts from, a row of one, or an output that is not what was expected."""
 
 
 class ExportError(EmbedgeError):
