@@ -4,6 +4,7 @@ from embedge._version import __version__
 from embedge.errors import (
     BundleError,
     CallCancelledError,
+    CorpusError,
     DeadlineError,
     DeviceMemoryError,
     EmbedgeError,
@@ -48,6 +49,7 @@ __all__ = [
     "CallCancelledError",
     "ClassificationOutput",
     "ClassificationRequestOutput",
+    "CorpusError",
     "DeadlineError",
     "DeviceMemoryError",
     "EdgeModel",

@@ -9,6 +9,8 @@ from types import MappingProxyType
 SDK = (
     ("__main__",),
     ("cli",),
+    ("corpus",),
+    ("_corpus",),
     ("measure", "verify"),
     ("__init__",),
     ("model",),
@@ -33,6 +35,8 @@ SDK = (
 
 EXPORT = (
     ("cli",),
+    ("corpus",),
+    ("_corpus",),
     ("flags",),
     ("dry_run", "pipeline", "reverify"),
     ("wrap",),
