@@ -42,6 +42,7 @@ EXPORT = (
     ("wrap",),
     ("report",),
     ("verify",),
+    ("verify.forward",),
     ("variants",),
     ("graph", "write"),
     ("graph.built",),

@@ -34,6 +34,7 @@ NAMES = {
     "manifest": """
         DenseSpec Dtype EndToEnd Fidelity FileRecord GraphSpec HeadSpec LateInteractionSpec LayerNormSpec
         MANIFEST_FILE Manifest ModuleSpec NormalizeSpec PROBES_FILE PoolingSpec PositiveInt Probe Probes ProblemType
+        ReferenceRecord
         REPORT_FILE SCHEMA_VERSION Sha256 Similarity SourceSpec TOKENIZER_FILE Target TemplateSpec
         TokenId TokenizerSpec UNMEASURED Variant WitnessRecord dump_manifest fingerprint load_manifest
         load_probes
