@@ -61,7 +61,7 @@ from embedge_export.source.static import (
     read_table_shape,
 )
 from embedge_export.source.tokenizer import Tokenization, describe_tokenizer
-from embedge_export.source.tokenizer_loading import load_plain_tokenizer, load_tokenizer
+from embedge_export.source.tokenizer_loading import load_plain_tokenizer, load_tokenizer, told_apart
 from embedge_export.source.transformer import Transformer, check_length, read_transformer
 from embedge_export.spec import ExportSpec
 
@@ -123,6 +123,7 @@ def open_checkpoint(spec: ExportSpec) -> Source:
         ignored_keys=spec.ignore_keys,
         settings=settings,
         config_kwargs=files.settings.config_kwargs,
+        tokenizer_words=() if kind == "static" else told_apart(tokenizer, files),
         message=_message(kind, files, tokenizer),
         prompts=prompts.texts,
         default_prompt_name=prompts.default_name,

@@ -16,6 +16,7 @@ from embedge_export.source.tokenizer_config import (
     loading_options,
     read_tokenizer_config,
 )
+from embedge_export.source.tokenizer_pipeline import describe_differences
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model")
 
@@ -38,13 +39,25 @@ def load_tokenizer(files: Files, code: dict[str, str], ignore_keys: tuple[str, .
         _honour_file(backend, files.transformer)
         if leaves_segments_open(files.transformer, tokenizer):
             tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    if files.settings.do_lower_case:
-        _lowercase(backend)
-    if getattr(backend.model, "dropout", None):
-        backend.model.dropout = None  # which is for training
-    backend.no_truncation()
-    backend.no_padding()
+    _settle(backend, files)
     return tokenizer
+
+
+def told_apart(tokenizer: Any, files: Files) -> tuple[str, ...]:
+    """How a loaded tokenizer differs from its tokenizer.json, in words; nothing where it does not, or there is none.
+
+    Args:
+        tokenizer: what `load_tokenizer` loaded.
+        files: the checkpoint's files.
+    """
+    from tokenizers import Tokenizer
+
+    path = files.transformer / "tokenizer.json"
+    if not path.is_file():
+        return ()
+    stated = Tokenizer.from_file(str(path))
+    _settle(stated, files)
+    return describe_differences(tokenizer, stated, files.transformer)
 
 
 def load_plain_tokenizer(files: Files) -> Any:
@@ -62,6 +75,15 @@ def load_plain_tokenizer(files: Files) -> Any:
         return Tokenizer.from_str(json.dumps(parsed))
     except Exception as error:  # tokenizers raises plain Exception
         raise ExportError(f"tokenizer.json cannot be read: {error}. Copy the checkpoint again.") from error
+
+
+def _settle(backend: Any, files: Files) -> None:
+    if files.settings.do_lower_case:
+        _lowercase(backend)
+    if getattr(backend.model, "dropout", None):
+        backend.model.dropout = None  # which is for training
+    backend.no_truncation()
+    backend.no_padding()
 
 
 def _honour_file(backend: Any, folder: Path) -> None:
