@@ -52,6 +52,7 @@ from embedge_export.source.late_interaction import (
     is_late_interaction,
     read_late_interaction,
 )
+from embedge_export.source.libraries import is_light
 from embedge_export.source.modules import row_size, weighted
 from embedge_export.source.prompts import read_prompts
 from embedge_export.source.static import (
@@ -95,7 +96,7 @@ def open_checkpoint(spec: ExportSpec) -> Source:
     tokenizer = (
         load_plain_tokenizer(files)
         if kind == "static"
-        else load_tokenizer(files, transformer.code, spec.ignore_keys)
+        else load_tokenizer(files, transformer.code, spec.ignore_keys, light=is_light(spec))
     )
     what = _read_what(kind, files, spec, transformer, tokenizer, prompts.default)
     size = _embedding_size(what, transformer)

@@ -10,6 +10,7 @@ from typing import Any
 from embedge.errors import ExportError
 from embedge_export.source.files import Files
 from embedge_export.source.libraries import is_older, load_libraries
+from embedge_export.source.light_loading import load_light_tokenizer
 from embedge_export.source.tokenizer_config import (
     TokenizerConfig,
     leaves_segments_open,
@@ -21,21 +22,27 @@ from embedge_export.source.tokenizer_pipeline import describe_differences
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model")
 
 
-def load_tokenizer(files: Files, code: dict[str, str], ignore_keys: tuple[str, ...] = ()) -> Any:
-    """Load the tokenizer through transformers; either generation loads it as transformers 5 does.
+def load_tokenizer(
+    files: Files, code: dict[str, str], ignore_keys: tuple[str, ...] = (), *, light: bool = False
+) -> Any:
+    """Load the tokenizer as transformers 5 does, through either generation of it or without it.
 
     Args:
         files: the checkpoint's files.
         code: Python files that loading it may run; empty where it may run none.
         ignore_keys: keys of tokenizer_config.json that the caller wants to be passed over.
+        light: through the tokenizers library alone.
 
     Raises:
+        MissingExtraError: it is to be loaded without transformers, which alone knows how.
         ExportError: it cannot be loaded, has no fast form, or states what embedge does not know.
     """
     config = read_tokenizer_config(files.transformer, ignore_keys)
-    tokenizer = _auto_tokenizer(files, config, trust_remote_code=bool(code))
+    tokenizer = (
+        load_light_tokenizer(files) if light else _auto_tokenizer(files, config, trust_remote_code=bool(code))
+    )
     backend = tokenizer.backend_tokenizer
-    if is_older():
+    if not light and is_older():
         _honour_file(backend, files.transformer)
         if leaves_segments_open(files.transformer, tokenizer):
             tokenizer.model_input_names = ["input_ids", "attention_mask"]
@@ -57,6 +64,7 @@ def told_apart(tokenizer: Any, files: Files) -> tuple[str, ...]:
         return ()
     stated = Tokenizer.from_file(str(path))
     _settle(stated, files)
+    tokenizer.backend_tokenizer.no_truncation()  # of an earlier call
     return describe_differences(tokenizer, stated, files.transformer)
 
 

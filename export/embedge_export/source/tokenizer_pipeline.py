@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from embedge_export.source.light_tokenizer import LightTokenizer
 from embedge_export.source.repository import read_json
 from embedge_export.texts.tokenizer_traps import TRAPS
 
@@ -44,13 +45,23 @@ def describe_differences(tokenizer: Any, stated: Any, folder: Path) -> tuple[str
     if shown is None and not parts:
         return ()
     words = (
-        f"the tokenizer as {type(tokenizer).__name__} of transformers {metadata.version('transformers')} builds it, "
+        f"the tokenizer as {name_of(tokenizer)} of transformers {_generation(tokenizer)} builds it, "
         f"which is not as tokenizer.json states it: {'; '.join(parts) or 'other added tokens'}; "
         + (shown or f"none of {len(TRAPS)} texts that were asked shows it")
         + '. For the file\'s own set "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json'
     )
     _LOG.warning("WARNING: assumed %s", words)
     return (words,)
+
+
+def name_of(tokenizer: Any) -> str:
+    """What transformers calls a tokenizer's class, whichever loaded it."""
+    return tokenizer.class_name if isinstance(tokenizer, LightTokenizer) else type(tokenizer).__name__
+
+
+def _generation(tokenizer: Any) -> str:
+    light = isinstance(tokenizer, LightTokenizer)
+    return "5" if light else metadata.version("transformers").partition(".")[0]
 
 
 def _add_stated_tokens(backend: Any, stated: Any, folder: Path) -> None:
