@@ -3,6 +3,9 @@
 from embedge._version import __version__
 from embedge.errors import (
     BundleError,
+    CallCancelledError,
+    CorpusError,
+    DeadlineError,
     DeviceMemoryError,
     EmbedgeError,
     ExportError,
@@ -43,8 +46,11 @@ __all__ = [
     "LLM",
     "ArrayOutputs",
     "BundleError",
+    "CallCancelledError",
     "ClassificationOutput",
     "ClassificationRequestOutput",
+    "CorpusError",
+    "DeadlineError",
     "DeviceMemoryError",
     "EdgeModel",
     "EmbeddingOutput",

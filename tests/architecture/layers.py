@@ -9,6 +9,8 @@ from types import MappingProxyType
 SDK = (
     ("__main__",),
     ("cli",),
+    ("corpus",),
+    ("_corpus",),
     ("measure", "verify"),
     ("__init__",),
     ("model",),
@@ -26,17 +28,21 @@ SDK = (
     ("manifest", "outputs", "params"),
     ("_machine", "_workers"),
     ("_lifetime",),
+    ("_cancelling",),
     ("_sequence", "errors", "types", "_version"),
 )
 """Rooms of the runtime from the command line down: one may import those of a lower line, and its own modules."""
 
 EXPORT = (
     ("cli",),
+    ("corpus",),
+    ("_corpus",),
     ("flags",),
     ("dry_run", "pipeline", "reverify"),
     ("wrap",),
     ("report",),
     ("verify",),
+    ("verify.forward",),
     ("variants",),
     ("graph", "write"),
     ("graph.built",),

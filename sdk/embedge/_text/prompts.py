@@ -115,3 +115,17 @@ def check_text(text: str, index: int) -> None:
             "Decode the input with errors='replace' first.",
             index=index,
         ) from error
+
+
+def check_token_ids(token_ids: list[int], vocab_size: int, index: int) -> None:
+    """Refuse token ids that a model does not know.
+
+    Raises:
+        PromptError: an id below 0, or not below the vocabulary's size.
+    """
+    if min(token_ids) < 0 or max(token_ids) >= vocab_size:
+        wrong = next(t for t in token_ids if not 0 <= t < vocab_size)
+        raise PromptError(
+            f"prompt {index} holds token id {wrong}; this model's vocabulary has ids 0 to {vocab_size - 1}",
+            index=index,
+        )

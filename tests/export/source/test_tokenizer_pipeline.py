@@ -68,10 +68,8 @@ def test_what_a_class_passes_over_is_named(tmp_path, family) -> None:
         assert said == ""
         return
     if OLDER:
-        assert (
-            f"as transformers 4 loads it, which is not as {type(load_tokenizer(files_of(folder), {})).__name__[:3]}"
-            in said
-        )
+        assert "as transformers 4 loads it, which is not as " in said
+        assert "of transformers 5 builds it: normalizer " in said
         return
     assert same, "the class builds the normalizer anew"
     assert "transformers 5" in said
