@@ -26,7 +26,6 @@ from embedge_export.graph.built.weights import StoredWeights, Weights
 from embedge_export.graph.outputs import traces_base
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.repository import weight_files
-from embedge_export.source.transformer import config_facts, read_config_of
 from embedge_export.spec import ExportSpec
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def describe(checkpoint: Checkpoint) -> Described:
     """
     if checkpoint.kind == "static":
         raise UnsupportedError("static embeddings have no encoder; expected a transformer")
-    config = config_facts(read_config_of(checkpoint))
+    config = checkpoint.config
     try:
         encoder = read_encoder(config)
         kind = None if traces_base(checkpoint) else checkpoint.facts.head

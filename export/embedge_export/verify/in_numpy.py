@@ -22,7 +22,6 @@ from embedge_export.source.classifier import Classifier
 from embedge_export.source.embedder import Splade
 from embedge_export.source.modules import Dense
 from embedge_export.source.tensors import LoadedModule
-from embedge_export.source.transformer import config_facts, read_config_of
 from embedge_export.verify.computation import Encoding
 from embedge_export.verify.forward.encoder import Forward
 
@@ -144,7 +143,7 @@ def _head_of(checkpoint: Checkpoint, weights: Weights) -> Head:
 def _words_of(checkpoint: Checkpoint, weights: Weights) -> Linear:
     """The matrix of a language model's logits."""
     shape = (checkpoint.vocab_size, checkpoint.hidden_size)
-    tied = bool(config_facts(read_config_of(checkpoint)).get("tie_word_embeddings"))
+    tied = bool(checkpoint.config.get("tie_word_embeddings"))
     found = _find(_WORDS if tied else _WORDS[:1], shape, weights)
     if found is None:
         raise ExportError(
