@@ -52,6 +52,7 @@ from embedge_export.source.late_interaction import (
     is_late_interaction,
     read_late_interaction,
 )
+from embedge_export.source.libraries import is_light
 from embedge_export.source.modules import row_size, weighted
 from embedge_export.source.prompts import read_prompts
 from embedge_export.source.static import (
@@ -61,7 +62,7 @@ from embedge_export.source.static import (
     read_table_shape,
 )
 from embedge_export.source.tokenizer import Tokenization, describe_tokenizer
-from embedge_export.source.tokenizer_loading import load_plain_tokenizer, load_tokenizer
+from embedge_export.source.tokenizer_loading import load_plain_tokenizer, load_tokenizer, told_apart
 from embedge_export.source.transformer import Transformer, check_length, read_transformer
 from embedge_export.spec import ExportSpec
 
@@ -95,7 +96,7 @@ def open_checkpoint(spec: ExportSpec) -> Source:
     tokenizer = (
         load_plain_tokenizer(files)
         if kind == "static"
-        else load_tokenizer(files, transformer.code, spec.ignore_keys)
+        else load_tokenizer(files, transformer.code, spec.ignore_keys, light=is_light(spec))
     )
     what = _read_what(kind, files, spec, transformer, tokenizer, prompts.default)
     size = _embedding_size(what, transformer)
@@ -124,6 +125,7 @@ def open_checkpoint(spec: ExportSpec) -> Source:
         ignored_keys=spec.ignore_keys,
         settings=settings,
         config_kwargs=files.settings.config_kwargs,
+        tokenizer_words=() if kind == "static" else told_apart(tokenizer, files),
         message=_message(kind, files, tokenizer),
         prompts=prompts.texts,
         default_prompt_name=prompts.default_name,
