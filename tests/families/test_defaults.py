@@ -75,8 +75,8 @@ def read(name: str, facts: dict[str, Any]) -> tuple[list[Any], set[str]]:
     family = FAMILIES[name]
     assert family.encoder is not None
     for reader in (family.encoder, *([] if family.head is None else [family.head])):
-        for kind in ("",) if reader is family.encoder else ("sequence", "token", "vocabulary"):
-            made.append(_tried(reader, watched, kind))
+        kinds = ("",) if reader is family.encoder else ("sequence", "token", "vocabulary")
+        made.extend(_tried(reader, watched, kind) for kind in kinds)
     return made, watched.asked
 
 

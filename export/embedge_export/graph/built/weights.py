@@ -75,13 +75,23 @@ class StoredWeights:
                 if name != "__metadata__":
                     stored[name] = (mapped, 8 + size, entry)
         renamed = {_renamed(name, renames or {}): entry for name, entry in stored.items()}
-        self._entries = renamed | stored
+        self._entries = renamed | {name: stored[name] for name in stored if name in renamed}
 
     def _find(self, name: str) -> _Entry | None:
         return next(
             (self._entries[prefix + name] for prefix in self._prefixes if prefix + name in self._entries),
             None,
         )
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """All weights, under the names that they are found by."""
+        named: dict[str, tuple[int, ...]] = {}
+        for full, entry in self._entries.items():
+            prefix = next(
+                (each for each in reversed(self._prefixes) if full.startswith(each)), ""
+            )  # the first one is none
+            named.setdefault(full.removeprefix(prefix), tuple(entry[2]["shape"]))
+        return named
 
     def has(self, tensor: Tensor) -> bool:
         """See Weights.has."""
