@@ -21,7 +21,7 @@ from embedge.manifest import (
 )
 from embedge_export.families.structure import Load
 from embedge_export.graph.outputs import attach_heads
-from embedge_export.graph.route import Chosen, build_from_weights, choose_route
+from embedge_export.graph.route import Chosen, build_from_weights, check_values, choose_route
 from embedge_export.graph.static import build_graph
 from embedge_export.graph.traced import trace
 from embedge_export.precisions import CUDA_VARIANTS, VARIANTS
@@ -56,6 +56,7 @@ from embedge_export.wrap import wrap
 from embedge_export.write.companions import note_external_data, write_companions
 from embedge_export.write.manifest import (
     PACKAGES,
+    WITH_TORCH,
     complete_manifest,
     make_manifest,
     require_packages,
@@ -128,6 +129,8 @@ def export(spec: ExportSpec, progress: Listener | None = None) -> Path:
     if spec.from_onnx is not None:
         return wrap(spec, progress)
     require_packages(PACKAGES)
+    if not is_light(spec):
+        require_packages(WITH_TORCH, "export-torch")
     stages = Stages(progress)
     if spec.output is not None:
         check_target(spec.output.expanduser().absolute(), force=spec.force)
@@ -169,6 +172,8 @@ def _make_graph(opened: _Opened, spec: ExportSpec, folder: Path) -> tuple[_Made,
     if weights.table is not None:
         graph = build_graph(weights.table, opset, opened.tokenization.ignored_id)
     elif chosen.described is not None:
+        if weights.model is None:
+            check_values(chosen.described)
         graph, loads = build_from_weights(chosen.described)
     elif weights.model is None:
         raise ExportError(

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from embedge.errors import ExportError
 from embedge.types import FloatArray
 from embedge_export.families.structure import Linear, Tensor
+from embedge_export.graph.built.fit import check_finite
 from embedge_export.graph.built.weights import StoredWeights, Weights
 from embedge_export.source.causal_reranker import CausalReranker
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.repository import weight_files
-from embedge_export.source.transformer import config_facts, read_config_of
 
 _WORDS = ("lm_head", "embed_tokens")
 """Matrices of a language model's logits: its own, or the table of words where they are tied."""
@@ -57,6 +57,7 @@ def stored_head(checkpoint: Checkpoint) -> tuple[FloatArray, FloatArray | None]:
     family = checkpoint.family
     weights = StoredWeights(weight_files(checkpoint.transformer), family.prefixes, family.renames)
     head = decoder_head(checkpoint, weights)
+    check_finite([tensor for tensor in (head.weight, head.bias) if tensor is not None], weights)
     if not isinstance(checkpoint.what, CausalReranker):
         return _read(head, weights)
     weight, bias = _read(row(head, checkpoint.what.yes_id), weights)
@@ -68,7 +69,7 @@ def stored_head(checkpoint: Checkpoint) -> tuple[FloatArray, FloatArray | None]:
 
 def _words(checkpoint: Checkpoint, weights: Weights) -> Linear:
     shape = (checkpoint.vocab_size, checkpoint.hidden_size)
-    tied = bool(config_facts(read_config_of(checkpoint)).get("tie_word_embeddings"))
+    tied = bool(checkpoint.config.get("tie_word_embeddings"))
     found = _find(_WORDS if tied else _WORDS[:1], shape, weights)
     if found is None:
         raise ExportError(
