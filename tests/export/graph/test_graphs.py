@@ -160,6 +160,8 @@ def test_options_of_deberta(changes, tmp_path):
 
 @pytest.mark.parametrize("legacy", [True, False])
 def test_both_heads_of_deberta_as_a_masked_language_model(legacy, tmp_path):
+    if not legacy and "gte" not in LOCAL:
+        pytest.skip("transformers 4 leaves the table of words out of the file that it saves")
     with quiet():
         model = seeded("deberta-v2", "ForMaskedLM", legacy=legacy)
         model.save_pretrained(tmp_path / "masked")
