@@ -49,7 +49,7 @@ EXPORT = (
     ("source",),
     ("families",),
     ("spec", "stage_lines"),
-    ("__init__", "interrupts", "precisions", "progress", "texts"),
+    ("__init__", "interrupts", "leftovers", "precisions", "progress", "texts"),
 )
 """Rooms of the exporter, likewise."""
 
