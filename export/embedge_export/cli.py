@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from embedge_export.flags import add_flags, check_usage, read_spec
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """
     check_usage(args)
     spec = read_spec(args)
-    if args.dry_run:
+    if args.dry_run and args.only_verify is None:
         return _show_plan(spec, as_json=args.json)
     with kept_interrupts() as check, _silent() if args.quiet else shown(sys.stderr) as show:
 
@@ -53,10 +54,10 @@ def _silent() -> Iterator[Listener]:
 
 
 def _action(args: argparse.Namespace) -> Callable[[ExportSpec, Listener | None], Path]:
-    if args.only_verify:
+    if args.only_verify is not None:
         from embedge_export.reverify import reverify
 
-        return reverify
+        return partial(reverify, write=not args.dry_run)
     from embedge_export.pipeline import export
 
     return export

@@ -5,6 +5,7 @@ from embedge._version import __version__
 from embedge.errors import (
     BundleError,
     CallCancelledError,
+    CorpusError,
     DeadlineError,
     DeviceMemoryError,
     EmbedgeError,
@@ -49,6 +50,7 @@ __all__ = [
     "CallCancelledError",
     "ClassificationOutput",
     "ClassificationRequestOutput",
+    "CorpusError",
     "DeadlineError",
     "DeviceMemoryError",
     "EdgeModel",

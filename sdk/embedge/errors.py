@@ -15,6 +15,7 @@
     ├── CallCancelledError                   a call that its caller, or a closed model, ended
     ├── DeadlineError (TimeoutError)         a call that was not done in the time it was given
     ├── PluginError                          a registered pooling is missing, raised or returned something else
+    ├── CorpusError (ValueError)             a file to read texts from, a row of one, or an output that cannot be used
     ├── ExportError                          a checkpoint that cannot be exported
     │   └── VerificationError                the exported numbers are not the checkpoint's
     └── MissingExtraError (ImportError)      an optional dependency is not installed
@@ -150,6 +151,10 @@ class DeadlineError(EmbedgeError, TimeoutError):
 
 class PluginError(EmbedgeError):
     """A registered pooling is missing, raised, or returned something that is not one array per prompt."""
+
+
+class CorpusError(EmbedgeError, ValueError):
+    """A file to read texts from, a row of one, or an output that is not what was expected."""
 
 
 class ExportError(EmbedgeError):

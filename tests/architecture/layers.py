@@ -9,6 +9,8 @@ from types import MappingProxyType
 SDK = (
     ("__main__",),
     ("cli",),
+    ("corpus",),
+    ("_corpus",),
     ("measure", "verify"),
     ("__init__",),
     ("model",),
@@ -33,11 +35,14 @@ SDK = (
 
 EXPORT = (
     ("cli",),
+    ("corpus",),
+    ("_corpus",),
     ("flags",),
     ("dry_run", "pipeline", "reverify"),
     ("wrap",),
     ("report",),
     ("verify",),
+    ("verify.forward",),
     ("variants",),
     ("graph", "write"),
     ("graph.built",),

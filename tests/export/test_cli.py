@@ -1,12 +1,13 @@
 """`embedge export` as a user meets it."""
 
+import shlex
 import subprocess
 import sys
 
 import pytest
 from tests.checkpoints import make
 
-from embedge.cli.main import main
+from embedge.cli.main import build_parser, main
 
 STAGES = ["source", "graph", "heads", "write", "verify", "witness", "judge", "report", "done"]
 
@@ -42,6 +43,25 @@ def test_a_refusal_is_one_line_and_exit_code_1(tmp_path, capsys):
     assert printed.err.startswith("embedge: ")
     assert "has no config.json" in printed.err
     assert "Traceback" not in printed.err
+
+
+def test_an_empty_config_is_not_called_missing(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    assert main(["export", str(tmp_path), "-o", str(tmp_path / "out"), "--quiet"]) == 1
+    assert "states nothing in its config.json; expected" in capsys.readouterr().err
+
+
+def test_help_has_groups_and_three_examples(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["export", "--help"])
+    printed = capsys.readouterr().out
+    titles = ["the checkpoint, and what", "words of rerankers", "graphs:", "other ways", "examples:"]
+    assert [title for title in titles if title in printed] == titles
+    examples = [line.split() for line in printed.partition("examples:")[2].splitlines() if line.strip()]
+    assert len(examples) == 3
+    parser = build_parser()
+    for _, *words in (shlex.split(" ".join(words)) for words in examples):
+        assert parser.parse_args(words).model
 
 
 @pytest.mark.parametrize("flags", ["--matryoshka x", "--prompt x", "--pooling median", "--task sing"])

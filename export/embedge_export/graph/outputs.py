@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedge.manifest import GraphSpec
 from embedge.types import FloatArray
+from embedge_export.graph.decoder_heads import stored_head
 from embedge_export.graph.pooling_nodes import PoolingNodes
 from embedge_export.source.causal_reranker import CausalReranker
 from embedge_export.source.checkpoint import Checkpoint
@@ -145,7 +146,7 @@ def _attach_splade(
 
 def _attach_linear(graph: onnx.ModelProto, checkpoint: Checkpoint, model: Any) -> None:
     head = PoolingNodes(graph)
-    weight, bias = linear_head(model, checkpoint)
+    weight, bias = stored_head(checkpoint) if model is None else linear_head(model, checkpoint)
     by_token = checkpoint.facts.outputs == "token_logits"
     rows = HIDDEN if by_token else head.pool(HIDDEN, ["LAST"])
     head.dense(rows, weight, bias, "Identity", output=LOGITS)

@@ -44,6 +44,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         settings: its small files, likewise.
         max_positions: longest sequence that the position embeddings were made for; None without a limit.
         stated_max_seq_len: limit that the caller or sentence_bert_config.json states.
+        tokenizer_words: how its tokenizer is loaded otherwise than tokenizer.json states it.
         config_kwargs: what its settings put in place of config.json.
         message, prompts, default_prompt_name, matryoshka, dimensions, similarity: as in the manifest.
     """
@@ -67,6 +68,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     max_positions: int | None = None
     stated_max_seq_len: int | None = None
     config_kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
+    tokenizer_words: tuple[str, ...] = ()
     message: TemplateSpec | None = None
     prompts: dict[str, str] = msgspec.field(default_factory=dict)
     default_prompt_name: str | None = None
@@ -159,7 +161,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def assumed(self) -> tuple[str, ...]:
         """As in the manifest."""
-        return self.what.assumed if isinstance(self.what, Embedder) else ()
+        pooling = self.what.assumed if isinstance(self.what, Embedder) else ()
+        return (*pooling, *self.tokenizer_words)
 
     @property
     def is_decoder(self) -> bool:

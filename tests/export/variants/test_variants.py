@@ -88,7 +88,7 @@ def test_a_missed_gate_fails_the_export_and_leaves_nothing(
     gates = STORED_AS["int8"].gates
     monkeypatch.setitem(gates, "embed", msgspec.structs.replace(gates["embed"], cosine_min=1.1))
     with pytest.raises(
-        VerificationError, match=r"variant int8 \(int8\) misses its gate .* smallest cosine [01]\."
+        VerificationError, match=r"variant int8 \(int8\) misses its gate .* smallest end-to-end cosine [01]\."
     ):
         export(ExportSpec(model=str(tiny_bert), output=tmp_path / "bundle", variants=("fp32", "int8")))
     assert list(tmp_path.iterdir()) == []

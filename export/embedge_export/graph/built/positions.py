@@ -149,6 +149,29 @@ class PositionNodes:
         values = canvas.op("Gather", rows, bucket)  # (seq_len, seq_len, num_heads)
         return canvas.op("Unsqueeze", canvas.op("Transpose", values, perm=[2, 0, 1]), canvas.constant([0]))
 
+    def distance_rows(self, row_at: tuple[int, ...]) -> tuple[str, str]:
+        """Rows of distances n - 1 down to -n, and of those from -(n - 1) up to n: int64 (2 n,), n the padded length.
+
+        Args:
+            row_at: row of each distance, as structure.Disentangled has it.
+        """
+        key = ("distance rows", row_at)
+        if key not in self._made:
+            canvas = self._canvas
+            length = self.seq_len()
+            canvas.scope(POSITIONS_SCOPE)
+            last = len(row_at) // 2
+            count = canvas.op("Squeeze", canvas.op("Mul", length, canvas.constant([2])))
+            steps = canvas.op("Range", canvas.constant(0), count, canvas.constant(1))
+            start = canvas.op("Sub", length, canvas.constant([1]))
+            made = []
+            for distances in (canvas.op("Sub", start, steps), canvas.op("Sub", steps, start)):
+                near = canvas.op("Clip", distances, canvas.constant(-last), canvas.constant(last))
+                place = canvas.op("Add", near, canvas.constant(last))
+                made.append(canvas.op("Gather", canvas.constant(row_at), place))
+            self._made[key], self._made[(*key, "up")] = made
+        return self._made[key], self._made[("distance rows", row_at, "up")]
+
     def rotation(self, rotary: Rotary) -> tuple[str, str]:
         """Cosines and sines, float32 (seq_len, number of pairs)."""
         key = ("rotary", rotary)
