@@ -131,10 +131,12 @@ def interrupt(name: str, folder: Path, scratch: Path, delay_s: float) -> str:
             process.communicate()
             return "hangs"
     # it was done before, ended by the signal while it began, or says so
-    if (process.returncode, said) in {(0, said), (-signal.SIGINT, ""), (130, _SAYS)}:
+    ended = process.returncode == -signal.SIGINT and "Traceback" not in said
+    if ended or (process.returncode, said) in {(0, said), (130, _SAYS)}:
         return ""
     # the interpreter's own start, before a line of ours is run, has its own words
-    own = "/embedge/" not in said.replace(str(folder), "") and "KeyboardInterrupt" in said
+    frames = said.replace(str(folder), "").count("/embedge/")
+    own = "KeyboardInterrupt" in said and frames == said.count("    import embedge._starting")
     return "" if own else f"status {process.returncode}: {said}"
 
 
