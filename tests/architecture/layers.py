@@ -24,6 +24,7 @@ SDK = (
     ("bundle",),
     ("store", "plugins"),
     ("manifest", "outputs", "params"),
+    ("_contents",),
     ("_machine", "_workers"),
     ("_lifetime",),
     ("_sequence", "errors", "types", "_version"),

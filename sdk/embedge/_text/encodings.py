@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedge._lifetime import outside_python
 from embedge._text.prompts import check_text
 from embedge.errors import BundleError
+from embedge.manifest import TOKENIZER_FILE
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -18,7 +18,7 @@ class TextTokenizer:
     """A bundle's tokenizer, without truncation and padding; safe to share between threads.
 
     Args:
-        file: tokenizer.json.
+        content: of tokenizer.json.
         parallel: let the tokenizers package use all processors for a batch; it knows of no limit but its own variable
             TOKENIZERS_PARALLELISM.
         split_special_tokens: see TokenizerSpec; tokenizer.json cannot state it.
@@ -27,15 +27,15 @@ class TextTokenizer:
         BundleError: tokenizers cannot read the file.
     """
 
-    def __init__(self, file: Path, *, parallel: bool, split_special_tokens: bool = False) -> None:
+    def __init__(self, content: bytes, *, parallel: bool, split_special_tokens: bool = False) -> None:
         from tokenizers import Tokenizer
 
         try:
             with outside_python():
-                self._tokenizer: Tokenizer = Tokenizer.from_file(str(file))
+                self._tokenizer: Tokenizer = Tokenizer.from_buffer(content)
         except Exception as error:  # tokenizers raises plain Exception
             raise BundleError(
-                f"{file} cannot be read by tokenizers: {error}. Export the model again."
+                f"{TOKENIZER_FILE} cannot be read by tokenizers: {error}. Export the model again."
             ) from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from tests.sdk.sessions.graphs import some_graph
 
 from embedge import DeviceMemoryError, ParamsError, ProviderUnavailableError, SessionError
 from embedge._calls.progress import ProgressBar, StopAt
@@ -19,7 +19,7 @@ from embedge._sessions.session import Session
 from embedge._text.tokens import Encoded
 from embedge._workers import Stopped
 
-GRAPH = Path("model.onnx")
+GRAPH = some_graph()
 GPU = Device(kind="cuda", index=1)
 FEEDS = {"input_ids": np.ones((3, 5), dtype=np.int64)}
 

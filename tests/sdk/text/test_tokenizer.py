@@ -23,7 +23,10 @@ WORDS = ["food", "city", "water", "light", "plants", "berlin", "how", "do"]
 def tokenizer(tiny_embedder: Path) -> PromptTokenizer:
     manifest = load_manifest(tiny_embedder)
     return PromptTokenizer(
-        tiny_embedder / "tokenizer.json", manifest.tokenizer, vocab_size=manifest.vocab_size, max_seq_len=10
+        (tiny_embedder / "tokenizer.json").read_bytes(),
+        manifest.tokenizer,
+        vocab_size=manifest.vocab_size,
+        max_seq_len=10,
     )
 
 
@@ -172,7 +175,7 @@ def test_a_later_chunk_is_tokenised_ahead_and_the_first_bad_prompt_is_named(toke
 def test_one_thread_gives_the_same_tokens(tokenizer, tiny_embedder, with_offsets) -> None:
     manifest = load_manifest(tiny_embedder)
     single = PromptTokenizer(
-        tiny_embedder / "tokenizer.json",
+        (tiny_embedder / "tokenizer.json").read_bytes(),
         manifest.tokenizer,
         vocab_size=manifest.vocab_size,
         max_seq_len=10,
