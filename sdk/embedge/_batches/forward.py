@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -103,7 +103,7 @@ class Forward:
 
         def compute(lane: Lane, job: _Job) -> tuple[Indices, FloatArray, IntArray]:
             feeds = self.feeds(job.rows.batch(job.chosen, pad_token_id, side))
-            array = lane.run(output, feeds).astype(np.float32, copy=False)
+            array = _checked(lane.run(output, feeds), output, feeds["attention_mask"].shape)
             return job.positions, finished(array, job.positions), feeds["attention_mask"]
 
         if isinstance(encoded, ArrivingRows):
@@ -138,7 +138,7 @@ class Forward:
         lanes = self._sessions.lanes(1)
         for lane in lanes:
             try:
-                return lane.run(output, feeds).astype(np.float32, copy=False)
+                return _checked(lane.run(output, feeds), output, feeds["attention_mask"].shape)
             except SessionError as error:  # noqa: PERF203
                 if lane is lanes[-1] or not self._sessions.survives(lane, error):
                     raise
@@ -155,6 +155,8 @@ class Forward:
         output: str,
         encoded: Sequence[Encoded],
         finish: FinishRows | None = None,
+        *,
+        width: int | None = None,
     ) -> Generator[tuple[Indices, FloatArray], None, None]:
         """Run an output that has one row per prompt.
 
@@ -162,12 +164,16 @@ class Forward:
             output: of the graph.
             encoded: the prompts.
             finish: called in the thread that computed a batch; None yields the graph's output.
+            width: components of a row as the manifest states them; None where it does not.
 
         Raises:
+            SessionError: the output has another shape.
             NumericalError: a row holds NaN or infinity.
         """
 
         def finished(rows: FloatArray, positions: Indices) -> FloatArray:
+            if rows.ndim != 2 or width not in (None, rows.shape[1]):
+                raise _wrong_shape(output, rows, f"({len(positions)}, {width or 'size'})")
             check_finite(rows, positions)
             return rows if finish is None else finish(rows)
 
@@ -184,7 +190,9 @@ class Forward:
             NumericalError: a row of a real token holds NaN or infinity.
         """
         with closing(self.batches(output, encoded)) as batches:
-            for positions, array, _ in batches:
+            for positions, array, mask in batches:
+                if array.ndim != 3 or array.shape[1] != mask.shape[1]:
+                    raise _wrong_shape(output, array, f"({len(positions)}, {mask.shape[1]}, size)")
                 rows = [self._real(array[i], len(encoded[k].token_ids)) for i, k in enumerate(positions)]
                 for i, row in enumerate(rows):
                     check_finite(row[None], positions[i : i + 1])
@@ -209,6 +217,20 @@ class Forward:
         if "position_ids" in self._inputs:
             feeds["position_ids"] = np.maximum(np.cumsum(batch.attention_mask, axis=1) - 1, 0)
         return feeds
+
+
+def _checked(array: np.ndarray[Any, Any], output: str, shape: tuple[int, ...]) -> FloatArray:
+    """What a graph gave for a batch of (batch, seq_len), as float32: numbers, and a row for each text."""
+    if array.dtype.kind != "f" or array.ndim < 2 or array.shape[0] != shape[0]:
+        raise _wrong_shape(output, array, f"({shape[0]}, …) of floats")
+    return array.astype(np.float32, copy=False)
+
+
+def _wrong_shape(output: str, array: np.ndarray[Any, Any], expected: str) -> SessionError:
+    return SessionError(
+        f"the graph's output {output!r} is {array.dtype} of shape {array.shape}; expected {expected} as the manifest "
+        "states. Export the model again."
+    )
 
 
 def check_finite(rows: FloatArray, positions: Indices) -> None:

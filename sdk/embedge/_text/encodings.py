@@ -33,7 +33,11 @@ class TextTokenizer:
         try:
             with outside_python():
                 self._tokenizer: Tokenizer = Tokenizer.from_buffer(content)
-        except Exception as error:  # tokenizers raises plain Exception
+        except (
+            BaseException
+        ) as error:  # tokenizers raises Exception and ValueError, or what a panic in Rust becomes
+            if not (isinstance(error, Exception) or _is_foreign(error)):
+                raise
             raise BundleError(
                 f"{TOKENIZER_FILE} cannot be read by tokenizers: {error}. Export the model again."
             ) from error
@@ -72,7 +76,18 @@ class TextTokenizer:
                 for side in [text] if isinstance(text, str) else text:
                     check_text(side, index)
             raise  # pragma: no cover (tokenizers takes every other text)
+        except BaseException as error:
+            if not _is_foreign(error):
+                raise
+            raise BundleError(
+                f"{TOKENIZER_FILE} failed on a text: {str(error)[:200]}. Export the model again."
+            ) from error
 
     def ids_without_specials(self, text: str) -> list[int]:
         """Token ids of a fixed text, e.g. a template's prefix."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def _is_foreign(error: BaseException) -> bool:
+    """Whether the tokenizers package raised it: a panic is no Exception, and its class has no door."""
+    return type(error) is Exception or type(error).__name__ == "PanicException"
