@@ -135,7 +135,7 @@ def export(spec: ExportSpec, progress: Listener | None = None) -> Path:
     if spec.output is not None:
         check_target(spec.output.expanduser().absolute(), force=spec.force)
     opened = stages.run("source", _open, spec)
-    with staging(opened.target, _needed_bytes(opened.checkpoint, spec.variants)) as folder:
+    with staging(opened.target, _needed_bytes(opened.checkpoint, spec.variants), force=spec.force) as folder:
         made = stages.run("graph", _make_graph, opened, spec, folder)
         outputs = stages.run("heads", _attach_heads, made, opened)
         written = stages.run("write", _write, made, outputs, opened, spec, folder)

@@ -26,6 +26,7 @@ SDK = (
     ("bundle",),
     ("store", "plugins"),
     ("manifest", "outputs", "params"),
+    ("_contents",),
     ("_machine", "_workers"),
     ("_lifetime",),
     ("_cancelling",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -109,7 +109,9 @@ class Forward:
             if self._small is not None and self._small.came != came and current_halt() is not None:
                 yield_priority()  # somebody waits for a small call
             feeds = self.feeds(job.rows.batch(job.chosen, pad_token_id, side))
-            array = _in_time(partial(lane.run, output, feeds), feeds).astype(np.float32, copy=False)
+            array = _checked(
+                _in_time(partial(lane.run, output, feeds), feeds), output, feeds["attention_mask"].shape
+            )
             return job.positions, finished(array, job.positions), feeds["attention_mask"]
 
         if isinstance(encoded, ArrivingRows):
@@ -173,7 +175,7 @@ class Forward:
         for lane in lanes:
             try:
                 array = _in_time(partial(lane.run, output, feeds), feeds)
-                return array.astype(np.float32, copy=False), feeds["attention_mask"]
+                return _checked(array, output, feeds["attention_mask"].shape), feeds["attention_mask"]
             except SessionError as error:  # noqa: PERF203
                 if lane is lanes[-1] or not sessions.survives(lane, error):
                     raise
@@ -190,6 +192,8 @@ class Forward:
         output: str,
         encoded: Sequence[Encoded],
         finish: FinishRows | None = None,
+        *,
+        width: int | None = None,
     ) -> Generator[tuple[Indices, FloatArray], None, None]:
         """Run an output that has one row per prompt.
 
@@ -197,12 +201,16 @@ class Forward:
             output: of the graph.
             encoded: the prompts.
             finish: called in the thread that computed a batch; None yields the graph's output.
+            width: components of a row as the manifest states them; None where it does not.
 
         Raises:
+            SessionError: the output has another shape.
             NumericalError: a row holds NaN or infinity.
         """
 
         def finished(rows: FloatArray, positions: Indices) -> FloatArray:
+            if rows.ndim != 2 or width not in (None, rows.shape[1]):
+                raise _wrong_shape(output, rows, f"({len(positions)}, {width or 'size'})")
             check_finite(rows, positions)
             return rows if finish is None else finish(rows)
 
@@ -219,7 +227,9 @@ class Forward:
             NumericalError: a row of a real token holds NaN or infinity.
         """
         with closing(self.batches(output, encoded)) as batches:
-            for positions, array, _ in batches:
+            for positions, array, mask in batches:
+                if array.ndim != 3 or array.shape[1] != mask.shape[1]:
+                    raise _wrong_shape(output, array, f"({len(positions)}, {mask.shape[1]}, size)")
                 rows = [self._real(array[i], len(encoded[k].token_ids)) for i, k in enumerate(positions)]
                 for i, row in enumerate(rows):
                     check_finite(row[None], positions[i : i + 1])
@@ -252,6 +262,20 @@ def _in_time(run: Callable[[], FloatArray], feeds: dict[str, IntArray]) -> Float
         check_call()
         return run()
     return interruptibly(run)
+
+
+def _checked(array: np.ndarray[Any, Any], output: str, shape: tuple[int, ...]) -> FloatArray:
+    """What a graph gave for a batch of (batch, seq_len), as float32: numbers, and a row for each text."""
+    if array.dtype.kind != "f" or array.ndim < 2 or array.shape[0] != shape[0]:
+        raise _wrong_shape(output, array, f"({shape[0]}, …) of floats")
+    return array.astype(np.float32, copy=False)
+
+
+def _wrong_shape(output: str, array: np.ndarray[Any, Any], expected: str) -> SessionError:
+    return SessionError(
+        f"the graph's output {output!r} is {array.dtype} of shape {array.shape}; expected {expected} as the manifest "
+        "states. Export the model again."
+    )
 
 
 def check_finite(rows: FloatArray, positions: Indices) -> None:

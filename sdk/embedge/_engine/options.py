@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from embedge.errors import ParamsError
 from embedge.params import COMPATS, PoolerConfig, PoolingParams
-from embedge.types import Compat, Profile, Task
+from embedge.types import Compat, Profile, Task, Trust
 
 _RUNNERS = ("auto", "pooling")
 
@@ -41,6 +42,8 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     profile: Profile = "latency"
     max_model_len: int | None = None
     verify_hashes: bool = True
+    fingerprint: str | None = None
+    trust: Trust = "exported"
     runner: str = "auto"
 
     def __post_init__(self) -> None:
@@ -65,4 +68,13 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         if self.profile not in get_args(Profile):
             raise ParamsError(
                 f"profile={self.profile!r} is not known; expected one of {', '.join(get_args(Profile))}"
+            )
+        if self.trust not in get_args(Trust):
+            raise ParamsError(
+                f"trust={self.trust!r} is not known; expected one of {', '.join(get_args(Trust))}"
+            )
+        if self.fingerprint is not None and not re.fullmatch("[0-9a-f]{12,64}", str(self.fingerprint)):
+            raise ParamsError(
+                f"fingerprint={self.fingerprint!r} is none; expected 12 to 64 of its hexadecimal digits, in small "
+                "letters, as `embedge inspect` shows them"
             )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from tests.sdk.sessions.graphs import some_graph
 
 from embedge import DeviceMemoryError, ParamsError, ProviderUnavailableError, SessionError
 from embedge._cancelling import Halt, Stopped
@@ -20,7 +20,7 @@ from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge._sessions.session import Session
 from embedge._text.tokens import Encoded
 
-GRAPH = Path("model.onnx")
+GRAPH = some_graph()
 GPU = Device(kind="cuda", index=1)
 FEEDS = {"input_ids": np.ones((3, 5), dtype=np.int64)}
 
