@@ -123,9 +123,9 @@ def open_door(door: Door, checkpoint: Checkpoint, spec: ExportSpec, limit: int) 
 
 def _without_dropout(tokenizer: Any) -> None:
     """Have a library tokenise each text one way; with dropout it leaves merges out at random, as if in training."""
-    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
-    if getattr(model, "dropout", None):
-        model.dropout = None
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None and getattr(backend.model, "dropout", None):
+        backend.model.dropout = None
 
 
 class Transformers:
