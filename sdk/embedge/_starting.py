@@ -32,5 +32,5 @@ def answer_again() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-if is_command(sys.argv[0] if hasattr(sys, "argv") and sys.argv else "", sys.orig_argv):
-    end_silently()
+if is_command("".join(getattr(sys, "argv", [])[:1]), sys.orig_argv):
+    end_silently()  # pragma: no cover (in the command line only)
