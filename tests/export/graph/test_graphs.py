@@ -194,6 +194,15 @@ def test_gemma_with_attention_in_both_directions(tmp_path):
     assert largest_difference(built, torch_rows(load_model(checkpoint), batch), batch) <= 1e-4
 
 
+def test_gemma_is_activated_as_its_library_does(tmp_path):
+    with quiet():
+        model = seeded("gemma", hidden_act="gelu", hidden_activation="relu")
+        model.save_pretrained(tmp_path / "m")
+    batch = token_batch()
+    built = run(*built_from("gemma", model, tmp_path / "m"), tmp_path, batch)
+    assert largest_difference(built, torch_rows(model, batch), batch) <= 1e-4
+
+
 @pytest.mark.parametrize("kind", ["linear", "llama3"])
 def test_scaled_rotary_positions(kind, tmp_path):
     scaling = {"rope_type": kind, "factor": 4.0}
@@ -262,7 +271,8 @@ def test_every_built_family_is_held_against_torch_above():
     ("family", "changes"),
     [
         ("bert", {"hidden_act": "mish"}),
-        ("phi3", {}),
+        ("gemma2", {}),
+        ("phi3", {"partial_rotary_factor": 0.5}),
         ("deberta-v2", {"conv_kernel_size": 3}),
     ],
 )
