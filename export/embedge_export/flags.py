@@ -48,8 +48,8 @@ def read_spec(args: argparse.Namespace) -> ExportSpec:
         ExportError: they contradict each other.
     """
     return ExportSpec(
-        model=args.model,
-        output=args.output,
+        model=args.model if args.only_verify is None else args.source,
+        output=args.output if args.only_verify is None else args.only_verify,
         name=args.name,
         task=args.task,
         pooling=args.pooling or (),
@@ -66,6 +66,7 @@ def read_spec(args: argparse.Namespace) -> ExportSpec:
         revision=args.revision,
         opset=args.opset,
         route=args.route,
+        reference=args.reference,
         optimize_for=args.optimize_for,
         from_onnx=args.from_onnx,
         probes=args.probes,
@@ -85,15 +86,34 @@ def check_usage(args: argparse.Namespace) -> None:
         args.usage_error("--json needs --dry-run")
     if args.probes is not None and args.from_onnx is None:
         args.usage_error("--probes needs --from-onnx")
+    if args.only_verify is not None:
+        _check_only_verify(args)
+    elif args.model is None:
+        args.usage_error("the following arguments are required: MODEL")
+    elif args.source is not None:
+        args.usage_error("--source needs --only-verify")
     if args.from_onnx is not None and (args.dry_run or args.only_verify):
         args.usage_error("--from-onnx goes with neither --dry-run nor --only-verify")
     if args.no_token is not None and args.yes_token is None:
         args.usage_error("--no-token needs --yes-token")
 
 
+def _check_only_verify(args: argparse.Namespace) -> None:
+    if args.source is None:
+        args.usage_error("--only-verify needs --source, the checkpoint that the bundle was made from")
+    if args.model is not None or args.output is not None:
+        args.usage_error(
+            "--only-verify takes the bundle itself and the checkpoint by --source, neither MODEL nor -o"
+        )
+    if args.json:
+        args.usage_error("--json does not go with --only-verify")
+
+
 def _add_facts(parser: argparse._ActionsContainer) -> None:
     """What the checkpoint is, against what its files say."""
-    parser.add_argument("model", metavar="MODEL", help="folder of a checkpoint, or a hub id such as org/name")
+    parser.add_argument(
+        "model", metavar="MODEL", nargs="?", help="folder of a checkpoint, or a hub id such as org/name"
+    )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="folder to write (default: the bundle store)"
     )
@@ -168,6 +188,13 @@ def _add_graphs(parser: argparse._ActionsContainer) -> None:
         help="build the graph from the weights, trace it, or build it where the family is known (default)",
     )
     parser.add_argument(
+        "--reference",
+        choices=("auto", "torch", "numpy"),
+        default="auto",
+        help="what the bundle is compared with: the checkpoint in torch, in numpy, or in torch where it is installed "
+        "(default)",
+    )
+    parser.add_argument(
         "--optimize-for",
         choices=("cpu", "cuda"),
         default="cpu",
@@ -209,14 +236,19 @@ def _add_ways(parser: argparse._ActionsContainer) -> None:
         metavar="FILE",
         help='with --from-onnx: answers to verify it with, a JSON list of {"text", "embedding"} or a probes.json',
     )
-    instead = parser.add_mutually_exclusive_group()
-    instead.add_argument(
-        "--dry-run", action="store_true", help="print what was understood and would be done; write nothing"
-    )
-    instead.add_argument(
-        "--only-verify",
+    parser.add_argument(
+        "--dry-run",
         action="store_true",
-        help="compare the bundle at -o with the checkpoint again; write nothing",
+        help="print what was understood and would be done, or only compare with --only-verify; write nothing",
+    )
+    parser.add_argument(
+        "--only-verify",
+        type=Path,
+        metavar="BUNDLE",
+        help="compare a bundle with its checkpoint again; the manifest then states what it lacked",
+    )
+    parser.add_argument(
+        "--source", metavar="MODEL", help="with --only-verify: the checkpoint that the bundle was made from"
     )
     parser.add_argument("--json", action="store_true", help="with --dry-run: print JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")

@@ -11,22 +11,28 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
-from embedge.errors import ManifestError
+from embedge._contents.regular import read_regular
+from embedge.errors import BundleError, ManifestError
 from embedge.types import Activation, PoolingMode, Side, Task
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_FILE = "manifest.json"
 PROBES_FILE = "probes.json"
 TOKENIZER_FILE = "tokenizer.json"
 REPORT_FILE = "report.html"
+_MOST_BYTES = 64_000_000
+"""Of manifest.json and probes.json."""
 
 Dtype: TypeAlias = Literal["float32", "float16", "bfloat16", "int8", "int4"]
 Target: TypeAlias = Literal["cpu", "cuda"]
 Similarity: TypeAlias = Literal["cosine", "dot", "euclidean", "manhattan"]
 ProblemType: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
 Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-PositiveInt: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
-TokenId: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+PositiveInt: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+_NO_SHA256 = "0" * 64
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, ValueError)
+"""What msgspec raises for bytes that are no JSON of ours."""
+TokenId: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -232,7 +238,8 @@ class EndToEnd(_Part, frozen=True, kw_only=True):
     Figures that a kind of model does not have are absent. Vectors are compared as a user gets them.
 
     Attributes:
-        reference: "torch", or "fp32" for the bundle's variant of that name, itself compared with torch.
+        reference: "torch" or "numpy", what the checkpoint was computed in; or "fp32" for the bundle's variant of that
+            name, itself compared with the checkpoint.
         num_compared: texts or pairs that both answered.
         texts_sha256: of the texts that were asked, which come from the Python and numpy at export.
         batch_invariance: "exact" if no answer depends on the rest of its batch by more than 1e-6.
@@ -249,7 +256,7 @@ class EndToEnd(_Part, frozen=True, kw_only=True):
         max_prob_diff: classifiers, largest absolute difference of any probability.
     """
 
-    reference: Literal["torch", "fp32"]
+    reference: Literal["torch", "numpy", "fp32"]
     num_compared: int
     texts_sha256: Sha256
     batch_invariance: Literal["exact", "batch-dependent"]
@@ -270,7 +277,7 @@ class EndToEnd(_Part, frozen=True, kw_only=True):
 
 
 class Fidelity(_Part, frozen=True, kw_only=True):
-    """How close a variant came to the float32 torch reference at export, through the SDK.
+    """How close a variant came to the checkpoint in float32, through the SDK; Manifest.reference computed that.
 
     Attributes:
         num_texts: how many texts or pairs were compared.
@@ -330,6 +337,23 @@ class Variant(_Part, frozen=True, kw_only=True):
         """Every file of the variant."""
         files = self.file, *self.data_files, *([] if self.query_file is None else [self.query_file])
         return tuple(dict.fromkeys(files))
+
+
+class ReferenceRecord(_Part, frozen=True, kw_only=True):
+    """What computed the checkpoint's own answers, which every variant was compared with.
+
+    Attributes:
+        name: torch, with the checkpoint in transformers' own class; or numpy, with its network as the exporter has it.
+        version: of torch or numpy.
+    """
+
+    name: Literal["torch", "numpy"]
+    version: str
+
+    @property
+    def words(self) -> str:
+        """All of that in a few words."""
+        return f"{self.name} {self.version}"
 
 
 class WitnessRecord(_Part, frozen=True, kw_only=True):
@@ -408,6 +432,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
             and files of code that the checkpoint brought to their sha256.
         fingerprint: `fingerprint(manifest)`.
         assumed: what neither the checkpoint nor the caller states, and the export took for granted, in words.
+        reference: what the figures of `variants` are differences from; None where answers were given in a file.
         witness: the comparison with the checkpoint's own library; None where nobody thought of one.
     """
 
@@ -441,6 +466,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     similarity: Similarity = "cosine"
     plugin: str | None = None
     assumed: tuple[str, ...] = ()
+    reference: ReferenceRecord | None = None
     witness: WitnessRecord | None = None
 
 
@@ -471,7 +497,7 @@ class Probes(_Part, frozen=True, kw_only=True):
         probes: inputs and expected outputs.
     """
 
-    tolerances: dict[str, float]
+    tolerances: dict[str, Annotated[float, msgspec.Meta(ge=0.0, le=1e3)]]
     probes: tuple[Probe, ...]
 
 
@@ -482,9 +508,26 @@ class _Preamble(msgspec.Struct):
     exporter: Any = None
 
 
+class _Sealed(Manifest, frozen=True, kw_only=True):
+    """manifest.json as it lies on disk.
+
+    Attributes:
+        checksum: sha256 of the file with zeros in this place; unlike the fingerprint it covers every byte.
+    """
+
+    checksum: Sha256
+
+
 def dump_manifest(manifest: Manifest) -> bytes:
-    """Encode a manifest as indented JSON, with a stable order of keys."""
-    return msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2) + b"\n"
+    """Encode a manifest as indented JSON, in the one form that `load_manifest` takes."""
+    import hashlib
+
+    # decoded afresh, as omit_defaults leaves out a default string only where it is the very same object
+    facts = msgspec.json.decode(msgspec.json.encode(manifest), type=Manifest)
+    sealed = _Sealed(**msgspec.structs.asdict(facts), checksum=_NO_SHA256)
+    content = msgspec.json.format(msgspec.json.encode(sealed, order="deterministic"), indent=2) + b"\n"
+    before, zeros, after = content.rpartition(_NO_SHA256.encode())
+    return before + hashlib.sha256(before + zeros + after).hexdigest().encode() + after
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -496,23 +539,30 @@ def load_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_FILE
     written_by = "that wrote it"
     try:
-        data = path.read_bytes()
+        data = read_regular(folder, MANIFEST_FILE, _MOST_BYTES)
         preamble = msgspec.json.decode(data, type=_Preamble)
         if isinstance(preamble.exporter, dict) and isinstance(preamble.exporter.get("embedge"), str):
             written_by = preamble.exporter["embedge"]
         if preamble.schema_version != SCHEMA_VERSION:
             raise ManifestError(_schema_message(path, preamble.schema_version, written_by))
-        manifest = msgspec.json.decode(data, type=Manifest)
+        sealed = msgspec.structs.asdict(msgspec.json.decode(data, type=_Sealed))
+        sealed.pop("checksum")
+        manifest = Manifest(**sealed)
+        unchanged = dump_manifest(manifest) == data and fingerprint(manifest) == manifest.fingerprint
+    except ManifestError:
+        raise
+    except BundleError as error:
+        raise ManifestError(str(error)) from error
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error.strerror}. Expected a readable file.") from error
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise ManifestError(
-            f"{path} is not a valid manifest: {error}. "
+            f"{path} is not a valid manifest: {_in_a_line(error)}. "
             f"Export the model again, or install the embedge version {written_by}."
         ) from error
-    if manifest.fingerprint != fingerprint(manifest):
+    if not unchanged:
         raise ManifestError(
-            f"{path} was changed after export: its content does not match its fingerprint "
+            f"{path} was changed after export: its content does not match its checksum and its fingerprint "
             f"{manifest.fingerprint[:12]}…. Restore the file, or export the model again."
         )
     return manifest
@@ -526,22 +576,34 @@ def load_probes(folder: Path) -> Probes:
     """
     path = folder / PROBES_FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Probes)
-    except msgspec.DecodeError as error:
-        raise ManifestError(f"{path} is not valid: {error}. Export the model again.") from error
+        return _decode_probes(read_regular(folder, PROBES_FILE, _MOST_BYTES), str(path))
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read: {error.strerror}. Export the model again.") from error
+
+
+def _decode_probes(content: bytes, name: str) -> Probes:
+    """Probes from the content of probes.json; `name` is what messages call it.
+
+    Raises:
+        ManifestError: not JSON, an unknown, missing or wrong field.
+    """
+    try:
+        return msgspec.json.decode(content, type=Probes)
+    except _UNREADABLE as error:
+        raise ManifestError(f"{name} is not valid: {_in_a_line(error)}. Export the model again.") from error
 
 
 def fingerprint(manifest: Manifest) -> str:
     """Hash what a bundle computes: facts, graphs and tokenizer, not when, where or with what it was made.
 
-    Exporter versions, measured fidelity, the witness and the probes' last digits may differ between two machines that
-    export the same thing, so they are left out.
+    Exporter versions, measured fidelity, reference, witness and the probes' last digits may differ between two machines
+    that export the same thing, so they are left out.
     """
     import hashlib
 
     # decoded afresh, as omit_defaults leaves out a default string only where it is the very same object
     facts = msgspec.to_builtins(msgspec.json.decode(msgspec.json.encode(manifest), type=Manifest))
-    for field in ("fingerprint", "exporter", "assumed", "witness"):
+    for field in ("fingerprint", "exporter", "assumed", "reference", "witness"):
         facts.pop(field, None)
     for variant in facts["variants"].values():
         variant.pop("fidelity", None)
@@ -551,6 +613,11 @@ def fingerprint(manifest: Manifest) -> str:
         if name == TOKENIZER_FILE or name.startswith(("onnx/", "modules/"))
     }
     return hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()
+
+
+def _in_a_line(error: Exception) -> str:
+    """What is wrong, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in str(error))[:300]
 
 
 def _schema_message(path: Path, version: int, written_by: str) -> str:

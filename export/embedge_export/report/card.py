@@ -10,7 +10,7 @@ from pathlib import Path
 from embedge.manifest import Manifest
 from embedge_export.report.command import export_command
 from embedge_export.report.tables import variant_bytes
-from embedge_export.report.words import lead, limits, witnessed
+from embedge_export.report.words import lead, limits, reference_of, witnessed
 from embedge_export.spec import ExportSpec
 from embedge_export.verify.figures import FIGURES
 
@@ -133,7 +133,10 @@ def _shown(manifest: Manifest) -> list[str]:
 
 
 def _header(manifest: Manifest) -> list[str]:
-    return ["largest difference from torch", *(FIGURES[name].words for name in _shown(manifest))]
+    return [
+        f"largest difference from {reference_of(manifest)}",
+        *(FIGURES[name].words for name in _shown(manifest)),
+    ]
 
 
 def _figures(manifest: Manifest, variant: str) -> list[str]:

@@ -12,7 +12,15 @@ from embedge_export.report.command import export_command
 from embedge_export.report.operators import count_operators, machine
 from embedge_export.report.style import CSS
 from embedge_export.report.tables import Column, fidelity, operators, retrieval, speed, variant_bytes
-from embedge_export.report.words import facts, how_compared, lead, limits, set_in_words, witnessed
+from embedge_export.report.words import (
+    facts,
+    how_compared,
+    lead,
+    limits,
+    reference_of,
+    set_in_words,
+    witnessed,
+)
 from embedge_export.spec import ExportSpec
 from embedge_export.verify.asking import SPEED_RUNS
 from embedge_export.verify.figures import show_cosine
@@ -59,7 +67,9 @@ def render(manifest: Manifest, asked: Questions, columns: Sequence[Column], comm
     sections = [
         _section("The model", "", _facts(facts(manifest))),
         _section(
-            "Fidelity", f"{how_compared(asked)} {witnessed(manifest)}", fidelity(columns, asked.comparison)
+            "Fidelity",
+            f"{how_compared(asked, manifest)} {witnessed(manifest)}",
+            fidelity(columns, asked.comparison, reference_of(manifest)),
         ),
         _section("Retrieval", set_in_words(asked), retrieval(columns, asked.comparison)),
         _section(
@@ -92,7 +102,7 @@ def render(manifest: Manifest, asked: Questions, columns: Sequence[Column], comm
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{escape(manifest.name)}: export report</title><style>{CSS}</style></head>\n<body><main>"
         f'<header><p class="kicker">Export report</p><h1>{escape(manifest.name)}</h1>'
-        f'<p class="lead">{escape(lead(manifest, tasks))}</p></header>\n{_cards(columns)}\n'
+        f'<p class="lead">{escape(lead(manifest, tasks))}</p></header>\n{_cards(columns, reference_of(manifest))}\n'
         + "\n".join(section for section in sections if section)
         + f"\n<footer>embedge {escape(manifest.exporter.get('embedge', ''))} · bundle fingerprint "
         f"<code>{manifest.fingerprint[:16]}</code></footer></main></body></html>\n"
@@ -111,10 +121,10 @@ def _facts(pairs: Sequence[tuple[str, str]]) -> str:
     return f'<dl class="facts">{rows}</dl>'
 
 
-def _cards(columns: Sequence[Column]) -> str:
+def _cards(columns: Sequence[Column], reference: str) -> str:
     cards = []
     for index, column in enumerate(columns):
-        big, of = _headline(column)
+        big, of = _headline(column, reference)
         lines = [("size", f"{column.size_bytes / 1e6:,.1f} MB")]
         if column.timing is not None:
             lines.append(("texts per second", f"{column.timing.texts_per_s:,.0f}"))
@@ -132,7 +142,7 @@ def _cards(columns: Sequence[Column]) -> str:
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
-def _headline(column: Column) -> tuple[str, str]:
+def _headline(column: Column, reference: str) -> tuple[str, str]:
     figures = column.figures
     if figures is not None and figures.reference == "fp32":
         if figures.cosine_mean is not None:
@@ -143,7 +153,7 @@ def _headline(column: Column) -> tuple[str, str]:
             return f"{figures.label_agreement:.1%}", "of labels as in float32"
     if not column.variant.fidelity.num_texts:
         return "not measured", "as the export had no GPU"
-    return f"{column.variant.fidelity.max_abs_diff:.1e}", "largest difference from torch"
+    return f"{column.variant.fidelity.max_abs_diff:.1e}", f"largest difference from {reference}"
 
 
 def _provenance(manifest: Manifest) -> str:

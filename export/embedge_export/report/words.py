@@ -85,8 +85,14 @@ def _length(manifest: Manifest) -> str:
     )
 
 
-def how_compared(asked: Questions) -> str:
+def reference_of(manifest: Manifest) -> str:
+    """What the checkpoint's own answers were computed in."""
+    return "given answers" if manifest.reference is None else manifest.reference.name
+
+
+def how_compared(asked: Questions, manifest: Manifest) -> str:
     """Which answers were compared, and with whose."""
+    computed = "float32" if manifest.reference is None else f"{manifest.reference.words}, float32"
     heights = (
         " Bars are square roots of counts, so that a single text far out shows."
         if asked.comparison == "embed"
@@ -94,7 +100,7 @@ def how_compared(asked: Questions) -> str:
     )
     what = {"embed": "vectors", "score": "scores", "classify": "probabilities"}[asked.comparison]
     return (
-        f"End to end, through the SDK: text in, {what} out. fp32 is compared with the checkpoint in torch float32; "
+        f"End to end, through the SDK: text in, {what} out. fp32 is compared with the checkpoint in {computed}; "
         f"every other variant with fp32.{heights}"
     )
 

@@ -1,4 +1,4 @@
-"""Ask a model the built-in texts through the SDK as a user would, and torch the same for comparison."""
+"""Ask a model the built-in texts through the SDK as a user would, and a reference the same for comparison."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from embedge_export.verify.numbers import largest_difference
 from embedge_export.verify.questions import Prompt, Questions, main_prompts
 from embedge_export.verify.reference import Reference, finish
 
-_TORCH_TEXTS = 48
+_REFERENCE_TEXTS = 48
 _ALONE = 24
 _LATENCY_RUNS = 15
 SPEED_RUNS = 5
@@ -47,10 +47,10 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What was answered.
 
     Attributes:
-        rows: one per text or pair, in the order of Questions; of token classifiers all tokens' rows. From torch
-            only the first few.
-        max_batch_diff: largest difference between a text alone and in a batch; 0 for torch.
-        timing: None for torch.
+        rows: one per text or pair, in the order of Questions; of token classifiers all tokens' rows. From a
+            reference only the first few.
+        max_batch_diff: largest difference between a text alone and in a batch; 0 for a reference.
+        timing: None for a reference.
     """
 
     rows: FloatArray
@@ -120,11 +120,11 @@ def _pieces(prompts: Sequence[Prompt]) -> list[Sequence[Prompt]]:
     return [prompts[start : start + size] for start in range(0, len(prompts), size)]
 
 
-def ask_torch(reference: Reference, manifest: Manifest, asked: Questions) -> Answers | None:
-    """Have torch answer the first few questions in float32, one by one.
+def ask_reference(reference: Reference, manifest: Manifest, asked: Questions) -> Answers | None:
+    """Have a reference answer the first few questions in float32, one by one.
 
     Returns:
-        None where torch cannot be asked the same way: stored prompts that the pooling leaves out, or that are part of a
+        None where it cannot be asked the same way: stored prompts that the pooling leaves out, or that are part of a
         message.
     """
     prefix = "" if asked.document_prompt is None else manifest.prompts[asked.document_prompt]
@@ -133,12 +133,13 @@ def ask_torch(reference: Reference, manifest: Manifest, asked: Questions) -> Ans
     if prefix and manifest.message is not None:
         return None
     rows = []
-    for prompt in tracked(main_prompts(asked)[:_TORCH_TEXTS]):
+    for prompt in tracked(main_prompts(asked)[:_REFERENCE_TEXTS]):
         query, document = (prefix + prompt, None) if isinstance(prompt, str) else prompt
         answer = reference.answer(query, document)
         if answer is None:
             return None
-        finished = finish(np.atleast_2d(answer[asked.task]), manifest, asked.comparison, asked.task)
+        raw = np.atleast_2d(answer[asked.task])
+        finished = finish(raw, manifest, asked.comparison, reference.computation, asked.task)
         rows.append(_means([finished]) if asked.task == "token_embed" else finished)
     return Answers(rows=np.concatenate(rows))
 

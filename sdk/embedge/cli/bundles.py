@@ -204,6 +204,10 @@ def _facts(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
             manifest.source.name + (f" at {manifest.source.revision}" if manifest.source.revision else ""),
         ),
         ("licence", manifest.source.licence or "not stated"),
+        (
+            "compared with",
+            "answers given in a file" if manifest.reference is None else manifest.reference.words,
+        ),
         ("witness", "none" if manifest.witness is None else manifest.witness.words),
         ("exported with", ", ".join(f"{name} {version}" for name, version in manifest.exporter.items())),
         ("fingerprint", manifest.fingerprint),

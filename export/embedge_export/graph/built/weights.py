@@ -78,7 +78,7 @@ class StoredWeights:
             for name, entry in json.loads(mapped[8 : 8 + size]).items():
                 if name != "__metadata__":
                     stored[name] = (mapped, 8 + size, entry)
-        self._entries: dict[str, _Entry] = {}
+        renamed: dict[str, _Entry] = {}
         called: dict[str, str] = {}
         for name, entry in stored.items():
             new = _renamed(name, renames or {})
@@ -89,13 +89,24 @@ class StoredWeights:
                     "Restore the file from the model's origin."
                 )
             called[bare] = name
-            self._entries[new] = self._entries[name] = entry
+            renamed[new] = entry
+        self._entries = renamed | {name: stored[name] for name in stored if name in renamed}
 
     def _find(self, name: str) -> _Entry | None:
         return next(
             (self._entries[prefix + name] for prefix in self._prefixes if prefix + name in self._entries),
             None,
         )
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """All weights, under the names that they are found by."""
+        named: dict[str, tuple[int, ...]] = {}
+        for full, entry in self._entries.items():
+            prefix = next(
+                (each for each in reversed(self._prefixes) if full.startswith(each)), ""
+            )  # the first one is none
+            named.setdefault(full.removeprefix(prefix), tuple(entry[2]["shape"]))
+        return named
 
     def has(self, tensor: Tensor) -> bool:
         """See Weights.has."""
