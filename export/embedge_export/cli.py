@@ -6,10 +6,12 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from embedge_export.flags import add_flags, check_usage, read_spec
 from embedge_export.interrupts import kept_interrupts
+from embedge_export.leftovers import no_compiler_folder
 from embedge_export.progress import Listener, Step
 from embedge_export.spec import ExportSpec
 from embedge_export.stage_lines import shown
@@ -33,8 +35,13 @@ def run(args: argparse.Namespace) -> int:
         EmbedgeError: the export failed; nothing was written.
     """
     check_usage(args)
+    with no_compiler_folder():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     spec = read_spec(args)
-    if args.dry_run:
+    if args.dry_run and args.only_verify is None:
         return _show_plan(spec, as_json=args.json)
     with kept_interrupts() as check, _silent() if args.quiet else shown(sys.stderr) as show:
 
@@ -53,10 +60,10 @@ def _silent() -> Iterator[Listener]:
 
 
 def _action(args: argparse.Namespace) -> Callable[[ExportSpec, Listener | None], Path]:
-    if args.only_verify:
+    if args.only_verify is not None:
         from embedge_export.reverify import reverify
 
-        return reverify
+        return partial(reverify, write=not args.dry_run)
     from embedge_export.pipeline import export
 
     return export

@@ -24,12 +24,21 @@ _POOLINGS: tuple[PoolingMode, ...] = (
 )
 
 
+_EXAMPLES = """examples:
+  embedge export sentence-transformers/all-MiniLM-L6-v2 --variants fp32,int8
+  embedge export ./my-finetuned-model -o bundle --prompt "query=query: " --dry-run
+  embedge export ./my-finetuned-model -o bundle --only-verify
+"""
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the checkpoint and every flag."""
-    _add_facts(parser)
-    _add_words(parser)
-    _add_graphs(parser)
-    _add_ways(parser)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EXAMPLES
+    _add_facts(parser.add_argument_group("the checkpoint, and what it is against its own files"))
+    _add_words(parser.add_argument_group("words of rerankers and reward models"))
+    _add_graphs(parser.add_argument_group("graphs"))
+    _add_ways(parser.add_argument_group("other ways, and what is shown"))
 
 
 def read_spec(args: argparse.Namespace) -> ExportSpec:
@@ -39,8 +48,8 @@ def read_spec(args: argparse.Namespace) -> ExportSpec:
         ExportError: they contradict each other.
     """
     return ExportSpec(
-        model=args.model,
-        output=args.output,
+        model=args.model if args.only_verify is None else args.source,
+        output=args.output if args.only_verify is None else args.only_verify,
         name=args.name,
         task=args.task,
         pooling=args.pooling or (),
@@ -57,6 +66,7 @@ def read_spec(args: argparse.Namespace) -> ExportSpec:
         revision=args.revision,
         opset=args.opset,
         route=args.route,
+        reference=args.reference,
         optimize_for=args.optimize_for,
         from_onnx=args.from_onnx,
         probes=args.probes,
@@ -76,15 +86,34 @@ def check_usage(args: argparse.Namespace) -> None:
         args.usage_error("--json needs --dry-run")
     if args.probes is not None and args.from_onnx is None:
         args.usage_error("--probes needs --from-onnx")
+    if args.only_verify is not None:
+        _check_only_verify(args)
+    elif args.model is None:
+        args.usage_error("the following arguments are required: MODEL")
+    elif args.source is not None:
+        args.usage_error("--source needs --only-verify")
     if args.from_onnx is not None and (args.dry_run or args.only_verify):
         args.usage_error("--from-onnx goes with neither --dry-run nor --only-verify")
     if args.no_token is not None and args.yes_token is None:
         args.usage_error("--no-token needs --yes-token")
 
 
-def _add_facts(parser: argparse.ArgumentParser) -> None:
+def _check_only_verify(args: argparse.Namespace) -> None:
+    if args.source is None:
+        args.usage_error("--only-verify needs --source, the checkpoint that the bundle was made from")
+    if args.model is not None or args.output is not None:
+        args.usage_error(
+            "--only-verify takes the bundle itself and the checkpoint by --source, neither MODEL nor -o"
+        )
+    if args.json:
+        args.usage_error("--json does not go with --only-verify")
+
+
+def _add_facts(parser: argparse._ActionsContainer) -> None:
     """What the checkpoint is, against what its files say."""
-    parser.add_argument("model", metavar="MODEL", help="folder of a checkpoint, or a hub id such as org/name")
+    parser.add_argument(
+        "model", metavar="MODEL", nargs="?", help="folder of a checkpoint, or a hub id such as org/name"
+    )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="folder to write (default: the bundle store)"
     )
@@ -132,7 +161,7 @@ def _add_facts(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_words(parser: argparse.ArgumentParser) -> None:
+def _add_words(parser: argparse._ActionsContainer) -> None:
     """Words of rerankers and reward models."""
     parser.add_argument("--yes-token", metavar="TEXT", help="causal reranker: the token that means relevant")
     parser.add_argument("--no-token", metavar="TEXT", help="causal reranker: the token that means irrelevant")
@@ -142,7 +171,7 @@ def _add_words(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_graphs(parser: argparse.ArgumentParser) -> None:
+def _add_graphs(parser: argparse._ActionsContainer) -> None:
     """Which graphs are made, how, and what of."""
     parser.add_argument("--revision", help="commit, branch or tag of a hub repository")
     parser.add_argument(
@@ -157,6 +186,13 @@ def _add_graphs(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "build", "trace"),
         default="auto",
         help="build the graph from the weights, trace it, or build it where the family is known (default)",
+    )
+    parser.add_argument(
+        "--reference",
+        choices=("auto", "torch", "numpy"),
+        default="auto",
+        help="what the bundle is compared with: the checkpoint in torch, in numpy, or in torch where it is installed "
+        "(default)",
     )
     parser.add_argument(
         "--optimize-for",
@@ -186,7 +222,7 @@ def _add_graphs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace a bundle that is already there")
 
 
-def _add_ways(parser: argparse.ArgumentParser) -> None:
+def _add_ways(parser: argparse._ActionsContainer) -> None:
     """What is done instead of an export from weights, and what is shown."""
     parser.add_argument(
         "--from-onnx",
@@ -200,14 +236,19 @@ def _add_ways(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help='with --from-onnx: answers to verify it with, a JSON list of {"text", "embedding"} or a probes.json',
     )
-    instead = parser.add_mutually_exclusive_group()
-    instead.add_argument(
-        "--dry-run", action="store_true", help="print what was understood and would be done; write nothing"
-    )
-    instead.add_argument(
-        "--only-verify",
+    parser.add_argument(
+        "--dry-run",
         action="store_true",
-        help="compare the bundle at -o with the checkpoint again; write nothing",
+        help="print what was understood and would be done, or only compare with --only-verify; write nothing",
+    )
+    parser.add_argument(
+        "--only-verify",
+        type=Path,
+        metavar="BUNDLE",
+        help="compare a bundle with its checkpoint again; the manifest then states what it lacked",
+    )
+    parser.add_argument(
+        "--source", metavar="MODEL", help="with --only-verify: the checkpoint that the bundle was made from"
     )
     parser.add_argument("--json", action="store_true", help="with --dry-run: print JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from embedge.errors import ExportError
 from embedge.manifest import (
     REPORT_FILE,
     TOKENIZER_FILE,
@@ -20,7 +21,7 @@ from embedge.manifest import (
 )
 from embedge_export.families.structure import Load
 from embedge_export.graph.outputs import attach_heads
-from embedge_export.graph.route import Chosen, build_from_weights, choose_route
+from embedge_export.graph.route import Chosen, build_from_weights, check_values, choose_route
 from embedge_export.graph.static import build_graph
 from embedge_export.graph.traced import trace
 from embedge_export.precisions import CUDA_VARIANTS, VARIANTS
@@ -29,6 +30,7 @@ from embedge_export.report.card import CARD_FILE, write_card
 from embedge_export.report.page import write_report
 from embedge_export.source.checkpoint import Checkpoint, weight_sizes
 from embedge_export.source.checksums import check_unchanged
+from embedge_export.source.libraries import is_light
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.weights import LoadedWeights, load_weights
@@ -48,12 +50,13 @@ from embedge_export.verify.numbers import (
     make_probes,
     verify_variant,
 )
-from embedge_export.verify.reference import Reference
+from embedge_export.verify.reference import Reference, open_reference
 from embedge_export.verify.witness.call import call_witness
 from embedge_export.wrap import wrap
 from embedge_export.write.companions import note_external_data, write_companions
 from embedge_export.write.manifest import (
     PACKAGES,
+    WITH_TORCH,
     complete_manifest,
     make_manifest,
     require_packages,
@@ -126,6 +129,8 @@ def export(spec: ExportSpec, progress: Listener | None = None) -> Path:
     if spec.from_onnx is not None:
         return wrap(spec, progress)
     require_packages(PACKAGES)
+    if not is_light(spec):
+        require_packages(WITH_TORCH, "export-torch")
     stages = Stages(progress)
     if spec.output is not None:
         check_target(spec.output.expanduser().absolute(), force=spec.force)
@@ -149,9 +154,8 @@ def _open(spec: ExportSpec) -> tuple[_Opened, str]:
     source = open_checkpoint(spec)
     checkpoint, tokenization = source.checkpoint, source.tokenization
     target = choose_target(spec, checkpoint.repository.name)
-    opened = _Opened(
-        checkpoint=checkpoint, tokenization=tokenization, weights=load_weights(checkpoint), target=target
-    )
+    weights = load_weights(checkpoint, with_model=not is_light(spec))
+    opened = _Opened(checkpoint=checkpoint, tokenization=tokenization, weights=weights, target=target)
     return opened, (
         f"{checkpoint.repository.name}: {checkpoint.architecture}, "
         f"{', '.join(checkpoint.tasks)}, up to {tokenization.max_seq_len} tokens"
@@ -168,7 +172,14 @@ def _make_graph(opened: _Opened, spec: ExportSpec, folder: Path) -> tuple[_Made,
     if weights.table is not None:
         graph = build_graph(weights.table, opset, opened.tokenization.ignored_id)
     elif chosen.described is not None:
+        if weights.model is None:
+            check_values(chosen.described)
         graph, loads = build_from_weights(chosen.described)
+    elif weights.model is None:
+        raise ExportError(
+            f"{checkpoint.architecture} has no graph that is built from the weights, and tracing it needs torch and "
+            "transformers; expected both. Install them, or leave out --reference numpy where they are installed."
+        )
     else:
         scratch = folder / "scratch"
         scratch.mkdir()
@@ -200,7 +211,7 @@ def _write(
         for_cuda = write_cuda_variants(checkpoint, described, tokenization, weights, feeds, wanted, folder)
         variants |= for_cuda.variants
         words = for_cuda.words
-    reference = Reference(weights, checkpoint, tokenization)
+    reference = open_reference(weights, checkpoint, tokenization, light=is_light(spec))
     inputs, probe_inputs = built_in_inputs(checkpoint)
     probes = make_probes(make_cases(reference, probe_inputs))
     dense = save_modules(checkpoint, weights, folder)
@@ -258,8 +269,11 @@ def _judge(
     fp32_tolerance = fp32_probe_tolerance(checkpoint, largest)
     tolerances = probe_tolerances(kept, fp32_tolerance, largest)
     write_probes(Probes(tolerances=tolerances, probes=written.probes), folder)
-    judged = _Judged(manifest=complete_manifest(manifest, kept, witness, folder), trials=trials)
-    return judged, "; ".join(summary(name, variant) for name, variant in kept.items())
+    reference = written.reference.computation.record
+    complete = complete_manifest(manifest, kept, reference, witness, folder)
+    return _Judged(manifest=complete, trials=trials), "; ".join(
+        summary(name, variant) for name, variant in kept.items()
+    )
 
 
 def _report(judged: _Judged, spec: ExportSpec, folder: Path) -> tuple[Manifest, str]:

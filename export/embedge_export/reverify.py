@@ -1,4 +1,4 @@
-"""`embedge export --only-verify`: compare a bundle that exists with its checkpoint again, and write nothing."""
+"""`embedge export --only-verify`: compare a bundle with its checkpoint again, and note what is new in its manifest."""
 
 from __future__ import annotations
 
@@ -11,19 +11,29 @@ import msgspec
 from embedge import store
 from embedge.bundle import Bundle, check_files, open_bundle
 from embedge.errors import VerificationError
-from embedge.manifest import TOKENIZER_FILE, Manifest
+from embedge.manifest import (
+    TOKENIZER_FILE,
+    EndToEnd,
+    Fidelity,
+    Manifest,
+    ReferenceRecord,
+    Variant,
+    WitnessRecord,
+)
 from embedge_export.progress import Listener, Stages
 from embedge_export.source.checkpoint import Checkpoint, weight_sizes
+from embedge_export.source.libraries import is_light
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.weights import load_weights
 from embedge_export.spec import ExportSpec
-from embedge_export.verify.asking import ask_torch
+from embedge_export.verify.asking import ask_reference
 from embedge_export.verify.gates import try_variant
 from embedge_export.verify.numbers import Case, built_in_inputs, make_cases, verify_variant
 from embedge_export.verify.questions import choose_questions
-from embedge_export.verify.reference import Reference
+from embedge_export.verify.reference import Reference, open_reference
 from embedge_export.verify.witness.call import call_witness
+from embedge_export.write.manifest import replace_manifest
 
 
 class _Opened(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -35,27 +45,34 @@ class _Opened(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     cases: Sequence[Case]
 
 
-def reverify(spec: ExportSpec, progress: Listener | None = None) -> Path:
+def reverify(spec: ExportSpec, progress: Listener | None = None, *, write: bool = True) -> Path:
     """Verify every variant of a bundle against the checkpoint that it was made from.
+
+    What was computed in numpy alone, or without the checkpoint's own library, is stated anew in manifest.json where
+    torch or the library took part this time. The fingerprint covers neither, and no other file of the bundle changes:
+    report.html and README.md stay what they were at export.
 
     Args:
         spec: the checkpoint, and the bundle as its output.
         progress: told how far it is.
+        write: False leaves the manifest as it is.
 
     Returns:
         The bundle's folder.
 
     Raises:
         BundleError: the bundle is not there, or a file of it was changed.
-        ExportError: the checkpoint cannot be read.
+        ExportError: the checkpoint cannot be read, or the manifest not be written.
         VerificationError: the bundle is of another checkpoint, or computes something else.
     """
     stages = Stages(progress)
     opened = stages.run("source", _open, spec)
-    for name in opened.bundle.manifest.variants:
-        stages.run(name, _verify, name, opened)
-    if float32 := _float32(opened.bundle.manifest):
-        stages.run("witness", _ask_witness, float32, opened, spec)
+    manifest = opened.bundle.manifest
+    measured = {name: stages.run(name, _verify, name, opened) for name in manifest.variants}
+    witness: WitnessRecord | None = None
+    if float32 := _float32(manifest):
+        witness = stages.run("witness", _ask_witness, float32, opened, spec)
+    stages.run("manifest", _note, opened, measured, witness, write)
     return opened.bundle.folder
 
 
@@ -66,24 +83,39 @@ def _open(spec: ExportSpec) -> tuple[_Opened, str]:
     bundle = open_bundle(spec.output or store.bundle_path(name))
     check_files(bundle)
     _check_origin(bundle.manifest, checkpoint, source.tokenization)
-    reference = Reference(load_weights(checkpoint), checkpoint, source.tokenization)
+    light = is_light(spec)
+    weights = load_weights(checkpoint, with_model=not light)
+    reference = open_reference(weights, checkpoint, source.tokenization, light=light)
     cases = make_cases(reference, built_in_inputs(checkpoint)[0])
     opened = _Opened(bundle=bundle, checkpoint=checkpoint, reference=reference, cases=cases)
     return opened, f"{name}: {len(bundle.manifest.files)} files as the manifest states"
 
 
-def _verify(name: str, opened: _Opened) -> tuple[None, str]:
-    bundle, checkpoint = opened.bundle, opened.checkpoint
+def _verify(name: str, opened: _Opened) -> tuple[Fidelity | None, str]:
+    """Hold a variant against its gate; its figures, where it ran here."""
+    bundle, checkpoint, reference = opened.bundle, opened.checkpoint, opened.reference
     variant = bundle.manifest.variants[name]
     if variant.target == "cuda":
         return None, "made for CUDA; `embedge verify --device cuda` replays its probes"
-    if variant.dtype == "float32":
-        figures = verify_variant(bundle.folder, name, opened.cases, checkpoint.family.max_abs_diff)
-        return None, f"{figures.num_texts} texts, largest difference {figures.max_abs_diff:.1e}"
+    exact = variant.dtype == "float32"
+    gate = checkpoint.family.max_abs_diff if exact else float("inf")
+    fidelity = verify_variant(bundle.folder, name, opened.cases, gate)
     size = sum(weight_sizes(checkpoint).values())
-    asked = choose_questions(bundle.manifest, size, step_tag=checkpoint.step_tag)
-    try_variant(bundle.folder, name, asked, ask_torch(opened.reference, bundle.manifest, asked), "torch")
-    return None, "within its gates against torch"
+    alone = len(bundle.manifest.variants) == 1 and exact
+    asked = choose_questions(bundle.manifest, size, step_tag=checkpoint.step_tag, alone=alone)
+    answers, computed_in = ask_reference(reference, bundle.manifest, asked), reference.computation.record.name
+    figures = try_variant(bundle.folder, name, asked, answers, computed_in).figures
+    end_to_end = _at_export(variant, figures)
+    words = f"{fidelity.num_texts} texts, largest difference from {computed_in} {fidelity.max_abs_diff:.1e}"
+    return msgspec.structs.replace(fidelity, end_to_end=end_to_end), (
+        words if exact else f"{words}, within its gates"
+    )
+
+
+def _at_export(variant: Variant, figures: EndToEnd) -> EndToEnd | None:
+    """The figures that a variant's gate was judged by: those against fp32 are of all texts, and stay."""
+    before = variant.fidelity.end_to_end
+    return before if before is None or before.reference == "fp32" else figures
 
 
 def _float32(manifest: Manifest) -> str | None:
@@ -91,8 +123,55 @@ def _float32(manifest: Manifest) -> str | None:
     return next((name for name, each in variants if each.dtype == "float32" and each.target == "cpu"), None)
 
 
-def _ask_witness(name: str, opened: _Opened, spec: ExportSpec) -> tuple[None, str]:
-    return None, call_witness(opened.bundle.folder, opened.checkpoint, spec, name).words
+def _ask_witness(name: str, opened: _Opened, spec: ExportSpec) -> tuple[WitnessRecord, str]:
+    record = call_witness(opened.bundle.folder, opened.checkpoint, spec, name)
+    return record, record.words
+
+
+def _note(
+    opened: _Opened,
+    measured: dict[str, Fidelity | None],
+    witness: WitnessRecord | None,
+    write: bool,
+) -> tuple[None, str]:
+    """State in the manifest what the bundle was not compared with before."""
+    stated = opened.bundle.manifest
+    changed, news = stated, []
+    reference = opened.reference.computation.record
+    if _is_better(reference, stated.reference):
+        variants = {
+            name: variant
+            if (fidelity := measured[name]) is None
+            else msgspec.structs.replace(variant, fidelity=fidelity)
+            for name, variant in stated.variants.items()
+        }
+        changed = msgspec.structs.replace(changed, reference=reference, variants=variants)
+        news.append(reference.words)
+    if witness is not None and witness.reason is None and not _was_asked(stated.witness):
+        changed = msgspec.structs.replace(changed, witness=witness)
+        news.append(f"{witness.door} of {next(iter(witness.versions))}")
+    if not news:
+        return None, f"left as it is: compared before with {_before(stated)}, and with nothing better now"
+    if not write:
+        return None, f"left as it is, as --dry-run asks; it would state {' and '.join(news)}"
+    replace_manifest(changed, opened.bundle.folder)
+    return None, f"states {' and '.join(news)} now; fingerprint {changed.fingerprint[:12]} as before"
+
+
+def _is_better(reference: ReferenceRecord, before: ReferenceRecord | None) -> bool:
+    """Whether the checkpoint's own class in torch answered, and had not before."""
+    return reference.name == "torch" and (before is None or before.name == "numpy")
+
+
+def _was_asked(witness: WitnessRecord | None) -> bool:
+    return witness is not None and witness.reason is None
+
+
+def _before(manifest: Manifest) -> str:
+    stated = "answers in a file" if manifest.reference is None else manifest.reference.words
+    if manifest.witness is None or manifest.witness.reason is not None:
+        return f"{stated}, without the checkpoint's own library"
+    return f"{stated} and {manifest.witness.door} of {next(iter(manifest.witness.versions))}"
 
 
 def _check_origin(manifest: Manifest, checkpoint: Checkpoint, tokenization: Tokenization) -> None:

@@ -38,6 +38,8 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
         revision: commit, branch or tag of a hub repository.
         opset: version of the ONNX operator set of a traced graph; where it is given, the graph is traced.
         route: "build" the graph from the weights or refuse, "trace" it, or "auto": build it where the family is known.
+        reference: "torch" asks the checkpoint in torch, "numpy" in numpy, without torch and transformers; "auto": in
+            torch where both are installed.
         optimize_for: "cuda" writes "fp16_cuda", of CUDA's operators, in place of "fp16"; "bf16_cuda" where float16
             would overflow.
         from_onnx: wrap this ONNX file instead of tracing the weights.
@@ -69,6 +71,7 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
     revision: str | None = None
     opset: int | None = None
     route: Literal["auto", "build", "trace"] = "auto"
+    reference: Literal["auto", "torch", "numpy"] = "auto"
     optimize_for: Target = "cpu"
     from_onnx: Path | None = None
     probes: Path | None = None

@@ -1,8 +1,8 @@
-"""`embedge export --from-onnx`: a bundle around an existing ONNX file, verified against torch, probes or both."""
+"""`embedge export --from-onnx`: a bundle around an existing ONNX file, verified against a reference, probes or both."""
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from embedge.manifest import (
     WitnessRecord,
     load_manifest,
 )
+from embedge_export.families.parts import UnsupportedError
 from embedge_export.graph.attention import score_heads
 from embedge_export.graph.given import adapt, load_graph, precision
 from embedge_export.precisions import VARIANTS
@@ -29,11 +30,12 @@ from embedge_export.progress import Listener, Stages
 from embedge_export.source.checkpoint import Checkpoint, weight_sizes
 from embedge_export.source.checksums import check_unchanged
 from embedge_export.source.embedder import Embedder
+from embedge_export.source.libraries import is_light
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.weights import LoadedWeights, load_weights
 from embedge_export.spec import ExportSpec
-from embedge_export.verify.asking import ask_torch
+from embedge_export.verify.asking import ask_reference
 from embedge_export.verify.gates import try_variant
 from embedge_export.verify.given_probes import GivenProbes, as_cases, compare_embeddings, read_probes
 from embedge_export.verify.numbers import (
@@ -46,11 +48,12 @@ from embedge_export.verify.numbers import (
     verify_variant,
 )
 from embedge_export.verify.questions import choose_questions
-from embedge_export.verify.reference import Reference
+from embedge_export.verify.reference import Reference, open_reference
 from embedge_export.verify.witness.call import call_witness
 from embedge_export.write.companions import note_external_data, write_companions
 from embedge_export.write.graph_files import save_graph
 from embedge_export.write.manifest import (
+    PACKAGES,
     complete_manifest,
     make_manifest,
     require_packages,
@@ -62,8 +65,6 @@ from embedge_export.write.staging import choose_target, commit, staging
 
 if TYPE_CHECKING:
     import onnx
-
-_PACKAGES = ("transformers", "onnx", "tokenizers", "safetensors")
 
 
 class _Opened(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -84,8 +85,8 @@ class _Opened(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 def wrap(spec: ExportSpec, progress: Listener | None = None) -> Path:
     """Make a bundle of `spec.from_onnx` and the checkpoint's config and tokenizer, or leave nothing behind.
 
-    Where torch and the checkpoint's weights are there, they are the reference, as for any export; `spec.probes` serve
-    where they are not, and are compared as well where both are there.
+    Where the checkpoint's weights are there, they are the reference, in torch or in numpy, as for any export;
+    `spec.probes` serve where there is none, and are compared as well where both are there.
 
     Returns:
         The bundle's folder.
@@ -97,7 +98,7 @@ def wrap(spec: ExportSpec, progress: Listener | None = None) -> Path:
     """
     if spec.from_onnx is None:
         raise ExportError("from_onnx is missing; expected an ONNX file to wrap")
-    require_packages(_PACKAGES)
+    require_packages(PACKAGES)
     stages = Stages(progress)
     opened, graph = stages.run("source", _open, spec, spec.from_onnx.expanduser().absolute())
     with staging(opened.target, opened.file.stat().st_size * 2 + 5_000_000, force=spec.force) as folder:
@@ -107,7 +108,8 @@ def wrap(spec: ExportSpec, progress: Listener | None = None) -> Path:
         witness = stages.run("witness", _ask_witness, opened, spec, folder)
         write_probes(probes, folder)
         measured = msgspec.structs.replace(draft.variants[opened.variant], fidelity=fidelity)
-        manifest = complete_manifest(draft, {opened.variant: measured}, witness, folder)
+        reference = None if opened.reference is None else opened.reference.computation.record
+        manifest = complete_manifest(draft, {opened.variant: measured}, reference, witness, folder)
         write_manifest(manifest, folder)
         commit(folder, opened.target)
     stages.finish(f"{opened.target.name}, fingerprint {manifest.fingerprint[:12]}")
@@ -125,16 +127,20 @@ def _open(spec: ExportSpec, file: Path) -> tuple[tuple[_Opened, onnx.ModelProto]
         )
     target = choose_target(spec, checkpoint.repository.name)
     given = None if spec.probes is None else read_probes(spec.probes)
-    with_model = _has_reference(checkpoint)
+    light, has_weights = is_light(spec), _has_weights(checkpoint)
     graph = load_graph(file)
-    weights = load_weights(checkpoint, with_model=with_model)
+    weights = load_weights(checkpoint, with_model=has_weights and not light)
     graph, outputs = adapt(graph, checkpoint, weights, file)
     if outputs.hidden is None and isinstance(checkpoint.what, Embedder):
         checkpoint = msgspec.structs.replace(checkpoint, tasks=("embed",))
-    if not with_model and given is None:
+    reference = None
+    if has_weights:
+        with contextlib.suppress(UnsupportedError):  # numpy does not know every network
+            reference = open_reference(weights, checkpoint, tokenization, light=light)
+    if reference is None and given is None:
         raise ExportError(
-            f"there is nothing to verify {file.name} with: the checkpoint has no weights here, or torch is not "
-            'installed; expected either. Pass --probes FILE, a JSON list of {"text": …, "embedding": […]}.'
+            f"there is nothing to verify {file.name} with: the checkpoint has no weights here, or they need torch, "
+            'which is not installed; expected either. Pass --probes FILE, a JSON list of {"text": …, "embedding": […]}.'
         )
     variant, dtype = precision(graph)
     opened = _Opened(
@@ -146,7 +152,7 @@ def _open(spec: ExportSpec, file: Path) -> tuple[tuple[_Opened, onnx.ModelProto]
         outputs=outputs,
         variant=variant,
         dtype=dtype,
-        reference=Reference(weights, checkpoint, tokenization) if with_model else None,
+        reference=reference,
         given=given,
     )
     detail = f"{checkpoint.repository.name}: {file.name}, {dtype}, {', '.join(checkpoint.tasks)}"
@@ -178,7 +184,7 @@ def _write(opened: _Opened, graph: onnx.ModelProto, folder: Path) -> tuple[Manif
 
 
 def _verify(opened: _Opened, folder: Path) -> tuple[tuple[Fidelity, Probes], str]:
-    """Compare with the probes, with torch, or with both; torch's figures and answers are kept where it is there."""
+    """Compare with the probes, the reference, or both; the reference's figures and answers are kept."""
     checkpoint, name, dtype = opened.checkpoint, opened.variant, opened.dtype
     measured: list[tuple[Fidelity, Probes]] = []
     details = []
@@ -187,7 +193,8 @@ def _verify(opened: _Opened, folder: Path) -> tuple[tuple[Fidelity, Probes], str
         details.append(_figures(measured[-1][0], "probes"))
     if opened.reference is not None:
         measured.append(_judge(folder, name, dtype, opened.reference, checkpoint))
-        details.append(_figures(measured[-1][0], "texts against torch"))
+        name_of_it = opened.reference.computation.record.name
+        details.append(_figures(measured[-1][0], f"texts against {name_of_it}"))
     check_unchanged(checkpoint)
     return measured[-1], f"{name}: largest difference on {' and on '.join(details)}"
 
@@ -195,9 +202,13 @@ def _verify(opened: _Opened, folder: Path) -> tuple[tuple[Fidelity, Probes], str
 def _ask_witness(opened: _Opened, spec: ExportSpec, folder: Path) -> tuple[WitnessRecord, str]:
     """Ask the checkpoint's own library, where it is there and the file's numbers are meant to be its own."""
     if opened.reference is None:
-        record = WitnessRecord(reason="the checkpoint has no weights here, or torch is not installed")
+        record = WitnessRecord(
+            reason="the checkpoint has no weights here, or they need torch, which is not installed"
+        )
     elif opened.dtype != "float32":
-        record = WitnessRecord(reason=f"the file is {opened.dtype}, which is held against torch alone")
+        record = WitnessRecord(
+            reason=f"the file is {opened.dtype}, which is held against the reference alone"
+        )
     else:
         record = call_witness(folder, opened.checkpoint, spec, opened.variant)
     return record, record.words
@@ -207,11 +218,10 @@ def _figures(fidelity: Fidelity, what: str) -> str:
     return f"{fidelity.num_texts} {what}, {fidelity.max_abs_diff:.1e}"
 
 
-def _has_reference(checkpoint: Checkpoint) -> bool:
-    """Whether the transformer's weights and torch are here."""
+def _has_weights(checkpoint: Checkpoint) -> bool:
+    """Whether the transformer's weights are here."""
     folder = checkpoint.repository.folder
-    there = any((folder / name).parent == checkpoint.transformer for name in checkpoint.weights)
-    return there and importlib.util.find_spec("torch") is not None
+    return any((folder / name).parent == checkpoint.transformer for name in checkpoint.weights)
 
 
 def _compare(
@@ -236,7 +246,7 @@ def _compare(
 def _judge(
     folder: Path, name: str, dtype: Dtype, reference: Reference, checkpoint: Checkpoint
 ) -> tuple[Fidelity, Probes]:
-    """Compare with torch: every number of float32, and what users notice of the others."""
+    """Compare with the reference: every number of float32, and what users notice of the others."""
     inputs, probe_inputs = built_in_inputs(checkpoint)
     cases = make_cases(reference, inputs)
     gate = checkpoint.family.max_abs_diff if dtype == "float32" else float("inf")
@@ -247,7 +257,8 @@ def _judge(
         manifest = load_manifest(folder)
         size = sum(weight_sizes(checkpoint).values())
         asked = choose_questions(manifest, size, step_tag=checkpoint.step_tag)
-        trial = try_variant(folder, name, asked, ask_torch(reference, manifest, asked), "torch")
+        answers = ask_reference(reference, manifest, asked)
+        trial = try_variant(folder, name, asked, answers, reference.computation.record.name)
         fidelity = msgspec.structs.replace(fidelity, end_to_end=trial.figures)
         tolerance = fidelity.max_abs_diff * PROBE_MARGIN
     return fidelity, Probes(tolerances={name: tolerance}, probes=probes)

@@ -238,7 +238,8 @@ class EndToEnd(_Part, frozen=True, kw_only=True):
     Figures that a kind of model does not have are absent. Vectors are compared as a user gets them.
 
     Attributes:
-        reference: "torch", or "fp32" for the bundle's variant of that name, itself compared with torch.
+        reference: "torch" or "numpy", what the checkpoint was computed in; or "fp32" for the bundle's variant of that
+            name, itself compared with the checkpoint.
         num_compared: texts or pairs that both answered.
         texts_sha256: of the texts that were asked, which come from the Python and numpy at export.
         batch_invariance: "exact" if no answer depends on the rest of its batch by more than 1e-6.
@@ -255,7 +256,7 @@ class EndToEnd(_Part, frozen=True, kw_only=True):
         max_prob_diff: classifiers, largest absolute difference of any probability.
     """
 
-    reference: Literal["torch", "fp32"]
+    reference: Literal["torch", "numpy", "fp32"]
     num_compared: int
     texts_sha256: Sha256
     batch_invariance: Literal["exact", "batch-dependent"]
@@ -276,7 +277,7 @@ class EndToEnd(_Part, frozen=True, kw_only=True):
 
 
 class Fidelity(_Part, frozen=True, kw_only=True):
-    """How close a variant came to the float32 torch reference at export, through the SDK.
+    """How close a variant came to the checkpoint in float32, through the SDK; Manifest.reference computed that.
 
     Attributes:
         num_texts: how many texts or pairs were compared.
@@ -336,6 +337,23 @@ class Variant(_Part, frozen=True, kw_only=True):
         """Every file of the variant."""
         files = self.file, *self.data_files, *([] if self.query_file is None else [self.query_file])
         return tuple(dict.fromkeys(files))
+
+
+class ReferenceRecord(_Part, frozen=True, kw_only=True):
+    """What computed the checkpoint's own answers, which every variant was compared with.
+
+    Attributes:
+        name: torch, with the checkpoint in transformers' own class; or numpy, with its network as the exporter has it.
+        version: of torch or numpy.
+    """
+
+    name: Literal["torch", "numpy"]
+    version: str
+
+    @property
+    def words(self) -> str:
+        """All of that in a few words."""
+        return f"{self.name} {self.version}"
 
 
 class WitnessRecord(_Part, frozen=True, kw_only=True):
@@ -414,6 +432,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
             and files of code that the checkpoint brought to their sha256.
         fingerprint: `fingerprint(manifest)`.
         assumed: what neither the checkpoint nor the caller states, and the export took for granted, in words.
+        reference: what the figures of `variants` are differences from; None where answers were given in a file.
         witness: the comparison with the checkpoint's own library; None where nobody thought of one.
     """
 
@@ -447,6 +466,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     similarity: Similarity = "cosine"
     plugin: str | None = None
     assumed: tuple[str, ...] = ()
+    reference: ReferenceRecord | None = None
     witness: WitnessRecord | None = None
 
 
@@ -576,14 +596,14 @@ def _decode_probes(content: bytes, name: str) -> Probes:
 def fingerprint(manifest: Manifest) -> str:
     """Hash what a bundle computes: facts, graphs and tokenizer, not when, where or with what it was made.
 
-    Exporter versions, measured fidelity, the witness and the probes' last digits may differ between two machines that
-    export the same thing, so they are left out.
+    Exporter versions, measured fidelity, reference, witness and the probes' last digits may differ between two machines
+    that export the same thing, so they are left out.
     """
     import hashlib
 
     # decoded afresh, as omit_defaults leaves out a default string only where it is the very same object
     facts = msgspec.to_builtins(msgspec.json.decode(msgspec.json.encode(manifest), type=Manifest))
-    for field in ("fingerprint", "exporter", "assumed", "witness"):
+    for field in ("fingerprint", "exporter", "assumed", "reference", "witness"):
         facts.pop(field, None)
     for variant in facts["variants"].values():
         variant.pop("fidelity", None)

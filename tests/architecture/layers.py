@@ -9,6 +9,8 @@ from types import MappingProxyType
 SDK = (
     ("__main__",),
     ("cli",),
+    ("corpus",),
+    ("_corpus",),
     ("measure", "verify"),
     ("__init__",),
     ("model",),
@@ -27,24 +29,28 @@ SDK = (
     ("_contents",),
     ("_machine", "_workers"),
     ("_lifetime",),
-    ("_sequence", "errors", "types", "_version"),
+    ("_cancelling",),
+    ("_sequence", "_starting", "errors", "types", "_version"),
 )
 """Rooms of the runtime from the command line down: one may import those of a lower line, and its own modules."""
 
 EXPORT = (
     ("cli",),
+    ("corpus",),
+    ("_corpus",),
     ("flags",),
     ("dry_run", "pipeline", "reverify"),
     ("wrap",),
     ("report",),
     ("verify",),
+    ("verify.forward",),
     ("variants",),
     ("graph", "write"),
     ("graph.built",),
     ("source",),
     ("families",),
     ("spec", "stage_lines"),
-    ("__init__", "interrupts", "precisions", "progress", "texts"),
+    ("__init__", "interrupts", "leftovers", "precisions", "progress", "texts"),
 )
 """Rooms of the exporter, likewise."""
 

@@ -11,7 +11,8 @@ import embedge
 
 SDK = Path(embedge.__file__).parent
 PACKAGE = """
-    LLM ArrayOutputs BundleError ClassificationOutput ClassificationRequestOutput DeviceMemoryError
+    LLM ArrayOutputs BundleError CallCancelledError ClassificationOutput ClassificationRequestOutput CorpusError
+    DeadlineError DeviceMemoryError
     EdgeModel EmbeddingOutput EmbeddingRequestOutput EmbedgeError ExportError IntegrityError ManifestError
     MissingExtraError ModelConfig ModelInfo NumericalError ParamsError PluginError PluginPrompt
     PoolerConfig PoolingOutput PoolingParams PoolingRequestOutput PromptError ProviderUnavailableError
@@ -22,14 +23,18 @@ PACKAGE = """
 NAMES = {
     "bundle": "Bundle check_files open_bundle sha256_file",
     "cli": "",
+    "corpus": """
+        Counts Entry Hit Sidecar Summary Vectors encode_files
+    """,
     "errors": """
-        BundleError DeviceMemoryError EmbedgeError ExportError IntegrityError ManifestError
-        MissingExtraError NumericalError ParamsError PluginError PromptError
+        BundleError CallCancelledError CorpusError DeadlineError DeviceMemoryError EmbedgeError ExportError
+        IntegrityError ManifestError MissingExtraError NumericalError ParamsError PluginError PromptError
         ProviderUnavailableError SessionError ShapeError TaskNotSupportedError VerificationError
     """,
     "manifest": """
         DenseSpec Dtype EndToEnd Fidelity FileRecord GraphSpec HeadSpec LateInteractionSpec LayerNormSpec
         MANIFEST_FILE Manifest ModuleSpec NormalizeSpec PROBES_FILE PoolingSpec PositiveInt Probe Probes ProblemType
+        ReferenceRecord
         REPORT_FILE SCHEMA_VERSION Sha256 Similarity SourceSpec TOKENIZER_FILE Target TemplateSpec
         TokenId TokenizerSpec UNMEASURED Variant WitnessRecord dump_manifest fingerprint load_manifest
         load_probes

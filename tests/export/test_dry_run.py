@@ -1,4 +1,4 @@
-"""`embedge export --dry-run`, `--only-verify`, and every flag's wrong values."""
+"""`embedge export --dry-run`, and every flag's wrong values."""
 
 import json
 import shutil
@@ -9,10 +9,9 @@ from tests.export.tiny import edit_json, make_bert, write_json
 from tests.export.tiny_remote import gated
 
 from embedge.cli.main import main
-from embedge.errors import ExportError, IntegrityError, VerificationError
+from embedge.errors import ExportError
 from embedge_export.dry_run import describe, plan_export
 from embedge_export.pipeline import export
-from embedge_export.reverify import reverify
 from embedge_export.spec import ExportSpec
 
 
@@ -104,32 +103,6 @@ def test_a_plan_is_refused_where_the_export_would_be(tiny_bert, bundle, tmp_path
         plan_export(spec(tiny_bert, tmp_path, task="classify"))
 
 
-def test_only_verify_passes_what_is_sound_and_writes_nothing(tiny_bert, bundle, capsys):
-    before = {path: path.stat().st_mtime_ns for path in [bundle, *bundle.rglob("*")]}
-    assert main(["export", str(tiny_bert), "-o", str(bundle), "--only-verify"]) == 0
-    printed = capsys.readouterr()
-    assert printed.out == f"{bundle}\n"
-    assert "largest difference" in printed.err
-    assert {path: path.stat().st_mtime_ns for path in [bundle, *bundle.rglob("*")]} == before
-
-
-def test_only_verify_refuses_another_checkpoint(bundle, tmp_path, tiny_bert):
-    make_bert(tmp_path / "m", dense=((32, 16, "torch.nn.Identity"),))
-    with pytest.raises(VerificationError, match=r"not made from these weights: 2_Dense/model.safetensors"):
-        reverify(ExportSpec(model=str(tmp_path / "m"), output=bundle))
-    with pytest.raises(
-        VerificationError, match=r"pooling of the bundle is .*MEAN.*the checkpoint and flags give"
-    ):
-        reverify(ExportSpec(model=str(tiny_bert), output=bundle, pooling=("CLS",)))
-
-
-def test_only_verify_refuses_a_changed_file(bundle, tmp_path, tiny_bert):
-    shutil.copytree(bundle, tmp_path / "b")
-    (tmp_path / "b" / "config.json").write_text("{}")
-    with pytest.raises(IntegrityError, match=r"config.json"):
-        reverify(ExportSpec(model=str(tiny_bert), output=tmp_path / "b"))
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -145,9 +118,12 @@ def test_only_verify_refuses_a_changed_file(bundle, tmp_path, tiny_bert):
         (["--max-seq-len", "-5"], "'-5' is no length"),
         (["--json"], "--json needs --dry-run"),
         (["--no-token", "no"], "--no-token needs --yes-token"),
-        (["--dry-run", "--only-verify"], "not allowed with"),
         (["--normalize", "--no-normalize"], "not allowed with"),
         (["--revision"], "expected one argument"),
+        (["--source", "m"], "--source needs --only-verify"),
+        (["--only-verify", "b"], "--only-verify needs --source"),
+        (["--only-verify", "b", "--source", "m"], "neither MODEL nor -o"),
+        (["--only-verify", "b", "--from-onnx", "f"], "--only-verify needs --source"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

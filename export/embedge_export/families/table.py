@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from embedge.errors import ExportError
-from embedge_export.families import bert_like, decoders, gte_new, modernbert, nomic_bert, traced_only
+from embedge_export.families import bert_like, deberta, decoders, gte_new, modernbert, nomic_bert, traced_only
 from embedge_export.families.family import Family, HeadKind
 from embedge_export.families.parts import Config, UnsupportedError
 from embedge_export.families.spelling import LAYER_COUNTS, in_new_words
@@ -14,7 +14,7 @@ FAMILIES: dict[str, Family] = {
     "bert": bert_like.BERT,
     "camembert": bert_like.ROBERTA,
     "deberta": traced_only.DEBERTA,
-    "deberta-v2": traced_only.DEBERTA,
+    "deberta-v2": deberta.DEBERTA_V2,
     "distilbert": bert_like.DISTILBERT,
     "electra": bert_like.ELECTRA,
     "eurobert": decoders.EUROBERT,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedge.manifest import GraphSpec
 from embedge.types import FloatArray
+from embedge_export.graph.decoder_heads import stored_head
 from embedge_export.graph.pooling_nodes import PoolingNodes
 from embedge_export.source.causal_reranker import CausalReranker
 from embedge_export.source.checkpoint import Checkpoint
@@ -29,7 +30,8 @@ def attach_heads(graph: onnx.ModelProto, checkpoint: Checkpoint, weights: Loaded
     Args:
         graph: gives last_hidden_state (batch, seq_len, hidden_size) or logits first; changed in place.
         checkpoint: its facts.
-        weights: of its Dense modules, and of heads that were not traced.
+        weights: of its Dense modules, and of heads that were not traced; those of a model that was not loaded are read
+            from the files.
 
     Returns:
         Names of inputs and outputs for the manifest.
@@ -44,7 +46,9 @@ def attach_heads(graph: onnx.ModelProto, checkpoint: Checkpoint, weights: Loaded
     if checkpoint.head is not None:
         hidden = HIDDEN if traces_base(checkpoint) else None
         if hidden:
-            _attach_linear(graph, checkpoint, weights.model)
+            loaded = weights.model is not None
+            head = linear_head(weights.model, checkpoint) if loaded else stored_head(checkpoint)
+            _attach_linear(graph, checkpoint, *head)
         if checkpoint.facts.outputs == "token_logits":
             return GraphSpec(inputs=inputs, hidden=hidden, token=LOGITS)
         return GraphSpec(inputs=inputs, hidden=hidden, pooled=LOGITS)
@@ -75,12 +79,13 @@ def linear_head(model: Any, checkpoint: Checkpoint) -> tuple[FloatArray, FloatAr
         return _array(layer.weight), None if bias is None else _array(bias)
     layer = model.get_output_embeddings()
     bias = getattr(layer, "bias", None)
-    yes, no = checkpoint.what.yes_id, checkpoint.what.no_id
+    what = checkpoint.what
+    return _difference(_array(layer.weight), what), None if bias is None else _difference(_array(bias), what)
 
-    def difference(rows: FloatArray) -> FloatArray:
-        return rows[yes : yes + 1] if no is None else rows[yes : yes + 1] - rows[no : no + 1]
 
-    return difference(_array(layer.weight)), None if bias is None else difference(_array(bias))
+def _difference(rows: FloatArray, what: CausalReranker) -> FloatArray:
+    yes, no = what.yes_id, what.no_id
+    return rows[yes : yes + 1] if no is None else rows[yes : yes + 1] - rows[no : no + 1]
 
 
 def _attach_embedding(
@@ -143,9 +148,10 @@ def _attach_splade(
     return GraphSpec(inputs=inputs, pooled=POOLED)
 
 
-def _attach_linear(graph: onnx.ModelProto, checkpoint: Checkpoint, model: Any) -> None:
+def _attach_linear(
+    graph: onnx.ModelProto, checkpoint: Checkpoint, weight: FloatArray, bias: FloatArray | None
+) -> None:
     head = PoolingNodes(graph)
-    weight, bias = linear_head(model, checkpoint)
     by_token = checkpoint.facts.outputs == "token_logits"
     rows = HIDDEN if by_token else head.pool(HIDDEN, ["LAST"])
     head.dense(rows, weight, bias, "Identity", output=LOGITS)

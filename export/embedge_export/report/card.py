@@ -10,7 +10,7 @@ from pathlib import Path
 from embedge.manifest import Manifest
 from embedge_export.report.command import export_command
 from embedge_export.report.tables import variant_bytes
-from embedge_export.report.words import lead, limits, witnessed
+from embedge_export.report.words import lead, limits, reference_of, witnessed
 from embedge_export.spec import ExportSpec
 from embedge_export.verify.figures import FIGURES
 
@@ -29,7 +29,9 @@ _FIGURES = tuple(name for name in FIGURES if name != "top_10_overlap")
 
 def write_card(folder: Path, manifest: Manifest, spec: ExportSpec) -> None:
     """Write README.md into a bundle whose graphs are complete; `manifest` has the figures."""
-    (folder / CARD_FILE).write_text(render(manifest, export_command(spec)), "utf-8", newline="\n")
+    (folder / CARD_FILE).write_text(
+        render(manifest, export_command(spec, manifest.source)), "utf-8", newline="\n"
+    )
 
 
 def render(manifest: Manifest, command: str) -> str:
@@ -131,7 +133,10 @@ def _shown(manifest: Manifest) -> list[str]:
 
 
 def _header(manifest: Manifest) -> list[str]:
-    return ["largest difference from torch", *(FIGURES[name].words for name in _shown(manifest))]
+    return [
+        f"largest difference from {reference_of(manifest)}",
+        *(FIGURES[name].words for name in _shown(manifest)),
+    ]
 
 
 def _figures(manifest: Manifest, variant: str) -> list[str]:

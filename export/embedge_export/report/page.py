@@ -12,8 +12,17 @@ from embedge_export.report.command import export_command
 from embedge_export.report.operators import count_operators, machine
 from embedge_export.report.style import CSS
 from embedge_export.report.tables import Column, fidelity, operators, retrieval, speed, variant_bytes
-from embedge_export.report.words import facts, how_compared, lead, limits, set_in_words, witnessed
+from embedge_export.report.words import (
+    facts,
+    how_compared,
+    lead,
+    limits,
+    reference_of,
+    set_in_words,
+    witnessed,
+)
 from embedge_export.spec import ExportSpec
+from embedge_export.verify.asking import SPEED_RUNS
 from embedge_export.verify.figures import show_cosine
 from embedge_export.verify.gates import Trial
 from embedge_export.verify.questions import Questions
@@ -41,7 +50,7 @@ def write_report(folder: Path, manifest: Manifest, trials: Mapping[str, Trial], 
         for name, variant in manifest.variants.items()
     ]
     asked = next(iter(trials.values())).asked
-    page = render(manifest, asked, columns, export_command(spec), machine())
+    page = render(manifest, asked, columns, export_command(spec, manifest.source), machine())
     (folder / REPORT_FILE).write_text(page, "utf-8", newline="\n")
 
 
@@ -58,13 +67,15 @@ def render(manifest: Manifest, asked: Questions, columns: Sequence[Column], comm
     sections = [
         _section("The model", "", _facts(facts(manifest))),
         _section(
-            "Fidelity", f"{how_compared(asked)} {witnessed(manifest)}", fidelity(columns, asked.comparison)
+            "Fidelity",
+            f"{how_compared(asked, manifest)} {witnessed(manifest)}",
+            fidelity(columns, asked.comparison, reference_of(manifest)),
         ),
         _section("Retrieval", set_in_words(asked), retrieval(columns, asked.comparison)),
         _section(
             "Size and speed",
-            f"Measured once, during the export, on: {where}. Other programs may have been running; "
-            "compare the variants with each other, and measure with embedge bench where it counts.",
+            f"Medians of {SPEED_RUNS} runs and more during the export, on: {where}. Other programs may have been "
+            "running; compare the variants with each other, and measure with embedge bench where it counts.",
             speed(columns),
         ),
         _section(
@@ -91,7 +102,7 @@ def render(manifest: Manifest, asked: Questions, columns: Sequence[Column], comm
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{escape(manifest.name)}: export report</title><style>{CSS}</style></head>\n<body><main>"
         f'<header><p class="kicker">Export report</p><h1>{escape(manifest.name)}</h1>'
-        f'<p class="lead">{escape(lead(manifest, tasks))}</p></header>\n{_cards(columns)}\n'
+        f'<p class="lead">{escape(lead(manifest, tasks))}</p></header>\n{_cards(columns, reference_of(manifest))}\n'
         + "\n".join(section for section in sections if section)
         + f"\n<footer>embedge {escape(manifest.exporter.get('embedge', ''))} · bundle fingerprint "
         f"<code>{manifest.fingerprint[:16]}</code></footer></main></body></html>\n"
@@ -110,10 +121,10 @@ def _facts(pairs: Sequence[tuple[str, str]]) -> str:
     return f'<dl class="facts">{rows}</dl>'
 
 
-def _cards(columns: Sequence[Column]) -> str:
+def _cards(columns: Sequence[Column], reference: str) -> str:
     cards = []
     for index, column in enumerate(columns):
-        big, of = _headline(column)
+        big, of = _headline(column, reference)
         lines = [("size", f"{column.size_bytes / 1e6:,.1f} MB")]
         if column.timing is not None:
             lines.append(("texts per second", f"{column.timing.texts_per_s:,.0f}"))
@@ -131,18 +142,18 @@ def _cards(columns: Sequence[Column]) -> str:
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
-def _headline(column: Column) -> tuple[str, str]:
+def _headline(column: Column, reference: str) -> tuple[str, str]:
     figures = column.figures
     if figures is not None and figures.reference == "fp32":
         if figures.cosine_mean is not None:
-            return show_cosine(figures.cosine_mean), "mean cosine to float32"
+            return show_cosine(figures.cosine_mean), "mean end-to-end cosine to float32"
         if figures.rank_correlation is not None:
             return f"{figures.rank_correlation:.4f}", "rank correlation with float32"
         if figures.label_agreement is not None:
             return f"{figures.label_agreement:.1%}", "of labels as in float32"
     if not column.variant.fidelity.num_texts:
         return "not measured", "as the export had no GPU"
-    return f"{column.variant.fidelity.max_abs_diff:.1e}", "largest difference from torch"
+    return f"{column.variant.fidelity.max_abs_diff:.1e}", f"largest difference from {reference}"
 
 
 def _provenance(manifest: Manifest) -> str:

@@ -64,12 +64,12 @@ def variant_bytes(manifest: Manifest, variant: Variant) -> int:
     return sum(manifest.files[name].size_bytes for name in variant.files)
 
 
-def fidelity(columns: Sequence[Column], comparison: Comparison) -> str:
-    """A plot of each variant's answers against the reference's, and the figures with their gates."""
+def fidelity(columns: Sequence[Column], comparison: Comparison, reference: str) -> str:
+    """A plot of each variant's answers against the reference's, by its name, and the figures with their gates."""
     plots = "".join(_plot(index, column, comparison) for index, column in enumerate(columns))
     rows: list[tuple[str, _Cell]] = [
         ("compared with", _compared_with),
-        ("raw output, from torch", _raw_diff),
+        (f"largest raw difference from {reference}", _raw_diff),
         *((FIGURES[name].words, _judged(name, comparison)) for name in _FIDELITY),
         ("alone against in a batch", _figure("max_batch_diff", "{:.1e}".format)),
     ]
@@ -137,7 +137,8 @@ def _plot(index: int, column: Column, comparison: Comparison) -> str:
     expected = trial.reference.rows
     actual = trial.answers.rows[: len(expected)]
     series = f"s{index % 5}"
-    if comparison == "embed" and trial.figures.reference == "torch":
+    computed_in = trial.figures.reference
+    if comparison == "embed" and computed_in != "fp32":
         worst = np.abs(actual - expected).max(axis=1)
         plot = difference_histogram(worst, series)
     elif comparison == "embed":
@@ -145,7 +146,7 @@ def _plot(index: int, column: Column, comparison: Comparison) -> str:
         plot = cosine_histogram(cosines(actual, expected), gate, series)
     else:
         plot = scatter(expected, actual, series, "score" if comparison == "score" else "probability")
-    against = "torch in float32" if trial.figures.reference == "torch" else "the fp32 variant"
+    against = "the fp32 variant" if computed_in == "fp32" else f"{computed_in} in float32"
     return f"<figure><figcaption><b>{escape(column.name)}</b> against {against}</figcaption>{plot}</figure>"
 
 

@@ -85,8 +85,14 @@ def _length(manifest: Manifest) -> str:
     )
 
 
-def how_compared(asked: Questions) -> str:
+def reference_of(manifest: Manifest) -> str:
+    """What the checkpoint's own answers were computed in."""
+    return "given answers" if manifest.reference is None else manifest.reference.name
+
+
+def how_compared(asked: Questions, manifest: Manifest) -> str:
     """Which answers were compared, and with whose."""
+    computed = "float32" if manifest.reference is None else f"{manifest.reference.words}, float32"
     heights = (
         " Bars are square roots of counts, so that a single text far out shows."
         if asked.comparison == "embed"
@@ -94,7 +100,7 @@ def how_compared(asked: Questions) -> str:
     )
     what = {"embed": "vectors", "score": "scores", "classify": "probabilities"}[asked.comparison]
     return (
-        f"End to end, through the SDK: text in, {what} out. fp32 is compared with the checkpoint in torch float32; "
+        f"End to end, through the SDK: text in, {what} out. fp32 is compared with the checkpoint in {computed}; "
         f"every other variant with fp32.{heights}"
     )
 
@@ -102,8 +108,8 @@ def how_compared(asked: Questions) -> str:
 def how_judged(comparison: Comparison) -> str:
     """How to read the table of fidelity."""
     start = (
-        "Small figures are the gate: a variant beyond it would not have been written. Raw output is the largest "
-        "difference of any number that the graph gives for the exporter's other texts, before any normalisation or "
+        "Small figures are the gate: a variant beyond it would not have been written. The raw difference is the "
+        "largest of any number that the graph gives for the exporter's other texts, before any normalisation or "
         "activation. "
     )
     end = "The last row is how much an answer changes with the texts that share its batch."

@@ -39,11 +39,13 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         vocab_size: rows of the embedding matrix.
         weights: weight files by their path in the checkpoint, with their hashes.
         code: Python files that loading it runs, likewise.
+        config: its configuration with defaults filled in; none of static embeddings.
         config_words: set on the configuration that transformers reads; see Transformer.
         ignored_keys: keys of its files that the caller answers for.
         settings: its small files, likewise.
         max_positions: longest sequence that the position embeddings were made for; None without a limit.
         stated_max_seq_len: limit that the caller or sentence_bert_config.json states.
+        tokenizer_words: how its tokenizer is loaded otherwise than tokenizer.json states it.
         config_kwargs: what its settings put in place of config.json.
         message, prompts, default_prompt_name, matryoshka, dimensions, similarity: as in the manifest.
     """
@@ -60,6 +62,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     weights: dict[str, str]
     embedding_size: int | None = None
     code: dict[str, str] = msgspec.field(default_factory=dict)
+    config: dict[str, Any] = msgspec.field(default_factory=dict)
     config_words: dict[str, Any] = msgspec.field(default_factory=dict)
     ignored_keys: tuple[str, ...] = ()
     settings: dict[str, str] = msgspec.field(default_factory=dict)
@@ -67,6 +70,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     max_positions: int | None = None
     stated_max_seq_len: int | None = None
     config_kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
+    tokenizer_words: tuple[str, ...] = ()
     message: TemplateSpec | None = None
     prompts: dict[str, str] = msgspec.field(default_factory=dict)
     default_prompt_name: str | None = None
@@ -159,7 +163,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def assumed(self) -> tuple[str, ...]:
         """As in the manifest."""
-        return self.what.assumed if isinstance(self.what, Embedder) else ()
+        pooling = self.what.assumed if isinstance(self.what, Embedder) else ()
+        return (*pooling, *self.tokenizer_words)
 
     @property
     def is_decoder(self) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from importlib import metadata
+from importlib.util import find_spec
 
 from embedge_export.interrupts import put_off_interrupts
+from embedge_export.spec import ExportSpec
 
 
 def load_libraries() -> None:
@@ -33,3 +35,27 @@ def is_older() -> bool:
 def dtype_word() -> str:
     """What the installed transformers calls the precision that it loads weights in."""
     return "torch_dtype" if is_older() else "dtype"
+
+
+def has_torch() -> bool:
+    """Whether torch is installed; it is not imported."""
+    return find_spec("torch") is not None
+
+
+def has_transformers() -> bool:
+    """Whether transformers is installed; it is not imported."""
+    return find_spec("transformers") is not None
+
+
+def is_light(spec: ExportSpec) -> bool:
+    """Whether an export goes without torch and transformers: where it is told so, or one of them is missing."""
+    if spec.reference == "auto":
+        return not (has_torch() and has_transformers())
+    return spec.reference == "numpy"
+
+
+def how_to_install() -> str:
+    """What to do where an export goes without torch and transformers, and cannot."""
+    if has_torch() and has_transformers():
+        return "Leave out --reference numpy."
+    return "Install them with: pip install 'embedge[export-torch]'."

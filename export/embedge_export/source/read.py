@@ -30,6 +30,9 @@ from embedge_export.source.classifier import (
     read_reward,
 )
 from embedge_export.source.conflicts import (
+    check_flags,
+    check_instruction,
+    check_model_type,
     check_modules,
     check_prompts,
     check_room,
@@ -52,6 +55,7 @@ from embedge_export.source.late_interaction import (
     is_late_interaction,
     read_late_interaction,
 )
+from embedge_export.source.libraries import is_light
 from embedge_export.source.modules import row_size, weighted
 from embedge_export.source.prompts import read_prompts
 from embedge_export.source.static import (
@@ -61,7 +65,7 @@ from embedge_export.source.static import (
     read_table_shape,
 )
 from embedge_export.source.tokenizer import Tokenization, describe_tokenizer
-from embedge_export.source.tokenizer_loading import load_plain_tokenizer, load_tokenizer
+from embedge_export.source.tokenizer_loading import load_plain_tokenizer, load_tokenizer, told_apart
 from embedge_export.source.transformer import Transformer, check_length, read_transformer
 from embedge_export.spec import ExportSpec
 
@@ -89,15 +93,18 @@ def open_checkpoint(spec: ExportSpec) -> Source:
     folder = files.repository.folder
     settings = hash_settings(folder)
     kind = _find_kind(files, spec)
+    check_model_type(kind, files, spec)
+    check_flags(kind, files, spec)
     check_modules(kind, files, spec)
     transformer = read_table_shape(files) if kind == "static" else read_transformer(files, spec)
     prompts = read_prompts(files, spec)
     tokenizer = (
         load_plain_tokenizer(files)
         if kind == "static"
-        else load_tokenizer(files, transformer.code, spec.ignore_keys)
+        else load_tokenizer(files, transformer.code, spec.ignore_keys, light=is_light(spec))
     )
     what = _read_what(kind, files, spec, transformer, tokenizer, prompts.default)
+    check_instruction(what, spec)
     size = _embedding_size(what, transformer)
     matryoshka, dimensions = _sizes(files, spec, what, size)
     tasks = _tasks(kind, what, spec, transformer)
@@ -119,16 +126,18 @@ def open_checkpoint(spec: ExportSpec) -> Source:
         stated_max_seq_len=_stated_max_seq_len(files, spec, what),
         weights=hash_weights(folder, folders, optional=spec.from_onnx is not None and kind != "static"),
         code=transformer.code,
+        config=transformer.config,
         config_words=transformer.config_words,
         ignored_keys=spec.ignore_keys,
         settings=settings,
         config_kwargs=files.settings.config_kwargs,
+        tokenizer_words=() if kind == "static" else told_apart(tokenizer, files),
         message=_message(kind, files, tokenizer),
         prompts=prompts.texts,
         default_prompt_name=prompts.default_name,
         matryoshka=matryoshka,
         dimensions=dimensions,
-        similarity=read_similarity(files, is_sparse=kind == "sparse"),
+        similarity=read_similarity(files, is_sparse=kind == "sparse", by_token=kind == "late_interaction"),
     )
     tokenization = describe_tokenizer(tokenizer, checkpoint, _chat(checkpoint, files, tokenizer))
     check_length(transformer, tokenization.max_seq_len)

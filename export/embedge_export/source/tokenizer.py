@@ -16,6 +16,7 @@ from embedge_export.source.chat_template import Chat
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.classifier import Classifier
 from embedge_export.source.libraries import is_older
+from embedge_export.source.light_tokenizer import LightTokenizer
 from embedge_export.source.static import Static
 from embedge_export.source.tokenizer_config import leaves_segments_open
 
@@ -130,7 +131,7 @@ def _attended(token_ids: list[int]) -> dict[str, list[int]]:
 
 def _check_segments(tokenizer: Any, folder: Path) -> None:
     """Refuse what the two generations of transformers give different segment ids, where it is the older one's word."""
-    if not is_older() or not leaves_segments_open(folder, tokenizer):
+    if isinstance(tokenizer, LightTokenizer) or not is_older() or not leaves_segments_open(folder, tokenizer):
         return
     if any(tokenizer.backend_tokenizer.encode(_SAMPLE, _SAMPLE).type_ids):
         raise ExportError(

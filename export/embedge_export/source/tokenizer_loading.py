@@ -7,44 +7,82 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from embedge.errors import ExportError
+from embedge.errors import ExportError, MissingExtraError
 from embedge_export.source.files import Files
 from embedge_export.source.libraries import is_older, load_libraries
+from embedge_export.source.light_loading import load_light_tokenizer
+from embedge_export.source.light_tokenizer import LightTokenizer
+from embedge_export.source.tokenizer_classes import GENERIC
 from embedge_export.source.tokenizer_config import (
     TokenizerConfig,
     leaves_segments_open,
     loading_options,
     read_tokenizer_config,
 )
+from embedge_export.source.tokenizer_pipeline import (
+    describe_change,
+    describe_differences,
+    describe_dropout,
+    name_of,
+)
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model")
 
 
-def load_tokenizer(files: Files, code: dict[str, str], ignore_keys: tuple[str, ...] = ()) -> Any:
-    """Load the tokenizer through transformers; either generation loads it as transformers 5 does.
+def load_tokenizer(
+    files: Files, code: dict[str, str], ignore_keys: tuple[str, ...] = (), *, light: bool = False
+) -> Any:
+    """Load the tokenizer as transformers 5 does, through either generation of it or without it.
 
     Args:
         files: the checkpoint's files.
         code: Python files that loading it may run; empty where it may run none.
         ignore_keys: keys of tokenizer_config.json that the caller wants to be passed over.
+        light: through the tokenizers library alone.
 
     Raises:
+        MissingExtraError: it is to be loaded without transformers, which alone knows how.
         ExportError: it cannot be loaded, has no fast form, or states what embedge does not know.
     """
     config = read_tokenizer_config(files.transformer, ignore_keys)
-    tokenizer = _auto_tokenizer(files, config, trust_remote_code=bool(code))
+    tokenizer = (
+        load_light_tokenizer(files) if light else _auto_tokenizer(files, config, trust_remote_code=bool(code))
+    )
     backend = tokenizer.backend_tokenizer
-    if is_older():
+    if not light and is_older():
         _honour_file(backend, files.transformer)
         if leaves_segments_open(files.transformer, tokenizer):
             tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    if files.settings.do_lower_case:
-        _lowercase(backend)
-    if getattr(backend.model, "dropout", None):
-        backend.model.dropout = None  # which is for training
-    backend.no_truncation()
-    backend.no_padding()
+    _settle(backend, files)
     return tokenizer
+
+
+def told_apart(tokenizer: Any, files: Files) -> tuple[str, ...]:
+    """How a loaded tokenizer differs from its tokenizer.json, or transformers 5 from what 4 loaded, in words.
+
+    Args:
+        tokenizer: what `load_tokenizer` loaded.
+        files: the checkpoint's files.
+    """
+    from tokenizers import Tokenizer
+
+    path = files.transformer / "tokenizer.json"
+    if not path.is_file():
+        return ()
+    stated = Tokenizer.from_file(str(path))
+    light, dropout = isinstance(tokenizer, LightTokenizer), getattr(stated.model, "dropout", None)
+    _settle(stated, files)
+    words = describe_differences(tokenizer, stated, files.transformer)
+    if dropout and (name_of(tokenizer) == GENERIC or (not light and is_older())):
+        words = (*words, *describe_dropout(dropout))
+    if words or light or not is_older():
+        return words
+    try:
+        newer = load_light_tokenizer(files)
+    except (ExportError, MissingExtraError):
+        return ()  # of a class that embedge does not know without transformers 5
+    _settle(newer.backend_tokenizer, files)
+    return describe_change(tokenizer, newer, files.transformer)
 
 
 def load_plain_tokenizer(files: Files) -> Any:
@@ -62,6 +100,15 @@ def load_plain_tokenizer(files: Files) -> Any:
         return Tokenizer.from_str(json.dumps(parsed))
     except Exception as error:  # tokenizers raises plain Exception
         raise ExportError(f"tokenizer.json cannot be read: {error}. Copy the checkpoint again.") from error
+
+
+def _settle(backend: Any, files: Files) -> None:
+    if files.settings.do_lower_case:
+        _lowercase(backend)
+    if getattr(backend.model, "dropout", None):
+        backend.model.dropout = None  # which is for training
+    backend.no_truncation()
+    backend.no_padding()
 
 
 def _honour_file(backend: Any, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ask a model the built-in texts through the SDK as a user would, and torch the same for comparison."""
+"""Ask a model the built-in texts through the SDK as a user would, and a reference the same for comparison."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from embedge_export.verify.numbers import largest_difference
 from embedge_export.verify.questions import Prompt, Questions, main_prompts
 from embedge_export.verify.reference import Reference, finish
 
-_TORCH_TEXTS = 48
+_REFERENCE_TEXTS = 48
 _ALONE = 24
 _LATENCY_RUNS = 15
+SPEED_RUNS = 5
+"""Parts of the questions that are timed apart; what is shown is the median."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,10 +47,10 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What was answered.
 
     Attributes:
-        rows: one per text or pair, in the order of Questions; of token classifiers all tokens' rows. From torch
-            only the first few.
-        max_batch_diff: largest difference between a text alone and in a batch; 0 for torch.
-        timing: None for torch.
+        rows: one per text or pair, in the order of Questions; of token classifiers all tokens' rows. From a
+            reference only the first few.
+        max_batch_diff: largest difference between a text alone and in a batch; 0 for a reference.
+        timing: None for a reference.
     """
 
     rows: FloatArray
@@ -76,10 +78,16 @@ def ask(model: EdgeModel, asked: Questions, load_s: float | None = None) -> Answ
         start_s = time.perf_counter()
         answer(short)
         latencies.append(time.perf_counter() - start_s)
+    pieces, total_tokens, speeds = [], 0, []
     with part(0.0, 0.5):
-        start_s = time.perf_counter()
-        rows, num_tokens = answer(main, use_tqdm=PromptBar)
-        elapsed_s = time.perf_counter() - start_s
+        for piece in tracked(_pieces(main)):
+            start_s = time.perf_counter()
+            piece_rows, num_tokens = answer(piece, use_tqdm=PromptBar)
+            speeds.append(num_tokens / (time.perf_counter() - start_s))
+            pieces.append(piece_rows)
+            total_tokens += num_tokens
+    rows = np.concatenate(pieces)
+    tokens_per_s = float(np.median(speeds))
     # lengths from short to long: a text's neighbours then differ most from it
     by_length = sorted(range(len(main)), key=lambda index: len("".join(main[index])))
     # of the whole set, ten times as many
@@ -98,19 +106,25 @@ def ask(model: EdgeModel, asked: Questions, load_s: float | None = None) -> Answ
         max_batch_diff=largest_difference(alone, together),
         timing=Timing(
             query_ms=float(np.median(latencies)) * 1e3,
-            texts_per_s=len(main) / elapsed_s,
-            tokens_per_s=num_tokens / elapsed_s,
+            texts_per_s=tokens_per_s * len(main) / total_tokens,
+            tokens_per_s=tokens_per_s,
             threads=model.info.threads,
             load_s=load_s,
         ),
     )
 
 
-def ask_torch(reference: Reference, manifest: Manifest, asked: Questions) -> Answers | None:
-    """Have torch answer the first few questions in float32, one by one.
+def _pieces(prompts: Sequence[Prompt]) -> list[Sequence[Prompt]]:
+    """Prompts in so many runs that the speed of each can be told, in order; their lengths differ, so tokens count."""
+    size = -(-len(prompts) // SPEED_RUNS)
+    return [prompts[start : start + size] for start in range(0, len(prompts), size)]
+
+
+def ask_reference(reference: Reference, manifest: Manifest, asked: Questions) -> Answers | None:
+    """Have a reference answer the first few questions in float32, one by one.
 
     Returns:
-        None where torch cannot be asked the same way: stored prompts that the pooling leaves out, or that are part of a
+        None where it cannot be asked the same way: stored prompts that the pooling leaves out, or that are part of a
         message.
     """
     prefix = "" if asked.document_prompt is None else manifest.prompts[asked.document_prompt]
@@ -119,12 +133,13 @@ def ask_torch(reference: Reference, manifest: Manifest, asked: Questions) -> Ans
     if prefix and manifest.message is not None:
         return None
     rows = []
-    for prompt in tracked(main_prompts(asked)[:_TORCH_TEXTS]):
+    for prompt in tracked(main_prompts(asked)[:_REFERENCE_TEXTS]):
         query, document = (prefix + prompt, None) if isinstance(prompt, str) else prompt
         answer = reference.answer(query, document)
         if answer is None:
             return None
-        finished = finish(np.atleast_2d(answer[asked.task]), manifest, asked.comparison, asked.task)
+        raw = np.atleast_2d(answer[asked.task])
+        finished = finish(raw, manifest, asked.comparison, reference.computation, asked.task)
         rows.append(_means([finished]) if asked.task == "token_embed" else finished)
     return Answers(rows=np.concatenate(rows))
 

@@ -3,15 +3,16 @@
 To let a variant through, when the bundle with its graph is on disk:
 
     asked = choose_questions(manifest, size_bytes)              # once per export
-    trial = try_variant(folder, "fp32", asked, ask_torch(reference, manifest, asked), "torch")
+    answers = ask_reference(reference, manifest, asked)
+    trial = try_variant(folder, "fp32", asked, answers, reference.computation.record.name)
     trial = try_variant(folder, "int8", asked, trial.answers, "fp32")
 
 `try_variant` opens the variant, asks it, measures, and raises VerificationError where a figure misses the gate of the
 variant's dtype. `trial.figures` goes into `Fidelity.end_to_end`; `trial.answers` is what later variants and the report
 compare with. With a model that is open already: `measure(model, asked, reference, "fp32")`, then `check`.
 
-Torch answers the first 48 texts only: it takes one text at a time, and all 920 would double the export's time. The
-fp32 variant, which differs from torch by 1e-5 at most, is the reference for every other one on all texts.
+The reference answers the first 48 texts only: it takes one text at a time, and all 920 would double the export's time.
+The fp32 variant, which differs from it by 1e-5 at most, is the reference for every other one on all texts.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def try_variant(
     variant: str,
     asked: Questions,
     reference: Answers | None,
-    reference_name: Literal["torch", "fp32"],
+    reference_name: Literal["torch", "numpy", "fp32"],
     *,
     device: str = "cpu",
 ) -> Trial:
@@ -85,7 +86,7 @@ def measure(
     model: EdgeModel,
     asked: Questions,
     reference: Answers | None,
-    reference_name: Literal["torch", "fp32"],
+    reference_name: Literal["torch", "numpy", "fp32"],
     load_s: float | None = None,
 ) -> tuple[EndToEnd, Answers]:
     """Ask an open model, and compare its answers; nothing is judged. Arguments are those of `try_variant`."""

@@ -1,4 +1,4 @@
-"""`--probes FILE`: answers that someone else computed, in place of torch."""
+"""`--probes FILE`: answers that someone else computed, in place of a reference."""
 
 from __future__ import annotations
 

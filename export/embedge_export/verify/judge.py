@@ -11,7 +11,7 @@ from embedge.manifest import Manifest, Variant
 from embedge_export.precisions import STORED_AS
 from embedge_export.progress import part, tracked
 from embedge_export.variants.cuda import gpu_here
-from embedge_export.verify.asking import ask_torch
+from embedge_export.verify.asking import ask_reference
 from embedge_export.verify.gates import Trial, try_variant
 from embedge_export.verify.numbers import PROBE_MARGIN, Case, verify_variant
 from embedge_export.verify.questions import choose_questions
@@ -33,7 +33,7 @@ def judge(
         folder: the bundle as written.
         manifest: its manifest; of fp32 the fidelity is known, as it was verified already.
         cases: built-in texts with the reference's answers.
-        reference: the checkpoint in torch.
+        reference: the checkpoint in float32.
         step_tag: of a process reward model.
         full: ask the whole retrieval set.
 
@@ -56,14 +56,14 @@ def judge(
         for name in tracked(others):
             device = manifest.variants[name].target
             fidelity[name] = verify_variant(folder, name, cases, float("inf"), device=device)
-    asked = choose_questions(manifest, size, step_tag=step_tag, full=full)
+    asked = choose_questions(manifest, size, step_tag=step_tag, full=full, alone=not others)
     with part(0.35 if others else 0.0, 0.5):
-        answers = ask_torch(reference, manifest, asked)
+        answers = ask_reference(reference, manifest, asked)
     trials: dict[str, Trial] = {}
     with part(0.5, 1.0):
         for name in tracked(["fp32", *others]):
             if name == "fp32":
-                trials[name] = try_variant(folder, name, asked, answers, "torch")
+                trials[name] = try_variant(folder, name, asked, answers, reference.computation.record.name)
             else:
                 device = manifest.variants[name].target
                 trials[name] = try_variant(folder, name, asked, trials["fp32"].answers, "fp32", device=device)
@@ -114,7 +114,7 @@ def summary(name: str, variant: Variant) -> str:
     shown = [
         f"{word} {value:.4f}"
         for word, value in (
-            ("cosine min", figures.cosine_min),
+            ("end-to-end cosine min", figures.cosine_min),
             ("mean", figures.cosine_mean),
             ("rank correlation", figures.rank_correlation),
             ("label agreement", figures.label_agreement),

@@ -1,4 +1,4 @@
-"""Compare a written bundle with the torch reference, through the public SDK; nothing passes by default."""
+"""Compare a written bundle with the reference, through the public SDK; nothing passes by default."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from embedge import EdgeModel
 from embedge.errors import EmbedgeError, VerificationError
-from embedge.manifest import Fidelity, Probe
+from embedge.manifest import Fidelity, Probe, load_manifest
 from embedge.types import FloatArray, Task
 from embedge.verify import raw_params
 from embedge_export.progress import part, tracked
@@ -24,7 +24,8 @@ FP32_PROBE_FACTOR = 10
 PROBE_MARGIN = 1.5
 """Probes of a compressed graph may differ on another CPU by half as much again as they do here."""
 
-_BATCH_TOKENS = 8192
+_BATCH_TOKENS = (2048, 8192)
+"""Tokens of a batch, padding included: twice the longest text that a model takes, but no fewer and no more."""
 _DIGITS = 7
 _PROBE_VALUES = 20_000
 _FEW_PROBES = 2
@@ -140,7 +141,8 @@ def verify_variant(
     worst = batch_diff = 0.0
     cosines: list[float] = []
     try:
-        with EdgeModel(folder, device=device, variant=variant, max_batch_tokens=_BATCH_TOKENS) as model:
+        tokens = _batch_tokens(load_manifest(folder).max_seq_len)
+        with EdgeModel(folder, device=device, variant=variant, max_batch_tokens=tokens) as model:
             for task in tracked(tasks):
                 asked = [case for case in cases if task in case.expected]
                 with part(0.0, 0.6):
@@ -172,6 +174,11 @@ def verify_variant(
         cosine_min=min(cosines) if cosines else None,
         cosine_mean=sum(cosines) / len(cosines) if cosines else None,
     )
+
+
+def _batch_tokens(max_seq_len: int) -> int:
+    fewest, most = _BATCH_TOKENS
+    return min(most, max(fewest, 2 * max_seq_len))
 
 
 def _magnitude(expected: FloatArray) -> float:

@@ -20,6 +20,8 @@ from embedge_export.texts.retrieval import (
 
 _QUICK_QUERIES = 40
 _QUICK_CLASSIFIED = 200
+_FEWEST = 24
+_ALONE = 0.25
 _QUERY_PROMPTS = ("query", "search_query")
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus", "search_document")
 
@@ -49,7 +51,12 @@ class Questions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def choose_questions(
-    manifest: Manifest, size_bytes: int, *, step_tag: str | None = None, full: bool = False
+    manifest: Manifest,
+    size_bytes: int,
+    *,
+    step_tag: str | None = None,
+    full: bool = False,
+    alone: bool = False,
 ) -> Questions:
     """Choose what to ask a bundle.
 
@@ -57,10 +64,12 @@ def choose_questions(
         manifest: of the bundle.
         size_bytes: of its float32 weights; the larger, the fewer texts, so that the gate takes seconds.
         step_tag: of a process reward model, as text.
+        alone: float32 is asked for no other variant's sake, so that it has to answer little more than the reference.
         full: ask the whole set whatever the size, but for the documents that int8 is calibrated on.
     """
     share = 1.0 if size_bytes < 150e6 else 0.5 if size_bytes < 600e6 else 0.2
-    documents = 200 if manifest.sparse else int(QUICK_DOCUMENTS * share)
+    share = min(share, _ALONE) if alone else share
+    documents = max(_FEWEST, int(QUICK_DOCUMENTS * (min(share, 0.5) if manifest.sparse else share)))
     whole = built_in_set()
     texts = whole.subset(len(whole.documents) - CALIBRATION_DOCUMENTS if full else documents)
     comparison = comparison_of(manifest)

@@ -1,52 +1,62 @@
-"""The float32 torch reference: one text or pair at a time, no padding, straight from the checkpoint."""
+"""The float32 reference: one text or pair at a time, no padding, straight from the checkpoint, in torch or in numpy."""
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from embedge.manifest import Manifest
-from embedge.types import FloatArray, PoolingMode, Task
+from embedge.types import FloatArray, Task
 from embedge_export.precisions import Comparison
 from embedge_export.source.causal_reranker import CausalReranker
 from embedge_export.source.checkpoint import Checkpoint
-from embedge_export.source.classifier import Classifier
 from embedge_export.source.embedder import Splade
 from embedge_export.source.modules import Chain, Dense, LayerNorm, Module, Normalize, Pooling
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.weights import LoadedWeights
+from embedge_export.verify.computation import Computation, Encoding
+from embedge_export.verify.in_numpy import InNumpy
+from embedge_export.verify.in_torch import InTorch
 
 TaskAnswers: TypeAlias = dict[Task, FloatArray]
 """Raw answers to one text or pair, by task."""
 
 
+def open_reference(
+    weights: LoadedWeights, checkpoint: Checkpoint, tokenization: Tokenization, *, light: bool
+) -> Reference:
+    """A checkpoint's reference in numpy where the export goes without torch, else in torch.
+
+    Raises:
+        UnsupportedError: it is to be in numpy, and the structure of its network is not known.
+    """
+    computation: Computation = InNumpy(checkpoint) if light else InTorch(weights.model, checkpoint)
+    return Reference(computation, weights, checkpoint, tokenization)
+
+
 class Reference:
-    """Answers each task of a checkpoint with torch.
+    """Answers each task of a checkpoint.
 
     Args:
+        computation: what it computes with.
         weights: what `load_weights` returned.
         checkpoint: its facts.
         tokenization: its tokenizer.
     """
 
-    def __init__(self, weights: LoadedWeights, checkpoint: Checkpoint, tokenization: Tokenization) -> None:
-        import torch
-
-        model = weights.model
-        if isinstance(checkpoint.what, Classifier) and checkpoint.is_decoder:
-            # there is no padding here, and a text may well end in the text of the padding token
-            model.config.pad_token_id = None
-        self._model = model
-        # tokenizers may give token_type_ids to models that have no use for them
-        self._takes = set(inspect.signature(model.forward).parameters) if model is not None else set()
+    def __init__(
+        self,
+        computation: Computation,
+        weights: LoadedWeights,
+        checkpoint: Checkpoint,
+        tokenization: Tokenization,
+    ) -> None:
+        self.computation = computation
         self._checkpoint = checkpoint
         self._tokenization = tokenization
         self._modules = weights.modules
-        self._table = None if weights.table is None else torch.from_numpy(weights.table)
+        self._table = weights.table
 
     def answer(self, text: str, document: str | None = None) -> TaskAnswers | None:
         """Compute every task's answer for one text or pair.
@@ -55,104 +65,80 @@ class Reference:
             By task, before cut, normalisation and activation: float32 (size,) or, for token tasks, (num_tokens, size).
             None where the tokenizer gives no token at all.
         """
-        import torch
-
-        if self._checkpoint.late_interaction is not None and document is not None:
+        checkpoint = self._checkpoint
+        if checkpoint.late_interaction is not None and document is not None:
             return {"score": np.array([self._max_sim(text, document)], dtype=np.float32)}
         encoding = self._tokenization.encode(text, document)
         if not encoding["input_ids"]:
             return None
-        with torch.inference_mode():
-            if self._table is not None:
-                return self._static(torch.tensor(encoding["input_ids"]))
-            outputs = self._model(
-                **{name: torch.tensor([ids]) for name, ids in encoding.items() if name in self._takes}
-            )
-            what, kind = self._checkpoint.what, self._checkpoint.kind
-            if kind == "embedding":
-                return self._embed(outputs)
-            if kind == "late_interaction":
-                return {"token_embed": _array(self._run(self._checkpoint.token_rows, outputs))}
-            has_modules = kind == "pooled_classifier"
-            logits = self._run(self._checkpoint.rows, outputs) if has_modules else outputs.logits[0]
-        if isinstance(what, Splade):
-            return {"embed": _array(_splade(logits, what))}
-        if kind == "token_classifier":
-            return {"token_classify": _array(self._unbiased(logits))}
-        if kind == "reward":
-            return {"token_classify": _array(self._unbiased(self._steps(logits, encoding["input_ids"])))}
-        if isinstance(what, CausalReranker):
-            return {"score": _array(_log_odds(logits[-1], what))}
-        scores = document is not None and "score" in self._checkpoint.tasks
-        return {"score" if scores else "classify": _array(self._unbiased(logits))}
+        if self._table is not None:
+            return self._static(self._table, np.array(encoding["input_ids"]))
+        match checkpoint.kind:
+            case "embedding":
+                return self._embed(encoding)
+            case "late_interaction":
+                hidden = self.computation.hidden_states(encoding)
+                return {"token_embed": self._run(checkpoint.token_rows, hidden)}
+            case "pooled_classifier":
+                hidden = self.computation.hidden_states(encoding)
+                return self._classified(self._run(checkpoint.rows, hidden), document)
+            case "causal_reranker":
+                return {"score": self._log_odds(encoding)}
+        logits = self.computation.logits(encoding)
+        if isinstance(checkpoint.what, Splade):
+            return {"embed": self.computation.term_weights(logits, checkpoint.what)}
+        if checkpoint.kind == "token_classifier":
+            return {"token_classify": self._unbiased(logits)}
+        if checkpoint.kind == "reward":
+            return {"token_classify": self._unbiased(self._steps(logits, encoding["input_ids"]))}
+        return self._classified(logits, document)
 
-    def _static(self, token_ids: Any) -> TaskAnswers:
-        assert self._table is not None
-        rows = self._table[token_ids]
+    def _classified(self, logits: FloatArray, document: str | None) -> TaskAnswers:
+        scores = document is not None and "score" in self._checkpoint.tasks
+        return {"score" if scores else "classify": self._unbiased(logits)}
+
+    def _static(self, table: FloatArray, token_ids: np.ndarray) -> TaskAnswers:
+        rows = table[token_ids]
         ignored = self._tokenization.ignored_id
         kept = rows if ignored is None else rows[token_ids != ignored]
-        pooled = kept.mean(0) if len(kept) else rows[0] * 0
-        for module in self._checkpoint.rows[1:]:
-            pooled = self._module(module, pooled)
-        return {"embed": _array(pooled), "token_embed": _array(rows)}
+        pooled = self.computation.pool(kept, "MEAN") if len(kept) else np.zeros_like(rows[0])
+        return {"embed": self._run(self._checkpoint.rows[1:], pooled), "token_embed": rows}
 
-    def _embed(self, outputs: Any) -> TaskAnswers:
+    def _embed(self, encoding: Encoding) -> TaskAnswers:
+        hidden = self.computation.hidden_states(encoding)
         return {
-            "embed": _array(self._run(self._checkpoint.rows, outputs)),
-            "token_embed": _array(self._run(self._checkpoint.token_rows, outputs)),
+            "embed": self._run(self._checkpoint.rows, hidden),
+            "token_embed": self._run(self._checkpoint.token_rows, hidden),
         }
 
-    def _run(self, chain: Chain, outputs: Any) -> Any:
-        """What a chain of modules makes of one text's hidden states, (num_tokens, hidden_size)."""
-        rows = outputs.last_hidden_state[0]
+    def _run(self, chain: Chain, rows: FloatArray) -> FloatArray:
+        """What a chain of modules makes of one text's rows."""
         for module in chain:
             rows = self._module(module, rows)
         return rows
 
-    def _module(self, module: Module, rows: Any) -> Any:
-        import torch
-
+    def _module(self, module: Module, rows: FloatArray) -> FloatArray:
         match module:
             case Pooling():
-                return torch.cat([_POOLERS[mode](rows) for mode in module.modes])
+                return np.concatenate([self.computation.pool(rows, mode) for mode in module.modes])
             case Normalize():
-                return torch.nn.functional.normalize(rows, dim=-1)
+                return self.computation.unit(rows)
             case LayerNorm():
-                weight, bias, _ = self._weights_of(module)
-                return torch.nn.functional.layer_norm(rows, (module.size,), weight, bias)
+                return self.computation.layer_norm(rows, self._modules[module])
             case Dense():
-                weight, bias, residual = self._weights_of(module)
-                made = getattr(torch.nn, module.activation)()(torch.nn.functional.linear(rows, weight, bias))
-                if not module.use_residual:
-                    return made
-                return made + (rows if residual is None else torch.nn.functional.linear(rows, residual))
-
-    def _weights_of(self, module: Dense | LayerNorm) -> tuple[Any, Any, Any]:
-        import torch
-
-        loaded = self._modules[module]
-        weight, bias, residual = (
-            None if array is None else torch.from_numpy(array)
-            for array in (loaded.weight, loaded.bias, loaded.residual)
-        )
-        return weight, bias, residual
+                return self.computation.dense(rows, module, self._modules[module])
 
     def _max_sim(self, query: str, document: str) -> float:
-        import torch
-
         spec = self._checkpoint.late_interaction
         assert spec is not None
-        with torch.inference_mode():
-            asked, _ = self._late_rows(query, spec.query_len, spec.query_marker_id, expand=spec.expand_query)
-            rows, token_ids = self._late_rows(
-                document, spec.document_len, spec.document_marker_id, expand=False
-            )
-            kept = rows[[index for index, token in enumerate(token_ids) if token not in spec.skip_token_ids]]
-            return float((asked @ kept.T).amax(1).sum())
+        asked, _ = self._late_rows(query, spec.query_len, spec.query_marker_id, expand=spec.expand_query)
+        rows, token_ids = self._late_rows(document, spec.document_len, spec.document_marker_id, expand=False)
+        kept = rows[[index for index, token in enumerate(token_ids) if token not in spec.skip_token_ids]]
+        return float((asked @ kept.T).max(axis=1).sum())
 
-    def _late_rows(self, text: str, limit: int, marker: int | None, *, expand: bool) -> tuple[Any, list[int]]:
-        import torch
-
+    def _late_rows(
+        self, text: str, limit: int, marker: int | None, *, expand: bool
+    ) -> tuple[FloatArray, list[int]]:
         spec = self._checkpoint.late_interaction
         assert spec is not None
         room = limit - (marker is not None)
@@ -164,75 +150,51 @@ class Reference:
             missing = limit - len(token_ids)
             token_ids += [spec.expansion_token_id] * missing
             attended += [int(spec.attend_to_expansion)] * missing
-        outputs = self._model(input_ids=torch.tensor([token_ids]), attention_mask=torch.tensor([attended]))
-        rows = self._run(self._checkpoint.token_rows, outputs)
-        return torch.nn.functional.normalize(rows, dim=1), token_ids
+        hidden = self.computation.hidden_states({"input_ids": token_ids, "attention_mask": attended})
+        return self.computation.unit(self._run(self._checkpoint.token_rows, hidden)), token_ids
 
-    def _steps(self, logits: Any, token_ids: list[int]) -> Any:
+    def _log_odds(self, encoding: Encoding) -> FloatArray:
+        reranker = self._checkpoint.what
+        assert isinstance(reranker, CausalReranker)
+        if reranker.no_id is None:
+            return self.computation.word_logits(encoding, [reranker.yes_id])
+        yes, no = self.computation.word_logits(encoding, [reranker.yes_id, reranker.no_id])
+        return np.array([yes - no], dtype=np.float32)
+
+    def _steps(self, logits: FloatArray, token_ids: list[int]) -> FloatArray:
         pooling = self._checkpoint.pooling
         if pooling is None or pooling.step_tag_id is None:
             return logits
         return logits[[index for index, token in enumerate(token_ids) if token == pooling.step_tag_id]]
 
-    def _unbiased(self, logits: Any) -> Any:
+    def _unbiased(self, logits: FloatArray) -> FloatArray:
         head = self._checkpoint.head
-        return logits - (head.logit_bias or 0.0) if head else logits
+        return logits - np.float32(head.logit_bias or 0.0) if head else logits
 
 
-def finish(rows: FloatArray, manifest: Manifest, comparison: Comparison, task: Task = "embed") -> FloatArray:
-    """Make a user's answer of raw ones: torch's own functions, so that the SDK's are not compared with themselves.
+def finish(
+    rows: FloatArray,
+    manifest: Manifest,
+    comparison: Comparison,
+    computation: Computation,
+    task: Task = "embed",
+) -> FloatArray:
+    """Make a user's answer of raw ones: by a reference's functions, so that the SDK's are not compared with themselves.
 
     Args:
         rows: float32 (num_rows, size), before cut, normalisation and activation.
         manifest: states what the SDK does with them by default.
         comparison: how the answers will be compared.
+        computation: the reference's.
         task: whose answers they are.
 
     Returns:
         float32 (num_rows, dimensions or size).
     """
-    import torch
-
-    raw = torch.from_numpy(rows)
     if comparison == "embed":
-        whole = torch.nn.functional.normalize(raw, dim=1) if manifest.normalize else raw
-        return _array(whole[:, : manifest.dimensions] if task == "embed" else whole)
+        whole = computation.unit(rows) if manifest.normalize else rows
+        return whole[:, : manifest.dimensions] if task == "embed" else whole
     if manifest.head is None:
         return rows
     activation = manifest.head.score_activation if comparison == "score" else manifest.head.activation
-    if activation == "softmax":
-        return _array(torch.softmax(raw, dim=1))
-    return _array(torch.sigmoid(raw)) if activation == "sigmoid" else rows
-
-
-_POOLERS: dict[PoolingMode, Callable[[Any], Any]] = {
-    "CLS": lambda hidden: hidden[0],
-    "LAST": lambda hidden: hidden[-1],
-    "MEAN": lambda hidden: hidden.mean(0),
-    "MAX": lambda hidden: hidden.amax(0),
-    "MEAN_SQRT_LEN": lambda hidden: hidden.sum(0) / math.sqrt(len(hidden)),
-    "WEIGHTEDMEAN": lambda hidden: _weighted_mean(hidden),
-}
-
-
-def _splade(logits: Any, splade: Splade) -> Any:
-    weights = logits.relu().log1p()
-    if splade.twice:
-        weights = weights.log1p()
-    return weights.sum(0) if splade.sums else weights.amax(0)
-
-
-def _log_odds(logits: Any, reranker: CausalReranker) -> Any:
-    yes, no = reranker.yes_id, reranker.no_id
-    return logits[[yes]] if no is None else logits[[yes]] - logits[[no]]
-
-
-def _weighted_mean(hidden: Any) -> Any:
-    import torch
-
-    weights = torch.arange(1, len(hidden) + 1, dtype=hidden.dtype)
-    return weights @ hidden / weights.sum()
-
-
-def _array(tensor: Any) -> FloatArray:
-    return np.ascontiguousarray(tensor.to("cpu").float().numpy())
+    return computation.activate(rows, activation)

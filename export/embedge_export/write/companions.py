@@ -18,6 +18,7 @@ from embedge_export.source.static import Static
 
 if TYPE_CHECKING:
     from embedge_export.source.tokenizer import Tokenization
+from embedge_export.source.tokenizer_pipeline import name_of
 
 # paths of the machine that saved the checkpoint, code that the bundle does not hold, limits of other libraries
 _DROPPED = ("_name_or_path", "name_or_path", "tokenizer_file", "auto_map", "max_length")
@@ -45,7 +46,7 @@ def write_companions(checkpoint: Checkpoint, tokenization: Tokenization, folder:
     specials = {
         name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
     }
-    defaults = {"tokenizer_class": type(tokenizer).__name__, **specials}
+    defaults = {"tokenizer_class": name_of(tokenizer), **specials}
     _write(folder / "tokenizer_config.json", {**defaults, **stated, "model_max_length": limit})
     named = read_json(checkpoint.transformer, "special_tokens_map.json")
     _write(folder / "special_tokens_map.json", named or specials)

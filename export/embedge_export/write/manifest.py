@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +14,7 @@ import msgspec
 import numpy as np
 
 from embedge.bundle import sha256_file
-from embedge.errors import MissingExtraError
+from embedge.errors import ExportError, MissingExtraError
 from embedge.manifest import (
     MANIFEST_FILE,
     PROBES_FILE,
@@ -25,6 +27,7 @@ from embedge.manifest import (
     ModuleSpec,
     NormalizeSpec,
     Probes,
+    ReferenceRecord,
     SourceSpec,
     Variant,
     WitnessRecord,
@@ -40,10 +43,11 @@ if TYPE_CHECKING:
     from embedge_export.source.tokenizer import Tokenization
     from embedge_export.source.weights import LoadedWeights
 
-PACKAGES = ("torch", "transformers", "onnx", "tokenizers")
+PACKAGES = ("onnx", "safetensors", "tokenizers")
+WITH_TORCH = ("torch", "transformers")
 """What an export from weights needs."""
 
-_STATED = (*PACKAGES, "optimum", "optimum-onnx")
+_STATED = ("torch", "transformers", "onnx", "tokenizers", "optimum", "optimum-onnx")
 """What every manifest states the versions of, where they are installed."""
 
 _NO_FINGERPRINT = "0" * 64
@@ -113,11 +117,18 @@ def make_manifest(
 
 
 def complete_manifest(
-    manifest: Manifest, variants: dict[str, Variant], witness: WitnessRecord, folder: Path
+    manifest: Manifest,
+    variants: dict[str, Variant],
+    reference: ReferenceRecord | None,
+    witness: WitnessRecord,
+    folder: Path,
 ) -> Manifest:
-    """A manifest with other variants or figures and what the witness said, and the folder's files hashed again."""
+    """A manifest with what its variants were compared with and came to, and the folder's files hashed again."""
+    files = file_records(folder)
     return _stamped(
-        msgspec.structs.replace(manifest, variants=variants, witness=witness, files=file_records(folder))
+        msgspec.structs.replace(
+            manifest, variants=variants, reference=reference, witness=witness, files=files
+        )
     )
 
 
@@ -130,6 +141,31 @@ def with_reports(manifest: Manifest, names: Sequence[str], folder: Path) -> Mani
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write manifest.json."""
     (folder / MANIFEST_FILE).write_bytes(dump_manifest(manifest))
+
+
+def replace_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write manifest.json of a bundle that may be in use: whoever reads it finds the old one or the new one.
+
+    Raises:
+        ExportError: the folder cannot be written.
+    """
+    scratch: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{MANIFEST_FILE}.", delete=False) as file:
+            scratch = Path(file.name)
+            file.write(dump_manifest(manifest))
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.chmod((folder / MANIFEST_FILE).stat().st_mode & 0o777)
+        scratch.replace(folder / MANIFEST_FILE)
+    except OSError as error:
+        raise ExportError(
+            f"{folder / MANIFEST_FILE} cannot be written: {error.strerror}; expected a bundle that may be changed. "
+            "Pass --dry-run to compare only."
+        ) from error
+    finally:
+        if scratch is not None:
+            scratch.unlink(missing_ok=True)
 
 
 def write_probes(probes: Probes, folder: Path) -> None:
@@ -177,8 +213,8 @@ def file_records(folder: Path) -> dict[str, FileRecord]:
     return {name.as_posix(): _record(folder / name) for name in names if name.as_posix() != MANIFEST_FILE}
 
 
-def require_packages(packages: Sequence[str]) -> None:
-    """Refuse to go on without packages of the exporter's extra.
+def require_packages(packages: Sequence[str], extra: str = "export") -> None:
+    """Refuse to go on without packages of one of the exporter's extras.
 
     Raises:
         MissingExtraError: one is not installed.
@@ -187,7 +223,7 @@ def require_packages(packages: Sequence[str]) -> None:
     if missing:
         raise MissingExtraError(
             f"exporting needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed. "
-            "Install the exporter with: pip install 'embedge[export]'"
+            f"Install {'it' if len(missing) == 1 else 'them'} with: pip install 'embedge[{extra}]'"
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import msgspec
+import numpy as np
 
 from embedge.errors import ParamsError
 from embedge.params import COMPATS, PoolerConfig, PoolingParams
@@ -59,6 +60,9 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         PoolingParams(truncate_prompt_tokens=self.truncate_prompt_tokens)  # raises what is wrong with it
         for name in ("threads", "max_batch_tokens", "device_memory_bytes"):
             value = getattr(self, name)
+            if isinstance(value, np.integer):
+                value = int(value)
+                msgspec.structs.force_setattr(self, name, value)
             if value is not None and (type(value) is not int or value < 1):
                 raise ParamsError(f"{name}={value!r} is out of range; expected an int >= 1")
         if self.profile not in get_args(Profile):

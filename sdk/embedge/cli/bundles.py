@@ -13,7 +13,7 @@ from embedge import store
 from embedge.bundle import Bundle, open_bundle
 from embedge.cli._console import bold, print_facts, print_json, print_table, size, visible
 from embedge.errors import BundleError
-from embedge.manifest import REPORT_FILE, Manifest, load_manifest
+from embedge.manifest import REPORT_FILE, Manifest, Variant, load_manifest
 from embedge.verify import verify
 
 
@@ -59,7 +59,7 @@ def run_inspect(args: argparse.Namespace) -> int:
     print_facts(_facts(bundle.folder, manifest))
     print()
     print_table(
-        ("variant", "file", "dtype", "size", "max |diff|", "min cosine", "texts"),
+        ("variant", "file", "dtype", "size", "raw |diff|", "raw cosine", "of texts", "end-to-end cosine"),
         [
             (
                 name,
@@ -69,11 +69,17 @@ def run_inspect(args: argparse.Namespace) -> int:
                 f"{spec.fidelity.max_abs_diff:.1e}" if spec.fidelity.num_texts else "not measured",
                 "–" if spec.fidelity.cosine_min is None else f"{spec.fidelity.cosine_min:.7f}",
                 str(spec.fidelity.num_texts),
+                _end_to_end_cosine(spec),
             )
             for name, spec in manifest.variants.items()
         ],
     )
     return 0
+
+
+def _end_to_end_cosine(variant: Variant) -> str:
+    figures = variant.fidelity.end_to_end
+    return "–" if figures is None or figures.cosine_min is None else f"{figures.cosine_min:.7f}"
 
 
 def _show_report(bundle: Bundle) -> int:
@@ -198,6 +204,10 @@ def _facts(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
             manifest.source.name + (f" at {manifest.source.revision}" if manifest.source.revision else ""),
         ),
         ("licence", manifest.source.licence or "not stated"),
+        (
+            "compared with",
+            "answers given in a file" if manifest.reference is None else manifest.reference.words,
+        ),
         ("witness", "none" if manifest.witness is None else manifest.witness.words),
         ("exported with", ", ".join(f"{name} {version}" for name, version in manifest.exporter.items())),
         ("fingerprint", manifest.fingerprint),

@@ -16,6 +16,7 @@ from embedge import EdgeModel
 from embedge.errors import EmbedgeError, VerificationError
 from embedge.manifest import WitnessRecord
 from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.libraries import is_light
 from embedge_export.spec import ExportSpec
 from embedge_export.verify.witness.by_door import questions
 from embedge_export.verify.witness.library import Door, find_doors, open_door, silent
@@ -58,6 +59,13 @@ def call_witness(
             reason=f"{missing} is not installed"
             if doors
             else f"no library has a public door to this {checkpoint.kind.replace('_', ' ')}"
+        )
+    if is_light(spec):
+        asked_for = spec.reference == "numpy"
+        return WitnessRecord(
+            reason="left out by --reference numpy"
+            if asked_for
+            else f"{door.package} needs torch and transformers, which are not both installed"
         )
     with silent(), EdgeModel(folder, device="cpu", variant=variant, truncate_prompt_tokens=_LIMIT) as model:
         try:

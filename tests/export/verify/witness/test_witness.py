@@ -214,7 +214,7 @@ def test_only_verify_asks_the_library_again(tiny_bert, tmp_path):
     reverify(msgspec.structs.replace(spec, witness=True), steps.append)
     (line,) = (step.detail for step in steps if step.stage == "witness" and step.finished)
     assert line.startswith(f"sentence-transformers {metadata.version('sentence-transformers')}")
-    assert load_manifest(bundle).witness.reason == "left out by --no-witness"  # nothing is written
+    assert load_manifest(bundle).witness.door == "SentenceTransformer"
 
 
 def test_a_wrapped_file_is_witnessed_where_the_weights_are(tiny_bert, tmp_path):
