@@ -31,11 +31,16 @@ def complete(stated: Mapping[str, Any], row: Defaults) -> dict[str, Any]:
     known = keys_of(row)
     facts = {row.names.get(key, key): value for key, value in stated.items() if key in known}
     facts = {**row.values, **facts}
+    facts |= {key: others.get(facts[key], facts[key]) for key, others in row.meant.items()}
     facts["id2label"] = _labels(facts)
     if "head_dim" in facts and facts["head_dim"] is None:
         facts["head_dim"] = int(facts["hidden_size"]) // int(facts["num_attention_heads"])
     if "num_key_value_heads" in facts and facts["num_key_value_heads"] is None:
         facts["num_key_value_heads"] = facts["num_attention_heads"]
+    if "pooler_hidden_size" in facts and facts["pooler_hidden_size"] is None:
+        facts["pooler_hidden_size"] = facts["hidden_size"]
+    if isinstance(facts.get("pos_att_type"), str):
+        facts["pos_att_type"] = [kind.strip() for kind in facts["pos_att_type"].lower().split("|")]
     if "use_sliding_window" in facts and not facts["use_sliding_window"]:
         facts["sliding_window"] = None
     if facts.get("use_bidirectional_attention") and facts.get("sliding_window") is not None:

@@ -19,6 +19,7 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
         idle: keys that cannot change what is built, whatever they say.
         only: keys that nothing here reads, with the values at which they change nothing.
         names: other names of keys.
+        meant: by key, values that the class takes for others.
         theta: base of the rotation in each kind of layer, where it rotates.
         theta_names: keys of the generation before 5 that state `theta`.
         scaled: kinds of layers that the older rope_scaling is of.
@@ -29,6 +30,7 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     idle: tuple[str, ...] = ()
     only: Mapping[str, tuple[Any, ...]] = msgspec.field(default_factory=dict)
     names: Mapping[str, str] = msgspec.field(default_factory=dict)
+    meant: Mapping[str, Mapping[str, str]] = msgspec.field(default_factory=dict)
     theta: Mapping[str, float] = msgspec.field(default_factory=dict)
     theta_names: Mapping[str, str] = msgspec.field(default_factory=dict)
     scaled: tuple[str, ...] = (FULL, SLIDING)
@@ -124,6 +126,39 @@ DEFAULTS: dict[str, Defaults] = {
     ),
     "bert": Defaults(classes="Bert", values=_BERT),
     "camembert": Defaults(classes="Camembert", values=_BERT | {"pad_token_id": 1}),
+    "deberta-v2": Defaults(
+        classes="DebertaV2",
+        values={
+            "add_cross_attention": False,
+            "attention_head_size": None,
+            "conv_kernel_size": 0,
+            "embedding_size": None,
+            "hidden_act": "gelu",
+            "hidden_size": 1536,
+            "intermediate_size": 6144,
+            "is_decoder": False,
+            "layer_norm_eps": 1e-7,
+            "legacy": True,
+            "max_position_embeddings": 512,
+            "max_relative_positions": -1,
+            "norm_rel_ebd": "none",
+            "num_attention_heads": 24,
+            "num_hidden_layers": 24,
+            "pad_token_id": 0,
+            "pooler_hidden_act": "gelu",
+            "pooler_hidden_size": None,
+            "pos_att_type": None,
+            "position_biased_input": True,
+            "position_buckets": -1,
+            "relative_attention": False,
+            "share_att_key": False,
+            "tie_word_embeddings": True,
+            "type_vocab_size": 0,
+            "vocab_size": 128_100,
+        },
+        # those of a convolution, which is not built, and of training
+        idle=("cls_dropout", "conv_act", "conv_groups", "pooler_dropout"),
+    ),
     "distilbert": Defaults(
         classes="DistilBert",
         values={
@@ -161,6 +196,27 @@ DEFAULTS: dict[str, Defaults] = {
             "rms_norm_eps": 1e-5,
             "vocab_size": 128256,
         },
+    ),
+    "gemma": Defaults(
+        classes="Gemma",
+        values={key: value for key, value in _LLAMA.items() if key != "mlp_bias"}
+        | {
+            "head_dim": 256,
+            "hidden_act": "gelu_pytorch_tanh",
+            "hidden_size": 3072,
+            "intermediate_size": 24576,
+            "max_position_embeddings": 8192,
+            "num_attention_heads": 16,
+            "num_hidden_layers": 28,
+            "num_key_value_heads": 16,
+            "pad_token_id": 0,
+            "tie_word_embeddings": True,
+            "use_bidirectional_attention": False,
+            "vocab_size": 256_000,
+        },
+        meant={"hidden_act": {"gelu": "gelu_pytorch_tanh"}},
+        theta=_ROTARY,
+        theta_names=_THETA,
     ),
     "gemma3_text": Defaults(
         classes="Gemma3Text",
@@ -273,6 +329,24 @@ DEFAULTS: dict[str, Defaults] = {
         },
         idle=("tie_word_embeddings",),  # no head of words is built
         theta={FULL: 1000.0, SLIDING: 1000.0},
+        theta_names=_THETA,
+    ),
+    "phi3": Defaults(
+        classes="Phi3",
+        values={key: value for key, value in _LLAMA.items() if key not in ("attention_bias", "mlp_bias")}
+        | {
+            "hidden_size": 3072,
+            "intermediate_size": 8192,
+            "max_position_embeddings": 4096,
+            "original_max_position_embeddings": 4096,
+            "pad_token_id": 32000,
+            "partial_rotary_factor": 1.0,
+            "rms_norm_eps": 1e-5,
+            "sliding_window": None,
+            "vocab_size": 32064,
+        },
+        idle=("embd_pdrop", "resid_pdrop"),  # of training
+        theta=_ROTARY,
         theta_names=_THETA,
     ),
     "qwen2": _decoder("Qwen2", _QWEN | {"head_dim": None}),
