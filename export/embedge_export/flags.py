@@ -24,12 +24,21 @@ _POOLINGS: tuple[PoolingMode, ...] = (
 )
 
 
+_EXAMPLES = """examples:
+  embedge export sentence-transformers/all-MiniLM-L6-v2 --variants fp32,int8
+  embedge export ./my-finetuned-model -o bundle --prompt "query=query: " --dry-run
+  embedge export ./my-finetuned-model -o bundle --only-verify
+"""
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the checkpoint and every flag."""
-    _add_facts(parser)
-    _add_words(parser)
-    _add_graphs(parser)
-    _add_ways(parser)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EXAMPLES
+    _add_facts(parser.add_argument_group("the checkpoint, and what it is against its own files"))
+    _add_words(parser.add_argument_group("words of rerankers and reward models"))
+    _add_graphs(parser.add_argument_group("graphs"))
+    _add_ways(parser.add_argument_group("other ways, and what is shown"))
 
 
 def read_spec(args: argparse.Namespace) -> ExportSpec:
@@ -100,7 +109,7 @@ def _check_only_verify(args: argparse.Namespace) -> None:
         args.usage_error("--json does not go with --only-verify")
 
 
-def _add_facts(parser: argparse.ArgumentParser) -> None:
+def _add_facts(parser: argparse._ActionsContainer) -> None:
     """What the checkpoint is, against what its files say."""
     parser.add_argument(
         "model", metavar="MODEL", nargs="?", help="folder of a checkpoint, or a hub id such as org/name"
@@ -152,7 +161,7 @@ def _add_facts(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_words(parser: argparse.ArgumentParser) -> None:
+def _add_words(parser: argparse._ActionsContainer) -> None:
     """Words of rerankers and reward models."""
     parser.add_argument("--yes-token", metavar="TEXT", help="causal reranker: the token that means relevant")
     parser.add_argument("--no-token", metavar="TEXT", help="causal reranker: the token that means irrelevant")
@@ -162,7 +171,7 @@ def _add_words(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_graphs(parser: argparse.ArgumentParser) -> None:
+def _add_graphs(parser: argparse._ActionsContainer) -> None:
     """Which graphs are made, how, and what of."""
     parser.add_argument("--revision", help="commit, branch or tag of a hub repository")
     parser.add_argument(
@@ -213,7 +222,7 @@ def _add_graphs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace a bundle that is already there")
 
 
-def _add_ways(parser: argparse.ArgumentParser) -> None:
+def _add_ways(parser: argparse._ActionsContainer) -> None:
     """What is done instead of an export from weights, and what is shown."""
     parser.add_argument(
         "--from-onnx",

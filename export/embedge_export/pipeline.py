@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from embedge.errors import ExportError
 from embedge.manifest import (
     REPORT_FILE,
     TOKENIZER_FILE,
@@ -134,7 +135,7 @@ def export(spec: ExportSpec, progress: Listener | None = None) -> Path:
     if spec.output is not None:
         check_target(spec.output.expanduser().absolute(), force=spec.force)
     opened = stages.run("source", _open, spec)
-    with staging(opened.target, _needed_bytes(opened.checkpoint, spec.variants)) as folder:
+    with staging(opened.target, _needed_bytes(opened.checkpoint, spec.variants), force=spec.force) as folder:
         made = stages.run("graph", _make_graph, opened, spec, folder)
         outputs = stages.run("heads", _attach_heads, made, opened)
         written = stages.run("write", _write, made, outputs, opened, spec, folder)
@@ -174,6 +175,11 @@ def _make_graph(opened: _Opened, spec: ExportSpec, folder: Path) -> tuple[_Made,
         if weights.model is None:
             check_values(chosen.described)
         graph, loads = build_from_weights(chosen.described)
+    elif weights.model is None:
+        raise ExportError(
+            f"{checkpoint.architecture} has no graph that is built from the weights, and tracing it needs torch and "
+            "transformers; expected both. Install them, or leave out --reference numpy where they are installed."
+        )
     else:
         scratch = folder / "scratch"
         scratch.mkdir()
@@ -183,9 +189,7 @@ def _make_graph(opened: _Opened, spec: ExportSpec, folder: Path) -> tuple[_Made,
 
 
 def _attach_heads(made: _Made, opened: _Opened) -> tuple[GraphSpec, str]:
-    described = made.chosen.described
-    stored = None if opened.weights.model is not None or described is None else described.weights
-    outputs = attach_heads(made.graph, opened.checkpoint, opened.weights, stored)
+    outputs = attach_heads(made.graph, opened.checkpoint, opened.weights)
     return outputs, f"outputs {', '.join(value.name for value in made.graph.graph.output)}"
 
 

@@ -126,20 +126,29 @@ def tracked(items: Sequence[_Item]) -> Iterator[_Item]:
             yield item
 
 
+def teller() -> Callable[[float], None]:
+    """What tells the running stage, from any thread, how much of it or of the part that runs now is done."""
+    span = _SPAN.get()
+    if span is None:
+        return lambda share: None  # noqa: ARG005
+    running = span
+    return lambda share: running.tell(running.at(min(share, 1.0)))
+
+
 class PromptBar:
     """Takes the place of tqdm in a call of the SDK, and tells the running stage instead."""
 
     def __init__(self, *, total: int, desc: str) -> None:
         del desc
-        self._span = _SPAN.get()
+        self._tell = teller()
         self._total = total
         self._done = 0
 
     def update(self, count: int) -> None:
         """Add finished prompts."""
         self._done += count
-        if self._span is not None and self._total:
-            self._span.tell(self._span.at(self._done / self._total))
+        if self._total:
+            self._tell(self._done / self._total)
 
     def close(self) -> None:
         """Nothing is drawn, so nothing is left to close."""

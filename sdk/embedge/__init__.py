@@ -1,8 +1,12 @@
 """Text embedding, classification and reranking from verified ONNX bundles, without torch."""
 
+import embedge._starting  # noqa: F401  # before what takes time
 from embedge._version import __version__
 from embedge.errors import (
     BundleError,
+    CallCancelledError,
+    CorpusError,
+    DeadlineError,
     DeviceMemoryError,
     EmbedgeError,
     ExportError,
@@ -43,8 +47,11 @@ __all__ = [
     "LLM",
     "ArrayOutputs",
     "BundleError",
+    "CallCancelledError",
     "ClassificationOutput",
     "ClassificationRequestOutput",
+    "CorpusError",
+    "DeadlineError",
     "DeviceMemoryError",
     "EdgeModel",
     "EmbeddingOutput",

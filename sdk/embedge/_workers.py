@@ -1,73 +1,125 @@
-"""Work ahead of its consumer, on threads: one computation, a pipeline of them, or a method for asyncio."""
+"""Work ahead of its consumer, on threads: one computation, or a pipeline of them."""
 
 from __future__ import annotations
 
 import collections
-import contextlib
-import functools
+import contextvars
 import queue
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Generic, TypeVar
 
+from embedge._cancelling import LOOK_S, Halt, Stopped, check_call, current_halt
 from embedge._lifetime import begin_thread, ending, stop_at_end
 
-P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
 ItemT = TypeVar("ItemT")
 PreparedT = TypeVar("PreparedT")
 _UNDER_WAY = 2
 
 
-def start(compute: Callable[[], ResultT]) -> Callable[[], ResultT]:
-    """Begin a computation on a thread of its own; when the process ends, do it when it is waited for.
+class Begun(Generic[ResultT]):
+    """A computation on a thread of its own, for the call that began it; called, it waits for the result."""
 
-    Returns:
-        A function that waits for the result, or raises what compute raised.
-    """
-    if ending():
-        return compute
-    finished: queue.SimpleQueue[ResultT | _Failure] = queue.SimpleQueue()
+    def __init__(self, compute: Callable[[], ResultT]) -> None:
+        self._compute = compute
+        self._finished: queue.SimpleQueue[ResultT | _Failure] = queue.SimpleQueue()
+        self._halt = Halt()
+        stop_at_end(self._halt)
+        # what the thread does belongs to the same call
+        work = partial(contextvars.copy_context().run, self._work)
+        self._thread = begin_thread(work, "embedge-ahead")
 
-    def work() -> None:
-        try:
-            finished.put(compute())
-        except BaseException as error:
-            finished.put(_Failure(error))
+    def _work(self) -> None:
+        with self._halt.entered():
+            try:
+                self._finished.put(self._compute())
+            except BaseException as error:
+                self._finished.put(_Failure(error))
 
-    thread = begin_thread(work, "embedge-ahead")
+    def __call__(self) -> ResultT:
+        """The result, or what computing it raised.
 
-    def wait() -> ResultT:
-        result = finished.get()
-        thread.join()
+        Raises:
+            CallCancelledError, DeadlineError: the call is to end; call `abandon` then.
+        """
+        while True:
+            try:
+                result = self._finished.get(timeout=LOOK_S)
+            except queue.Empty:
+                check_call()
+                continue
+            break
+        self._thread.join()
         if isinstance(result, _Failure):
             # nobody is told when the process ends: a thread ends by SystemExit without a word
             raise SystemExit if ending() and isinstance(result.error, Stopped) else result.error
         return result
 
-    return wait
+    def stop_soon(self) -> None:
+        """End the computation as early as it can be ended."""
+        self._halt.stop_soon()
+
+    def abandon(self) -> None:
+        """The same, and wait for its end."""
+        self._halt.stop_soon()
+        self._thread.join()
 
 
-class Halt:
-    """An event that is set when its consumer has gone, or when the process ends."""
+class AtOnce(Generic[ResultT]):
+    """A computation that is done by who waits for it."""
 
-    def __init__(self) -> None:
-        self.stopped = threading.Event()
+    def __init__(self, compute: Callable[[], ResultT]) -> None:
+        self._compute = compute
+
+    def __call__(self) -> ResultT:
+        return self._compute()
 
     def stop_soon(self) -> None:
-        """Set it."""
-        self.stopped.set()
+        """It has not begun."""
+
+    def abandon(self) -> None:
+        """Likewise."""
 
 
-class Stopped(Exception):  # noqa: N818  # no error: it ends what nobody waits for
-    """Raised by a computation whose consumer has gone; never seen by users."""
+Waited = Begun[ResultT] | AtOnce[ResultT]
+
+
+def start(compute: Callable[[], ResultT]) -> Waited[ResultT]:
+    """Begin a computation on a thread of its own; when the process ends, do it when it is waited for.
+
+    Returns:
+        A function that waits for the result, or raises what compute raised; its `abandon` ends it early.
+    """
+    return AtOnce(compute) if ending() else Begun(compute)
+
+
+def interruptibly(compute: Callable[[], ResultT], *, leave: bool = False) -> ResultT:
+    """Compute on another thread where the caller waits in this one, so that it can be ended meanwhile.
+
+    Ctrl-C and a call's end are answered while compute is in C++: a run of onnxruntime is told to end.
+
+    Args:
+        compute: what to do.
+        leave: do not wait for the end of what cannot be told.
+
+    Raises:
+        CallCancelledError, DeadlineError: the call is to end.
+    """
+    if current_halt() is not None and not leave:  # a thread that somebody waits for, and can end
+        return compute()
+    check_call()
+    begun = start(compute)
+    try:
+        return begun()
+    except BaseException:
+        begun.stop_soon() if leave else begun.abandon()
+        raise
 
 
 def pipeline(
-    items: Iterator[ItemT],
-    prepare: Callable[[ItemT], PreparedT],
-    compute: Callable[[PreparedT, threading.Event], ResultT],
+    items: Iterator[ItemT], prepare: Callable[[ItemT], PreparedT], compute: Callable[[PreparedT], ResultT]
 ) -> Generator[ResultT]:
     """Prepare and compute items ahead of the consumer, in order.
 
@@ -77,15 +129,12 @@ def pipeline(
     Args:
         items: taken in the consumer's thread.
         prepare: called on a thread of its own, while an earlier item is computed.
-        compute: called for one item at a time; ends early, by raising, once the event is set.
+        compute: called for one item at a time.
 
     Yields:
         One result per item. An error of an item, or of items itself, comes after the results of all earlier items.
     """
-    halt = Halt()
-    stopped = halt.stopped
-    stop_at_end(halt)
-    waiting: collections.deque[Callable[[], ResultT]] = collections.deque()
+    waiting: collections.deque[Waited[ResultT]] = collections.deque()
     last_done = threading.Event()
     last_done.set()
 
@@ -93,9 +142,8 @@ def pipeline(
         try:
             prepared = prepare(item)
             turn.wait()
-            if stopped.is_set():
-                raise Stopped
-            return compute(prepared, stopped)
+            check_call()
+            return compute(prepared)
         finally:
             done.set()
 
@@ -113,28 +161,20 @@ def pipeline(
             waiting.append(start(partial(work, item, last_done, done)))
             last_done = done
             if len(waiting) == _UNDER_WAY:
-                yield waiting.popleft()()
+                result = waiting[0]()
+                waiting.popleft()
+                yield result
         while waiting:
-            yield waiting.popleft()()
+            result = waiting[0]()
+            waiting.popleft()
+            yield result
         if failure is not None:
             raise failure
     finally:
-        stopped.set()
-        for wait in waiting:
-            with contextlib.suppress(Exception, SystemExit):
-                wait()
-
-
-def in_thread(verb: Callable[P, ResultT]) -> Callable[P, Coroutine[Any, Any, ResultT]]:
-    """The asyncio form of a method: the same arguments and result, computed off the event loop."""
-
-    @functools.wraps(verb)
-    async def call(*args: P.args, **kwargs: P.kwargs) -> ResultT:
-        import asyncio  # costs as much at import as all of embedge
-
-        return await asyncio.to_thread(verb, *args, **kwargs)
-
-    return call
+        for each in waiting:
+            each.stop_soon()
+        for each in waiting:
+            each.abandon()
 
 
 class _Failure:

@@ -12,7 +12,10 @@
     │   ├── ProviderUnavailableError         the device asked for is not usable
     │   ├── DeviceMemoryError                a graph or a batch does not fit into the device's memory
     │   └── NumericalError                   a graph returned NaN or infinity
+    ├── CallCancelledError                   a call that its caller, or a closed model, ended
+    ├── DeadlineError (TimeoutError)         a call that was not done in the time it was given
     ├── PluginError                          a registered pooling is missing, raised or returned something else
+    ├── CorpusError (ValueError)             a file to read texts from, a row of one, or an output that cannot be used
     ├── ExportError                          a checkpoint that cannot be exported
     │   └── VerificationError                the exported numbers are not the checkpoint's
     └── MissingExtraError (ImportError)      an optional dependency is not installed
@@ -22,9 +25,22 @@ A message says what was wrong, what was expected and what to do. What a handler 
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class EmbedgeError(Exception):
-    """Base class of all exceptions that embedge raises on purpose."""
+    """Base class of all exceptions that embedge raises on purpose; they can be pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # an exception is made anew from its arguments, which leave out those that are passed by name
+        return _made_anew, (type(self), self.args, self.__dict__)
+
+
+def _made_anew(kind: type[EmbedgeError], args: tuple[Any, ...], attributes: dict[str, Any]) -> EmbedgeError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 class ParamsError(EmbedgeError, ValueError):
@@ -125,8 +141,20 @@ class NumericalError(SessionError):
         self.index = index
 
 
+class CallCancelledError(EmbedgeError):
+    """A call that its caller ended by cancel=..., or that a model was closed under; the model's state is sound."""
+
+
+class DeadlineError(EmbedgeError, TimeoutError):
+    """A call that was not done after its deadline_s; the model goes on working."""
+
+
 class PluginError(EmbedgeError):
     """A registered pooling is missing, raised, or returned something that is not one array per prompt."""
+
+
+class CorpusError(EmbedgeError, ValueError):
+    """A file to read texts from, a row of one, or an output that is not what was expected."""
 
 
 class ExportError(EmbedgeError):

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from embedge._calls.options import CallOptions, PairOptions, Params, PooledOutput, Prompts, UseTqdm
-from embedge._workers import in_thread
-from embedge.errors import SessionError
+from embedge._calls.in_asyncio import in_threads
+from embedge._calls.in_flight import CallsInFlight
+from embedge._calls.options import (
+    CallOptions,
+    Cancel,
+    EndOptions,
+    PairOptions,
+    Params,
+    PooledOutput,
+    Prompts,
+    UseTqdm,
+)
 from embedge.outputs import (
     ArrayOutputs,
     ClassificationRequestOutput,
@@ -32,6 +41,7 @@ from embedge.types import (
     PromptInput,
     Side,
     Task,
+    Trust,
 )
 
 if TYPE_CHECKING:
@@ -67,11 +77,16 @@ class EdgeModel:
         cuda_graphs: answer single texts of up to 64 tokens, one at a time, in about half the time, on the first GPU. It
             takes the weights once more in the GPU's memory, and captures when the model is loaded, while no other
             thread of the process may use a GPU.
-        profile: "latency" answers a small call with all threads and a large one with one-thread workers;
-            "throughput" has the workers only, for less memory; "background" uses one thread, and neither keeps
-            memory planned for each shape of batch.
+        profile: "latency" answers a small call with all threads, and a large one or many small ones with one-thread
+            workers; "throughput" has the workers only, for less memory; "background" uses one thread, and neither
+            keeps memory planned for each shape of batch.
         max_model_len: a lower limit in tokens than the bundle's max_seq_len.
         verify_hashes: compare the files with the manifest's hashes while loading.
+        fingerprint: the bundle's fingerprint as you know it, or its first 12 digits or more; another bundle is refused
+            before anything of it but the manifest is read.
+        trust: "exported" refuses graphs and tokenizers that hold what no export writes, such as loops, before
+            onnxruntime and tokenizers read them; "any" leaves that to these libraries, for bundles whose maker you
+            trust. Hashes are compared in any case.
         runner: "auto" or "pooling", as in vLLM; there is no other runner here.
 
     Raises:
@@ -101,6 +116,8 @@ class EdgeModel:
         profile: Profile = "latency",
         max_model_len: int | None = None,
         verify_hashes: bool = True,
+        fingerprint: str | None = None,
+        trust: Trust = "exported",
         runner: Literal["auto", "pooling"] = "auto",
     ) -> None:
         # these imports cost more than this module, so `import embedge` leaves them out
@@ -125,6 +142,8 @@ class EdgeModel:
             profile=profile,
             max_model_len=max_model_len,
             verify_hashes=verify_hashes,
+            fingerprint=fingerprint,
+            trust=trust,
             runner=runner,
         )
         engine = load(model, options)
@@ -132,6 +151,7 @@ class EdgeModel:
         self.manifest: Manifest = engine.manifest
         self._model_config = engine.model_config
         self._verbs: Verbs | None = Verbs(engine, options)
+        self._in_flight = CallsInFlight(engine.info.name)
 
     @property
     def lost_devices(self) -> tuple[str, ...]:
@@ -154,6 +174,8 @@ class EdgeModel:
         truncate_prompt_tokens: int | None = None,
         truncation_side: Side | None = None,
         use_tqdm: UseTqdm = False,
+        deadline_s: float | None = None,
+        cancel: Cancel = None,
     ) -> ArrayOutputs[PooledOutput] | RaggedOutputs[PooledOutput]:
         """Pool prompts for any task.
 
@@ -166,6 +188,9 @@ class EdgeModel:
             truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
             truncation_side: side that truncation drops, against the rules of PoolingParams.
             use_tqdm: show progress on stderr; or a callable used like `tqdm.tqdm`.
+            deadline_s: seconds after which the call ends with DeadlineError; None sets none.
+            cancel: a threading.Event, or a function that returns whether to end: then the call ends with
+                CallCancelledError. It is asked now and then, also from other threads.
 
         Returns:
             One PoolingRequestOutput per prompt, in order; `.numpy()` gives the float32 arrays: one array
@@ -178,6 +203,7 @@ class EdgeModel:
                 had begun with the longest of several thousand prompts.
             SessionError: onnxruntime failed.
             PluginError: task "plugin": the plugin raised, or returned something else than one array per prompt.
+            DeadlineError, CallCancelledError: see deadline_s and cancel; the model goes on working.
         """
         options = CallOptions(
             pooling_params=pooling_params,
@@ -187,8 +213,11 @@ class EdgeModel:
             truncate_prompt_tokens=truncate_prompt_tokens,
             truncation_side=truncation_side,
             use_tqdm=use_tqdm,
+            deadline_s=deadline_s,
+            cancel=cancel,
         )
-        return self._open().encode(prompts, options)
+        with self._calling(options) as verbs:
+            return verbs.encode(prompts, options)
 
     def stream(
         self,
@@ -201,6 +230,8 @@ class EdgeModel:
         truncate_prompt_tokens: int | None = None,
         truncation_side: Side | None = None,
         window: int = 2048,
+        deadline_s: float | None = None,
+        cancel: Cancel = None,
     ) -> Iterator[PooledOutput]:
         """Pool any number of prompts in bounded memory; arguments not described here are those of `encode`.
 
@@ -216,9 +247,11 @@ class EdgeModel:
             truncate_prompt_tokens: see `encode`.
             truncation_side: see `encode`.
             window: prompts that are sorted by length, batched and held at a time.
+            deadline_s: seconds from this call to the last output; see `encode`.
+            cancel: see `encode`.
 
         Yields:
-            One PoolingRequestOutput per prompt, in order.
+            One PoolingRequestOutput per prompt, in order; its request_id is its position.
 
         Raises:
             PromptError: a prompt cannot be used; earlier windows have been answered. `.index` counts all prompts.
@@ -232,8 +265,55 @@ class EdgeModel:
             prompt=prompt,
             truncate_prompt_tokens=truncate_prompt_tokens,
             truncation_side=truncation_side,
+            deadline_s=deadline_s,
+            cancel=cancel,
         )
-        return stream(self._open, prompts, options, window)
+        return stream(self._calling, prompts, options, window)
+
+    def astream(
+        self,
+        prompts: Iterable[PromptInput] | AsyncIterable[PromptInput],
+        pooling_params: PoolingParams | None = None,
+        *,
+        pooling_task: Task | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        truncate_prompt_tokens: int | None = None,
+        truncation_side: Side | None = None,
+        window: int = 2048,
+        deadline_s: float | None = None,
+        cancel: Cancel = None,
+    ) -> AsyncIterator[PooledOutput]:
+        """`stream` for `async for`, off the event loop; arguments not described here are those of `stream`.
+
+        Args:
+            prompts: any iterable, or an asynchronous one; taken in the event loop's thread, a window at a time.
+            pooling_params: see `stream`.
+            pooling_task: see `encode`.
+            prompt_name: see `encode`.
+            prompt: see `encode`.
+            truncate_prompt_tokens: see `encode`.
+            truncation_side: see `encode`.
+            window: see `stream`.
+            deadline_s: see `stream`.
+            cancel: see `encode`.
+
+        Yields:
+            See `stream`. All errors come with the first output that they concern.
+        """
+        from embedge._calls.stream import astream
+
+        options = CallOptions(
+            pooling_params=pooling_params,
+            pooling_task=pooling_task,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            truncate_prompt_tokens=truncate_prompt_tokens,
+            truncation_side=truncation_side,
+            deadline_s=deadline_s,
+            cancel=cancel,
+        )
+        return astream(self._calling, prompts, options, window)
 
     def embed(
         self,
@@ -246,6 +326,8 @@ class EdgeModel:
         truncation_side: Side | None = None,
         long_text: LongText | None = None,
         use_tqdm: UseTqdm = False,
+        deadline_s: float | None = None,
+        cancel: Cancel = None,
     ) -> ArrayOutputs[EmbeddingRequestOutput]:
         """Embed prompts; arguments not described here, and errors, are those of `encode`.
 
@@ -261,6 +343,8 @@ class EdgeModel:
                 stored prompt, and averages their embeddings weighted by the tokens of text in each; cut and
                 normalisation come after the average. vLLM's HTTP server has another rule for long texts.
             use_tqdm: see `encode`.
+            deadline_s: see `encode`.
+            cancel: see `encode`.
 
         Returns:
             One EmbeddingRequestOutput per prompt; `.numpy()` is float32 (num_prompts, dim).
@@ -273,8 +357,11 @@ class EdgeModel:
             truncation_side=truncation_side,
             long_text=long_text,
             use_tqdm=use_tqdm,
+            deadline_s=deadline_s,
+            cancel=cancel,
         )
-        return self._open().embed(prompts, options)
+        with self._calling(options) as verbs:
+            return verbs.embed(prompts, options)
 
     def embed_sparse(
         self,
@@ -285,6 +372,8 @@ class EdgeModel:
         truncate_prompt_tokens: int | None = None,
         truncation_side: Side | None = None,
         use_tqdm: UseTqdm = False,
+        deadline_s: float | None = None,
+        cancel: Cancel = None,
     ) -> RaggedOutputs[SparseEmbeddingRequestOutput]:
         """Embed prompts with a SPLADE bundle as terms and weights; `embed` gives the dense rows.
 
@@ -302,8 +391,11 @@ class EdgeModel:
             truncate_prompt_tokens=truncate_prompt_tokens,
             truncation_side=truncation_side,
             use_tqdm=use_tqdm,
+            deadline_s=deadline_s,
+            cancel=cancel,
         )
-        return self._open().embed_sparse(prompts, options)
+        with self._calling(options) as verbs:
+            return verbs.embed_sparse(prompts, options)
 
     def classify(
         self,
@@ -313,6 +405,8 @@ class EdgeModel:
         truncate_prompt_tokens: int | None = None,
         truncation_side: Side | None = None,
         use_tqdm: UseTqdm = False,
+        deadline_s: float | None = None,
+        cancel: Cancel = None,
     ) -> ArrayOutputs[ClassificationRequestOutput]:
         """Classify prompts; arguments and errors are those of `encode`.
 
@@ -326,8 +420,11 @@ class EdgeModel:
             truncate_prompt_tokens=truncate_prompt_tokens,
             truncation_side=truncation_side,
             use_tqdm=use_tqdm,
+            deadline_s=deadline_s,
+            cancel=cancel,
         )
-        return self._open().classify(prompts, options)
+        with self._calling(options) as verbs:
+            return verbs.classify(prompts, options)
 
     def score(
         self,
@@ -342,6 +439,8 @@ class EdgeModel:
         query_prompt_name: str | None = None,
         document_prompt_name: str | None = None,
         use_tqdm: UseTqdm = False,
+        deadline_s: float | None = None,
+        cancel: Cancel = None,
     ) -> ArrayOutputs[ScoringRequestOutput]:
         """Score pairs of query and document.
 
@@ -358,6 +457,8 @@ class EdgeModel:
                 reranker takes for its instruction; None applies the checkpoint's default, if it has one.
             document_prompt_name: stored prompt that a bi-encoder puts before documents.
             use_tqdm: as for `encode`.
+            deadline_s: as for `encode`.
+            cancel: as for `encode`.
 
         Returns:
             One ScoringRequestOutput per pair; `.numpy()` is float32 (num_pairs, 1). Cross-encoders and LLM rerankers:
@@ -376,8 +477,11 @@ class EdgeModel:
             query_prompt_name=query_prompt_name,
             document_prompt_name=document_prompt_name,
             use_tqdm=use_tqdm,
+            deadline_s=deadline_s,
+            cancel=cancel,
         )
-        return self._open().score(data_1, data_2, prompts, options)
+        with self._calling(options) as verbs:
+            return verbs.score(data_1, data_2, prompts, options)
 
     def rerank(
         self,
@@ -392,6 +496,8 @@ class EdgeModel:
         query_prompt_name: str | None = None,
         document_prompt_name: str | None = None,
         use_tqdm: UseTqdm = False,
+        deadline_s: float | None = None,
+        cancel: Cancel = None,
     ) -> list[RerankResult]:
         """Rank documents for a query; arguments not described here, and errors, are those of `score`.
 
@@ -406,6 +512,8 @@ class EdgeModel:
             query_prompt_name: see `score`.
             document_prompt_name: see `score`.
             use_tqdm: see `score`.
+            deadline_s: see `score`.
+            cancel: see `score`.
 
         Returns:
             Results with the best first, ordered by logit where there is one; equal ones keep their order.
@@ -418,18 +526,29 @@ class EdgeModel:
             query_prompt_name=query_prompt_name,
             document_prompt_name=document_prompt_name,
             use_tqdm=use_tqdm,
+            deadline_s=deadline_s,
+            cancel=cancel,
         )
-        return self._open().rerank(query, documents, top_n, options)
+        with self._calling(options) as verbs:
+            return verbs.rerank(query, documents, top_n, options)
 
-    aencode = in_thread(encode)
-    aembed = in_thread(embed)
-    aembed_sparse = in_thread(embed_sparse)
-    aclassify = in_thread(classify)
-    ascore = in_thread(score)
-    arerank = in_thread(rerank)
+    aencode = in_threads(encode)
+    aembed = in_threads(embed)
+    aembed_sparse = in_threads(embed_sparse)
+    aclassify = in_threads(classify)
+    ascore = in_threads(score)
+    arerank = in_threads(rerank)
 
-    def close(self) -> None:
-        """Free the graph's memory; a later call raises SessionError."""
+    def close(self, timeout_s: float | None = None) -> None:
+        """Free the graph's memory; later calls raise SessionError.
+
+        Calls that other threads are at are waited for.
+
+        Args:
+            timeout_s: seconds after which they end with CallCancelledError, at their next batch; 0 ends them at once,
+                None never does.
+        """
+        self._in_flight.close(timeout_s)
         self._verbs = None
 
     def __enter__(self) -> EdgeModel:
@@ -438,20 +557,22 @@ class EdgeModel:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        # who presses Ctrl-C waits for nothing
+        self.close(timeout_s=None if error is None or isinstance(error, Exception) else 0)
 
     def __repr__(self) -> str:
         return f"EdgeModel({self.info.name!r}, variant={self.info.variant!r}, device={self.info.device!r})"
 
     def _open(self) -> Verbs:
-        if self._verbs is None:
-            raise SessionError(f"the model {self.info.name!r} is closed; load it again with EdgeModel(...)")
-        if sys.is_finalizing():
-            raise SessionError(
-                "the interpreter is shutting down, and parts of it are gone; expected calls before that. Call the "
-                "model in a handler of atexit, not in __del__."
-            )
+        self._in_flight.check_open()
+        assert self._verbs is not None
         return self._verbs
+
+    @contextlib.contextmanager
+    def _calling(self, options: EndOptions) -> Iterator[Verbs]:
+        """Around a call of a verb, or a part of one."""
+        with self._in_flight.call(options):
+            yield self._open()
 
 
 LLM = EdgeModel

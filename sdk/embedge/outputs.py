@@ -136,10 +136,11 @@ class PoolingRequestOutput(msgspec.Struct, Generic[OutputT], frozen=True, kw_onl
     """Answer to one prompt.
 
     Attributes:
-        request_id: counts the prompts that the model has answered.
+        request_id: counts the prompts that the model has answered; in a stream, the prompt's position.
         outputs: the result.
         prompt_token_ids: tokens that were used, specials included.
-        num_truncated_tokens: tokens that were dropped.
+        num_truncated_tokens: tokens that were dropped; at least so many of a text over 8,192 characters, which may not
+            be tokenised whole.
         finished: True.
         num_cached_tokens: 0; there is no prefix cache.
     """

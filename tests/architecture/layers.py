@@ -9,6 +9,8 @@ from types import MappingProxyType
 SDK = (
     ("__main__",),
     ("cli",),
+    ("corpus",),
+    ("_corpus",),
     ("measure", "verify"),
     ("__init__",),
     ("model",),
@@ -24,14 +26,18 @@ SDK = (
     ("bundle",),
     ("store", "plugins"),
     ("manifest", "outputs", "params"),
+    ("_contents",),
     ("_machine", "_workers"),
     ("_lifetime",),
-    ("_sequence", "errors", "types", "_version"),
+    ("_cancelling",),
+    ("_sequence", "_starting", "errors", "types", "_version"),
 )
 """Rooms of the runtime from the command line down: one may import those of a lower line, and its own modules."""
 
 EXPORT = (
     ("cli",),
+    ("corpus",),
+    ("_corpus",),
     ("flags",),
     ("dry_run", "pipeline", "reverify"),
     ("wrap",),
@@ -44,7 +50,7 @@ EXPORT = (
     ("source",),
     ("families",),
     ("spec", "stage_lines"),
-    ("__init__", "interrupts", "precisions", "progress", "texts"),
+    ("__init__", "interrupts", "leftovers", "precisions", "progress", "texts"),
 )
 """Rooms of the exporter, likewise."""
 

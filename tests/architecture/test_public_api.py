@@ -11,7 +11,8 @@ import embedge
 
 SDK = Path(embedge.__file__).parent
 PACKAGE = """
-    LLM ArrayOutputs BundleError ClassificationOutput ClassificationRequestOutput DeviceMemoryError
+    LLM ArrayOutputs BundleError CallCancelledError ClassificationOutput ClassificationRequestOutput CorpusError
+    DeadlineError DeviceMemoryError
     EdgeModel EmbeddingOutput EmbeddingRequestOutput EmbedgeError ExportError IntegrityError ManifestError
     MissingExtraError ModelConfig ModelInfo NumericalError ParamsError PluginError PluginPrompt
     PoolerConfig PoolingOutput PoolingParams PoolingRequestOutput PromptError ProviderUnavailableError
@@ -22,9 +23,12 @@ PACKAGE = """
 NAMES = {
     "bundle": "Bundle check_files open_bundle sha256_file",
     "cli": "",
+    "corpus": """
+        Counts Entry Hit Sidecar Summary Vectors encode_files
+    """,
     "errors": """
-        BundleError DeviceMemoryError EmbedgeError ExportError IntegrityError ManifestError
-        MissingExtraError NumericalError ParamsError PluginError PromptError
+        BundleError CallCancelledError CorpusError DeadlineError DeviceMemoryError EmbedgeError ExportError
+        IntegrityError ManifestError MissingExtraError NumericalError ParamsError PluginError PromptError
         ProviderUnavailableError SessionError ShapeError TaskNotSupportedError VerificationError
     """,
     "manifest": """
@@ -58,7 +62,7 @@ NAMES = {
     "testing": "TinyKind assert_embeddings_close tiny_bundle",
     "types": """
         Activation Compat FloatArray IntArray LongText PairTruncation ParsedPrompt PathLike
-        PoolingMode Profile PromptInput Side Task
+        PoolingMode Profile PromptInput Side Task Trust
     """,
     "verify": "ProbeReport raw_params verify",
 }

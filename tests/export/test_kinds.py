@@ -255,6 +255,20 @@ def test_classifiers_that_are_refused(tmp_path, spoil, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("stated", [{"num_labels": 1}, {"id2label": {"0": None}}])
+def test_a_reranker_needs_no_name_for_its_score(tmp_path, stated):
+    folder = tiny_kinds.bert_classifier(tmp_path / "m", "relevance")
+    config = {
+        key: value
+        for key, value in tiny_kinds.read_config(folder).items()
+        if key not in ("id2label", "label2id")
+    }
+    write_json(folder / "config.json", config | stated)
+    _, manifest = exported(folder, variants=("fp32",))
+    assert manifest.head.labels == ("LABEL_0",)
+    assert manifest.tasks[0] == "score"
+
+
 def test_labels_may_be_given(tmp_path):
     folder = tiny_kinds.bert_classifier(tmp_path / "m", "a", "b")
     no_labels(folder)

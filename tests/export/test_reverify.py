@@ -5,6 +5,7 @@ import shutil
 
 import msgspec
 import pytest
+from tests.export import architectures, tiny_kinds
 from tests.export.tiny import make_bert
 
 from embedge.cli.main import main
@@ -13,6 +14,7 @@ from embedge.manifest import load_manifest
 from embedge_export.pipeline import export
 from embedge_export.reverify import reverify
 from embedge_export.spec import ExportSpec
+from embedge_export.verify import questions
 from embedge_export.verify.in_torch import InTorch
 from embedge_export.write.manifest import replace_manifest
 
@@ -148,3 +150,44 @@ def test_a_manifest_that_cannot_be_written_is_left_whole(copy):
     replace_manifest(msgspec.structs.replace(manifest, reference=None), copy)
     assert load_manifest(copy).reference is None
     assert set(hashes(copy)) == set(before)
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (tiny_kinds.qwen3_classifier, {}),
+        (tiny_kinds.qwen3_reranker, {"task": "score"}),
+        (tiny_kinds.reward_model, {"step_tag": "<step>"}),
+        (tiny_kinds.splade, {}),
+        (tiny_kinds.pylate, {}),
+        (tiny_kinds.static, {}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_every_kind_is_the_same_bundle_without_torch(make, options, tmp_path, monkeypatch):
+    monkeypatch.setattr(questions, "_QUICK_QUERIES", 8)
+    folder = make(tmp_path / "m")
+    light, whole = (
+        export(
+            ExportSpec(model=str(folder), output=tmp_path / name, reference=name, witness=False, **options)
+        )
+        for name in ("numpy", "torch")
+    )
+    assert load_manifest(light).fingerprint == load_manifest(whole).fingerprint
+    assert load_manifest(light).reference.name == "numpy"
+
+
+def test_what_is_only_traced_is_refused_without_torch(tmp_path):
+    folder = architectures.make(tmp_path / "m", "t5", "embed")
+    with pytest.raises(ExportError, match="T5EncoderModel has no graph that is built .* Install them"):
+        export(ExportSpec(model=str(folder), output=tmp_path / "out", reference="numpy"))
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_wrapped_file_is_compared_in_numpy(light_bundle, tiny_bert, tmp_path):
+    onnx = light_bundle / "onnx" / "model.onnx"
+    spec = ExportSpec(model=str(tiny_bert), output=tmp_path / "out", from_onnx=onnx, reference="numpy")
+    manifest = load_manifest(export(spec))
+    assert manifest.reference.name == "numpy"
+    assert 0 < manifest.variants["fp32"].fidelity.max_abs_diff <= 1e-5
+    assert manifest.witness.reason == "left out by --reference numpy"

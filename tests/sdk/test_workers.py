@@ -1,14 +1,14 @@
-"""Work ahead on threads: order, first failure, early end; the asyncio form."""
+"""Work ahead on threads: order, first failure, early end."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import threading
 
 import pytest
 
-from embedge._workers import Stopped, in_thread, pipeline, start
+from embedge._cancelling import CancelScope, check_call, current_halt
+from embedge._workers import interruptibly, pipeline, start
+from embedge.errors import CallCancelledError
 
 
 def alive() -> list[str]:
@@ -30,7 +30,7 @@ def test_a_pipeline_keeps_order_and_runs_no_more_than_two_items_ahead() -> None:
             taken.append(i)
             yield i
 
-    def compute(item: int, stopped: threading.Event) -> int:
+    def compute(item: int) -> int:
         computed.append(item)
         return item * 10
 
@@ -46,7 +46,7 @@ def test_a_pipeline_keeps_order_and_runs_no_more_than_two_items_ahead() -> None:
 def test_the_next_item_is_computed_while_the_consumer_is_at_the_last() -> None:
     second = threading.Event()
 
-    def compute(item: int, stopped: threading.Event) -> int:
+    def compute(item: int) -> int:
         if item == 2:
             second.set()
         return item
@@ -67,7 +67,7 @@ def test_an_error_comes_after_the_earlier_results(where) -> None:
     results = pipeline(
         (fail_at("items", i) for i in range(9)),
         lambda i: fail_at("prepare", i),
-        lambda i, _: fail_at("compute", i),
+        lambda i: fail_at("compute", i),
     )
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(KeyError, match=where):
@@ -79,11 +79,11 @@ def test_a_consumer_that_stops_ends_the_computation_under_way() -> None:
     begun = threading.Event()
     ends = []
 
-    def compute(item: int, stopped: threading.Event) -> int:
+    def compute(item: int) -> int:
         if item == 1:
             begun.set()
-            ends.append(stopped.wait(timeout=60))
-            raise Stopped
+            ends.append(current_halt().stopped.wait(timeout=60))
+            check_call()
         return item
 
     results = pipeline(iter(range(9)), lambda i: i, compute)
@@ -94,31 +94,17 @@ def test_a_consumer_that_stops_ends_the_computation_under_way() -> None:
     assert alive() == []
 
 
-def test_in_thread_keeps_the_signature_and_leaves_the_event_loop_free() -> None:
-    def verb(a: int, *, b: int = 2) -> tuple[int, int]:
-        """Doc."""
-        return a + b, threading.get_ident()
-
-    call = in_thread(verb)
-    assert (call.__doc__, call.__name__) == ("Doc.", "verb")
-    assert inspect.signature(call) == inspect.signature(verb)
-    total, where = asyncio.run(call(1, b=4))
-    assert total == 5
-    assert where != threading.get_ident()
-
-
 def test_an_item_that_was_only_prepared_when_the_consumer_left_is_not_computed() -> None:
-    first_computed, computed, events = threading.Event(), [], []
+    first_computed, computed = threading.Event(), []
 
     def prepare(item: int) -> int:
         if item == 2:
             first_computed.wait()
-            events[0].wait()
+            current_halt().stopped.wait(timeout=60)
         return item
 
-    def compute(item: int, stopped: threading.Event) -> int:
+    def compute(item: int) -> int:
         computed.append(item)
-        events.append(stopped)
         first_computed.set()
         return item
 
@@ -126,3 +112,39 @@ def test_an_item_that_was_only_prepared_when_the_consumer_left_is_not_computed()
     assert next(results) == 1
     results.close()
     assert computed == [1]
+
+
+def test_what_cannot_be_told_is_left_to_itself() -> None:
+    begun, go_on, left = threading.Event(), threading.Event(), []
+
+    def compute() -> None:
+        begun.set()
+        go_on.wait(60)
+        left.append(1)
+
+    with CancelScope(asked=begun.is_set), pytest.raises(CallCancelledError):
+        interruptibly(compute, leave=True)
+    assert left == []
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("embedge"):
+            thread.join()
+    assert left == [1]
+    with CancelScope(asked=begun.is_set), pytest.raises(CallCancelledError):
+        interruptibly(compute)
+    assert left == [1]
+
+
+def test_a_scope_ends_with_the_one_that_it_was_made_in() -> None:
+    outer = CancelScope()
+    with outer:
+        inner = CancelScope(1e9)
+        with inner:
+            check_call()
+            outer.cancel("why")
+            with pytest.raises(CallCancelledError, match="why"):
+                check_call()
+    assert inner.begun == outer.begun
+    assert outer.holds(inner)
+    assert not inner.holds(outer)
+    check_call()

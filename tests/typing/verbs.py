@@ -1,6 +1,7 @@
 """What an editor infers for EdgeModel; read by mypy, never run."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,12 @@ def encode(model: embedge.EdgeModel) -> None:
 
 
 def stream(model: embedge.EdgeModel) -> None:
-    assert_type(model.stream(["text"]), Iterator[Pooled])
+    assert_type(model.stream(["text"], deadline_s=1.5), Iterator[Pooled])
+
+
+def ends(model: embedge.EdgeModel) -> None:
+    model.embed("text", deadline_s=2, cancel=threading.Event())
+    model.rerank("query", ["document"], cancel=lambda: False)
 
 
 def embed(model: embedge.EdgeModel) -> None:
@@ -78,7 +84,7 @@ def rerank(model: embedge.EdgeModel) -> None:
     assert_type(results[0].score, float)
 
 
-async def in_asyncio(model: embedge.EdgeModel) -> None:
+async def in_asyncio(model: embedge.EdgeModel, prompts: AsyncIterable[str]) -> None:
     assert_type(
         await model.aencode(["text"], pooling_task="embed"),
         embedge.ArrayOutputs[Pooled] | embedge.RaggedOutputs[Pooled],
@@ -90,6 +96,9 @@ async def in_asyncio(model: embedge.EdgeModel) -> None:
     assert_type(
         await model.aembed_sparse("text"), embedge.RaggedOutputs[embedge.SparseEmbeddingRequestOutput]
     )
+    async for output in model.astream(prompts):
+        assert_type(output, Pooled)
+    assert_type(model.astream(["text"]), AsyncIterator[Pooled])
     assert_type(await model.aclassify("text"), embedge.ArrayOutputs[embedge.ClassificationRequestOutput])
     assert_type(await model.ascore("query", ["document"]), embedge.ArrayOutputs[embedge.ScoringRequestOutput])
     assert_type(await model.arerank("query", ["document"], top_n=3), list[embedge.RerankResult])

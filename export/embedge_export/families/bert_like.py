@@ -34,7 +34,7 @@ from embedge_export.families.structure import (
 )
 
 
-class _Names(msgspec.Struct, frozen=True, kw_only=True):
+class LayerNames(msgspec.Struct, frozen=True, kw_only=True):
     """What a family calls the parts of a layer, after the layer's own prefix."""
 
     query: str
@@ -47,7 +47,7 @@ class _Names(msgspec.Struct, frozen=True, kw_only=True):
     feed_forward_norm: str
 
 
-_BERT = _Names(
+BERT_LAYER = LayerNames(
     query="attention.self.query",
     key="attention.self.key",
     value="attention.self.value",
@@ -57,7 +57,7 @@ _BERT = _Names(
     down="output.dense",
     feed_forward_norm="output.LayerNorm",
 )
-_DISTILBERT = _Names(
+_DISTILBERT = LayerNames(
     query="attention.q_lin",
     key="attention.k_lin",
     value="attention.v_lin",
@@ -67,7 +67,7 @@ _DISTILBERT = _Names(
     down="ffn.lin2",
     feed_forward_norm="output_layer_norm",
 )
-_MPNET = _Names(
+_MPNET = LayerNames(
     query="attention.attn.q",
     key="attention.attn.k",
     value="attention.attn.v",
@@ -77,7 +77,7 @@ _MPNET = _Names(
     down="output.dense",
     feed_forward_norm="output.LayerNorm",
 )
-_ALBERT = _Names(
+_ALBERT = LayerNames(
     query="attention.query",
     key="attention.key",
     value="attention.value",
@@ -91,29 +91,29 @@ _ALBERT = _Names(
 
 def _bert(config: Config) -> Encoder:
     """BERT: learnt positions from 0, token types."""
-    return _encoder(config, _embedding(config), _BERT, lambda index: f"encoder.layer.{index}")
+    return bert_encoder(config, bert_embedding(config), BERT_LAYER, lambda index: f"encoder.layer.{index}")
 
 
 def _electra(config: Config) -> Encoder:
     """ELECTRA: BERT with an embedding of its own size."""
     small, size = int(config["embedding_size"]), int(config["hidden_size"])
     projection = None if small == size else linear("embeddings_project", size, small)
-    embedding = _embedding(config, projection=projection)
-    return _encoder(config, embedding, _BERT, lambda index: f"encoder.layer.{index}")
+    embedding = bert_embedding(config, projection=projection)
+    return bert_encoder(config, embedding, BERT_LAYER, lambda index: f"encoder.layer.{index}")
 
 
 def _roberta(config: Config) -> Encoder:
-    """RoBERTa: positions count the tokens that are not padding, after pad_token_id; token types are always 0."""
-    embedding = _embedding(config, types_input=False)
+    """RoBERTa: positions count the tokens that are not padding, after pad_token_id; mostly one token type."""
+    embedding = bert_embedding(config, types_input=int(config.get("type_vocab_size") or 0) > 1)
     embedding = _counting(embedding, int(config["pad_token_id"]))
-    return _encoder(config, embedding, _BERT, lambda index: f"encoder.layer.{index}")
+    return bert_encoder(config, embedding, BERT_LAYER, lambda index: f"encoder.layer.{index}")
 
 
 def _distilbert(config: Config) -> Encoder:
     """DistilBERT: BERT without token types."""
     facts = _distilbert_facts(config)
-    embedding = _embedding(facts, types=None)
-    return _encoder(facts, embedding, _DISTILBERT, lambda index: f"transformer.layer.{index}")
+    embedding = bert_embedding(facts, types=None)
+    return bert_encoder(facts, embedding, _DISTILBERT, lambda index: f"transformer.layer.{index}")
 
 
 def _distilbert_facts(config: Config) -> Config:
@@ -131,8 +131,8 @@ def _distilbert_facts(config: Config) -> Config:
 def _mpnet(config: Config) -> Encoder:
     """MPNet: positions as RoBERTa's, and one relative-position bias for all layers."""
     # transformers fixes MPNet's padding id at 1
-    embedding = _counting(_embedding(config, types=None), 1)
-    encoder = _encoder(config, embedding, _MPNET, lambda index: f"encoder.layer.{index}", relative=True)
+    embedding = _counting(bert_embedding(config, types=None), 1)
+    encoder = bert_encoder(config, embedding, _MPNET, lambda index: f"encoder.layer.{index}", relative=True)
     table = Tensor(
         name="encoder.relative_attention_bias.weight",
         shape=(int(config["relative_attention_num_buckets"]), int(config["num_attention_heads"])),
@@ -145,16 +145,17 @@ def _albert(config: Config) -> Encoder:
     if int(config["inner_group_num"]) != 1:
         raise UnsupportedError(f"inner_group_num={config['inner_group_num']} has no built graph; expected 1")
     small, size = int(config["embedding_size"]), int(config["hidden_size"])
-    embedding = _embedding(config, projection=linear("encoder.embedding_hidden_mapping_in", size, small))
+    embedding = bert_embedding(config, projection=linear("encoder.embedding_hidden_mapping_in", size, small))
     count, groups = int(config["num_hidden_layers"]), int(config["num_hidden_groups"])
 
     def at(index: int) -> str:
         return f"encoder.albert_layer_groups.{index * groups // count}.albert_layers.0"
 
-    return _encoder(config, embedding, _ALBERT, at)
+    return bert_encoder(config, embedding, _ALBERT, at)
 
 
-def _embedding(config: Config, **changes: Any) -> Embedding:
+def bert_embedding(config: Config, **changes: Any) -> Embedding:
+    """Words, learnt positions and types under BERT's names; `changes` replace fields of the result."""
     size = int(config.get("embedding_size") or config["hidden_size"])
     vocab_size, rows = int(config["vocab_size"]), int(config["max_position_embeddings"])
     types = int(config.get("type_vocab_size") or 0)
@@ -176,13 +177,22 @@ def _counting(embedding: Embedding, padding_id: int) -> Embedding:
     return msgspec.structs.replace(embedding, positions=positions)
 
 
-def _encoder(
+def bert_encoder(
     config: Config,
     embedding: Embedding,
-    names: _Names,
+    names: LayerNames,
     name_of_layer: Callable[[int], str],
     relative: bool = False,
 ) -> Encoder:
+    """An encoder of BERT's kind, norms after each addition.
+
+    Args:
+        config: with BERT's keys.
+        embedding: before the first layer.
+        names: of a layer's parts.
+        name_of_layer: what stands before them, by index.
+        relative: scores get the encoder's relative-position bias.
+    """
     expect(config, position_embedding_type="absolute", is_decoder=False, add_cross_attention=False)
     size, inner = int(config["hidden_size"]), int(config["intermediate_size"])
     epsilon = float(config["layer_norm_eps"])
@@ -225,7 +235,7 @@ def _bert_head(config: Config, kind: HeadKind) -> Head:
         return _pooled(config, "pooler.dense", "tanh")
     at = "cls.predictions"
     act = activation(config["hidden_act"])
-    return _masked(config, kind, f"{at}.transform.dense", f"{at}.transform.LayerNorm", f"{at}.bias", act)
+    return masked_head(config, kind, f"{at}.transform.dense", f"{at}.transform.LayerNorm", f"{at}.bias", act)
 
 
 def _albert_head(config: Config, kind: HeadKind) -> Head:
@@ -233,21 +243,21 @@ def _albert_head(config: Config, kind: HeadKind) -> Head:
         return _pooled(config, "pooler", "tanh")
     at = "predictions"
     act = activation(config["hidden_act"])
-    return _masked(config, kind, f"{at}.dense", f"{at}.LayerNorm", f"{at}.bias", act)
+    return masked_head(config, kind, f"{at}.dense", f"{at}.LayerNorm", f"{at}.bias", act)
 
 
 def _electra_head(config: Config, kind: HeadKind) -> Head:
     if kind == "sequence":
         return _pooled(config, "classifier.dense", "gelu", "classifier.out_proj")
     at = "generator_predictions"
-    return _masked(config, kind, f"{at}.dense", f"{at}.LayerNorm", "generator_lm_head.bias", "gelu")
+    return masked_head(config, kind, f"{at}.dense", f"{at}.LayerNorm", "generator_lm_head.bias", "gelu")
 
 
 def _roberta_head(config: Config, kind: HeadKind) -> Head:
     """RoBERTa's head, and MPNet's."""
     if kind == "sequence":
         return _pooled(config, "classifier.dense", "tanh", "classifier.out_proj")
-    return _masked(config, kind, "lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "gelu")
+    return masked_head(config, kind, "lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "gelu")
 
 
 def _distilbert_head(config: Config, kind: HeadKind) -> Head:
@@ -255,7 +265,7 @@ def _distilbert_head(config: Config, kind: HeadKind) -> Head:
     if kind == "sequence":
         return _pooled(facts, "pre_classifier", "relu")
     names = ("vocab_transform", "vocab_layer_norm", "vocab_projector.bias")
-    return _masked(facts, kind, *names, activation(config["activation"]))
+    return masked_head(facts, kind, *names, activation(config["activation"]))
 
 
 def _pooled(config: Config, first: str, act: Activation, last: str = "classifier") -> Head:
@@ -266,7 +276,7 @@ def _pooled(config: Config, first: str, act: Activation, last: str = "classifier
     )
 
 
-def _masked(config: Config, kind: HeadKind, dense: str, norm: str, bias: str, act: Activation) -> Head:
+def masked_head(config: Config, kind: HeadKind, dense: str, norm: str, bias: str, act: Activation) -> Head:
     """The classifier of each token, or a transformation and the table of words."""
     size = int(config["hidden_size"])
     if kind == "token":

@@ -82,6 +82,28 @@ class Rotary(_Part, frozen=True, kw_only=True):
     scale: float = 1.0
 
 
+class Disentangled(_Part, frozen=True, kw_only=True):
+    """Scores that depend on a token's content and on how far the other is (DeBERTa).
+
+    With i the query's position, j the key's, n = norm(table) and r = row_at[clip(i - j, -d, d) + d], the score of a
+    head gets `scale` * (q_i . (key(n))_r + k_j . (query(n))_r) added before the softmax, where q and k are attention's
+    own queries and keys with their biases, and key(n) and query(n) are split among the heads like them.
+
+    Attributes:
+        table: (rows, hidden_size), one row for each bucket of distances.
+        norm: over the table's rows, if any.
+        row_at: row of each distance from -d to d, 2 d + 1 of them; those further away are as d. It never falls.
+        key: makes positions that queries are multiplied with; None leaves out this term.
+        query: makes positions that keys are multiplied with; None leaves out this term.
+    """
+
+    table: Tensor
+    row_at: tuple[int, ...]
+    norm: Norm | None = None
+    key: Linear | None = None
+    query: Linear | None = None
+
+
 class Attention(_Part, frozen=True, kw_only=True):
     """Attention over the tokens of one sequence.
 
@@ -94,6 +116,7 @@ class Attention(_Part, frozen=True, kw_only=True):
         causal: a token sees no later token.
         window: how many tokens before and after itself a token sees; None for all.
         relative: add the encoder's relative-position bias.
+        disentangled: add scores of contents and distances.
     """
 
     query: Linear
@@ -110,6 +133,7 @@ class Attention(_Part, frozen=True, kw_only=True):
     causal: bool = False
     window: Window | None = None
     relative: bool = False
+    disentangled: Disentangled | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -118,6 +142,7 @@ class Attention(_Part, frozen=True, kw_only=True):
             self.causal
             or self.window is not None
             or self.relative
+            or self.disentangled is not None
             or self.num_heads != self.num_kv_heads
             or self.rotary is not None
             or self.query_norm is not None

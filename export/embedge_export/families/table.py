@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from embedge.errors import ExportError
-from embedge_export.families import bert_like, decoders, gte_new, modernbert, nomic_bert, traced_only
+from embedge_export.families import bert_like, deberta, decoders, gte_new, modernbert, nomic_bert, traced_only
 from embedge_export.families.family import Family, HeadKind
 from embedge_export.families.parts import Config, UnsupportedError
 from embedge_export.families.spelling import LAYER_COUNTS, in_new_words
@@ -14,11 +14,11 @@ FAMILIES: dict[str, Family] = {
     "bert": bert_like.BERT,
     "camembert": bert_like.ROBERTA,
     "deberta": traced_only.DEBERTA,
-    "deberta-v2": traced_only.DEBERTA,
+    "deberta-v2": deberta.DEBERTA_V2,
     "distilbert": bert_like.DISTILBERT,
     "electra": bert_like.ELECTRA,
     "eurobert": decoders.EUROBERT,
-    "gemma": traced_only.DECODER,
+    "gemma": decoders.GEMMA,
     "gemma2": traced_only.DECODER,
     "gemma3_text": decoders.GEMMA3_TEXT,
     "gte": gte_new.GTE,
@@ -29,7 +29,7 @@ FAMILIES: dict[str, Family] = {
     "mt5": traced_only.MT5,
     "new": gte_new.GTE_NEW,
     "nomic_bert": nomic_bert.NOMIC_BERT,
-    "phi3": traced_only.DECODER,
+    "phi3": decoders.PHI3,
     "qwen2": decoders.QWEN2,
     "qwen3": decoders.QWEN3,
     "roberta": bert_like.ROBERTA,

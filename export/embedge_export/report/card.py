@@ -29,7 +29,9 @@ _FIGURES = tuple(name for name in FIGURES if name != "top_10_overlap")
 
 def write_card(folder: Path, manifest: Manifest, spec: ExportSpec) -> None:
     """Write README.md into a bundle whose graphs are complete; `manifest` has the figures."""
-    (folder / CARD_FILE).write_text(render(manifest, export_command(spec)), "utf-8", newline="\n")
+    (folder / CARD_FILE).write_text(
+        render(manifest, export_command(spec, manifest.source)), "utf-8", newline="\n"
+    )
 
 
 def render(manifest: Manifest, command: str) -> str:

@@ -7,17 +7,24 @@ from pathlib import Path
 
 import msgspec
 
+from embedge.manifest import SourceSpec
 from embedge_export.spec import ExportSpec
 
 # where to write, and over what, belongs to the machine and not to the bundle
-_LEFT_OUT = {"model", "output", "force"}
+_LEFT_OUT = {"model", "output", "force", "revision"}
 _NAMES = {"default_prompt_name": "default-prompt", "prompts": "prompt"}
 
 
-def export_command(spec: ExportSpec) -> str:
-    """Write a spec as `embedge export …`, without a folder of this machine: of a path only the last part is kept."""
-    model = Path(spec.model).name if Path(spec.model).expanduser().is_dir() else spec.model
-    words = ["embedge", "export", model, "-o", Path(model).name]
+def export_command(spec: ExportSpec, source: SourceSpec) -> str:
+    """Write a spec as `embedge export …`, without a folder of this machine: of a path only the last part is kept.
+
+    Args:
+        spec: of the export.
+        source: what was exported; its name and commit stand in place of a folder or a branch.
+    """
+    words = ["embedge", "export", source.name, "-o", Path(source.name).name]
+    if source.revision is not None:
+        words += ["--revision", source.revision]
     defaults = {field.name: field.default for field in msgspec.structs.fields(spec)}
     for name in spec.__struct_fields__:
         value = getattr(spec, name)

@@ -22,6 +22,7 @@ from embedge_export.report.words import (
     witnessed,
 )
 from embedge_export.spec import ExportSpec
+from embedge_export.verify.asking import SPEED_RUNS
 from embedge_export.verify.figures import show_cosine
 from embedge_export.verify.gates import Trial
 from embedge_export.verify.questions import Questions
@@ -49,7 +50,7 @@ def write_report(folder: Path, manifest: Manifest, trials: Mapping[str, Trial], 
         for name, variant in manifest.variants.items()
     ]
     asked = next(iter(trials.values())).asked
-    page = render(manifest, asked, columns, export_command(spec), machine())
+    page = render(manifest, asked, columns, export_command(spec, manifest.source), machine())
     (folder / REPORT_FILE).write_text(page, "utf-8", newline="\n")
 
 
@@ -73,8 +74,8 @@ def render(manifest: Manifest, asked: Questions, columns: Sequence[Column], comm
         _section("Retrieval", set_in_words(asked), retrieval(columns, asked.comparison)),
         _section(
             "Size and speed",
-            f"Measured once, during the export, on: {where}. Other programs may have been running; "
-            "compare the variants with each other, and measure with embedge bench where it counts.",
+            f"Medians of {SPEED_RUNS} runs and more during the export, on: {where}. Other programs may have been "
+            "running; compare the variants with each other, and measure with embedge bench where it counts.",
             speed(columns),
         ),
         _section(
@@ -145,7 +146,7 @@ def _headline(column: Column, reference: str) -> tuple[str, str]:
     figures = column.figures
     if figures is not None and figures.reference == "fp32":
         if figures.cosine_mean is not None:
-            return show_cosine(figures.cosine_mean), "mean cosine to float32"
+            return show_cosine(figures.cosine_mean), "mean end-to-end cosine to float32"
         if figures.rank_correlation is not None:
             return f"{figures.rank_correlation:.4f}", "rank correlation with float32"
         if figures.label_agreement is not None:

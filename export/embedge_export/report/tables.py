@@ -69,7 +69,7 @@ def fidelity(columns: Sequence[Column], comparison: Comparison, reference: str) 
     plots = "".join(_plot(index, column, comparison) for index, column in enumerate(columns))
     rows: list[tuple[str, _Cell]] = [
         ("compared with", _compared_with),
-        (f"raw output, from {reference}", _raw_diff),
+        (f"largest raw difference from {reference}", _raw_diff),
         *((FIGURES[name].words, _judged(name, comparison)) for name in _FIDELITY),
         ("alone against in a batch", _figure("max_batch_diff", "{:.1e}".format)),
     ]

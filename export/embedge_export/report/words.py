@@ -108,8 +108,8 @@ def how_compared(asked: Questions, manifest: Manifest) -> str:
 def how_judged(comparison: Comparison) -> str:
     """How to read the table of fidelity."""
     start = (
-        "Small figures are the gate: a variant beyond it would not have been written. Raw output is the largest "
-        "difference of any number that the graph gives for the exporter's other texts, before any normalisation or "
+        "Small figures are the gate: a variant beyond it would not have been written. The raw difference is the "
+        "largest of any number that the graph gives for the exporter's other texts, before any normalisation or "
         "activation. "
     )
     end = "The last row is how much an answer changes with the texts that share its batch."

@@ -182,11 +182,15 @@ def _labels(spec: ExportSpec, raw: dict[str, Any]) -> tuple[str, ...]:
                 f"{len(spec.labels)} labels are given, the checkpoint has {len(stated)}; expected one for each logit"
             )
         return spec.labels
+    if not stated and raw.get("num_labels") == 1:
+        return ("LABEL_0",)  # one score needs no name, and this is what transformers calls it
     if not isinstance(stated, dict) or not stated:
         raise ExportError(
             "labels are missing: config.json has no id2label; expected a name for each logit. "
             "Add it to config.json, or pass --labels A,B"
         )
+    if len(stated) == 1 and None in stated.values():
+        stated = dict.fromkeys(stated, "LABEL_0")
     by_index = {int(index): str(label) for index, label in stated.items() if str(index).isdigit()}
     if sorted(by_index) != list(range(len(stated))):
         raise ExportError(

@@ -10,12 +10,14 @@ from embedge.errors import ExportError
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.fields import positive
 from embedge_export.source.files import Files
-from embedge_export.source.kinds import Kind
+from embedge_export.source.kinds import Kind, What
 from embedge_export.source.modules import in_words
+from embedge_export.source.stated import STATED
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.spec import ExportSpec
 
 _WITHOUT_LIMIT = 1_000_000
+_SPEAKING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
 _TRANSFORMER_TASKS: dict[Kind, str] = {
     "classifier": "sequence-classification",
@@ -25,6 +27,79 @@ _TRANSFORMER_TASKS: dict[Kind, str] = {
     "sparse": "fill-mask",
 }
 """What modules.json loads the transformer for."""
+
+
+_KINDS: dict[str, tuple[Kind, ...]] = {
+    "SentenceTransformer": ("embedding", "static"),
+    "CrossEncoder": ("classifier", "pooled_classifier", "causal_reranker"),
+    "SparseEncoder": ("sparse",),
+    "MultiVectorEncoder": ("late_interaction",),
+    "ColBERT": ("late_interaction",),
+}
+"""What the modules of a model_type make."""
+
+
+def check_model_type(kind: Kind, files: Files, spec: ExportSpec) -> None:
+    """Refuse modules that make something else than the class that config_sentence_transformers.json names.
+
+    Raises:
+        ExportError: they do, and the caller does not say what the checkpoint is.
+    """
+    stated = files.stated.get("model_type")
+    if files.modules is None or stated is None or spec.task or spec.kind or spec.yes_token:
+        return
+    # a SentenceTransformer with PyLate's settings is one that PyLate saved
+    if kind not in _KINDS[stated] and not (stated == "SentenceTransformer" and files.by_token):
+        raise ExportError(
+            f"{STATED} states model_type {stated!r}, and modules.json is that of a model for {kind}; expected "
+            f"{' or '.join(_KINDS[stated])}. Restore both from the model's origin, or pass --ignore-key model_type to "
+            "export what the modules make."
+        )
+
+
+_FLAGS: dict[str, tuple[Kind, ...]] = {
+    "instruction": ("causal_reranker", "classifier"),
+    "labels": ("classifier", "pooled_classifier", "reward", "token_classifier"),
+    "matryoshka": ("embedding", "late_interaction", "sparse", "static"),
+    "no_token": ("causal_reranker",),
+    "normalize": ("embedding", "static"),
+    "pooling": ("embedding", "pooled_classifier", "reward"),
+    "step_tag": ("reward",),
+    "yes_token": ("causal_reranker",),
+}
+"""What the caller may say, and of which kinds of checkpoint."""
+
+
+def check_flags(kind: Kind, files: Files, spec: ExportSpec) -> None:
+    """Refuse what the caller says and nothing would heed.
+
+    Raises:
+        ExportError: it is about another kind of checkpoint.
+    """
+    for name, kinds in _FLAGS.items():
+        value = getattr(spec, name)
+        if value not in (None, ()) and kind not in kinds:
+            raise _misplaced(name, value, f"a checkpoint of the kind {kind}", " or ".join(kinds))
+    architecture = (files.architectures or ("none",))[0]
+    if spec.yes_token is not None and not architecture.endswith(_SPEAKING):
+        raise _misplaced(
+            "yes_token", spec.yes_token, architecture, "a language model, such as ...ForCausalLM"
+        )
+
+
+def check_instruction(what: What, spec: ExportSpec) -> None:
+    """Refuse an instruction that no template takes.
+
+    Raises:
+        ExportError: there is one.
+    """
+    if spec.instruction and getattr(what, "template", None) is None:
+        raise _misplaced("instruction", spec.instruction, "a classifier without a chat template", "one with")
+
+
+def _misplaced(name: str, value: object, given: str, expected: str) -> ExportError:
+    flag = f"--{name.replace('_', '-')}"
+    return ExportError(f"{flag} {value!r} does not apply to {given}; expected {expected}. Leave out {flag}.")
 
 
 def check_modules(kind: Kind, files: Files, spec: ExportSpec) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import cast, get_args
 
 import msgspec
 
@@ -30,17 +30,6 @@ from embedge_export.spec import ExportSpec
 
 _LOG = logging.getLogger(__name__)
 _LANGUAGE_MODELS = ("ForMaskedLM", "ForPreTraining", "ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-_SIMILARITIES: dict[str, Similarity] = {
-    "cosine": "cosine",
-    "dot": "dot",
-    "dot_product": "dot",
-    "euclidean": "euclidean",
-    "manhattan": "manhattan",
-    "MaxSim": "dot",
-    "maxsim": "dot",
-}
-
-
 _POOLERS = {
     "albert": ("pooler.weight", "pooler.bias"),
     **dict.fromkeys(
@@ -219,36 +208,34 @@ def read_matryoshka(files: Files, spec: ExportSpec, size: int) -> bool | tuple[i
 
 
 def read_dimensions(files: Files, size: int) -> int | None:
-    """Components that the checkpoint itself cuts to; None where it keeps all.
+    """Components that the checkpoint itself cuts to; None where it keeps all."""
+    stated: int | None = files.stated.get("truncate_dim")
+    return stated if stated is not None and stated < size else None
+
+
+def read_similarity(files: Files, *, is_sparse: bool, by_token: bool) -> Similarity:
+    """How the checkpoint compares embeddings: by cosine where it does not say, sparse ones by dot product.
 
     Raises:
-        ExportError: truncate_dim is no size.
+        ExportError: by a function that embedge does not know for its kind.
     """
-    stated = files.stated.get("truncate_dim")
-    if stated is None:
-        return None
-    if type(stated) is not int or stated < 1:
-        raise ExportError(
-            f"truncate_dim {stated!r} in config_sentence_transformers.json does not fit; "
-            f"expected an int from 1 to the embedding's {size}. Correct it, or remove it."
-        )
-    return stated if stated < size else None
-
-
-def read_similarity(files: Files, *, is_sparse: bool) -> Similarity:
-    """How the checkpoint compares embeddings; by default sentence-transformers compares sparse ones by dot product.
-
-    Raises:
-        ExportError: by a function that embedge does not know.
-    """
-    stated: Any = files.stated.get("similarity_fn_name")
+    stated: str | None = files.stated.get("similarity_fn_name")
+    if by_token:
+        if stated == "meanmaxsim":
+            raise ExportError(
+                "similarity_fn_name 'meanmaxsim' divides MaxSim by the query's tokens, which is not exported; "
+                "expected maxsim. Set it where the order of one query's documents is all that matters."
+            )
+        return "dot"  # whatever else is stated, the library takes MaxSim
     if stated is None:
         return "dot" if is_sparse else "cosine"
-    if str(stated) not in _SIMILARITIES:
+    known = get_args(Similarity)
+    if stated not in known:
         raise ExportError(
-            f"similarity_fn_name {stated!r} is not known; expected one of {', '.join(_SIMILARITIES)}"
+            f"similarity_fn_name {stated!r} is not known for a model of one row for each text; "
+            f"expected one of {', '.join(known)}. Correct config_sentence_transformers.json."
         )
-    return _SIMILARITIES[str(stated)]
+    return cast("Similarity", stated)
 
 
 def _assumption(modes: tuple[PoolingMode, ...]) -> str:

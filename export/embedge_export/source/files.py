@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 
 from embedge_export.source.fields import some_texts
+from embedge_export.source.generations import check_generation
 from embedge_export.source.module_files import Modules, read_modules
 from embedge_export.source.repository import Repository, open_repository, read_json
 from embedge_export.source.settings import FILES, TransformerSettings
+from embedge_export.source.stated import read_stated
 from embedge_export.spec import ExportSpec
 
 CONFIG = "config.json"
-STATED = "config_sentence_transformers.json"
 BERT_CONFIG = FILES[0]
 
 
@@ -25,7 +26,7 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
         repository: where they are.
         modules: what modules.json describes; None where there is none.
         config: config.json of the transformer, with what its settings put in place of it.
-        stated: config_sentence_transformers.json.
+        stated: config_sentence_transformers.json, without what is null.
     """
 
     repository: Repository
@@ -66,14 +67,21 @@ def read_files(spec: ExportSpec) -> Files:
         MissingExtraError: a hub id, and huggingface_hub is not installed.
     """
     repository = open_repository(spec)
-    stated = read_json(repository.folder, STATED)
+    stated = read_stated(
+        repository.folder,
+        has_modules=(repository.folder / "modules.json").is_file(),
+        ignore_keys=spec.ignore_keys,
+    )
     modules = read_modules(
         repository.folder,
         spec.pooling,
         by_token=_by_token(stated),
+        model_type=stated.get("model_type", "SentenceTransformer"),
         ignore_keys=spec.ignore_keys,
     )
     config = read_json(modules.folder if modules else repository.folder, CONFIG)
+    if "transformers_version" not in spec.ignore_keys:
+        check_generation("transformers", config.get("transformers_version"), CONFIG, "transformers_version")
     if config and modules:
         config |= modules.settings.config_kwargs
     return Files(repository=repository, modules=modules, stated=stated, config=config)

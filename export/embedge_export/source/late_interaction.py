@@ -9,8 +9,8 @@ import msgspec
 
 from embedge.errors import ExportError
 from embedge.manifest import LateInteractionSpec
-from embedge_export.source.fields import some_text, some_texts, whole
-from embedge_export.source.files import STATED, Files
+from embedge_export.source.fields import some_text, whole
+from embedge_export.source.files import Files
 from embedge_export.source.modules import (
     TOKENS,
     Chain,
@@ -107,17 +107,14 @@ def _read_words(files: Files) -> Words:
             attend_to_expansion=bool(metadata.get("attend_to_mask_tokens", False)),
             skip_words=tuple(string.punctuation) if metadata.get("mask_punctuation", True) else (),
         )
-    skip_words = stated.get("skiplist_words")
-    if skip_words is not None:
-        skip_words = some_texts(skip_words, "skiplist_words", STATED)
     return Words(
-        query_marker=some_text(stated.get("query_prefix", "[Q] "), "query_prefix", STATED),
-        document_marker=some_text(stated.get("document_prefix", "[D] "), "document_prefix", STATED),
-        query_len=whole(stated.get("query_length") or 32, "query_length", STATED),
-        document_len=whole(stated.get("document_length") or 180, "document_length", STATED),
-        expand_query=bool(stated.get("do_query_expansion", True)),
-        attend_to_expansion=bool(stated.get("attend_to_expansion_tokens", False)),
-        skip_words=tuple(string.punctuation if skip_words is None else skip_words),
+        query_marker=stated.get("query_prefix", "[Q] "),
+        document_marker=stated.get("document_prefix", "[D] "),
+        query_len=stated.get("query_length", 32),
+        document_len=stated.get("document_length", 180),
+        expand_query=stated.get("do_query_expansion", True),
+        attend_to_expansion=stated.get("attend_to_expansion_tokens", False),
+        skip_words=tuple(stated.get("skiplist_words", string.punctuation)),
     )
 
 

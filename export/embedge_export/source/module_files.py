@@ -13,6 +13,7 @@ from embedge.errors import ExportError
 from embedge.types import PoolingMode
 from embedge_export.source.fields import account_for, some_text, some_texts, whole
 from embedge_export.source.module_config import ModuleConfig
+from embedge_export.source.module_refusals import EXPECTED, FIRST, refuse
 from embedge_export.source.modules import (
     EMBEDDING,
     TOKENS,
@@ -70,6 +71,7 @@ _ENTRY_IGNORED = {
     "kwargs": "names of arguments that callers may pass, which is none",
 }
 _NAMES = ("module_input_name", "module_output_name")
+_SEQUENCE = ("Dense", "Dropout", "LayerNorm", "Normalize", "Pooling")
 _CONFIGURED: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
     "LogitScore": ("logit_score", ("false_token_id", "module_input_name", "true_token_id"), {}),
     "MultiVectorMask": ("mask", ("keep_only_token_ids", "skiplist_tasks", "skiplist_words"), {}),
@@ -80,10 +82,6 @@ _CONFIGURED: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
     ),
 }
 """Modules whose configuration others read: the field of Modules that holds it, known keys and ignored ones."""
-_EXPECTED = (
-    "Transformer, Pooling, Dense, Normalize, LayerNorm, Dropout, SpladePooling, LogitScore, MultiVectorMask or "
-    "StaticEmbedding"
-)
 
 
 class Modules(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +124,7 @@ def read_modules(
     pooling: tuple[PoolingMode, ...] = (),
     *,
     by_token: bool = False,
+    model_type: str = "SentenceTransformer",
     ignore_keys: Iterable[str] = (),
 ) -> Modules | None:
     """Read modules.json, or return None where the checkpoint has none.
@@ -134,6 +133,7 @@ def read_modules(
         folder: the checkpoint.
         pooling: modes that the caller wants in place of those that a Pooling module states.
         by_token: a Dense module that names no input reads rows of tokens, as in models of late interaction.
+        model_type: class of sentence-transformers that loads it, for messages.
         ignore_keys: keys of the modules' files that the caller wants to be passed over.
 
     Raises:
@@ -146,9 +146,7 @@ def read_modules(
     entries = _entries(path, ignore_keys)
     first = entries[0].kind
     if first not in get_args(First):
-        raise ExportError(
-            f"modules.json begins with {first}; expected a Transformer, MLMTransformer or StaticEmbedding module first"
-        )
+        raise refuse(first, folder, entries[0].path, model_type, first=True)
     first_folder = inside(folder, entries[0].path)
     settings = TransformerSettings()
     if first != "StaticEmbedding":
@@ -163,6 +161,8 @@ def read_modules(
             name, known, ignored = _CONFIGURED[entry.kind]
             config.account_for(known, ignored)
             facts[name] = config.stated
+        elif entry.kind not in _SEQUENCE:
+            raise refuse(entry.kind, folder, entry.path, model_type, first=False)
         elif entry.kind != "Dropout":  # which does nothing at inference
             reads = TOKENS if by_token or entry.library == "pylate." else EMBEDDING
             sequence.append(_module(entry.kind, config, folder_of_module, pooling, reads))
@@ -184,9 +184,7 @@ def _module(
         case "LayerNorm":
             config.account_for(("dimension",))
             return LayerNorm(folder=folder, size=config.whole("dimension"))
-    raise ExportError(
-        f"modules.json holds a {kind} module, which embedge does not know; expected {_EXPECTED}"
-    )
+    raise AssertionError(kind)
 
 
 def activation_name(stated: str) -> str:
@@ -213,9 +211,7 @@ def _entries(path: Path, ignore_keys: tuple[str, ...]) -> list[_Entry]:
             f"modules.json cannot be understood: {error!r}; expected a list of modules with type and path"
         ) from error
     if not stated:
-        raise ExportError(
-            "modules.json begins with nothing; expected a Transformer, MLMTransformer or StaticEmbedding module first"
-        )
+        raise ExportError(f"modules.json begins with nothing; expected {FIRST}")
     names = [name for _, _, name, _ in stated if name is not None]
     twice = sorted({str(name) for name in names if names.count(name) > 1})
     if twice:
@@ -229,7 +225,7 @@ def _entries(path: Path, ignore_keys: tuple[str, ...]) -> list[_Entry]:
         if library is None:
             raise ExportError(
                 f"modules.json holds a {kind.rsplit('.', 1)[-1]} module, which embedge does not know: {kind} is the "
-                f"checkpoint's own code; expected sentence-transformers' {_EXPECTED}"
+                f"checkpoint's own code; expected sentence-transformers' {EXPECTED}"
             )
         entries.append(_Entry(kind.rsplit(".", 1)[-1], library, folder))
     return entries

@@ -13,10 +13,9 @@ from embedge_export.source.fields import (
     some_bool,
     some_text,
     some_texts,
-    texts_by_name,
     whole,
 )
-from embedge_export.source.files import STATED, Files
+from embedge_export.source.files import Files
 from embedge_export.source.modules import TOKENS, Normalize, chain_to
 from embedge_export.source.transformer import Transformer
 
@@ -81,7 +80,7 @@ def read_words(files: Files, mask: dict[str, Any], transformer: Transformer, tok
         filler = optional_text(expansion.get("token"), "token of query_expansion", settings.file)
         if filler is None and tokenizer.mask_token_id is None:
             filler = tokenizer.eos_token
-    prompts = texts_by_name(files.stated.get("prompts") or {}, "prompts", STATED)
+    prompts = files.stated.get("prompts", {})
     return Words(
         query_marker=_marker(prompts.get("query", ""), tokenizer),
         document_marker=_marker(prompts.get("document", ""), tokenizer),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from embedge.errors import ExportError
-from embedge_export.source.fields import optional_text, texts_by_name
-from embedge_export.source.files import STATED, Files
+from embedge_export.source.files import Files
 from embedge_export.spec import ExportSpec
 
 
@@ -28,10 +27,8 @@ def read_prompts(files: Files, spec: ExportSpec) -> Prompts:
     Raises:
         ExportError: the default is not among them.
     """
-    texts = {**texts_by_name(files.stated.get("prompts") or {}, "prompts", STATED), **spec.prompts}
-    name = spec.default_prompt_name
-    if not name:
-        name = optional_text(files.stated.get("default_prompt_name"), "default_prompt_name", STATED)
+    texts = {**files.stated.get("prompts", {}), **spec.prompts}
+    name = spec.default_prompt_name or files.stated.get("default_prompt_name")
     if name is not None and name not in texts:
         raise ExportError(
             f"default_prompt_name {name!r} is not among the stored prompts; "

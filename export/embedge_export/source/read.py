@@ -30,6 +30,9 @@ from embedge_export.source.classifier import (
     read_reward,
 )
 from embedge_export.source.conflicts import (
+    check_flags,
+    check_instruction,
+    check_model_type,
     check_modules,
     check_prompts,
     check_room,
@@ -90,6 +93,8 @@ def open_checkpoint(spec: ExportSpec) -> Source:
     folder = files.repository.folder
     settings = hash_settings(folder)
     kind = _find_kind(files, spec)
+    check_model_type(kind, files, spec)
+    check_flags(kind, files, spec)
     check_modules(kind, files, spec)
     transformer = read_table_shape(files) if kind == "static" else read_transformer(files, spec)
     prompts = read_prompts(files, spec)
@@ -99,6 +104,7 @@ def open_checkpoint(spec: ExportSpec) -> Source:
         else load_tokenizer(files, transformer.code, spec.ignore_keys, light=is_light(spec))
     )
     what = _read_what(kind, files, spec, transformer, tokenizer, prompts.default)
+    check_instruction(what, spec)
     size = _embedding_size(what, transformer)
     matryoshka, dimensions = _sizes(files, spec, what, size)
     tasks = _tasks(kind, what, spec, transformer)
@@ -131,7 +137,7 @@ def open_checkpoint(spec: ExportSpec) -> Source:
         default_prompt_name=prompts.default_name,
         matryoshka=matryoshka,
         dimensions=dimensions,
-        similarity=read_similarity(files, is_sparse=kind == "sparse"),
+        similarity=read_similarity(files, is_sparse=kind == "sparse", by_token=kind == "late_interaction"),
     )
     tokenization = describe_tokenizer(tokenizer, checkpoint, _chat(checkpoint, files, tokenizer))
     check_length(transformer, tokenization.max_seq_len)

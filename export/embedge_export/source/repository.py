@@ -10,15 +10,22 @@ from typing import Any
 
 import msgspec
 
-from embedge.errors import ExportError, MissingExtraError
+from embedge.errors import ExportError
+from embedge_export.source.hub import (
+    INDEX,
+    PICKLE_SUFFIXES,
+    WEIGHTS,
+    download,
+    hub_id,
+    pickles_only,
+    snapshot_of,
+)
 from embedge_export.spec import ExportSpec
 
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _GENERIC_NAMES = re.compile(
     r"(model|models|checkpoint|output|outputs|out|final|best|tmp|export)?([-_]?\d+)?", re.IGNORECASE
 )
-_FILES_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.metadata", "README.md"]
 
 
 class Repository(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +54,8 @@ def open_repository(spec: ExportSpec) -> Repository:
     folder = Path(spec.model).expanduser()
     if folder.is_dir():
         folder = folder.resolve()
-        if spec.revision is not None and not (_is_snapshot(folder) and folder.name == spec.revision):
+        snapshot = snapshot_of(folder)
+        if spec.revision is not None and (snapshot is None or snapshot.name != spec.revision):
             raise ExportError(
                 f"revision {spec.revision!r} is asked of {folder.name}, which is a folder and has no "
                 "revisions; expected a hub id. Leave out --revision, or check the revision out yourself."
@@ -57,19 +65,21 @@ def open_repository(spec: ExportSpec) -> Repository:
             f"{spec.model} is a file; expected the folder of a checkpoint, which holds config.json"
         )
     elif _HUB_ID.fullmatch(spec.model):
-        folder = _download(spec)
+        folder = download(spec)
     else:
         raise ExportError(
             f"{spec.model} does not exist; expected a checkpoint's folder, or a hub id such as org/name"
         )
-    _check_links(folder)
+    snapshot = snapshot_of(folder)
+    # the hub's cache keeps files beside the snapshots and links to them
+    _check_links(folder, folder if snapshot is None else snapshot.parent.parent)
     readme = folder / "README.md"
     card = readme.read_text("utf-8", errors="replace") if readme.is_file() else ""
     licence = re.search(r"^license:\s*[\"']?([\w.+-]+)", _front_matter(card), re.MULTILINE)
     return Repository(
         folder=folder,
         name=spec.name or _name(folder, card),
-        revision=folder.name if _is_snapshot(folder) else None,
+        revision=None if snapshot is None else snapshot.name,
         licence=licence[1] if licence else None,
     )
 
@@ -112,41 +122,46 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that hold a module's weights, each complete by its own header.
 
     Raises:
-        ExportError: there are none, the weights are pickles, a shard is missing, or a file is none or incomplete.
+        ExportError: there are none, the weights are pickles, a shard is missing, a file is none or incomplete, or two
+            weights have one name.
     """
     files = _weight_files(folder)
+    found: dict[str, str] = {}
     for file in files:
-        _check_complete(file)
+        for name in _check_complete(file):
+            if name in found:
+                raise ExportError(
+                    f"{folder.name} holds two weights {name!r}, in {found[name]} and in {file.name}; expected one. "
+                    "Copy the checkpoint again, or restore the file from the model's origin."
+                )
+            found[name] = file.name
     return files
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    index = read_json(folder, "model.safetensors.index.json")
+    single = folder / WEIGHTS
+    if single.is_file():  # an index beside it is left over, and no library reads it
+        return [single]
+    index = read_json(folder, INDEX)
     if index:
         shards = sorted({inside(folder, str(name)) for name in index.get("weight_map", {}).values()})
         missing = [shard.name for shard in shards if not shard.is_file()]
         if missing or not shards:
             raise ExportError(
-                f"model.safetensors.index.json names {missing[0] if missing else 'no shard'}, which is missing; "
+                f"{INDEX} names {missing[0] if missing else 'no shard'}, which is missing; "
                 "expected every shard beside it. Copy the checkpoint again."
             )
         return shards
-    single = folder / "model.safetensors"
-    if single.is_file():
-        return [single]
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
     if pickles:
-        raise ExportError(
-            f"the weights of {folder.name} are pickles only ({pickles[0]}), which can run code when read; expected "
-            "model.safetensors. Convert them where you trust the file: AutoModel.from_pretrained(MODEL)"
-            ".save_pretrained(NEW, safe_serialization=True)"
-        )
+        raise pickles_only(folder.name, pickles[0])
     raise ExportError(
         f"{folder.name} holds no weights; expected model.safetensors. Copy the checkpoint again."
     )
 
 
-def _check_complete(file: Path) -> None:
+def _check_complete(file: Path) -> list[str]:
+    """Names of a file's weights, as often as its header has them."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         start = stream.read(8)
@@ -158,8 +173,12 @@ def _check_complete(file: Path) -> None:
         length = int.from_bytes(start, "little")
         header = stream.read(length) if length < size else b""
     try:
-        tensors = json.loads(header)
-        ends = [int(facts["data_offsets"][1]) for name, facts in tensors.items() if name != "__metadata__"]
+        # pairs, as an object would hide a name that is there twice
+        pairs = json.loads(header, object_pairs_hook=tuple)
+        if not isinstance(pairs, tuple):
+            raise TypeError(pairs)
+        tensors = [(name, dict(facts)) for name, facts in pairs if name != "__metadata__"]
+        ends = [int(facts["data_offsets"][1]) for _, facts in tensors]
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise ExportError(
             f"{file.name} in {file.parent.name} is no safetensors file of {size} bytes; expected a header that names "
@@ -171,35 +190,10 @@ def _check_complete(file: Path) -> None:
             f"{file.name} in {file.parent.name} has {size} bytes; its header states {expected}. "
             "Copy the checkpoint again."
         )
+    return [name for name, _ in tensors]
 
 
-def _download(spec: ExportSpec) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{spec.model} is no folder, and huggingface_hub, which could fetch it, is not installed. "
-            "Install it with: pip install 'embedge[export]'"
-        ) from error
-    patterns = [*_FILES_WANTED, "*.py"] if spec.trust_remote_code else _FILES_WANTED
-    try:
-        return Path(snapshot_download(spec.model, revision=spec.revision, allow_patterns=patterns))
-    except (OSError, ValueError) as error:  # huggingface_hub's errors are OSError or ValueError
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        revision = f" at revision {spec.revision!r}" if spec.revision else ""
-        raise ExportError(
-            f"{spec.model!r} is neither a folder nor a repository that could be fetched{revision}: {reason}. "
-            "Check the name and the network, or pass the folder of a downloaded checkpoint."
-        ) from error
-
-
-def _is_snapshot(folder: Path) -> bool:
-    return folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--")
-
-
-def _check_links(folder: Path) -> None:
-    # the hub's cache keeps files beside the snapshots and links to them
-    root = folder.parent.parent if _is_snapshot(folder) else folder
+def _check_links(folder: Path, root: Path) -> None:
     for parent, names, files in os.walk(folder):
         for name in [*names, *files]:
             path = Path(parent, name)
@@ -216,8 +210,9 @@ def _front_matter(card: str) -> str:
 
 
 def _name(folder: Path, card: str) -> str:
-    if _is_snapshot(folder):
-        return folder.parent.parent.name.removeprefix("models--").replace("--", "/")
+    snapshot = snapshot_of(folder)
+    if snapshot is not None:
+        return (Path(hub_id(snapshot)) / folder.relative_to(snapshot)).as_posix()
     if not _GENERIC_NAMES.fullmatch(folder.name):
         return folder.name
     stated = re.search(r"model-index:\s*\n-\s*name:\s*[\"']?([^\s\"']+)", _front_matter(card))

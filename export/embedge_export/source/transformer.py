@@ -67,8 +67,9 @@ def read_transformer(files: Files, spec: ExportSpec) -> Transformer:
     """
     _refuse_adapters(files)
     if not files.config:
+        wrong = "states nothing in its" if (files.transformer / CONFIG).is_file() else "has no"
         raise ExportError(
-            f"{files.repository.name} has no config.json; expected a Hugging Face checkpoint. "
+            f"{files.repository.name} {wrong} config.json; expected a Hugging Face checkpoint. "
             "Pass the folder that save_pretrained wrote."
         )
     light = is_light(spec)

@@ -22,6 +22,8 @@ from embedge_export.verify.reference import Reference, finish
 _REFERENCE_TEXTS = 48
 _ALONE = 24
 _LATENCY_RUNS = 15
+SPEED_RUNS = 5
+"""Parts of the questions that are timed apart; what is shown is the median."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,10 +78,16 @@ def ask(model: EdgeModel, asked: Questions, load_s: float | None = None) -> Answ
         start_s = time.perf_counter()
         answer(short)
         latencies.append(time.perf_counter() - start_s)
+    pieces, total_tokens, speeds = [], 0, []
     with part(0.0, 0.5):
-        start_s = time.perf_counter()
-        rows, num_tokens = answer(main, use_tqdm=PromptBar)
-        elapsed_s = time.perf_counter() - start_s
+        for piece in tracked(_pieces(main)):
+            start_s = time.perf_counter()
+            piece_rows, num_tokens = answer(piece, use_tqdm=PromptBar)
+            speeds.append(num_tokens / (time.perf_counter() - start_s))
+            pieces.append(piece_rows)
+            total_tokens += num_tokens
+    rows = np.concatenate(pieces)
+    tokens_per_s = float(np.median(speeds))
     # lengths from short to long: a text's neighbours then differ most from it
     by_length = sorted(range(len(main)), key=lambda index: len("".join(main[index])))
     # of the whole set, ten times as many
@@ -98,12 +106,18 @@ def ask(model: EdgeModel, asked: Questions, load_s: float | None = None) -> Answ
         max_batch_diff=largest_difference(alone, together),
         timing=Timing(
             query_ms=float(np.median(latencies)) * 1e3,
-            texts_per_s=len(main) / elapsed_s,
-            tokens_per_s=num_tokens / elapsed_s,
+            texts_per_s=tokens_per_s * len(main) / total_tokens,
+            tokens_per_s=tokens_per_s,
             threads=model.info.threads,
             load_s=load_s,
         ),
     )
+
+
+def _pieces(prompts: Sequence[Prompt]) -> list[Sequence[Prompt]]:
+    """Prompts in so many runs that the speed of each can be told, in order; their lengths differ, so tokens count."""
+    size = -(-len(prompts) // SPEED_RUNS)
+    return [prompts[start : start + size] for start in range(0, len(prompts), size)]
 
 
 def ask_reference(reference: Reference, manifest: Manifest, asked: Questions) -> Answers | None:

@@ -28,8 +28,8 @@ def show_cosine(value: float) -> str:
 
 
 FIGURES: dict[str, Figure] = {
-    "cosine_min": Figure(words="smallest cosine", show=show_cosine),
-    "cosine_mean": Figure(words="mean cosine", show=show_cosine),
+    "cosine_min": Figure(words="smallest end-to-end cosine", show=show_cosine),
+    "cosine_mean": Figure(words="mean end-to-end cosine", show=show_cosine),
     "top_10_overlap": Figure(words="top-10 overlap", show="{:.4f}".format),
     "ndcg_10": Figure(words="nDCG@10", show="{:.4f}".format),
     "rank_correlation": Figure(words="rank correlation", show="{:.4f}".format),

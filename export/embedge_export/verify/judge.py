@@ -114,7 +114,7 @@ def summary(name: str, variant: Variant) -> str:
     shown = [
         f"{word} {value:.4f}"
         for word, value in (
-            ("cosine min", figures.cosine_min),
+            ("end-to-end cosine min", figures.cosine_min),
             ("mean", figures.cosine_mean),
             ("rank correlation", figures.rank_correlation),
             ("label agreement", figures.label_agreement),

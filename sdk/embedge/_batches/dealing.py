@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import queue
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -11,6 +12,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
+from embedge._cancelling import LOOK_S, Halt, check_call
 from embedge._lifetime import begin_thread, ending, stop_at_end
 
 LaneT = TypeVar("LaneT")
@@ -35,8 +37,8 @@ def deal(
     """Compute jobs in several threads, one per lane.
 
     Results wait for the consumer in a bounded number, and so do jobs that are made ahead. When a job fails for good,
-    when making the jobs fails, or when the consumer stops early (an exception, Ctrl-C), all threads end after what
-    they are at. Close the generator to stop early.
+    when making the jobs fails, or when the consumer stops early (an exception, Ctrl-C, the end of its call), all
+    threads end, and runs under way are told to end. Close the generator to stop early.
 
     Args:
         jobs: taken in this order. A generator is run in a thread of its own, ahead of the lanes, and closed at the end.
@@ -48,12 +50,16 @@ def deal(
 
     Yields:
         Results in the order in which they finish.
+
+    Raises:
+        CallCancelledError, DeadlineError: the call is to end.
     """
     if len(lanes) == 1 or ending() or (isinstance(jobs, Sequence) and len(jobs) <= 1):
         yield from _in_turn(jobs, compute, lanes[0])
         return
     dealing = _Dealing(jobs, compute, lanes)
     try:
+        dealing.begin()
         yield from dealing.results(survives)
     finally:
         dealing.stop()
@@ -64,6 +70,7 @@ def _in_turn(
 ) -> Generator[ResultT, None, None]:
     try:
         for job in jobs:
+            check_call()
             yield compute(lane, job)
     finally:
         if isinstance(jobs, Generator):
@@ -116,9 +123,20 @@ class _Dealing(Generic[LaneT, JobT, ResultT]):
         self._room = threading.Semaphore(per_lane * len(lanes))
         self._lanes_left = len(lanes)
         works += [(partial(self._work, lane), f"embedge-worker-{i}") for i, lane in enumerate(lanes)]
-        self._num_threads = len(works)
+        self._works = works
+        self._threads: list[threading.Thread] = []
+        self._halt = Halt()
+
+    def begin(self) -> None:
+        """Begin the threads; each works for the caller's call."""
         stop_at_end(self)
-        self._threads = [begin_thread(work, name) for work, name in works]
+        for work, name in self._works:
+            context = contextvars.copy_context()
+            self._threads.append(begin_thread(partial(context.run, self._halted, work), name))
+
+    def _halted(self, work: Callable[[], None]) -> None:
+        with self._halt.entered():
+            work()
 
     def _make(self, jobs: Generator[JobT, None, None]) -> None:
         count = 0
@@ -152,7 +170,11 @@ class _Dealing(Generic[LaneT, JobT, ResultT]):
         """What the lanes compute, until every job has a result."""
         done, total = 0, None
         while total is None or done < total:
-            result = self._finished.get()
+            check_call()
+            try:
+                result = self._finished.get(timeout=LOOK_S)
+            except queue.Empty:
+                continue
             if isinstance(result, _AllMade):
                 if result.error is not None:
                     raise result.error
@@ -169,7 +191,7 @@ class _Dealing(Generic[LaneT, JobT, ResultT]):
             yield result
 
     def stop(self) -> None:
-        """End all threads, after what they are at."""
+        """End all threads, and what they are at."""
         self.stop_soon()
         for thread in self._threads:
             thread.join()
@@ -177,9 +199,10 @@ class _Dealing(Generic[LaneT, JobT, ResultT]):
     def stop_soon(self) -> None:
         """See Stoppable."""
         self._stopped.set()
-        for _ in range(self._num_threads):
+        self._halt.stop_soon()
+        for _ in self._works:
             self._pending.put(_Stop())
-        self._room.release(self._num_threads)
+        self._room.release(len(self._works))
         self._ahead.release()
         # whoever still waits for a result when the process ends
         self._finished.put(_AllMade(0, SystemExit()))

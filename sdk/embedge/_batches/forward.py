@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from functools import partial
 from typing import TypeAlias
 
 import msgspec
 import numpy as np
 
 from embedge._batches.attention import AttentionMemory
+from embedge._batches.checking import check_finite, checked, wrong_shape
 from embedge._batches.dealing import deal
+from embedge._batches.joining import SmallCalls, yield_priority
 from embedge._batches.planning import PaddedLength, plan_batches
+from embedge._cancelling import check_call, current_halt
 from embedge._sessions.on_cpu import LARGE_CALL_BATCHES, CpuSessions
 from embedge._sessions.on_devices import DeviceSessions
 from embedge._sessions.session import Lane
 from embedge._text.ahead import ArrivingRows
 from embedge._text.padding import Indices, TokenBatch, widened
 from embedge._text.tokens import Encoded, EncodedRows, batch_of_one
-from embedge.errors import NumericalError, SessionError
+from embedge._workers import interruptibly
+from embedge.errors import SessionError
 from embedge.manifest import TokenizerSpec
 from embedge.types import FloatArray, IntArray
 
@@ -26,6 +31,10 @@ FinishBatch: TypeAlias = Callable[[FloatArray, Indices], FloatArray]
 """Makes of a batch's output, and its prompts' positions in the call, what is yielded instead."""
 FinishRows: TypeAlias = Callable[[FloatArray], FloatArray]
 """Makes of a batch's rows, one per prompt, what is yielded instead."""
+
+
+_SOON_DONE_TOKENS = 256
+"""Fewer padded tokens are computed before anybody could wish for their end; another thread would cost them more."""
 
 
 class _Job(msgspec.Struct, frozen=True):
@@ -72,6 +81,9 @@ class Forward:
         self._max_batch_tokens = max_batch_tokens
         self._attention = attention
         self._max_square = max_square if attention is None else attention.max_square()
+        self._small = None
+        if isinstance(sessions, CpuSessions):
+            self._small = SmallCalls(self._run, sessions.num_workers, self._fits)
 
     def batches(
         self, output: str, encoded: Sequence[Encoded], finish: FinishBatch | None = None
@@ -91,31 +103,36 @@ class Forward:
         def finished(rows: FloatArray, positions: Indices) -> FloatArray:
             return rows if finish is None else finish(rows, positions)
 
-        if len(encoded) == 1:
-            one = encoded[0]
-            if self._attention is not None:
-                self._attention.num_lanes(1, 1, len(one.token_ids), 0)
-            feeds = self.feeds(batch_of_one(one))
-            positions = np.zeros(1, dtype=np.intp)
-            yield positions, finished(self._run(output, feeds), positions), feeds["attention_mask"]
-            return
         pad_token_id, side = self._tokenizer.pad_token_id, self._tokenizer.padding_side
+        came = None if self._small is None else self._small.came
 
         def compute(lane: Lane, job: _Job) -> tuple[Indices, FloatArray, IntArray]:
+            if self._small is not None and self._small.came != came and current_halt() is not None:
+                yield_priority()  # somebody waits for a small call
             feeds = self.feeds(job.rows.batch(job.chosen, pad_token_id, side))
-            array = lane.run(output, feeds).astype(np.float32, copy=False)
+            array = checked(
+                _in_time(partial(lane.run, output, feeds), feeds), output, feeds["attention_mask"].shape
+            )
             return job.positions, finished(array, job.positions), feeds["attention_mask"]
 
         if isinstance(encoded, ArrivingRows):
             lanes = self._sessions.lanes(LARGE_CALL_BATCHES)
             yield from deal(self._arriving(encoded), compute, lanes, self._sessions.survives)
             return
-        rows = encoded if isinstance(encoded, EncodedRows) else EncodedRows.of(encoded)
-        planned = self._plan(rows)
-        num_lanes = self._num_lanes(rows, planned)
+        if len(encoded) == 1:
+            if self._attention is not None:
+                self._attention.num_lanes(1, 1, len(encoded[0].token_ids), 0)
+            planned, num_lanes = [np.zeros(1, dtype=np.intp)], None
+        else:
+            rows = encoded if isinstance(encoded, EncodedRows) else EncodedRows.of(encoded)
+            planned = self._plan(rows)
+            num_lanes = self._num_lanes(rows, planned)
         if len(planned) == 1:
-            feeds = self.feeds(rows.batch(planned[0], pad_token_id, side))
-            yield planned[0], finished(self._run(output, feeds), planned[0]), feeds["attention_mask"]
+            small = self._small
+            ran = self._run(output, encoded) if small is None else small.run(output, encoded)
+            array, attention_mask = ran
+            positions = np.arange(len(encoded))
+            yield positions, finished(array, positions), attention_mask
             return
         jobs = [_Job(rows, positions, positions) for positions in planned]
         lanes = self._sessions.lanes(len(planned))
@@ -133,14 +150,35 @@ class Forward:
         lanes = len(self._sessions.lanes(len(planned)))
         return self._attention.num_lanes(lanes, len(largest), int(counts[largest[0]]), int(largest[0]))
 
-    def _run(self, output: str, feeds: dict[str, IntArray]) -> FloatArray:
-        """One batch in the caller's thread, on the first lane that can do it."""
-        lanes = self._sessions.lanes(1)
+    def _fits(self, num_rows: int, seq_len: int) -> bool:
+        """Whether so many texts of that length are one batch."""
+        square = self._max_square
+        return num_rows * seq_len <= self._max_batch_tokens and (
+            square is None or num_rows * seq_len**2 <= square
+        )
+
+    def _run(
+        self, output: str, encoded: Sequence[Encoded], worker: int | None = None
+    ) -> tuple[FloatArray, IntArray]:
+        """One batch by a worker, or on the first lane that can do it; its output and attention_mask."""
+        if len(encoded) == 1:
+            batch = batch_of_one(encoded[0])
+        else:
+            rows = encoded if isinstance(encoded, EncodedRows) else EncodedRows.of(encoded)
+            tokenizer = self._tokenizer
+            batch = rows.batch(np.arange(len(rows)), tokenizer.pad_token_id, tokenizer.padding_side)
+        feeds = self.feeds(batch)
+        sessions = self._sessions
+        if worker is not None and isinstance(sessions, CpuSessions):
+            lanes: Sequence[Lane] = [sessions.worker(worker)]
+        else:
+            lanes = sessions.lanes(1)
         for lane in lanes:
             try:
-                return lane.run(output, feeds).astype(np.float32, copy=False)
+                array = _in_time(partial(lane.run, output, feeds), feeds)
+                return checked(array, output, feeds["attention_mask"].shape), feeds["attention_mask"]
             except SessionError as error:  # noqa: PERF203
-                if lane is lanes[-1] or not self._sessions.survives(lane, error):
+                if lane is lanes[-1] or not sessions.survives(lane, error):
                     raise
         raise AssertionError("a call has at least one lane")  # pragma: no cover (the last lane raises)
 
@@ -155,6 +193,8 @@ class Forward:
         output: str,
         encoded: Sequence[Encoded],
         finish: FinishRows | None = None,
+        *,
+        width: int | None = None,
     ) -> Generator[tuple[Indices, FloatArray], None, None]:
         """Run an output that has one row per prompt.
 
@@ -162,12 +202,16 @@ class Forward:
             output: of the graph.
             encoded: the prompts.
             finish: called in the thread that computed a batch; None yields the graph's output.
+            width: components of a row as the manifest states them; None where it does not.
 
         Raises:
+            SessionError: the output has another shape.
             NumericalError: a row holds NaN or infinity.
         """
 
         def finished(rows: FloatArray, positions: Indices) -> FloatArray:
+            if rows.ndim != 2 or width not in (None, rows.shape[1]):
+                raise wrong_shape(output, rows, f"({len(positions)}, {width or 'size'})")
             check_finite(rows, positions)
             return rows if finish is None else finish(rows)
 
@@ -184,7 +228,9 @@ class Forward:
             NumericalError: a row of a real token holds NaN or infinity.
         """
         with closing(self.batches(output, encoded)) as batches:
-            for positions, array, _ in batches:
+            for positions, array, mask in batches:
+                if array.ndim != 3 or array.shape[1] != mask.shape[1]:
+                    raise wrong_shape(output, array, f"({len(positions)}, {mask.shape[1]}, size)")
                 rows = [self._real(array[i], len(encoded[k].token_ids)) for i, k in enumerate(positions)]
                 for i, row in enumerate(rows):
                     check_finite(row[None], positions[i : i + 1])
@@ -211,25 +257,9 @@ class Forward:
         return feeds
 
 
-def check_finite(rows: FloatArray, positions: Indices) -> None:
-    """Refuse NaN and infinity.
-
-    Args:
-        rows: (batch, …).
-        positions: the prompt of each row.
-
-    Raises:
-        NumericalError: names the first prompt concerned.
-    """
-    # a sum is finite only if all is; one that is not may have overflowed
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = rows.sum()
-    if np.isfinite(total) or np.isfinite(rows).all():
-        return
-    bad = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
-    index = int(positions[bad].min())
-    raise NumericalError(
-        f"the graph returned NaN or infinity for prompt {index}. A half-precision variant may have overflowed: "
-        "use variant='fp32', or run embedge verify on the bundle.",
-        index=index,
-    )
+def _in_time(run: Callable[[], FloatArray], feeds: dict[str, IntArray]) -> FloatArray:
+    """Run a batch; a large one so that it can be ended meanwhile."""
+    if feeds["input_ids"].size < _SOON_DONE_TOKENS:
+        check_call()
+        return run()
+    return interruptibly(run)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral, Real
+from threading import Event
 from typing import Any, TypeAlias, get_args
 
 import msgspec
 
+from embedge._cancelling import CancelScope
 from embedge.errors import ParamsError
 from embedge.outputs import PoolingOutput, PoolingRequestOutput
 from embedge.params import PoolingParams
@@ -16,9 +20,62 @@ Params: TypeAlias = PoolingParams | Sequence[PoolingParams] | None
 Prompts: TypeAlias = PromptInput | Iterable[PromptInput]
 UseTqdm: TypeAlias = bool | Callable[..., Any]
 PooledOutput: TypeAlias = PoolingRequestOutput[PoolingOutput]
+Cancel: TypeAlias = "Event | Callable[[], bool] | None"
+"""Ends a call: an event, or a function that is asked now and then, also from other threads."""
 
 
-class CallOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class EndOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Arguments of all verbs that end a call early.
+
+    Raises:
+        ParamsError: a field has the wrong type or range.
+    """
+
+    deadline_s: float | None = None
+    cancel: Cancel = None
+
+    def __post_init__(self) -> None:
+        if self.deadline_s is not None and not is_seconds(self.deadline_s):
+            raise ParamsError(
+                f"deadline_s={self.deadline_s!r} is not possible; expected seconds above 0, or None"
+            )
+        if self.cancel is not None and not (callable(self.cancel) or hasattr(self.cancel, "is_set")):
+            raise ParamsError(
+                f"cancel is a {type(self.cancel).__name__}; expected a threading.Event, a function that returns "
+                "whether to end, or None"
+            )
+
+    def scope(self) -> CancelScope:
+        """What the call is computed in."""
+        asked = self.cancel
+        return CancelScope(self.deadline_s, asked if asked is None or callable(asked) else asked.is_set)
+
+
+def is_seconds(value: Any, *, or_none: bool = False) -> bool:
+    """Whether a value is a time above zero, or at least that where it may be none; numpy's numbers are numbers."""
+    number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else -1
+    return bool(number >= 0 if or_none else number > 0)
+
+
+def as_count(value: Any, name: str) -> int:
+    """A number of things, numpy's integers included.
+
+    Raises:
+        ParamsError: no integer of at least 1.
+    """
+    number = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else 0
+    if number < 1:
+        raise ParamsError(f"{name}={shortened(value)} is out of range; expected an int >= 1")
+    return min(number, sys.maxsize)
+
+
+def shortened(value: object) -> str:
+    """A value as a message shows it."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+class CallOptions(EndOptions, frozen=True, kw_only=True, eq=False):
     """Arguments of the verbs that take prompts; each field means what it means there.
 
     Raises:
@@ -35,6 +92,9 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     use_tqdm: UseTqdm = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("pooling_task", "prompt_name", "prompt", "truncation_side", "long_text"):
+            _check_word(getattr(self, name), name)
         if self.long_text is not None:
             self._check_long_text()
         if self.prompt is not None:
@@ -49,7 +109,7 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """truncate_prompt_tokens of the prompts whose parameters leave it open."""
         if self.long_text is not None:
             return -1 if self.long_text == "truncate" else None
-        return model_default if self.truncate_prompt_tokens is None else self.truncate_prompt_tokens
+        return model_default if self.truncate_prompt_tokens is None else int(self.truncate_prompt_tokens)
 
     def _check_long_text(self) -> None:
         if self.long_text not in get_args(LongText):
@@ -62,13 +122,9 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def _check_prompt(self) -> None:
         if self.prompt_name is not None:
             raise ParamsError("prompt_name and prompt are both given; expected one of them")
-        if not isinstance(self.prompt, str):
-            raise ParamsError(
-                f"prompt is a {type(self.prompt).__name__}; expected text to put before each text"
-            )
 
 
-class PairOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class PairOptions(EndOptions, frozen=True, kw_only=True, eq=False):
     """Arguments of the verbs that take a query and documents; each field means what it means there.
 
     Raises:
@@ -84,6 +140,9 @@ class PairOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     use_tqdm: UseTqdm = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("truncate", "instruction", "query_prompt_name", "document_prompt_name"):
+            _check_word(getattr(self, name), name)
         _check_truncation(self.truncate_prompt_tokens)
         if self.truncate not in get_args(PairTruncation):
             raise ParamsError(
@@ -92,7 +151,12 @@ class PairOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def limit(self, model_default: int | None) -> int | None:
         """truncate_prompt_tokens of the pairs whose parameters leave it open."""
-        return model_default if self.truncate_prompt_tokens is None else self.truncate_prompt_tokens
+        return model_default if self.truncate_prompt_tokens is None else int(self.truncate_prompt_tokens)
+
+
+def _check_word(value: object, name: str) -> None:
+    if value is not None and not isinstance(value, str):
+        raise ParamsError(f"{name} is a {type(value).__name__}, {shortened(value)}; expected text, or None")
 
 
 def _check_truncation(truncate_prompt_tokens: int | None) -> None:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from threading import Event
 from types import TracebackType
 from typing import Any
-
-from embedge._workers import Stopped
 
 _WIDTH = 24
 _REDRAW_S = 0.1
@@ -66,25 +63,3 @@ class ProgressBar:
             f"{self._description} {bar} {share:4.0%} {self._done:,}/{self._total:,} "
             f"in {elapsed:.1f} s, {self._done / elapsed:,.0f}/s"
         )
-
-
-class StopAt:
-    """Takes the place of a progress bar and draws nothing: ends a computation between two batches.
-
-    Args:
-        stopped: set when nobody waits for the computation any more.
-    """
-
-    def __init__(self, stopped: Event) -> None:
-        self._stopped = stopped
-
-    def __call__(self, **_: Any) -> StopAt:
-        return self
-
-    def update(self, _: int) -> None:
-        """Raise Stopped once the event is set."""
-        if self._stopped.is_set():
-            raise Stopped
-
-    def close(self) -> None:
-        """Nothing to close."""

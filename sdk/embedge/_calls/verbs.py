@@ -8,7 +8,7 @@ from typing import Any
 
 from embedge._calls import answers
 from embedge._calls.answers import PromptRows
-from embedge._calls.options import CallOptions, PairOptions, Params, PooledOutput, Prompts, UseTqdm
+from embedge._calls.options import CallOptions, PairOptions, Params, PooledOutput, Prompts, UseTqdm, as_count
 from embedge._calls.progress import ProgressBar
 from embedge._calls.request import Call, check_task, named_tasks, refuse_pairs, stated_task
 from embedge._calls.resolve import limits_of, resolve_all, stored_prompt
@@ -69,8 +69,17 @@ class Verbs:
             options.pooling_task or stated_task(options.pooling_params) or self._default_task
         )
 
-    def prepare(self, prompts: list[ParsedPrompt], task: Task, options: CallOptions) -> Call:
-        """Check a call against the bundle and tokenise its prompts."""
+    def prepare(
+        self, prompts: list[ParsedPrompt], task: Task, options: CallOptions, first_id: int | None = None
+    ) -> Call:
+        """Check a call against the bundle and tokenise its prompts.
+
+        Args:
+            prompts: parsed.
+            task: what is asked.
+            options: of the call.
+            first_id: request id of the first prompt; None counts on.
+        """
         task = self._checked(task)
         refuse_pairs(prompts, task)
         params = self._resolved(options.pooling_params, task, len(prompts))
@@ -88,7 +97,9 @@ class Verbs:
                 stored_prompt=stored_prompt(self._manifest, options.prompt_name, options.prompt),
                 with_offsets=task in _TOKEN_TASKS,
             )
-        return Call(task=task, encoded=encoded, params=params, first_id=self._count(len(prompts)))
+        if first_id is None:
+            first_id = self._count(len(prompts))
+        return Call(task=task, encoded=encoded, params=params, first_id=first_id)
 
     def _templated(
         self,
@@ -171,13 +182,14 @@ class Verbs:
         self, query: Any, documents: Sequence[str], top_n: Any, options: PairOptions
     ) -> list[RerankResult]:
         """Rank documents."""
-        if top_n is not None and (type(top_n) is not int or top_n < 1):
-            raise ParamsError(f"top_n={top_n!r} is out of range; expected an int >= 1, or None for all")
+        if top_n is not None:
+            top_n = as_count(top_n, "top_n")
         if not isinstance(query, str):
             raise PromptError(f"query is a {type(query).__name__}; expected one text")
         if isinstance(documents, str):
             raise PromptError("documents is one text; expected a list of texts")
-        if len(documents) == 0:
+        documents = _listed(documents)
+        if not documents:
             return []
         scores, _ = self._scores(query, documents, options)
         return answers.ranking(scores, documents, top_n)
@@ -265,3 +277,14 @@ class Verbs:
             first_id = self._num_requests
             self._num_requests += num_prompts
         return first_id
+
+
+def _listed(documents: Any) -> list[str]:
+    """Documents by position, whatever they are kept in."""
+    try:
+        return list(documents)
+    except Exception as error:
+        raise PromptError(
+            f"documents is a {type(documents).__name__}, which cannot be gone through: {error}; "
+            "expected a list of texts"
+        ) from error

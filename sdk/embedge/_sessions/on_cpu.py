@@ -14,6 +14,10 @@ LARGE_CALL_BATCHES = 8
 """From here on a second session pays for the time and memory that it takes."""
 
 
+_CROWDED_RUNS = 64
+"""From here on small calls that come at once get the second session, too."""
+
+
 class CpuSessions:
     """The sessions of one graph on the CPU, and which of them share a call.
 
@@ -36,6 +40,7 @@ class CpuSessions:
         self._lock = threading.Lock()
         self._tuning = tuning
         self._large: list[Session] = []
+        self._crowded = 0
         self.placement: dict[str, int] = {}
         self.lost_devices: list[str] = []
         small_threads = threads if profile == "latency" else tuning.threads_per_worker
@@ -60,6 +65,19 @@ class CpuSessions:
                 else:
                     self._large = [self._open(each) for _ in range(self._tuning.workers)]
         return self._large
+
+    @property
+    def num_workers(self) -> int:
+        """How many batches may run at once without taking processors from one another."""
+        return self._tuning.workers
+
+    def worker(self, index: int) -> Lane:
+        """A lane for one of several small calls that come at once: of one thread each, once that is worth a session."""
+        if not self._large:
+            self._crowded += 1
+            if self._crowded < _CROWDED_RUNS:
+                return self._small
+        return self.lanes(LARGE_CALL_BATCHES)[index]
 
     def survives(self, lane: Lane, error: BaseException) -> bool:  # noqa: ARG002
         """Whether other lanes can do the batch that failed: they are the same processor."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from embedge._cancelling import check_call, current_halt
+from embedge._contents.graphs import PinnedGraph
 from embedge._lifetime import outside_python, renew_after_fork
 from embedge._sessions.devices import Device
 from embedge._sessions.loading import OUT_OF_MEMORY, check_placement, load_graph
-from embedge._sessions.onnxruntime import in_words
+from embedge._sessions.onnxruntime import import_onnxruntime, in_words
 from embedge.errors import DeviceMemoryError, EmbedgeError, SessionError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Session:
     """One loaded graph; `run` may be called from several threads.
 
     Args:
-        graph: the .onnx file.
+        graph: the graph.
         device: where to run.
         threads: threads inside one run.
         disabled_optimizers: onnxruntime's fusions that must not run.
@@ -57,7 +58,7 @@ class Session:
 
     def __init__(
         self,
-        graph: Path,
+        graph: PinnedGraph,
         *,
         device: Device,
         threads: int,
@@ -117,13 +118,20 @@ class Session:
         Raises:
             DeviceMemoryError: the batch does not fit into memory.
             SessionError: onnxruntime failed otherwise.
+            Stopped, CallCancelledError, DeadlineError: it was ended, as nobody waits for it any more.
         """
+        halt = current_halt()
         try:
             with outside_python():
-                return np.asarray(self._opened().run([output], dict(feeds))[0])
+                if halt is None:
+                    return np.asarray(self._opened().run([output], dict(feeds))[0])
+                options = import_onnxruntime().RunOptions()
+                with halt.ending(partial(setattr, options, "terminate", True)):
+                    return np.asarray(self._opened().run([output], dict(feeds), options)[0])
         except EmbedgeError:
             raise
         except Exception as error:  # onnxruntime raises many unrelated classes
+            check_call()  # a run that was told to end has not failed
             raise self._failure(error, feeds["input_ids"].shape) from error
 
     def row_outputs(self) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 
@@ -12,6 +11,7 @@ import numpy as np
 from embedge._sequence import MadeOnDemand
 from embedge._text.padding import Indices
 from embedge._text.tokens import Encoded, EncodedRows
+from embedge._workers import AtOnce, Waited
 from embedge._workers import start as begin
 
 FROM_PROMPTS = 4096
@@ -46,7 +46,7 @@ class ArrivingRows(MadeOnDemand[Encoded]):
         # piece of each prompt, -1 before it arrived, and its index there
         self._piece_of = np.full(len(sizes), -1, dtype=np.int64)
         self._index_in_piece = np.zeros(len(sizes), dtype=np.int64)
-        self._begun: collections.deque[tuple[Indices, Callable[[], EncodedRows]]] = collections.deque()
+        self._begun: collections.deque[tuple[Indices, Waited[EncodedRows]]] = collections.deque()
 
     def arrivals(self) -> Generator[tuple[Indices, EncodedRows], None, None]:
         """Tokenise what has not been tokenised yet. Close the generator to stop early; that ends its threads.
@@ -77,9 +77,10 @@ class ArrivingRows(MadeOnDemand[Encoded]):
             if not len(positions):
                 break
             encode = partial(self._encode, positions.tolist())
-            self._begun.append((positions, begin(encode) if ahead else encode))
-        positions, wait = self._begun.popleft()
+            self._begun.append((positions, begin(encode) if ahead else AtOnce(encode)))
+        positions, wait = self._begun[0]
         piece = wait()
+        self._begun.popleft()
         self._index_in_piece[positions] = np.arange(len(positions))
         self._pieces.append(piece)
         self._piece_of[positions] = len(self._pieces) - 1
@@ -95,9 +96,8 @@ class ArrivingRows(MadeOnDemand[Encoded]):
 
     def _abandon(self) -> None:
         while self._begun:
-            _, wait = self._begun.pop()
-            with contextlib.suppress(Exception, SystemExit):
-                wait()
+            _, each = self._begun.pop()
+            each.abandon()
 
     def __len__(self) -> int:
         return len(self._order)

@@ -79,8 +79,12 @@ class Truncation(msgspec.Struct, frozen=True, kw_only=True):
         count, room = len(token_ids), self.room(limit)
         if limit is None:
             raise too_long(f"prompt {index}", f"{count} tokens", room, index)
-        from_side = side or (self.side if limit == -1 else "left")
+        from_side = self.side_of(limit, side)
         return dropped_tokens(count, room, *self.num_specials(token_ids), from_side)
+
+    def side_of(self, limit: int | None, side: Side | None) -> Side:
+        """The side that goes; arguments are those of `dropped`."""
+        return side or (self.side if limit is None or limit == -1 else "left")
 
     def fit(self, whole: Encoded, limit: int | None, side: Side | None, index: int) -> Encoded:
         """A prompt, cut if it is too long; arguments and errors are those of `dropped`."""

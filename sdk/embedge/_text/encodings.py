@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import functools
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+from embedge._cancelling import check_call
 from embedge._lifetime import outside_python
+from embedge._text.cuts import Cuts, cuts_of
 from embedge._text.prompts import check_text
+from embedge._workers import interruptibly
 from embedge.errors import BundleError
+from embedge.manifest import TOKENIZER_FILE
+from embedge.types import Side
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
+
+
+_CHARS_PER_CALL = 2**17
+"""Limit on the characters of a call, which nothing ends: a tenth of a second."""
+WHOLE_CHARS = 2**13
+"""Texts up to here are tokenised whole, so that the number of tokens that are cut is exact."""
+_CHARS_PER_TOKEN = 8
+"""More than almost every text has on average; one that has more is looked at again."""
 
 
 class TextTokenizer:
     """A bundle's tokenizer, without truncation and padding; safe to share between threads.
 
     Args:
-        file: tokenizer.json.
+        content: of tokenizer.json.
         parallel: let the tokenizers package use all processors for a batch; it knows of no limit but its own variable
             TOKENIZERS_PARALLELISM.
         split_special_tokens: see TokenizerSpec; tokenizer.json cannot state it.
@@ -27,15 +41,19 @@ class TextTokenizer:
         BundleError: tokenizers cannot read the file.
     """
 
-    def __init__(self, file: Path, *, parallel: bool, split_special_tokens: bool = False) -> None:
+    def __init__(self, content: bytes, *, parallel: bool, split_special_tokens: bool = False) -> None:
         from tokenizers import Tokenizer
 
         try:
             with outside_python():
-                self._tokenizer: Tokenizer = Tokenizer.from_file(str(file))
-        except Exception as error:  # tokenizers raises plain Exception
+                self._tokenizer: Tokenizer = Tokenizer.from_buffer(content)
+        except (
+            BaseException
+        ) as error:  # tokenizers raises Exception and ValueError, or what a panic in Rust becomes
+            if not (isinstance(error, Exception) or _is_foreign(error)):
+                raise
             raise BundleError(
-                f"{file} cannot be read by tokenizers: {error}. Export the model again."
+                f"{TOKENIZER_FILE} cannot be read by tokenizers: {error}. Export the model again."
             ) from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -62,17 +80,121 @@ class TextTokenizer:
             PromptError: a text is not valid Unicode.
         """
         encode = self._tokenizer.encode_batch if with_offsets else self._tokenizer.encode_batch_fast
-        try:
+
+        def encoded(some: Sequence[str | tuple[str, str]]) -> list[Encoding]:
+            check_call()
             with outside_python():
                 if self._parallel:
-                    return encode(texts, add_special_tokens=special_tokens)
-                return [encode([text], add_special_tokens=special_tokens)[0] for text in texts]
+                    return encode(some, add_special_tokens=special_tokens)
+                return [encode([text], add_special_tokens=special_tokens)[0] for text in some]
+
+        try:
+            sizes = [len(text) if isinstance(text, str) else len(text[0]) + len(text[1]) for text in texts]
+            if sum(sizes) <= _CHARS_PER_CALL:
+                return encoded(texts)
+            found: list[Encoding] = []
+            for part in _parts(sizes):
+                some = texts[part]
+                alone = sum(sizes[part]) > _CHARS_PER_CALL
+                # a text that is not cut cannot be given up once it has begun, only left to itself
+                found += interruptibly(partial(encoded, some), leave=True) if alone else encoded(some)
+            return found
         except TypeError:
             for index, text in given or enumerate(texts):
                 for side in [text] if isinstance(text, str) else text:
                     check_text(side, index)
             raise  # pragma: no cover (tokenizers takes every other text)
+        except BaseException as error:
+            if not _is_foreign(error):
+                raise
+            raise BundleError(
+                f"{TOKENIZER_FILE} failed on a text: {str(error)[:200]}. Export the model again."
+            ) from error
+
+    def encode_for(
+        self,
+        texts: Sequence[str | tuple[str, str]],
+        rooms: Sequence[int | None],
+        sides: Sequence[Side],
+        given: Sequence[tuple[int, str | tuple[str, str]]] | None = None,
+        *,
+        with_offsets: bool = False,
+        special_tokens: bool = True,
+    ) -> tuple[list[Encoding], set[int]]:
+        """As `encode`, but of very long texts only so much that the tokens that are kept are those of the whole.
+
+        Args:
+            texts: what is tokenised; pairs are tokenised whole.
+            rooms: tokens that are kept of each text, special ones included; None: all.
+            sides: from which each text is cut.
+            given: see `encode`.
+            with_offsets: see `encode`; texts that are cut from the left are tokenised whole then.
+            special_tokens: see `encode`.
+
+        Returns:
+            What the tokenizer gives, more than is kept of each text that was shortened; and which ones were.
+        """
+        parts = [
+            text
+            if room is None or not isinstance(text, str) or (side == "left" and with_offsets)
+            else self.part(text, room, side)
+            for text, room, side in zip(texts, rooms, sides, strict=True)
+        ]
+        short = {i for i, (part, text) in enumerate(zip(parts, texts, strict=True)) if len(part) < len(text)}
+        encode = partial(self.encode, with_offsets=with_offsets, special_tokens=special_tokens)
+        encodings = encode(parts, given)
+        for index in sorted(short):
+            text, room, side = texts[index], rooms[index], sides[index]
+            assert isinstance(text, str)
+            assert room is not None
+            size = _CHARS_PER_TOKEN * room
+            while index in short and len(encodings[index].ids) <= room:
+                size *= 2
+                part = self._part(text, size, side)
+                if len(part) == len(text):
+                    short.discard(index)
+                encodings[index] = encode([part], given and [given[index]])[0]
+        return encodings, short
+
+    def part(self, text: str, room: int, side: Side) -> str:
+        """The beginning or end of a very long text that likely has more tokens than a room; else all of it.
+
+        Args:
+            text: what is tokenised.
+            room: tokens that are kept of it.
+            side: from which it is cut.
+        """
+        size = _CHARS_PER_TOKEN * room
+        return text if len(text) <= max(WHOLE_CHARS, 2 * size) else self._part(text, size, side)
+
+    def _part(self, text: str, size: int, side: Side) -> str:
+        cuts = self._cuts
+        if cuts is None:
+            return text
+        if side == "right":
+            return cuts.beginning(text, size)
+        return cuts.end(text, size) if cuts.ends else text
+
+    @functools.cached_property
+    def _cuts(self) -> Cuts | None:
+        return cuts_of(self._tokenizer)
 
     def ids_without_specials(self, text: str) -> list[int]:
         """Token ids of a fixed text, e.g. a template's prefix."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def _parts(sizes: Sequence[int]) -> Iterator[slice]:
+    """Runs of texts that are given at once: together no more than may be, or a single one."""
+    start = total = 0
+    for index, size in enumerate(sizes):
+        if index > start and total + size > _CHARS_PER_CALL:
+            yield slice(start, index)
+            start, total = index, 0
+        total += size
+    yield slice(start, len(sizes))
+
+
+def _is_foreign(error: BaseException) -> bool:
+    """Whether the tokenizers package raised it: a panic is no Exception, and its class has no door."""
+    return type(error) is Exception or type(error).__name__ == "PanicException"

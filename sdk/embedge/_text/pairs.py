@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from embedge._text.tokenizer import PromptTokenizer
 from embedge._text.tokens import Encoded
 from embedge.manifest import LateInteractionSpec
 from embedge.types import PairTruncation
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
 
 
 def encode_pairs(
@@ -31,11 +35,35 @@ def encode_pairs(
     """
     for limit in set(limits):
         tokenizer.truncation.check(limit)
-    encodings = tokenizer.texts.encode(list(zip(queries, documents, strict=True)))
+    encodings = _encodings(tokenizer, queries, documents, limits)
     return [
         tokenizer.truncation.fit_pair(encoding, limit, truncate, f"pair {index}", index)
         for index, (encoding, limit) in enumerate(zip(encodings, limits, strict=True))
     ]
+
+
+def _encodings(
+    tokenizer: PromptTokenizer,
+    queries: Sequence[str],
+    documents: Sequence[str],
+    limits: Sequence[int | None],
+) -> list[Encoding]:
+    """Pairs as the tokenizer gives them; of very long documents as much as decides about what is kept."""
+    texts, truncation = tokenizer.texts, tokenizer.truncation
+    rooms = [truncation.room(limit) for limit in limits]
+    parts = [
+        document if limit is None else texts.part(document, room, truncation.side)
+        for document, limit, room in zip(documents, limits, rooms, strict=True)
+    ]
+    encodings = texts.encode(list(zip(queries, parts, strict=True)))
+    for index, (part, document) in enumerate(zip(parts, documents, strict=True)):
+        if len(part) == len(document):
+            continue
+        sides = encodings[index].sequence_ids
+        # beside a shorter query, the tokens of a document that fill the room do not depend on their number
+        if not sides.count(0) < rooms[index] <= sides.count(1):
+            encodings[index] = texts.encode([(queries[index], document)])[0]
+    return encodings
 
 
 def encode_late(
@@ -51,7 +79,8 @@ def encode_late(
     room = limit - (marker is not None)
     lead = len(tokenizer.spec.prefix_ids)
     encoded = []
-    for index, encoding in enumerate(tokenizer.texts.encode(list(texts))):
+    encodings, _ = tokenizer.texts.encode_for(texts, [room] * len(texts), ["right"] * len(texts))
+    for index, encoding in enumerate(encodings):
         cut = tokenizer.truncation.fit(
             Encoded(token_ids=encoding.ids), room if len(encoding.ids) > room else None, "right", index
         )

@@ -61,7 +61,11 @@ def _encode_whole(
     fixed = len(truncation.suffix_ids)
     filled = [fill(template, body, each) for each in fields]
     encoded = []
-    encodings = tokenizer.texts.encode(filled, special_tokens=False)
+    right = truncation.side == "right"
+    rooms = [truncation.room(limit) if right and limit is not None else None for limit in limits]
+    encodings, _ = tokenizer.texts.encode_for(
+        filled, rooms, [truncation.side] * len(filled), special_tokens=False
+    )
     for index, (encoding, limit) in enumerate(zip(encodings, limits, strict=True)):
         whole, room = Encoded(token_ids=encoding.ids), truncation.room(limit)
         if room <= fixed:
@@ -87,7 +91,8 @@ def _encode_apart(
     fixed = len(prefix) + len(suffix)
     bodies = [fill(template, template.body, each) for each in fields]
     encoded = []
-    encodings = tokenizer.texts.encode(bodies, special_tokens=False)
+    rooms = [None if limit is None else max(1, tokenizer.truncation.room(limit)) for limit in limits]
+    encodings, _ = tokenizer.texts.encode_for(bodies, rooms, ["right"] * len(bodies), special_tokens=False)
     for index, (encoding, limit) in enumerate(zip(encodings, limits, strict=True)):
         body = encoding.ids
         room = tokenizer.truncation.room(limit) - fixed

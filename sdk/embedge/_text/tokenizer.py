@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from operator import attrgetter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedge._text.cutting import Truncation
-from embedge._text.encodings import TextTokenizer
+from embedge._text.cutting import Truncation, too_long
+from embedge._text.encodings import WHOLE_CHARS, TextTokenizer
+from embedge._text.prompts import check_token_ids
 from embedge._text.surroundings import Shared, after_prompt, in_message
 from embedge._text.tokens import Encoded, EncodedRows
+from embedge._workers import Waited
 from embedge._workers import start as begin
 from embedge.errors import PromptError
 from embedge.manifest import TemplateSpec, TokenizerSpec
@@ -34,7 +35,7 @@ class PromptTokenizer:
     """A bundle's tokenizer with the limits of its model; safe to share between threads.
 
     Args:
-        file: tokenizer.json.
+        content: of tokenizer.json.
         spec: the manifest's facts about it.
         vocab_size: token ids must be below this.
         max_seq_len: limit in tokens, specials included.
@@ -54,7 +55,7 @@ class PromptTokenizer:
 
     def __init__(
         self,
-        file: Path,
+        content: bytes,
         spec: TokenizerSpec,
         *,
         vocab_size: int,
@@ -63,7 +64,7 @@ class PromptTokenizer:
         parallel: bool = True,
         texts_per_call: int = TEXTS_PER_CALL,
     ) -> None:
-        self.texts = TextTokenizer(file, parallel=parallel, split_special_tokens=spec.split_special_tokens)
+        self.texts = TextTokenizer(content, parallel=parallel, split_special_tokens=spec.split_special_tokens)
         self._vocab_size = vocab_size
         self._parallel = parallel
         self._texts_per_call = texts_per_call
@@ -118,7 +119,7 @@ class PromptTokenizer:
             shared.truncation.check(limit)
         only_texts = not with_offsets and len(prompts) > _FEW and set(map(type, prompts)) == {str}
         parts = []
-        with contextlib.closing(self._tokenise(prompts, shared)) as tokenised:
+        with contextlib.closing(self._tokenise(prompts, shared, limits, truncation_side)) as tokenised:
             for start, encodings in tokenised:
                 end = start + self._texts_per_call
                 if only_texts:
@@ -197,9 +198,15 @@ class PromptTokenizer:
         return rows.without(long, dropped[:, 0], dropped[:, 1])
 
     def _tokenise(
-        self, prompts: Sequence[ParsedPrompt], shared: Shared
+        self,
+        prompts: Sequence[ParsedPrompt],
+        shared: Shared,
+        limits: Sequence[int | None] | None = None,
+        side: Side | None = None,
     ) -> Generator[tuple[int, list[Encoding]], None, None]:
         """Chunks of prompts as the tokenizer gives their texts, each with its first prompt's index.
+
+        Where there are limits, very long texts may be given without what is cut from them anyway.
 
         While one chunk is used, the next is tokenised in another thread, which the tokenizers package lets run; with
         many cores what is left to Python takes about as long.
@@ -209,19 +216,37 @@ class PromptTokenizer:
             given: list[tuple[int, str | tuple[str, str]]] = []
             for index, prompt in enumerate(prompts[start : start + self._texts_per_call], start):
                 if isinstance(prompt, list):
-                    self._check_token_ids(prompt, index)
+                    check_token_ids(prompt, self._vocab_size, index)
                 else:
                     given.append((index, prompt))
             texts = [shared.put(prompt) for _, prompt in given]
-            return self.texts.encode(
-                texts, given, with_offsets=shared.with_offsets, special_tokens=shared.special_tokens
+            how = {"with_offsets": shared.with_offsets, "special_tokens": shared.special_tokens}
+            if limits is None or max(map(len, texts), default=0) <= WHOLE_CHARS:
+                return self.texts.encode(texts, given, **how)
+            truncation = shared.truncation
+            own = [limits[index] for index, _ in given]
+            rooms = [truncation.room(limit) for limit in own]
+            # the end of a text is looked at only where nothing is put around it
+            whole = bool(shared.before or shared.after)
+            sides = [truncation.side_of(limit, side) for limit in own]
+            encodings, short = self.texts.encode_for(
+                texts,
+                [None if whole and each == "left" else room for room, each in zip(rooms, sides, strict=True)],
+                sides,
+                given,
+                **how,
             )
+            for position in sorted(short):
+                if own[position] is None:
+                    size = f"more than {len(encodings[position].ids)} tokens"
+                    raise too_long(f"prompt {given[position][0]}", size, rooms[position], given[position][0])
+            return encodings
 
-        ahead: Callable[[], list[Encoding]] | None = None
+        ahead: Waited[list[Encoding]] | None = None
         try:
             for start in range(0, len(prompts), self._texts_per_call):
-                wait, ahead = ahead or partial(tokenise, start), None
-                encodings = wait()
+                encodings = tokenise(start) if ahead is None else ahead()
+                ahead = None
                 following = start + self._texts_per_call
                 if self._parallel and following < len(prompts):
                     ahead = begin(partial(tokenise, following))
@@ -229,8 +254,7 @@ class PromptTokenizer:
         finally:
             # an earlier prompt was refused, so that what is wrong with later ones no longer matters
             if ahead is not None:
-                with contextlib.suppress(PromptError, SystemExit):
-                    ahead()
+                ahead.abandon()
 
     def _fitted(
         self,
@@ -263,14 +287,6 @@ class PromptTokenizer:
             raise _empty(index)
         offsets = shared.offsets(encoding.offsets, prompt) if shared.with_offsets else None
         return Encoded(token_ids=token_ids, offsets=offsets, num_prompt_tokens=shared.num_prompt_tokens)
-
-    def _check_token_ids(self, token_ids: list[int], index: int) -> None:
-        if min(token_ids) < 0 or max(token_ids) >= self._vocab_size:
-            wrong = next(t for t in token_ids if not 0 <= t < self._vocab_size)
-            raise PromptError(
-                f"prompt {index} holds token id {wrong}; this model's vocabulary has ids 0 to {self._vocab_size - 1}",
-                index=index,
-            )
 
 
 def _empty(index: int) -> PromptError:

@@ -19,7 +19,7 @@ class Encoded(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
 
     Attributes:
         token_ids: specials included.
-        num_truncated: tokens dropped, on both sides of a pair together.
+        num_truncated: tokens dropped, on both sides of a pair together; of a very long text at least so many.
         type_ids: segment of each token of a pair; None where all are 0.
         offsets: start and end character of each token, (0, 0) for specials; only where asked for.
         num_prompt_tokens: leading tokens that belong to the first special tokens and a stored prompt.

@@ -11,9 +11,9 @@ import msgspec
 
 from embedge import store
 from embedge.bundle import Bundle, open_bundle
-from embedge.cli._console import bold, print_facts, print_json, print_table, size
+from embedge.cli._console import bold, print_facts, print_json, print_table, size, visible
 from embedge.errors import BundleError
-from embedge.manifest import REPORT_FILE, Manifest, load_manifest
+from embedge.manifest import REPORT_FILE, Manifest, Variant, load_manifest
 from embedge.verify import verify
 
 
@@ -55,11 +55,11 @@ def run_inspect(args: argparse.Namespace) -> int:
         return 0
     if args.report:
         return _show_report(bundle)
-    print(bold(manifest.name))
+    print(bold(visible(manifest.name)))
     print_facts(_facts(bundle.folder, manifest))
     print()
     print_table(
-        ("variant", "file", "dtype", "size", "max |diff|", "min cosine", "texts"),
+        ("variant", "file", "dtype", "size", "raw |diff|", "raw cosine", "of texts", "end-to-end cosine"),
         [
             (
                 name,
@@ -69,11 +69,17 @@ def run_inspect(args: argparse.Namespace) -> int:
                 f"{spec.fidelity.max_abs_diff:.1e}" if spec.fidelity.num_texts else "not measured",
                 "–" if spec.fidelity.cosine_min is None else f"{spec.fidelity.cosine_min:.7f}",
                 str(spec.fidelity.num_texts),
+                _end_to_end_cosine(spec),
             )
             for name, spec in manifest.variants.items()
         ],
     )
     return 0
+
+
+def _end_to_end_cosine(variant: Variant) -> str:
+    figures = variant.fidelity.end_to_end
+    return "–" if figures is None or figures.cosine_min is None else f"{figures.cosine_min:.7f}"
 
 
 def _show_report(bundle: Bundle) -> int:

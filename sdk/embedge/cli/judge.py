@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
+from embedge._corpus.compute import Asking, CorpusTask
+from embedge._corpus.inputs import STDIN
 from embedge.cli._console import accent, bold, dim, print_json, width
+from embedge.cli.corpus import add_corpus_arguments, names_files, run_job
 from embedge.cli.run import add_model_arguments, read_texts, report_truncated
+from embedge.errors import CorpusError
 from embedge.model import EdgeModel
 from embedge.params import PoolingParams
 
@@ -22,8 +27,9 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     _add_arguments(classify)
     classify.add_argument(
-        "texts", metavar="TEXT", nargs="+", help="texts, or - for one text per line of stdin"
+        "texts", metavar="TEXT|FILE", nargs="+", help="texts; or files, folders, globs, or - for stdin"
     )
+    _add_files(classify)
     classify.set_defaults(run=run_classify)
 
     score = commands.add_parser(
@@ -31,7 +37,13 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="score documents against a query",
         description="Score each document, in the order given.",
     )
-    _add_pair_arguments(score)
+    _add_pair_arguments(score, documents="*")
+    score.add_argument(
+        "--pair-column",
+        metavar="NAME",
+        help="score the pairs of files, which QUERY and DOCUMENT name then: column of the second text",
+    )
+    _add_files(score)
     score.set_defaults(run=run_score)
 
     rerank = commands.add_parser(
@@ -46,6 +58,11 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def run_classify(args: argparse.Namespace) -> int:
     """Label each text."""
+    shown = args.output is None and not args.json
+    if names_files(args.texts, as_texts=args.text) and not (shown and args.texts == [STDIN]):
+        return _judge_files(args, args.texts, "classify")
+    if args.output is not None:
+        raise CorpusError("-o is for the rows of files; expected files, or --json for texts")
     texts = read_texts(args.texts)
     params = PoolingParams(use_activation=not args.logits)
     with _load(args) as model:
@@ -65,6 +82,14 @@ def run_classify(args: argparse.Namespace) -> int:
 
 def run_score(args: argparse.Namespace) -> int:
     """Score each document."""
+    if args.pair_column is not None:
+        return _judge_files(args, [args.query, *args.documents], "score")
+    if args.output is not None:
+        raise CorpusError("-o is for the pairs of files; expected --pair-column, or --json for texts")
+    if not args.documents:
+        raise CorpusError(
+            "no document is given; expected at least one after the query, or --pair-column and files"
+        )
     documents = read_texts(args.documents)
     with _load(args) as model:
         outputs = model.score(
@@ -108,11 +133,33 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per line on stdout")
 
 
-def _add_pair_arguments(parser: argparse.ArgumentParser) -> None:
+def _judge_files(args: argparse.Namespace, names: list[str], task: CorpusTask) -> int:
+    """Answer the rows of files."""
+    if args.output is None and not args.json:
+        raise CorpusError(
+            f"{names[0]} is a file; expected a word about what to do. Pass -o answers.jsonl or --json for its rows"
+            + (", or --text to label the name itself." if task == "classify" else ".")
+        )
+    if args.logits or args.truncate != -1:
+        raise CorpusError("--logits and --truncate are for texts; expected neither for the rows of files")
+    return run_job(args, names, Asking(task=task, prompt=getattr(args, "instruction", None)))
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--text", action="store_true", help="the arguments are texts, whatever files are there"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="of files: .npy, .jsonl or .parquet to write"
+    )
+    add_corpus_arguments(parser)
+
+
+def _add_pair_arguments(parser: argparse.ArgumentParser, documents: str = "+") -> None:
     _add_arguments(parser)
     parser.add_argument("query", metavar="QUERY")
     parser.add_argument(
-        "documents", metavar="DOCUMENT", nargs="+", help="documents, or - for one per line of stdin"
+        "documents", metavar="DOCUMENT", nargs=documents, help="documents, or - for one per line of stdin"
     )
     parser.add_argument("--instruction", help="task description for an LLM reranker's template")
 

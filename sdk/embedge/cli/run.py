@@ -1,4 +1,4 @@
-"""`embedge encode`: texts to vectors or rows."""
+"""`embedge encode`: texts, or files of them, to vectors or rows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from embedge._corpus.compute import Asking
+from embedge._corpus.inputs import STDIN
 from embedge.cli._console import bold, dim, print_json, width
-from embedge.errors import ParamsError, PromptError
+from embedge.cli.corpus import add_corpus_arguments, names_files, run_job
+from embedge.errors import CorpusError, ParamsError, PromptError
 from embedge.model import EdgeModel
 from embedge.params import PoolingParams
 from embedge.types import FloatArray
@@ -22,10 +25,15 @@ _SHOWN_COMPONENTS = 4
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `encode`."""
     encode = commands.add_parser(
-        "encode", help="embed texts", description="Embed texts, or the lines of stdin."
+        "encode", help="embed texts or files", description="Embed texts, or the rows of files."
     )
     add_model_arguments(encode)
-    encode.add_argument("texts", metavar="TEXT", nargs="+", help="texts, or - for one text per line of stdin")
+    encode.add_argument(
+        "texts", metavar="TEXT|FILE", nargs="+", help="texts; or files, folders, globs, or - for stdin"
+    )
+    encode.add_argument(
+        "--text", action="store_true", help="the arguments are texts, whatever files are there"
+    )
     encode.add_argument("--task", choices=("embed", "token_embed"), default="embed")
     encode.add_argument("--dimensions", type=int, help="keep the leading components (Matryoshka models)")
     encode.add_argument(
@@ -42,8 +50,9 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     output = encode.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one JSON object per text on stdout")
     output.add_argument(
-        "-o", "--output", type=Path, metavar="FILE.npy", help="write float32 (num_texts, dim)"
+        "-o", "--output", type=Path, metavar="FILE", help="write .npy, or, for files, .jsonl or .parquet, too"
     )
+    add_corpus_arguments(encode, embeds=True)
     encode.set_defaults(run=run_encode)
 
 
@@ -56,6 +65,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_encode(args: argparse.Namespace) -> int:
     """Embed and write."""
+    shown = args.output is None and not args.json
+    if names_files(args.texts, as_texts=args.text) and not (shown and args.texts == [STDIN]):
+        return _run_files(args)
     if args.output is not None:
         _check_output(args.output, args.task)
     texts = read_texts(args.texts)
@@ -88,6 +100,29 @@ def run_encode(args: argparse.Namespace) -> int:
         for text, output in zip(texts, outputs, strict=True):
             _show(text, output)
     return 0
+
+
+def _run_files(args: argparse.Namespace) -> int:
+    if args.output is None and not args.json:
+        raise CorpusError(
+            f"{args.texts[0]} is a file; expected a word about what to do. Pass -o vectors.npy or --json to embed "
+            "its rows, or --text to embed the name itself."
+        )
+    if args.task != "embed":
+        raise CorpusError(
+            f"--task {args.task} gives arrays of many sizes; expected embed for the rows of files"
+        )
+    if args.truncate != -1:
+        raise CorpusError(
+            f"--truncate {args.truncate} is for texts; expected --long-text for the rows of files"
+        )
+    asking = Asking(
+        dimensions=args.dimensions,
+        normalize=args.normalize,
+        prompt_name=args.prompt_name,
+        long_text=args.long_text,
+    )
+    return run_job(args, args.texts, asking)
 
 
 def read_texts(arguments: list[str]) -> list[str]:

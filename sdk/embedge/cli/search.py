@@ -1,4 +1,4 @@
-"""`embedge search`: rank the paragraphs of text files by meaning."""
+"""`embedge search`: rank the paragraphs of text files, or rows that were embedded before, by meaning."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from embedge.cli._console import accent, bold, dim, print_json, width
 from embedge.cli.run import add_model_arguments, report_truncated, split_lines
+from embedge.corpus import Vectors
 from embedge.errors import PromptError
 from embedge.model import EdgeModel
 from embedge.outputs import ArrayOutputs, EmbeddingRequestOutput
@@ -43,21 +44,30 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add `search`."""
     parser = commands.add_parser(
         "search",
-        help="rank the paragraphs of files for questions",
-        description="Embed the paragraphs of text files and rank them for each question.",
+        help="rank the paragraphs of files, or saved vectors, for questions",
+        description="Embed the paragraphs of text files and rank them for each question; or look through the rows that "
+        '"embedge encode FILES -o VECTORS" wrote.',
     )
     add_model_arguments(parser)
+    parser.add_argument(
+        "--bundle",
+        dest="bundle_of_vectors",
+        metavar="BUNDLE",
+        help="of saved vectors: where their bundle is; default: their bundle's name in the store",
+    )
     parser.add_argument("questions", metavar="QUESTION", nargs="+")
     parser.add_argument(
         "--in",
         dest="files",
         type=Path,
         nargs="+",
-        required=True,
         metavar="FILE",
-        help="text or Markdown files",
+        help="text or Markdown files; without, BUNDLE names saved vectors: .npy, .jsonl or .parquet",
     )
-    parser.add_argument("--top", type=int, default=3, help="paragraphs per question (default 3)")
+    parser.add_argument("--top", type=int, default=3, help="paragraphs or rows per question (default 3)")
+    parser.add_argument(
+        "--prompt-name", help='of saved vectors: stored prompt for questions (default: "query")'
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per question on stdout")
     parser.set_defaults(run=run_search)
 
@@ -66,6 +76,8 @@ def run_search(args: argparse.Namespace) -> int:
     """Embed, rank and show."""
     if args.top < 1:
         raise PromptError(f"--top {args.top} shows nothing; expected at least 1")
+    if args.files is None:
+        return _search_rows(args)
     paragraphs = [paragraph for file in args.files for paragraph in read_paragraphs(file)]
     if not paragraphs:
         raise PromptError(
@@ -94,7 +106,30 @@ def run_search(args: argparse.Namespace) -> int:
                     }
                 )
             else:
-                _show_answer(question, ranked, latency_ms)
+                shown = [(score, f"{p.file}:{p.line}", p.text) for score, p in ranked]
+                _show_answer(question, shown, latency_ms)
+    return 0
+
+
+def _search_rows(args: argparse.Namespace) -> int:
+    """Look through rows that were embedded before."""
+    vectors = Vectors.open(args.bundle)
+    facts = vectors.facts
+    bundle = args.bundle_of_vectors or facts.bundle
+    with EdgeModel(bundle, device=args.device, variant=args.variant) as model:
+        if not args.json:
+            size = f"{len(vectors):,} rows of {facts.dimensions} components in {facts.precision}"
+            print(bold(args.bundle) + dim(f"  {size}, by {facts.bundle} {facts.fingerprint[:12]}"))
+        for question in args.questions:
+            asked = time.perf_counter()
+            hits = vectors.search(model, question, top=args.top, prompt_name=args.prompt_name)[0]
+            latency_ms = (time.perf_counter() - asked) * 1e3
+            if args.json:
+                rows = [msgspec.to_builtins(hit) for hit in hits]
+                print_json({"question": question, "latency_ms": round(latency_ms, 2), "rows": rows})
+            else:
+                shown = [(hit.score, str(hit.id), hit.text or "") for hit in hits]
+                _show_answer(question, shown, latency_ms)
     return 0
 
 
@@ -151,12 +186,13 @@ def _show_corpus(
     )
 
 
-def _show_answer(question: str, ranked: list[tuple[float, Paragraph]], latency_ms: float) -> None:
+def _show_answer(question: str, ranked: list[tuple[float, str, str]], latency_ms: float) -> None:
+    """Scores, where what was found stands, and its text."""
     print()
     print(accent("? ") + bold(question) + dim(f"   {latency_ms:.1f} ms"))
-    for score, paragraph in ranked:
+    for score, place, text in ranked:
         filled = round(max(0.0, min(1.0, score)) * _BAR_WIDTH)
         bar = accent("█" * filled) + dim("░" * (_BAR_WIDTH - filled))
-        print(f"  {score:5.3f} {bar} {dim(f'{paragraph.file}:{paragraph.line}')}")
-        for line in textwrap.wrap(paragraph.text, width() - 8, max_lines=_SHOWN_LINES, placeholder=" …"):
+        print(f"  {score:5.3f} {bar} {dim(place)}")
+        for line in textwrap.wrap(text, width() - 8, max_lines=_SHOWN_LINES, placeholder=" …"):
             print("        " + line)

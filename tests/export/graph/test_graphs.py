@@ -18,6 +18,7 @@ from tests.families.tiny import facts, seeded
 
 from embedge.errors import ExportError
 from embedge.manifest import load_manifest
+from embedge_export.families.deberta import rows_of_distances
 from embedge_export.families.parts import UnsupportedError
 from embedge_export.families.structure import Load
 from embedge_export.families.table import FAMILIES, read_encoder, read_head
@@ -137,11 +138,69 @@ def test_modernbert_pools_its_classifier_by_the_mean(tmp_path):
     assert largest_difference(built, torch_rows(load_model(checkpoint), batch), batch) <= 1e-5
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False},
+        {"pos_att_type": ["c2p"], "position_buckets": -1},
+        {"pos_att_type": ["p2c"], "max_relative_positions": 12},
+        {"relative_attention": False},
+        {"type_vocab_size": 2},
+    ],
+    ids=["v3", "c2p", "p2c", "no distances", "types"],
+)
+def test_options_of_deberta(changes, tmp_path):
+    with quiet():
+        model = seeded("deberta-v2", **changes)
+        model.save_pretrained(tmp_path / "checkpoint")
+    made = built_from("deberta-v2", model, tmp_path / "checkpoint")
+    batch = token_batch()
+    assert largest_difference(run(*made, tmp_path, batch), torch_rows(model, batch), batch) <= 1e-5
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_both_heads_of_deberta_as_a_masked_language_model(legacy, tmp_path):
+    if not legacy and "gte" not in LOCAL:
+        pytest.skip("transformers 4 leaves the table of words out of the file that it saves")
+    with quiet():
+        model = seeded("deberta-v2", "ForMaskedLM", legacy=legacy)
+        model.save_pretrained(tmp_path / "masked")
+    made = built_from("deberta-v2", model, tmp_path / "masked", head=True)
+    batch = token_batch()
+    assert largest_difference(run(*made, tmp_path, batch), torch_rows(model, batch), batch) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("buckets", "farthest"), [(256, 512), (16, 66), (32, 1024), (17, 64), (4, 8), (-1, 40)]
+)
+def test_rows_of_distances_are_those_of_transformers(buckets, farthest):
+    import torch
+    from transformers.models.deberta_v2.modeling_deberta_v2 import build_relative_position
+
+    rows = rows_of_distances(buckets, farthest)
+    last, length = len(rows) // 2, 3 * farthest
+    states = torch.zeros(1, length, 1)
+    relative = build_relative_position(states, states, buckets, farthest)[0].numpy()
+    span = buckets if buckets > 0 else farthest
+    distances = np.subtract.outer(np.arange(length), np.arange(length))
+    ours = np.array(rows)[np.clip(distances, -last, last) + last]
+    np.testing.assert_array_equal(ours, np.clip(relative + span, 0, 2 * span - 1))
+
+
 def test_gemma_with_attention_in_both_directions(tmp_path):
     checkpoint = open_checkpoint(ExportSpec(model=str(embedding_gemma(tmp_path / "m")))).checkpoint
     batch = token_batch()
     built = run(*build_from_weights(describe(checkpoint)), tmp_path, batch)
     assert largest_difference(built, torch_rows(load_model(checkpoint), batch), batch) <= 1e-4
+
+
+def test_gemma_is_activated_as_its_library_does(tmp_path):
+    with quiet():
+        model = seeded("gemma", hidden_act="gelu", hidden_activation="relu")
+        model.save_pretrained(tmp_path / "m")
+    batch = token_batch()
+    built = run(*built_from("gemma", model, tmp_path / "m"), tmp_path, batch)
+    assert largest_difference(built, torch_rows(model, batch), batch) <= 1e-4
 
 
 @pytest.mark.parametrize("kind", ["linear", "llama3"])
@@ -212,8 +271,9 @@ def test_every_built_family_is_held_against_torch_above():
     ("family", "changes"),
     [
         ("bert", {"hidden_act": "mish"}),
-        ("phi3", {}),
-        ("deberta-v2", {}),
+        ("gemma2", {}),
+        ("phi3", {"partial_rotary_factor": 0.5}),
+        ("deberta-v2", {"conv_kernel_size": 3}),
     ],
 )
 def test_what_the_builder_does_not_know_is_traced(family, changes, tmp_path):

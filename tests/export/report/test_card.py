@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from tests.export.report.reported import KINDS, reported
 
-from embedge.manifest import fingerprint, load_manifest
+from embedge.manifest import SourceSpec, fingerprint, load_manifest
 from embedge.testing import tiny_bundle
 from embedge_export.cli import add_parser
 from embedge_export.report import card
@@ -86,8 +86,10 @@ def test_the_command_means_the_same_spec():
     add_parser(parser.add_subparsers())
     import shlex
 
-    words = shlex.split(export_command(spec))
-    assert words[:5] == ["embedge", "export", "org/name", "-o", "name"]
+    commit = "c" * 40
+    source = SourceSpec(name="org/name", weights_sha256={}, revision=commit)
+    words = shlex.split(export_command(spec, source))
+    assert words[:7] == ["embedge", "export", "org/name", "-o", "name", "--revision", commit]
     args = parser.parse_args(words[1:])
     assert args.pooling == spec.pooling
     assert args.normalize is False
@@ -98,7 +100,7 @@ def test_the_command_means_the_same_spec():
     assert not args.force
 
 
-def test_the_command_names_no_folder(tmp_path):
-    folder = tmp_path / "checkpoint"
-    folder.mkdir()
-    assert export_command(ExportSpec(model=str(folder))) == "embedge export checkpoint -o checkpoint"
+def test_the_command_names_the_checkpoint_and_no_folder(tmp_path):
+    spec = ExportSpec(model=str(tmp_path), revision="main")
+    source = SourceSpec(name="all-MiniLM-L6-v2", weights_sha256={})
+    assert export_command(spec, source) == "embedge export all-MiniLM-L6-v2 -o all-MiniLM-L6-v2"

@@ -4,11 +4,12 @@ import struct
 
 import pytest
 from tests.checkpoints import BREAKAGES, break_checkpoint, make
-from tests.export.tiny import edit_json
+from tests.export.tiny import edit_json, write_json
 
 from embedge.cli.main import main
 from embedge.errors import ExportError
 from embedge_export.dry_run import plan_export
+from embedge_export.source.read import open_checkpoint
 from embedge_export.spec import ExportSpec
 
 MESSAGES = {
@@ -81,6 +82,43 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path, content):
     folder = make("bert-st", tmp_path / "m")
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(ExportError, match=r"model.safetensors in m is no safetensors file of \d+ bytes"):
+        plan_export(ExportSpec(model=str(folder), output=tmp_path / "out"))
+
+
+def test_an_index_left_beside_the_weights_is_passed_over(tmp_path):
+    folder = make("bert-st", tmp_path / "m")
+    write_json(
+        folder / "model.safetensors.index.json", {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    )
+    source = open_checkpoint(ExportSpec(model=str(folder), output=tmp_path / "out"))
+    assert set(source.checkpoint.weights) == {"model.safetensors"}
+
+
+def test_two_weights_for_one_name_are_refused(tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    folder = make("bert-st", tmp_path / "m")
+    weights = load_file(folder / "model.safetensors")
+    twice = "embeddings.word_embeddings.weight"
+    (folder / "model.safetensors").unlink()
+    save_file(weights, folder / "one.safetensors", metadata={"format": "pt"})
+    save_file({twice: weights[twice] + 1}, folder / "two.safetensors", metadata={"format": "pt"})
+    files = dict.fromkeys(weights, "one.safetensors") | {"another": "two.safetensors"}
+    write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": files})
+    with pytest.raises(ExportError, match=rf"m holds two weights '{twice}', in one.safetensors and in two"):
+        plan_export(ExportSpec(model=str(folder), output=tmp_path / "out"))
+
+
+def test_two_weights_of_one_header_are_refused(tmp_path):
+    folder = make("bert-st", tmp_path / "m")
+    file = folder / "model.safetensors"
+    data = file.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = data[8 : 8 + length].replace(b'"pooler.dense.bias"', b'"embeddings.LayerNorm.bias"', 1)
+    file.write_bytes(struct.pack("<Q", len(header)) + header + data[8 + length :])
+    with pytest.raises(
+        ExportError, match=r"holds two weights 'embeddings.LayerNorm.bias', in model.safetensors"
+    ):
         plan_export(ExportSpec(model=str(folder), output=tmp_path / "out"))
 
 

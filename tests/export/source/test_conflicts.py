@@ -8,6 +8,8 @@ from tests.checkpoints.saving import edit_json
 from tests.export import tiny_kinds
 
 from embedge.errors import ExportError
+from embedge_export.source.conflicts import _FLAGS
+from embedge_export.source.kinds import KINDS
 from embedge_export.source.read import open_checkpoint
 from embedge_export.spec import ExportSpec
 
@@ -39,3 +41,28 @@ def test_an_activation_counts_where_its_library_reads_it(tmp_path) -> None:
     head = open_checkpoint(ExportSpec(model=str(folder))).checkpoint.head
     assert head is not None
     assert head.score_activation == "sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("bert-st", {"labels": ("a", "b")}, r"--labels \('a', 'b'\) does not apply to a checkpoint of the kind embedd"),
+        ("bert-st", {"yes_token": "yes"}, r"--yes-token 'yes' does not apply to BertModel; expected a language model"),
+        ("bert-st", {"step_tag": "x"}, r"--step-tag 'x' does not apply to .* embedding; expected reward"),
+        ("bert-st", {"instruction": "x"}, r"--instruction 'x' does not apply to .* embedding; expected causal_rer"),
+        ("cross-encoder-bert-1", {"instruction": "x"}, r"--instruction 'x' does not apply to a classifier without a"),
+        ("cross-encoder-bert-1", {"normalize": True}, r"--normalize True does not apply to .* classifier; expected"),
+        ("cross-encoder-bert-1", {"matryoshka": (8,)}, r"--matryoshka \(8,\) does not apply to .* classifier"),
+        ("cross-encoder-bert-1", {"pooling": ("CLS",)}, r"--pooling \('CLS',\) does not apply to .* classifier"),
+        ("splade", {"labels": ("a",)}, r"--labels \('a',\) does not apply to a checkpoint of the kind sparse"),
+    ],
+)  # fmt: skip
+def test_what_the_caller_says_of_another_kind_is_refused(tmp_path, name, options, message):
+    folder = make(name, tmp_path / "m")
+    with pytest.raises(ExportError, match=message):
+        open_checkpoint(ExportSpec(model=str(folder), **options))
+
+
+def test_every_flag_of_a_kind_is_a_fact_of_the_spec_and_reachable():
+    assert set(_FLAGS) <= set(ExportSpec.__struct_fields__)
+    assert {kind for kinds in _FLAGS.values() for kind in kinds} <= set(KINDS)

@@ -1,5 +1,6 @@
 """Checkpoints that must not be exported, each with a message that names what is wrong."""
 
+import json
 import shutil
 
 import pytest
@@ -66,6 +67,11 @@ def unknown_default_prompt(folder):
     write_json(folder / "config_sentence_transformers.json", {"prompts": {}, "default_prompt_name": "query"})
 
 
+def code_of_its_own(folder):
+    modules = json.loads((folder / "modules.json").read_text("utf-8"))
+    write_json(folder / "modules.json", [*modules, {**modules[-1], "name": "swirl", "type": "mine.Swirl"}])
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -79,6 +85,10 @@ def unknown_default_prompt(folder):
         (unknown_architecture, r"'gpt2' is not an architecture that embedge knows"),
         (unknown_similarity, r"'jaccard' is not known"),
         (unknown_default_prompt, r"default_prompt_name 'query' is not among"),
+        (
+            code_of_its_own,
+            r"holds a Swirl module, which embedge does not know: mine.Swirl is the checkpoint's own",
+        ),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )

@@ -88,9 +88,16 @@ def test_a_missed_gate_fails_the_export_and_leaves_nothing(
     gates = STORED_AS["int8"].gates
     monkeypatch.setitem(gates, "embed", msgspec.structs.replace(gates["embed"], cosine_min=1.1))
     with pytest.raises(
-        VerificationError, match=r"variant int8 \(int8\) misses its gate .* smallest cosine [01]\."
+        VerificationError, match=r"variant int8 \(int8\) misses its gate .* smallest end-to-end cosine [01]\."
     ):
         export(ExportSpec(model=str(tiny_bert), output=tmp_path / "bundle", variants=("fp32", "int8")))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("variant", ["int8", "uint8", "int4"])
+def test_a_checkpoint_without_a_large_matrix_is_refused_by_reason(variant, tiny_bert, tmp_path) -> None:
+    with pytest.raises(ExportError, match=rf"matrix of 4,096 values or more, .*Omit {variant}\."):
+        export(ExportSpec(model=str(tiny_bert), output=tmp_path / "bundle", variants=("fp32", variant)))
     assert list(tmp_path.iterdir()) == []
 
 

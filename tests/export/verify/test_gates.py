@@ -100,7 +100,7 @@ def test_another_models_vectors_miss_the_gate_and_the_message_has_the_figures(tm
     with EdgeModel(other, device="cpu") as model:
         reference = ask(model, asked)
     with pytest.raises(
-        VerificationError, match=r"variant fp32 \(float32\) misses .* smallest cosine -?0\.\d+"
+        VerificationError, match=r"variant fp32 \(float32\) misses .* smallest end-to-end cosine -?0\.\d+"
     ):
         try_variant(folder, "fp32", asked, reference, "fp32")
 
@@ -252,6 +252,6 @@ def test_an_export_records_its_figures_beside_report_and_card(tiny_bert, tmp_pat
 
 def test_a_missed_gate_fails_the_export_and_leaves_nothing(tiny_bert, tmp_path, monkeypatch):
     monkeypatch.setitem(STORED_AS["float32"].gates, "embed", Gate(cosine_mean=1.5))
-    with pytest.raises(VerificationError, match=r"mean cosine 1\.00000, at least 1\.5 expected"):
+    with pytest.raises(VerificationError, match=r"mean end-to-end cosine 1\.00000, at least 1\.5 expected"):
         export(ExportSpec(model=str(tiny_bert), output=tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []

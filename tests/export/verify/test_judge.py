@@ -54,4 +54,4 @@ def test_the_summary_says_what_is_known(fp32):
     )
     told = measured(fp32, 0.0)
     told = msgspec.structs.replace(told, fidelity=msgspec.structs.replace(told.fidelity, end_to_end=figures))
-    assert summary("x", told) == "x: cosine min 0.9877, label agreement 1.0000"
+    assert summary("x", told) == "x: end-to-end cosine min 0.9877, label agreement 1.0000"

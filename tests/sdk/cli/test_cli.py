@@ -58,7 +58,7 @@ def test_encode_stdin_to_a_file(tiny_embedder, tmp_path, capsys, monkeypatch) ->
     assert np.load(target).shape == (3, 32)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "1 of 3 texts were longer than the limit and were cut" in captured.err
+    assert "3 rows, 58 tokens, 1 cut at the limit" in captured.err
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from embedge_export.families.structure import (
 )
 from embedge_export.graph.built.canvas import Canvas
 from embedge_export.graph.built.choices import Choices
+from embedge_export.graph.built.disentangled import distance_scores
 from embedge_export.graph.built.embedding import embedded
 from embedge_export.graph.built.linear import (
     LoadFloats,
@@ -162,6 +163,7 @@ class Blocks:
         canvas.scope(scope)
         groups = block.num_heads // block.num_kv_heads
         kept = groups > 1 or block.rotary is not None or block.key_norm is not None
+        kept = kept or block.disentangled is not None
         q, k, v = project(
             canvas,
             rows,
@@ -175,6 +177,9 @@ class Blocks:
         q = self._heads(q, block.num_heads, block, block.query_norm, rotation)
         k = self._heads(k, block.num_kv_heads, block, block.key_norm, rotation)
         v = self._heads(v, block.num_kv_heads, block, None, None)
+        if block.disentangled is not None:
+            near = distance_scores(canvas, weights, self.positions, block, (q, k), np.float32)
+            bias = canvas.op("Add", near, bias)
         if groups > 1:
             q = canvas.op("Reshape", q, canvas.constant([0, block.num_kv_heads, -1, block.head_dim]))
         scores = canvas.contrib("FusedMatMul", q, k, transB=1, alpha=block.scale)

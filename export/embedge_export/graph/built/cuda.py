@@ -77,16 +77,23 @@ def without_idle_windows(encoder: Encoder, max_seq_len: int) -> Encoder:
 
 
 def score_heads_on_cuda(encoder: Encoder) -> int | None:
-    """Heads whose scores a run on a GPU holds at once: its kernels work in blocks, but not on heads of odd sizes."""
+    """Heads whose scores a run on a GPU holds at once.
+
+    Its kernels work in blocks, but not on heads of odd sizes; scores of distances are made for all heads beforehand.
+    """
     blocks = [layer.attention for layer in encoder.layers]
-    if all(block.head_dim % _HEAD_MULTIPLE == 0 for block in blocks):
+    in_blocks = all(block.head_dim % _HEAD_MULTIPLE == 0 for block in blocks)
+    if in_blocks and all(block.disentangled is None for block in blocks):
         return None
     return max(block.num_heads for block in blocks)
 
 
 def pad_to(encoder: Encoder, choices: Choices) -> int:
     """What a batch's padded length should be a multiple of: kernels that add masks to scores load that many at once."""
-    masked = any(layer.attention.window is not None or layer.attention.relative for layer in encoder.layers)
+    blocks = [layer.attention for layer in encoder.layers]
+    masked = any(
+        block.window is not None or block.relative or block.disentangled is not None for block in blocks
+    )
     return _LENGTH_MULTIPLE if masked and choices.attention == "standard" else 1
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from embedge.types import FloatArray
 from embedge_export.families.structure import Attention, Norm, Rotary
 from embedge_export.graph.built.cuda_blocks import CudaBlocks
+from embedge_export.graph.built.disentangled import distance_scores
 from embedge_export.graph.built.linear import absorbed_bias, projection
 
 _MASKED = -3e4
@@ -57,9 +58,12 @@ class CudaAttention:
         canvas.scope(scope)
         grouped = block.num_heads != block.num_kv_heads
         turned = grouped or block.rotary is not None or block.key_norm is not None
+        turned = turned or block.disentangled is not None
         query, key, value = self._products(rows, block, key_bias=turned, value_bias=grouped)
         query = self._turn(query, block.num_heads, block, block.query_norm, rotation)
         key = self._turn(key, block.num_kv_heads, block, block.key_norm, rotation)
+        if block.disentangled is not None:
+            mask = self._distance_scores(query, key, block, mask)
         inputs = [query, key, value, mask, "", "", "" if block.causal else self._blocks.lengths]
         while not inputs[-1]:
             inputs.pop()
@@ -128,6 +132,19 @@ class CudaAttention:
             parts.append(canvas.op("Unsqueeze", hidden, canvas.constant([0, 1])))
         self._narrow[key] = parts[0] if len(parts) == 1 else canvas.op("Add", *parts)
         return self._narrow[key]
+
+    def _distance_scores(self, query: str, key: str, block: Attention, mask: str) -> str:
+        """Scores of contents and distances, and the mask's where there is one."""
+        canvas = self._canvas
+        shape = canvas.constant([0, 0, block.num_heads, block.head_dim])
+        q, k = (
+            canvas.op("Transpose", canvas.op("Reshape", rows, shape), perm=[0, 2, 1, 3])
+            for rows in (query, key)
+        )
+        near = distance_scores(
+            canvas, self._weights, self._blocks.positions, block, (q, k), self._blocks.dtype
+        )
+        return canvas.op("Add", near, mask) if mask else near
 
     def _narrowed(self, floats: str) -> str:
         from onnx import helper

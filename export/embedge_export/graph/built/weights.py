@@ -56,7 +56,10 @@ class StoredWeights:
     Args:
         paths: the files of one checkpoint.
         prefixes: what may stand before a name, as heads' checkpoints store "bert.encoder…".
-        renames: what may stand in a name, and what it is called here; a weight that has the new name already wins.
+        renames: what may stand in a name, and what it is called here.
+
+    Raises:
+        ExportError: two weights have one name once it is without prefix, in new words.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class StoredWeights:
         prefixes: Iterable[str] = (),
         renames: Mapping[str, str] | None = None,
     ) -> None:
+        prefixes = tuple(prefixes)
         self._prefixes = ("", *prefixes)
         stored: dict[str, _Entry] = {}
         for path in paths:
@@ -74,7 +78,18 @@ class StoredWeights:
             for name, entry in json.loads(mapped[8 : 8 + size]).items():
                 if name != "__metadata__":
                     stored[name] = (mapped, 8 + size, entry)
-        renamed = {_renamed(name, renames or {}): entry for name, entry in stored.items()}
+        renamed: dict[str, _Entry] = {}
+        called: dict[str, str] = {}
+        for name, entry in stored.items():
+            new = _renamed(name, renames or {})
+            bare = next((new.removeprefix(prefix) for prefix in prefixes if new.startswith(prefix)), new)
+            if bare in called:
+                raise ExportError(
+                    f"the weights hold {called[bare]!r} and {name!r}, two weights for {bare!r}; expected one. "
+                    "Restore the file from the model's origin."
+                )
+            called[bare] = name
+            renamed[new] = entry
         self._entries = renamed | {name: stored[name] for name in stored if name in renamed}
 
     def _find(self, name: str) -> _Entry | None:

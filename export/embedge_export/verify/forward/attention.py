@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedge.types import FloatArray, IntArray
-from embedge_export.families.structure import Attention, RelativeBias, Rotary
+from embedge_export.families.structure import Attention, Disentangled, RelativeBias, Rotary
 from embedge_export.verify.forward.arithmetic import Kept, linear, normalised, softmax
 
 _SCORES = 4_000_000
@@ -41,6 +41,9 @@ def attend(attention: Attention, rows: FloatArray, text: Text, kept: Kept) -> Fl
     keys = normalised(keys, attention.key_norm, kept)
     if attention.rotary is not None:
         queries, keys = rotated(queries, attention.rotary), rotated(keys, attention.rotary)
+    near = None
+    if attention.disentangled is not None:
+        near = distance_scores(attention, attention.disentangled, queries, keys, kept)
     queries = queries * np.float32(attention.scale)
     # (heads of keys, queries for each, num_tokens, head_dim)
     queries = queries.reshape(attention.num_kv_heads, groups, text.num_tokens, attention.head_dim)
@@ -51,6 +54,8 @@ def attend(attention: Attention, rows: FloatArray, text: Text, kept: Kept) -> Fl
         first, last = _span(attention, start, stop, text.num_tokens)
         scores = queries[:, :, start:stop] @ keys[:, None, first:last].swapaxes(-1, -2)
         whole = scores.reshape(attention.num_heads, stop - start, last - first)
+        if near is not None:
+            whole += near[:, start:stop, first:last]
         _shift(whole, attention, text, start, first)
         made = softmax(scores) @ values[:, None, first:last]
         seen[start:stop] = made.reshape(attention.num_heads, stop - start, -1).swapaxes(0, 1)
@@ -83,6 +88,31 @@ def relative_bias(relative: RelativeBias, num_tokens: int, kept: Kept) -> FloatA
     return np.ascontiguousarray(table[_buckets(distances, each_side, exact, relative.max_distance)].T)
 
 
+def distance_scores(
+    attention: Attention, relative: Disentangled, queries: FloatArray, keys: FloatArray, kept: Kept
+) -> FloatArray:
+    """What scores get added by contents and distances, float32 (num_heads, num_tokens, num_tokens).
+
+    Source:
+        transformers, DisentangledSelfAttention.disentangled_attention_bias.
+    """
+    tokens = np.arange(queries.shape[1])
+    reach = len(relative.row_at) // 2
+    distances = np.clip(tokens[:, None] - tokens, -reach, reach)
+    rows = np.array(relative.row_at)[distances + reach]  # (queries, keys)
+    table = normalised(kept.array(relative.table), relative.norm, kept)
+    scores = np.zeros((attention.num_heads, len(tokens), len(tokens)), np.float32)
+    if relative.key is not None:
+        places = _heads(linear(table, relative.key, kept), attention.num_heads)
+        products = queries @ places.swapaxes(-1, -2)  # (num_heads, queries, rows)
+        scores += np.take_along_axis(products, rows[None], axis=2)
+    if relative.query is not None:
+        places = _heads(linear(table, relative.query, kept), attention.num_heads)
+        products = keys @ places.swapaxes(-1, -2)  # (num_heads, keys, rows)
+        scores += np.take_along_axis(products, rows.T[None], axis=2).swapaxes(-1, -2)
+    return scores * np.float32(attention.scale)
+
+
 def _buckets(distances: IntArray, each_side: int, exact: int, max_distance: int) -> IntArray:
     """Near distances have a bucket each; farther ones share them, the wider the farther."""
     length = np.abs(distances)
@@ -109,6 +139,8 @@ def _span(attention: Attention, start: int, stop: int, num_tokens: int) -> tuple
 
 def _shift(scores: FloatArray, attention: Attention, text: Text, start: int, first: int) -> None:
     """Add the bias of positions to scores (num_heads, queries, keys), and hide what is not seen."""
+    if not (attention.relative or attention.causal or attention.window) and text.attended is None:
+        return
     _, num_queries, num_keys = scores.shape
     distances = np.arange(first, first + num_keys) - np.arange(start, start + num_queries)[:, None]
     if attention.relative:

@@ -43,9 +43,19 @@ def test_renamed_weights(tmp_path):
     import torch
     from safetensors.torch import save_file
 
-    names = ("bert.a.gamma", "b.gamma", "b.weight", "c.gammas")
+    names = ("bert.a.gamma", "b.gamma", "c.gammas")
     stored = {name: torch.full((2,), float(index)) for index, name in enumerate(names)}
     save_file(stored, tmp_path / "w.safetensors")
     weights = StoredWeights([tmp_path / "w.safetensors"], ["bert."], {".gamma": ".weight"})
-    for name, value in (("a.weight", 0), ("b.weight", 2), ("c.weights", 3)):
+    for name, value in (("a.weight", 0), ("b.weight", 1), ("c.weights", 2)):
         assert_allclose(weights.read(Tensor(name=name, shape=(2,))), np.full(2, value))
+
+
+@pytest.mark.parametrize("names", [("b.gamma", "b.weight"), ("bert.b.weight", "b.weight")])
+def test_two_weights_for_one_name_are_refused(tmp_path, names):
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({name: torch.zeros(2) for name in names}, tmp_path / "w.safetensors")
+    with pytest.raises(ExportError, match=r"two weights for 'b.weight'; expected one"):
+        StoredWeights([tmp_path / "w.safetensors"], ["bert."], {".gamma": ".weight"})

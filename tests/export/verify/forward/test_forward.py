@@ -34,6 +34,9 @@ OPTIONS = [
     ("qwen3", {"is_causal": False}),
     ("mistral", {"sliding_window": 5}),
     ("gemma3_text", {"use_bidirectional_attention": True}),
+    ("deberta-v2", {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False}),
+    ("deberta-v2", {"pos_att_type": ["c2p"], "max_relative_positions": 12, "position_buckets": -1}),
+    ("deberta-v2", {"relative_attention": False}),
     ("modernbert", {"norm_bias": True, "attention_bias": True, "mlp_bias": True, "local_attention": 2}),
 ]
 
@@ -211,7 +214,8 @@ def test_the_forward_knows_every_field_of_the_structure():
     }
     assert fields == {
         "Attention": "query key value output num_heads num_kv_heads head_dim scale query_norm key_norm rotary "
-        "causal window relative",
+        "causal window relative disentangled",
+        "Disentangled": "table row_at norm key query",
         "Embedding": "words positions types types_input scale norm projection",
         "Encoder": "embedding layers hidden_size vocab_size final_norm relative",
         "FeedForward": "up down activation gate",

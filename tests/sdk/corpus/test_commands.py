@@ -1,0 +1,123 @@
+"""`embedge encode`, `classify`, `score` over files, and `search` over what they wrote."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from embedge.cli.main import main
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("good food\nbad water\ngood food\nold house\n")
+    return path
+
+
+def run(capsys, *arguments):
+    status = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_files_to_vectors_to_answers(tiny, file, tmp_path, capsys) -> None:
+    bundle = tiny()
+    status, out, err = run(capsys, "encode", bundle, file, "-o", tmp_path / "v.npy")
+    assert (status, out) == (0, "")
+    assert "4 rows" in err
+    assert "1 repeated" in err
+    assert f"wrote 4 rows to {tmp_path / 'v.npy'}" in err
+    assert len(np.load(tmp_path / "v.npy")) == 4
+    status, out, _ = run(capsys, "search", tmp_path / "v.npy", "old house", "--bundle", bundle, "--top", 1)
+    assert status == 0
+    assert "old house" in out.splitlines()[-1]
+    _, out, _ = run(capsys, "search", tmp_path / "v.npy", "old house", "--bundle", bundle, "--json")
+    assert json.loads(out)["rows"][0]["text"] == "old house"
+
+
+def test_rows_as_json(tiny, file, capsys) -> None:
+    status, out, _ = run(capsys, "encode", tiny(), file, "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert status == 0
+    assert [(row["index"], row["text"]) for row in rows][3] == (3, "old house")
+    assert rows[0]["embedding"] == rows[2]["embedding"]
+    file.write_bytes(b"good\n\xff\n")
+    _, out, err = run(capsys, "encode", tiny(), file, "--json", "--on-error", "skip", "--no-texts")
+    assert "text" not in json.loads(out)
+    assert "notes.txt:2: not utf-8" in err
+
+
+def test_the_first_rows_do_not_wait_for_the_last(tiny) -> None:
+    """The reader of the first line ends the command, whose input never ends."""
+    command = [sys.executable, "-m", "embedge", "encode", str(tiny()), "-", "--json"]
+    endless = [sys.executable, "-c", "import sys\nn = 0\nwhile True: n += 1; print('food', n)"]
+    with (
+        subprocess.Popen(endless, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as source,
+        subprocess.Popen(
+            command, stdin=source.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process,
+    ):
+        source.stdout.close()
+        first = json.loads(process.stdout.readline())
+        process.stdout.close()
+        assert process.wait(30) == 1
+        assert b"Traceback" not in process.stderr.read()
+        source.kill()
+    assert first["text"] == "food 1"
+
+
+def test_classify_and_score_files(tiny, file, tmp_path, capsys) -> None:
+    assert run(capsys, "classify", tiny("classify"), file, "-o", tmp_path / "c.jsonl")[0] == 0
+    assert len((tmp_path / "c.jsonl").read_text().splitlines()) == 4
+    pairs = tmp_path / "p.csv"
+    pairs.write_text("q,d\ngood,food\n")
+    command = ["score", tiny("cross_encoder"), pairs, "--column", "q", "--pair-column", "d", "--json"]
+    row = json.loads(run(capsys, *command)[1])
+    assert (row["text"], row["pair"]) == ("good", "food")
+    assert isinstance(row["score"], float)
+    _, out, _ = run(capsys, "classify", tiny("classify"), file, "--text", "--json")
+    assert json.loads(out)["text"] == str(file)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["encode", "B", "FILE"], "is a file; expected a word about what to do. Pass -o"),
+        (["encode", "B", "FILE", "a text", "--json"], "is a file and 'a text' is none"),
+        (["encode", "B", "FILE", "--json", "--task", "token_embed"], "--task token_embed"),
+        (["encode", "B", "FILE", "--json", "--truncate", "9"], "expected --long-text"),
+        (["encode", "B", "FILE", "-o", "out.txt"], "ends in '.txt'"),
+        (["encode", "B", "FILE", "--json", "--on-error", "perhaps"], "expected stop, skip, or a file"),
+        (["encode", "B", "FILE", "--json", "--chunk", "0"], "--chunk 0"),
+        (["classify", "B", "FILE"], "is a file; expected a word"),
+        (["classify", "B", "good", "-o", "x.npy"], "-o is for the rows of files"),
+        (["classify", "B", "FILE", "--json", "--logits"], "expected neither for the rows of files"),
+        (["score", "B", "good"], "no document is given"),
+        (["score", "B", "good", "bad", "-o", "x.npy"], "-o is for the pairs of files"),
+        (["search", "FILE", "question"], "ends in '.txt'"),
+    ],
+)
+def test_refusals(tiny, file, capsys, arguments, message) -> None:
+    bundle = tiny("classify") if arguments[0] == "classify" else tiny()
+    words = {"B": bundle, "FILE": file}
+    status, out, err = run(capsys, *(words.get(word, word) for word in arguments))
+    assert (status, out) == (1, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_broken_off_output_says_how_to_go_on(tiny, file, tmp_path, capsys, monkeypatch) -> None:
+    def full(*_):
+        raise OSError(28, "No space left on device", str(tmp_path / "v.npy.part"))
+
+    monkeypatch.setattr("os.fsync", full)
+    status, _, err = run(capsys, "encode", tiny(), file, "-o", tmp_path / "v.npy")
+    assert status == 1
+    assert "No space left on device" in err
+    monkeypatch.undo()
+    assert run(capsys, "encode", tiny(), file, "-o", tmp_path / "v.npy", "--resume")[0] == 0
