@@ -36,7 +36,7 @@ CHANGES: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "llama": (
         {"head_dim": 16}, {"rope_theta": 500.0}, {"rope_scaling": YARN, "rope_theta": 500.0},
-        {"num_key_value_heads": None},
+        {"num_key_value_heads": None}, {"is_causal": False},
         {"attention_bias": True, "mlp_bias": True}, {"rope_scaling": {"type": "linear", "factor": 2.0}},
     ),
     "mistral": ({"sliding_window": None}, {"head_dim": None}),
@@ -157,6 +157,23 @@ def test_no_key_of_the_table_is_passed_over(name: str) -> None:
         "num_hidden_layers", "vocab_size",
     }  # fmt: skip
     assert set(row.values) - asked <= elsewhere
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_switch_that_a_reader_asks_for_is_carried_or_refused(name: str) -> None:
+    """One that is accepted and then dropped would be taken for its default."""
+    row = DEFAULTS[name]
+    _, asked = read(name, complete({"model_type": name}, row))
+    carried = 0
+    for key in sorted(asked - {"rope_parameters", "layer_types"}):
+        for value in (False, True):
+            try:
+                facts = read_own_config({"model_type": name, key: value}, LIGHT, has_code=False)
+            except (ExportError, MissingExtraError):
+                continue
+            carried += 1
+            assert bool(in_new_words(facts).get(key)) is value, key
+    assert carried or name == "nomic_bert"  # whose readers ask in the words of its own code
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ def complete(stated: Mapping[str, Any], row: Defaults) -> dict[str, Any]:
     facts = {row.names.get(key, key): value for key, value in stated.items() if key in known}
     facts = {**row.values, **facts}
     facts["id2label"] = _labels(facts)
+    if "is_causal" in stated:
+        facts["is_causal"] = stated["is_causal"]  # which no class has, and the masks of all of them ask for
     if "head_dim" in facts and facts["head_dim"] is None:
         facts["head_dim"] = int(facts["hidden_size"]) // int(facts["num_attention_heads"])
     if "num_key_value_heads" in facts and facts["num_key_value_heads"] is None:
