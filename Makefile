@@ -35,7 +35,7 @@ test: $(STAMP) .venvs/optimum/.installed
 OPTIMUM := .venvs/optimum/bin/python
 test-optimum: .venvs/optimum/.installed
 	$(OPTIMUM) -m pytest tests/export/graph tests/export/test_architectures.py tests/export/test_kinds.py \
-	  tests/export/variants/test_for_cuda.py tests/checkpoints tests/parity/test_checkpoints.py \
+	  tests/export/variants/test_for_cuda.py tests/checkpoints tests/families/test_defaults.py tests/parity/test_checkpoints.py \
 	  tests/interop/test_interop.py::test_sentence_transformers
 
 .venvs/optimum/.installed: .ci/constraints-optimum.txt pyproject.toml

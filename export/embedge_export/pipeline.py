@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from embedge.errors import ExportError
 from embedge.manifest import (
     REPORT_FILE,
     TOKENIZER_FILE,
@@ -21,7 +20,7 @@ from embedge.manifest import (
 )
 from embedge_export.families.structure import Load
 from embedge_export.graph.outputs import attach_heads
-from embedge_export.graph.route import Chosen, build_from_weights, choose_route
+from embedge_export.graph.route import Chosen, build_from_weights, check_values, choose_route
 from embedge_export.graph.static import build_graph
 from embedge_export.graph.traced import trace
 from embedge_export.precisions import CUDA_VARIANTS, VARIANTS
@@ -56,6 +55,7 @@ from embedge_export.wrap import wrap
 from embedge_export.write.companions import note_external_data, write_companions
 from embedge_export.write.manifest import (
     PACKAGES,
+    WITH_TORCH,
     complete_manifest,
     make_manifest,
     require_packages,
@@ -128,6 +128,8 @@ def export(spec: ExportSpec, progress: Listener | None = None) -> Path:
     if spec.from_onnx is not None:
         return wrap(spec, progress)
     require_packages(PACKAGES)
+    if not is_light(spec):
+        require_packages(WITH_TORCH, "export-torch")
     stages = Stages(progress)
     if spec.output is not None:
         check_target(spec.output.expanduser().absolute(), force=spec.force)
@@ -169,12 +171,9 @@ def _make_graph(opened: _Opened, spec: ExportSpec, folder: Path) -> tuple[_Made,
     if weights.table is not None:
         graph = build_graph(weights.table, opset, opened.tokenization.ignored_id)
     elif chosen.described is not None:
+        if weights.model is None:
+            check_values(chosen.described)
         graph, loads = build_from_weights(chosen.described)
-    elif weights.model is None:
-        raise ExportError(
-            f"{checkpoint.architecture} has no graph that is built from the weights, and tracing it needs torch and "
-            "transformers; expected both. Install them, or leave out --reference numpy where they are installed."
-        )
     else:
         scratch = folder / "scratch"
         scratch.mkdir()
@@ -184,7 +183,9 @@ def _make_graph(opened: _Opened, spec: ExportSpec, folder: Path) -> tuple[_Made,
 
 
 def _attach_heads(made: _Made, opened: _Opened) -> tuple[GraphSpec, str]:
-    outputs = attach_heads(made.graph, opened.checkpoint, opened.weights)
+    described = made.chosen.described
+    stored = None if opened.weights.model is not None or described is None else described.weights
+    outputs = attach_heads(made.graph, opened.checkpoint, opened.weights, stored)
     return outputs, f"outputs {', '.join(value.name for value in made.graph.graph.output)}"
 
 

@@ -53,6 +53,7 @@ from embedge_export.verify.witness.call import call_witness
 from embedge_export.write.companions import note_external_data, write_companions
 from embedge_export.write.graph_files import save_graph
 from embedge_export.write.manifest import (
+    PACKAGES,
     complete_manifest,
     make_manifest,
     require_packages,
@@ -64,8 +65,6 @@ from embedge_export.write.staging import choose_target, commit, staging
 
 if TYPE_CHECKING:
     import onnx
-
-_PACKAGES = ("transformers", "onnx", "tokenizers", "safetensors")
 
 
 class _Opened(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -99,7 +98,7 @@ def wrap(spec: ExportSpec, progress: Listener | None = None) -> Path:
     """
     if spec.from_onnx is None:
         raise ExportError("from_onnx is missing; expected an ONNX file to wrap")
-    require_packages(_PACKAGES)
+    require_packages(PACKAGES)
     stages = Stages(progress)
     opened, graph = stages.run("source", _open, spec, spec.from_onnx.expanduser().absolute())
     with staging(opened.target, opened.file.stat().st_size * 2 + 5_000_000) as folder:

@@ -33,6 +33,10 @@ def test_what_is_installed_here_is_left_as_it_is(extra) -> None:
         assert requirement.specifier.contains(metadata.version(requirement.name)), requirement
 
 
+def test_the_exporter_has_no_torch() -> None:
+    assert {requirement.name for requirement in requirements("export")} == {"onnx", "safetensors"}
+
+
 @pytest.mark.parametrize("extra", [None, *sorted(set(EXTRAS) - HOLDS_BACK)])
 def test_there_are_no_upper_limits(extra) -> None:
     for requirement in requirements(extra):

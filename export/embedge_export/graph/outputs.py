@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from embedge.errors import ExportError
 from embedge.manifest import GraphSpec
 from embedge.types import FloatArray
-from embedge_export.graph.decoder_heads import stored_head
+from embedge_export.families.structure import Tensor
+from embedge_export.graph.built.fit import check_finite
+from embedge_export.graph.built.weights import StoredWeights
 from embedge_export.graph.pooling_nodes import PoolingNodes
 from embedge_export.source.causal_reranker import CausalReranker
 from embedge_export.source.checkpoint import Checkpoint
@@ -24,13 +27,19 @@ TOKENS = "token_embeddings"
 _BATCH, _SEQ = "batch_size", "sequence_length"
 
 
-def attach_heads(graph: onnx.ModelProto, checkpoint: Checkpoint, weights: LoadedWeights) -> GraphSpec:
+def attach_heads(
+    graph: onnx.ModelProto,
+    checkpoint: Checkpoint,
+    weights: LoadedWeights,
+    stored: StoredWeights | None = None,
+) -> GraphSpec:
     """Append pooling, modules and classification heads to a graph, and say what is where.
 
     Args:
         graph: gives last_hidden_state (batch, seq_len, hidden_size) or logits first; changed in place.
         checkpoint: its facts.
         weights: of its Dense modules, and of heads that were not traced.
+        stored: where the latter lie if the model was not loaded.
 
     Returns:
         Names of inputs and outputs for the manifest.
@@ -45,7 +54,10 @@ def attach_heads(graph: onnx.ModelProto, checkpoint: Checkpoint, weights: Loaded
     if checkpoint.head is not None:
         hidden = HIDDEN if traces_base(checkpoint) else None
         if hidden:
-            _attach_linear(graph, checkpoint, weights.model)
+            head = (
+                linear_head(weights.model, checkpoint) if stored is None else stored_head(stored, checkpoint)
+            )
+            _attach_linear(graph, checkpoint, *head)
         if checkpoint.facts.outputs == "token_logits":
             return GraphSpec(inputs=inputs, hidden=hidden, token=LOGITS)
         return GraphSpec(inputs=inputs, hidden=hidden, pooled=LOGITS)
@@ -76,12 +88,42 @@ def linear_head(model: Any, checkpoint: Checkpoint) -> tuple[FloatArray, FloatAr
         return _array(layer.weight), None if bias is None else _array(bias)
     layer = model.get_output_embeddings()
     bias = getattr(layer, "bias", None)
-    yes, no = checkpoint.what.yes_id, checkpoint.what.no_id
+    what = checkpoint.what
+    return _difference(_array(layer.weight), what), None if bias is None else _difference(_array(bias), what)
 
-    def difference(rows: FloatArray) -> FloatArray:
-        return rows[yes : yes + 1] if no is None else rows[yes : yes + 1] - rows[no : no + 1]
 
-    return difference(_array(layer.weight)), None if bias is None else difference(_array(bias))
+def stored_head(weights: StoredWeights, checkpoint: Checkpoint) -> tuple[FloatArray, FloatArray | None]:
+    """The same from the files.
+
+    Raises:
+        ExportError: they do not hold it.
+    """
+    stored, size, what = weights.shapes(), checkpoint.hidden_size, checkpoint.what
+    if isinstance(what, CausalReranker):
+        names = ["lm_head", *(["embed_tokens"] if checkpoint.config.get("tie_word_embeddings") else [])]
+        rows = checkpoint.vocab_size
+    else:
+        names, rows = ["score", "classifier"], len(checkpoint.config["id2label"])
+    name = next((name for name in names if f"{name}.weight" in stored), None)
+    if name is None:
+        raise ExportError(
+            f"the weights lack '{names[0]}.weight'; expected every weight that config.json asks for. "
+            "Check architectures and the layer counts in config.json, or pass another --task."
+        )
+    wanted = [Tensor(name=f"{name}.weight", shape=(rows, size))]
+    if f"{name}.bias" in stored:
+        wanted.append(Tensor(name=f"{name}.bias", shape=(rows,)))
+    check_finite(wanted, weights)
+    weight, *biases = (weights.read(tensor) for tensor in wanted)
+    bias = biases[0] if biases else None
+    if not isinstance(what, CausalReranker):
+        return weight, bias
+    return _difference(weight, what), None if bias is None else _difference(bias, what)
+
+
+def _difference(rows: FloatArray, what: CausalReranker) -> FloatArray:
+    yes, no = what.yes_id, what.no_id
+    return rows[yes : yes + 1] if no is None else rows[yes : yes + 1] - rows[no : no + 1]
 
 
 def _attach_embedding(
@@ -144,9 +186,10 @@ def _attach_splade(
     return GraphSpec(inputs=inputs, pooled=POOLED)
 
 
-def _attach_linear(graph: onnx.ModelProto, checkpoint: Checkpoint, model: Any) -> None:
+def _attach_linear(
+    graph: onnx.ModelProto, checkpoint: Checkpoint, weight: FloatArray, bias: FloatArray | None
+) -> None:
     head = PoolingNodes(graph)
-    weight, bias = stored_head(checkpoint) if model is None else linear_head(model, checkpoint)
     by_token = checkpoint.facts.outputs == "token_logits"
     rows = HIDDEN if by_token else head.pool(HIDDEN, ["LAST"])
     head.dense(rows, weight, bias, "Identity", output=LOGITS)

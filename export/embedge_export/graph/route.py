@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
-from embedge_export.families.parts import UnsupportedError
+from embedge.errors import MissingExtraError
+from embedge_export.families.parts import UnsupportedError, expect
 from embedge_export.families.structure import Encoder, Head, Load, tensors
 from embedge_export.families.table import FAMILIES, read_encoder, read_head
 from embedge_export.graph.built.build import build
@@ -22,11 +23,12 @@ from embedge_export.graph.built.cuda import (
     twins,
     without_idle_windows,
 )
-from embedge_export.graph.built.weights import StoredWeights, Weights
+from embedge_export.graph.built.fit import check_finite, check_fit
+from embedge_export.graph.built.weights import StoredWeights
 from embedge_export.graph.outputs import traces_base
 from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.source.libraries import how_to_install, is_light
 from embedge_export.source.repository import weight_files
-from embedge_export.source.transformer import config_facts, read_config_of
 from embedge_export.spec import ExportSpec
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     encoder: Encoder
     head: Head | None
-    weights: Weights
+    weights: StoredWeights
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -77,9 +79,13 @@ def choose_route(checkpoint: Checkpoint, spec: ExportSpec) -> Chosen:
 
     Raises:
         UnsupportedError: `spec.route` is "build", and the builder does not know the checkpoint.
+        ExportError: the export goes without torch, and the weights do not fit config.json.
+        MissingExtraError: the export goes without torch, and nothing but torch makes such a graph.
     """
     if checkpoint.kind == "static":
         return Chosen(route="built from the table")
+    if is_light(spec):
+        return Chosen(route="built from the weights", described=_describe_alone(checkpoint, spec))
     if spec.route == "build":
         return Chosen(route="built from the weights", described=describe(checkpoint))
     # an operator set is a wish about the trace: built graphs have their own
@@ -98,9 +104,38 @@ def describe(checkpoint: Checkpoint) -> Described:
     Raises:
         UnsupportedError: the builder does not know the family, an option of it, its head, or the names of the weights.
     """
+    described = _read(checkpoint)
+    for tensor in (*tensors(described.encoder), *tensors(described.head)):
+        if not described.weights.has(tensor):
+            raise UnsupportedError(
+                f"the weights have no {tensor.name!r} of shape {tensor.shape}; expected it for a built graph"
+            )
+    return described
+
+
+def _describe_alone(checkpoint: Checkpoint, spec: ExportSpec) -> Described:
+    """What a graph is built from where nothing else can make it, and nothing else looks at the weights."""
+    if spec.route == "trace" or spec.opset is not None:
+        raise MissingExtraError(
+            "a graph is traced with torch and transformers, and this export goes without them; expected neither "
+            f"--route trace nor --opset. {how_to_install()}"
+        )
+    try:
+        described = _read(checkpoint)
+    except UnsupportedError as error:
+        raise MissingExtraError(
+            f"{error}; without torch and transformers it cannot be traced. {how_to_install()}"
+        ) from error
+    check_fit(
+        described.encoder, described.head, described.weights, leaves_over=bool(checkpoint.config_kwargs)
+    )
+    return described
+
+
+def _read(checkpoint: Checkpoint) -> Described:
     if checkpoint.kind == "static":
         raise UnsupportedError("static embeddings have no encoder; expected a transformer")
-    config = config_facts(read_config_of(checkpoint))
+    config = checkpoint.config
     try:
         encoder = read_encoder(config)
         kind = None if traces_base(checkpoint) else checkpoint.facts.head
@@ -110,14 +145,20 @@ def describe(checkpoint: Checkpoint) -> Described:
             f"config.json cannot be read for a built graph: {type(error).__name__}: {error}; expected the values of "
             f"a {checkpoint.model_type} model. Correct it, or pass --route trace."
         ) from error
+    if head is not None and head.last.weight.name == encoder.embedding.words.name:
+        expect(config, tie_word_embeddings=True)
     family = FAMILIES[str(config["model_type"])]
     weights = StoredWeights(weight_files(checkpoint.transformer), family.prefixes, family.renames)
-    for tensor in (*tensors(encoder), *tensors(head)):
-        if not weights.has(tensor):
-            raise UnsupportedError(
-                f"the weights have no {tensor.name!r} of shape {tensor.shape}; expected it for a built graph"
-            )
     return Described(encoder=encoder, head=head, weights=weights)
+
+
+def check_values(described: Described) -> None:
+    """Refuse weights that are not numbers, where nothing has loaded them before.
+
+    Raises:
+        ExportError: one holds NaN or infinity.
+    """
+    check_finite((*tensors(described.encoder), *tensors(described.head)), described.weights)
 
 
 def build_from_weights(described: Described) -> Made:

@@ -39,6 +39,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         vocab_size: rows of the embedding matrix.
         weights: weight files by their path in the checkpoint, with their hashes.
         code: Python files that loading it runs, likewise.
+        config: its configuration with defaults filled in; none of static embeddings.
         config_words: set on the configuration that transformers reads; see Transformer.
         ignored_keys: keys of its files that the caller answers for.
         settings: its small files, likewise.
@@ -61,6 +62,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     weights: dict[str, str]
     embedding_size: int | None = None
     code: dict[str, str] = msgspec.field(default_factory=dict)
+    config: dict[str, Any] = msgspec.field(default_factory=dict)
     config_words: dict[str, Any] = msgspec.field(default_factory=dict)
     ignored_keys: tuple[str, ...] = ()
     settings: dict[str, str] = msgspec.field(default_factory=dict)

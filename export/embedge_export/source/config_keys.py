@@ -133,12 +133,10 @@ def check_keys(stated: Mapping[str, Any], config: Any, *, translated: Sequence[s
     known = known_keys(type(config))
     unknown = []
     for key, value in stated.items():
-        if _says_nothing(value):
+        if says_nothing(value):
             continue
-        reason = _REFUSED.get(("", key)) or _REFUSED.get((model_type, key))
-        if reason and value is not False:
-            raise ExportError(f"config.json states {key}: {reason}, or pass --ignore-key {key}.")
-        if key not in known and key not in translated and not _is_harmless(key, stated, model_type):
+        refuse_values(key, value, model_type)
+        if key not in known and key not in translated and not is_harmless(key, stated, model_type):
             unknown.append(key)
     if unknown:
         import transformers
@@ -177,7 +175,19 @@ def known_keys(config_class: type) -> frozenset[str]:
     return frozenset(known)
 
 
-def _is_harmless(key: str, stated: Mapping[str, Any], model_type: str) -> bool:
+def refuse_values(key: str, value: object, model_type: str) -> None:
+    """Refuse what nothing here can honour, whoever reads it.
+
+    Raises:
+        ExportError: the key is set to such a value.
+    """
+    reason = _REFUSED.get(("", key)) or _REFUSED.get((model_type, key))
+    if reason and value is not False:
+        raise ExportError(f"config.json states {key}: {reason}, or pass --ignore-key {key}.")
+
+
+def is_harmless(key: str, stated: Mapping[str, Any], model_type: str) -> bool:
+    """Whether a key cannot change what an encoder answers."""
     value = stated[key]
     if key == "is_causal":
         from embedge_export.families.table import FAMILIES
@@ -189,5 +199,6 @@ def _is_harmless(key: str, stated: Mapping[str, Any], model_type: str) -> bool:
     return key in HARMLESS_BESIDE and stated.get(HARMLESS_BESIDE[key]) == value
 
 
-def _says_nothing(value: object) -> bool:
+def says_nothing(value: object) -> bool:
+    """Whether a value is as good as none."""
     return value is None or value == {} or value == []

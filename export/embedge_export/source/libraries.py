@@ -52,3 +52,10 @@ def is_light(spec: ExportSpec) -> bool:
     if spec.reference == "auto":
         return not (has_torch() and has_transformers())
     return spec.reference == "numpy"
+
+
+def how_to_install() -> str:
+    """What to do where an export goes without torch and transformers, and cannot."""
+    if has_torch() and has_transformers():
+        return "Leave out --reference numpy."
+    return "Install them with: pip install 'embedge[export-torch]'."

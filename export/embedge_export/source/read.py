@@ -126,6 +126,7 @@ def open_checkpoint(spec: ExportSpec) -> Source:
         stated_max_seq_len=_stated_max_seq_len(files, spec, what),
         weights=hash_weights(folder, folders, optional=spec.from_onnx is not None and kind != "static"),
         code=transformer.code,
+        config=transformer.config,
         config_words=transformer.config_words,
         ignored_keys=spec.ignore_keys,
         settings=settings,

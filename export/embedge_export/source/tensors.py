@@ -12,6 +12,10 @@ from embedge.types import FloatArray
 from embedge_export.source.modules import LayerNorm, Weighted
 from embedge_export.source.repository import weight_files
 
+_HALF = "BF16"
+_NUMPY = ("F64", "F32", "F16", _HALF, "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
+"""How safetensors names what a tensor may be stored as."""
+
 
 class LoadedModule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A module with its weights.
@@ -121,20 +125,26 @@ def not_finite(name: str) -> str:
 
 def _load_arrays(path: Path, names: tuple[str, ...] | None = None) -> dict[str, FloatArray]:
     """Tensors of a file as float32; all of them where no names are given."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError, deserialize, safe_open
 
     try:
-        try:
-            import torch  # noqa: F401  # which knows bfloat16
-
-            framework = "pt"
-        except ModuleNotFoundError:  # an ONNX file is wrapped without torch
-            framework = "np"
-        with safe_open(path, framework=framework) as tensors:
-            wanted = tensors.keys() if names is None else names
-            loaded = {name: tensors.get_tensor(name) for name in wanted}
-        if framework == "np":
-            return {name: array.astype(np.float32) for name, array in loaded.items()}
-        return {name: tensor.float().numpy() for name, tensor in loaded.items()}
+        with safe_open(path, framework="np") as tensors:
+            wanted = list(tensors.keys()) if names is None else names
+            dtypes = {name: tensors.get_slice(name).get_dtype() for name in wanted}
+            unknown = next((name for name in wanted if dtypes[name] not in _NUMPY), None)
+            if unknown is not None:
+                raise ExportError(
+                    f"weight {unknown!r} in {path.name} is stored as {dtypes[unknown]}; expected one of "
+                    f"{', '.join(_NUMPY)}. Save it as float32."
+                )
+            made = {
+                name: tensors.get_tensor(name).astype(np.float32) for name in wanted if dtypes[name] != _HALF
+            }
+        if len(made) < len(wanted):  # numpy has no bfloat16: it is the upper half of a float32
+            for name, entry in deserialize(path.read_bytes()):
+                if name in wanted and name not in made:
+                    halves = np.frombuffer(entry["data"], np.uint16).astype(np.uint32) << np.uint32(16)
+                    made[name] = halves.view(np.float32).reshape(entry["shape"])
+        return made
     except (SafetensorError, OSError, TypeError, KeyError) as error:
         raise ExportError(f"{path.name} cannot be read: {error}. Copy the checkpoint again.") from error

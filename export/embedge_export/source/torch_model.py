@@ -110,10 +110,10 @@ def _check_fit(model: Any, info: dict[str, Any], checkpoint: Checkpoint) -> None
             f"weight {key!r} has shape {stored_shape(checkpoint.transformer, key)}; config.json asks for "
             f"{tuple(model.state_dict()[key].shape)}. Restore config.json or the weights from the model's origin."
         )
-    missing = sorted(key for key in info["missing_keys"] if not _is_harmless(key))
+    missing = sorted(key for key in info["missing_keys"] if not is_harmless(key))
     if missing:
         raise ExportError(
-            f"the weights lack {_some(missing)}; expected every weight that config.json asks for. "
+            f"the weights lack {some(missing)}; expected every weight that config.json asks for. "
             "Check architectures and the layer counts in config.json, or pass another --task."
         )
     if checkpoint.config_kwargs:
@@ -123,20 +123,22 @@ def _check_fit(model: Any, info: dict[str, Any], checkpoint: Checkpoint) -> None
     superfluous = sorted(
         key
         for key in info["unexpected_keys"]
-        if key.removeprefix(prefix).split(".")[0] in parts and not _is_harmless(key)
+        if key.removeprefix(prefix).split(".")[0] in parts and not is_harmless(key)
     )
     if superfluous:
         raise ExportError(
-            f"the weights hold {_some(superfluous)}, for which config.json has no place; expected weights and config "
+            f"the weights hold {some(superfluous)}, for which config.json has no place; expected weights and config "
             "of one model. Check the layer counts in config.json."
         )
 
 
-def _is_harmless(key: str) -> bool:
+def is_harmless(key: str) -> bool:
+    """Whether a weight may be left over or missing: buffers, and poolers, which no bundle has."""
     return key.endswith(_BUFFERS) or key.startswith(_UNUSED) or f".{_UNUSED}" in key
 
 
-def _some(keys: list[str]) -> str:
+def some(keys: list[str]) -> str:
+    """A few names, and how many more there are."""
     more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
     return ", ".join(map(repr, keys[:_SHOWN])) + more
 

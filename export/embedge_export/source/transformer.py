@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from embedge.errors import ExportError
+from embedge_export.families.defaults import DEFAULTS
 from embedge_export.families.family import Family
 from embedge_export.families.spelling import steady_length
 from embedge_export.families.table import family_of
@@ -16,7 +17,8 @@ from embedge_export.source.config_keys import check_keys, known_keys
 from embedge_export.source.config_words import in_old_words
 from embedge_export.source.fields import positive, whole
 from embedge_export.source.files import CONFIG, Files
-from embedge_export.source.libraries import load_libraries
+from embedge_export.source.libraries import is_light, load_libraries
+from embedge_export.source.own_config import read_own_config
 from embedge_export.source.remote_code import announce, find_code
 from embedge_export.spec import ExportSpec
 
@@ -31,6 +33,7 @@ class Transformer(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         family: facts about its architecture.
+        config: its configuration with defaults filled in; see config_facts.
         model_type, architecture: as its config states them.
         hidden_size: size of its rows.
         vocab_size: rows of the embedding matrix.
@@ -46,6 +49,7 @@ class Transformer(msgspec.Struct, frozen=True, kw_only=True):
     architecture: str
     hidden_size: int
     vocab_size: int
+    config: dict[str, Any] = msgspec.field(default_factory=dict)
     num_attention_heads: int | None = None
     max_positions: int | None = None
     code: dict[str, str] = msgspec.field(default_factory=dict)
@@ -54,11 +58,12 @@ class Transformer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_transformer(files: Files, spec: ExportSpec) -> Transformer:
-    """Read config.json through transformers, which fills in its defaults.
+    """Read config.json through transformers, which fills in its defaults, or by embedge's own table of them.
 
     Raises:
-        ExportError: it is not there or not understood, it states what transformers does not know, an adapter lies
-            beside it, the family is unknown, or its code is not trusted.
+        ExportError: it is not there or not understood, it states what is not known, an adapter lies beside it, the
+            family is unknown, or its code is not trusted.
+        MissingExtraError: it needs torch and transformers, and the export goes without them.
     """
     _refuse_adapters(files)
     if not files.config:
@@ -67,26 +72,50 @@ def read_transformer(files: Files, spec: ExportSpec) -> Transformer:
             f"{files.repository.name} {wrong} config.json; expected a Hugging Face checkpoint. "
             "Pass the folder that save_pretrained wrote."
         )
-    code = find_code(files.repository, files.transformer, trusted=spec.trust_remote_code)
+    light = is_light(spec)
+    code = find_code(files.repository, files.transformer, trusted=spec.trust_remote_code or light)
+    if light:
+        facts = read_own_config(files.config, spec, has_code=bool(code))
+        row = DEFAULTS[str(facts["model_type"])]
+        return _transformer(files, spec, facts, row.names, f"{row.classes}Model")
     if code:
         announce(files.repository, code)
     config = read_config(files.transformer, bool(code), files.settings.config_kwargs)
-    family = family_of(str(config.model_type), remote=bool(code))
+    family_of(str(config.model_type), remote=bool(code))
     words = _account_for(files, spec, config)
     if words:
         config = read_config(files.transformer, bool(code), files.settings.config_kwargs, words)
-    architectures = files.architectures or (type(config).__name__.replace("Config", "Model"),)
+    names = getattr(config, "attribute_map", None) or {}
+    made = _transformer(
+        files, spec, config_facts(config), names, type(config).__name__.replace("Config", "Model"), bool(code)
+    )
+    return msgspec.structs.replace(made, code=code, config_words=words)
+
+
+def _transformer(
+    files: Files,
+    spec: ExportSpec,
+    facts: dict[str, Any],
+    names: Mapping[str, str],
+    default: str,
+    remote: bool = False,
+) -> Transformer:
+    """What a configuration says; `names` are its own for common keys, `default` is its class where it names none."""
+
+    def value(key: str) -> Any:
+        return facts.get(names.get(key, key))
+
+    family = family_of(str(facts["model_type"]), remote=remote)
     return Transformer(
         family=family,
-        model_type=str(config.model_type),
-        architecture=str(architectures[0]),
-        max_positions=_max_positions(config, family, spec),
-        hidden_size=whole(getattr(config, "hidden_size", None), "hidden_size", CONFIG),
-        num_attention_heads=positive(getattr(config, "num_attention_heads", None)),
-        vocab_size=whole(getattr(config, "vocab_size", None), "vocab_size", CONFIG),
-        code=code,
-        config_words=words,
-        steady_length=steady_length(config_facts(config)),
+        config=facts,
+        model_type=str(facts["model_type"]),
+        architecture=str((files.architectures or (default,))[0]),
+        max_positions=_max_positions(value("max_position_embeddings"), family, spec),
+        hidden_size=whole(value("hidden_size"), "hidden_size", CONFIG),
+        num_attention_heads=positive(value("num_attention_heads")),
+        vocab_size=whole(value("vocab_size"), "vocab_size", CONFIG),
+        steady_length=steady_length(facts),
     )
 
 
@@ -199,8 +228,7 @@ def _reason(error: Exception) -> str:
     return f"{first} {more[0].strip()}".rstrip(".") if first.endswith(":") and more else first.rstrip(".")
 
 
-def _max_positions(config: Any, family: Family, spec: ExportSpec) -> int | None:
-    positions = getattr(config, "max_position_embeddings", None)
+def _max_positions(positions: Any, family: Family, spec: ExportSpec) -> int | None:
     if positions is None or positions == -1:  # which stands for none
         return None
     most = whole(positions, "max_position_embeddings", CONFIG) - family.position_offset

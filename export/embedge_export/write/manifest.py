@@ -43,10 +43,11 @@ if TYPE_CHECKING:
     from embedge_export.source.tokenizer import Tokenization
     from embedge_export.source.weights import LoadedWeights
 
-PACKAGES = ("torch", "transformers", "onnx", "tokenizers")
+PACKAGES = ("onnx", "safetensors", "tokenizers")
+WITH_TORCH = ("torch", "transformers")
 """What an export from weights needs."""
 
-_STATED = (*PACKAGES, "optimum", "optimum-onnx")
+_STATED = ("torch", "transformers", "onnx", "tokenizers", "optimum", "optimum-onnx")
 """What every manifest states the versions of, where they are installed."""
 
 _NO_FINGERPRINT = "0" * 64
@@ -212,8 +213,8 @@ def file_records(folder: Path) -> dict[str, FileRecord]:
     return {name.as_posix(): _record(folder / name) for name in names if name.as_posix() != MANIFEST_FILE}
 
 
-def require_packages(packages: Sequence[str]) -> None:
-    """Refuse to go on without packages of the exporter's extra.
+def require_packages(packages: Sequence[str], extra: str = "export") -> None:
+    """Refuse to go on without packages of one of the exporter's extras.
 
     Raises:
         MissingExtraError: one is not installed.
@@ -222,7 +223,7 @@ def require_packages(packages: Sequence[str]) -> None:
     if missing:
         raise MissingExtraError(
             f"exporting needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed. "
-            "Install the exporter with: pip install 'embedge[export]'"
+            f"Install {'it' if len(missing) == 1 else 'them'} with: pip install 'embedge[{extra}]'"
         )
 
 

@@ -88,12 +88,12 @@ def test_a_checkpoint_is_described_once_for_all_its_graphs(tmp_path, monkeypatch
 
         return spy
 
-    for name in ("read_config_of", "read_encoder", "StoredWeights", "build", "build_cuda"):
+    for name in ("read_encoder", "StoredWeights", "build", "build_cuda"):
         monkeypatch.setattr(route, name, spied(name))
     bundle = exported(tmp_path, route=choice)
     assert set(load_manifest(bundle).variants) == {"fp32", "fp16_cuda"}
-    assert {name: calls[name] for name in ("read_config_of", "read_encoder", "StoredWeights")} == {
-        "read_config_of": 1, "read_encoder": 1, "StoredWeights": 1,
+    assert {name: calls[name] for name in ("read_encoder", "StoredWeights")} == {
+        "read_encoder": 1, "StoredWeights": 1,
     }  # fmt: skip
     # the float32 graph is built a second time to hold the twins against it
     assert (calls["build"], calls["build_cuda"]) == (2 if choice == "auto" else 1, 3 + 2)

@@ -89,13 +89,23 @@ class StoredWeights:
                     "Restore the file from the model's origin."
                 )
             called[bare] = name
-            self._entries[new] = self._entries[name] = entry
+            self._entries[new] = entry
 
     def _find(self, name: str) -> _Entry | None:
         return next(
             (self._entries[prefix + name] for prefix in self._prefixes if prefix + name in self._entries),
             None,
         )
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """All weights, under the names that they are found by."""
+        named: dict[str, tuple[int, ...]] = {}
+        for full, entry in self._entries.items():
+            prefix = next(
+                (each for each in reversed(self._prefixes) if full.startswith(each)), ""
+            )  # the first one is none
+            named.setdefault(full.removeprefix(prefix), tuple(entry[2]["shape"]))
+        return named
 
     def has(self, tensor: Tensor) -> bool:
         """See Weights.has."""

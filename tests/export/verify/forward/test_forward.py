@@ -30,6 +30,9 @@ OPTIONS = [
     ("bert", {"hidden_act": "gelu_new"}),
     ("bert", {"hidden_act": "relu"}),
     ("bert", {"type_vocab_size": 5}),
+    ("deberta-v2", {"share_att_key": True, "norm_rel_ebd": "layer_norm"}),
+    ("deberta-v2", {"pos_att_type": ["c2p"], "position_buckets": -1, "max_relative_positions": 20}),
+    ("deberta-v2", {"pos_att_type": ["p2c"], "position_biased_input": False}),
     ("llama", {"rope_parameters": YARN, "attention_bias": True, "mlp_bias": True}),
     ("qwen3", {"is_causal": False}),
     ("mistral", {"sliding_window": 5}),
@@ -211,7 +214,8 @@ def test_the_forward_knows_every_field_of_the_structure():
     }
     assert fields == {
         "Attention": "query key value output num_heads num_kv_heads head_dim scale query_norm key_norm rotary "
-        "causal window relative",
+        "causal window relative disentangled",
+        "Disentangled": "table row_at norm key query",
         "Embedding": "words positions types types_input scale norm projection",
         "Encoder": "embedding layers hidden_size vocab_size final_norm relative",
         "FeedForward": "up down activation gate",

@@ -1,0 +1,90 @@
+"""A config.json with what it leaves open filled in, as the architecture's class in transformers would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from embedge_export.families.defaults import Defaults
+from embedge_export.families.spelling import FULL, SLIDING
+
+_OLD_ROTATION = ("partial_rotary_factor", "rope_scaling")
+_NUM_LABELS = 2
+
+
+def keys_of(row: Defaults) -> frozenset[str]:
+    """Keys that `complete` reads."""
+    known = {*row.values, *row.names, "id2label", "label2id", "model_type", "num_labels"}
+    return frozenset(known | {*row.theta_names, *_OLD_ROTATION} if row.theta else known)
+
+
+def complete(stated: Mapping[str, Any], row: Defaults) -> dict[str, Any]:
+    """Fill in what a configuration leaves open.
+
+    Args:
+        stated: config.json, in the words of either generation.
+        row: of its architecture.
+
+    Returns:
+        What config_facts gives with transformers, for the keys that readers of families ask for.
+    """
+    known = keys_of(row)
+    facts = {row.names.get(key, key): value for key, value in stated.items() if key in known}
+    facts = {**row.values, **facts}
+    facts["id2label"] = _labels(facts)
+    if "head_dim" in facts and facts["head_dim"] is None:
+        facts["head_dim"] = int(facts["hidden_size"]) // int(facts["num_attention_heads"])
+    if "num_key_value_heads" in facts and facts["num_key_value_heads"] is None:
+        facts["num_key_value_heads"] = facts["num_attention_heads"]
+    if "pooler_hidden_size" in facts and facts["pooler_hidden_size"] is None:
+        facts["pooler_hidden_size"] = facts["hidden_size"]
+    if "use_sliding_window" in facts and not facts["use_sliding_window"]:
+        facts["sliding_window"] = None
+    if facts.get("use_bidirectional_attention") and facts.get("sliding_window") is not None:
+        facts["sliding_window"] = int(facts["sliding_window"]) // 2 + 1  # as it counts from the token itself
+    if "layer_types" in facts and facts["layer_types"] is None:
+        facts["layer_types"] = _layer_types(facts)
+    if row.theta:
+        facts["rope_parameters"] = _rotation(facts, row)
+        facts = {key: value for key, value in facts.items() if key not in (*row.theta_names, *_OLD_ROTATION)}
+    return facts
+
+
+def _labels(facts: Mapping[str, Any]) -> dict[int, Any]:
+    stated = facts.get("id2label")
+    if stated is not None:
+        return {int(key): value for key, value in stated.items()}
+    count = facts.get("num_labels")
+    return {index: f"LABEL_{index}" for index in range(_NUM_LABELS if count is None else int(count))}
+
+
+def _layer_types(facts: Mapping[str, Any]) -> list[str]:
+    layers = range(int(facts["num_hidden_layers"]))
+    if "max_window_layers" in facts:
+        first = len(layers) if facts["sliding_window"] is None else int(facts["max_window_layers"])
+        return [SLIDING if index >= first else FULL for index in layers]
+    if "sliding_window_pattern" in facts:
+        every = int(facts["sliding_window_pattern"])
+        return [SLIDING if (index + 1) % every else FULL for index in layers]
+    every = int(facts["global_attn_every_n_layers"])
+    return [SLIDING if index % every else FULL for index in layers]
+
+
+def _rotation(facts: Mapping[str, Any], row: Defaults) -> dict[str, dict[str, Any]]:
+    """rope_parameters of each kind of layer, from either generation's words."""
+    stated = facts.get("rope_parameters") or {}
+    scaling = facts.get("rope_scaling")
+    has_two = len(row.theta_names) > 1
+    is_nested = has_two or any(isinstance(stated.get(kind), Mapping) for kind in (FULL, SLIDING))
+    made = {}
+    for kind in (FULL, SLIDING):
+        rope = dict((stated.get(kind) or {}) if is_nested else stated)
+        if scaling and kind in row.scaled:
+            rope = rope | scaling if has_two else dict(scaling)
+        name = next((name for name, of in row.theta_names.items() if of == kind), "rope_theta")
+        rope.setdefault("rope_theta", facts[name] if name in facts else row.theta[kind])
+        if facts.get("partial_rotary_factor") is not None:
+            rope.setdefault("partial_rotary_factor", facts["partial_rotary_factor"])
+        rope.setdefault("rope_type", rope.get("type", "default"))
+        made[kind] = rope
+    return made

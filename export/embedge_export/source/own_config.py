@@ -1,0 +1,96 @@
+"""config.json without transformers: by embedge's own table of defaults, every key accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from embedge.errors import ExportError, MissingExtraError
+from embedge_export.families.completion import complete, keys_of
+from embedge_export.families.defaults import COMMON, DEFAULTS, Defaults
+from embedge_export.families.table import family_of
+from embedge_export.source.config_keys import is_harmless, refuse_values, says_nothing
+from embedge_export.source.libraries import how_to_install
+from embedge_export.spec import ExportSpec
+
+
+def read_own_config(stated: Mapping[str, Any], spec: ExportSpec, *, has_code: bool) -> dict[str, Any]:
+    """Read a configuration as transformers would.
+
+    Args:
+        stated: config.json, with what the checkpoint's settings put in place of it.
+        spec: keys that the caller answers for.
+        has_code: the checkpoint brings Python code of its own.
+
+    Returns:
+        See families.completion.complete.
+
+    Raises:
+        ExportError: a key or value is not known, or the architecture is not.
+        MissingExtraError: only transformers can read it.
+    """
+    model_type = str(stated.get("model_type"))
+    if has_code:
+        raise MissingExtraError(
+            f"the checkpoint brings its own Python code for {model_type!r}, which torch and transformers run; "
+            f"expected an architecture that embedge builds without them. {how_to_install()}"
+        )
+    family_of(model_type)
+    row = DEFAULTS.get(model_type)
+    if row is None:
+        raise MissingExtraError(
+            f"model_type {model_type!r} is exported with torch and transformers alone; without them expected one of "
+            f"{', '.join(DEFAULTS)}. {how_to_install()}"
+        )
+    _account_for(stated, row, spec, model_type)
+    for key, value in stated.items():
+        _check_type(key, value, row.values.get(row.names.get(key, key)))
+    return complete(stated, row)
+
+
+def _account_for(stated: Mapping[str, Any], row: Defaults, spec: ExportSpec, model_type: str) -> None:
+    known, only = keys_of(row), COMMON | dict(row.only)
+    unknown = []
+    for key, value in stated.items():
+        if key in spec.ignore_keys or says_nothing(value):
+            continue
+        refuse_values(key, value, model_type)
+        name = row.names.get(key, key)
+        if name != key and name in stated and stated[name] != value:
+            raise ExportError(
+                f"config.json states {key} {value!r} and {name} {stated[name]!r}, which mean the same; "
+                "expected equal values. Restore it from the model's origin."
+            )
+        if key == "is_causal" and isinstance(value, bool) and family_of(model_type).pooling == "LAST":
+            continue  # which decoders' readers ask for
+        if (
+            key in known
+            or key in row.idle
+            or value in only.get(key, ())
+            or is_harmless(key, stated, model_type)
+        ):
+            continue
+        unknown.append(key)
+    if unknown:
+        saved = stated.get("transformers_version")
+        origin = f" (the checkpoint was saved by transformers {saved})" if saved else ""
+        flags = " ".join(f"--ignore-key {key}" for key in unknown)
+        shown = ", ".join(f"{key} {stated[key]!r}" for key in unknown)
+        raise ExportError(
+            f"config.json states {shown}, which embedge does not know for model_type {model_type!r}{origin}; expected "
+            "keys that it reads, for the numbers may depend on them. "
+            f"{how_to_install()} Or pass {flags} where you know that it changes nothing."
+        )
+
+
+def _check_type(key: str, value: Any, default: Any) -> None:
+    """Numbers must be numbers: int() would read more than a model does."""
+    expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    kind = type(default)
+    if kind not in expected:
+        return
+    if value is None or type(value) is kind or (kind is float and type(value) is int):
+        return
+    raise ExportError(
+        f"{key} in config.json is {value!r}; expected {expected[kind]}. Restore the file from the model's origin."
+    )

@@ -1,0 +1,193 @@
+"""The table of defaults against transformers, of whichever generation is installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.families.groups import LOCAL
+from tests.families.tiny import TINY, config
+
+from embedge.errors import ExportError, MissingExtraError
+from embedge_export.families.completion import complete
+from embedge_export.families.defaults import DEFAULTS
+from embedge_export.families.parts import UnsupportedError
+from embedge_export.families.spelling import in_new_words, steady_length
+from embedge_export.families.table import FAMILIES
+from embedge_export.source.config_keys import HARMLESS, HARMLESS_AT, known_keys
+from embedge_export.source.own_config import read_own_config
+from embedge_export.source.transformer import config_facts, read_config
+from embedge_export.spec import ExportSpec
+
+LIGHT = ExportSpec(model="tiny", reference="numpy")
+NAMES = [name for name in DEFAULTS if name in (*LOCAL, "nomic_bert")]
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+CHANGES: dict[str, tuple[dict[str, Any], ...]] = {
+    "bert": (
+        {"num_labels": 3}, {"id2label": {"0": "no"}, "label2id": {"no": 0}}, {"position_embedding_type": "absolute"},
+    ),
+    "distilbert": ({"dim": 64, "n_layers": 3},),
+    "gemma3_text": (
+        {"sliding_window": 7, "use_bidirectional_attention": True},
+        {"sliding_window_pattern": 2, "num_hidden_layers": 4},
+        {"rope_theta": 5000.0, "rope_local_base_freq": 300.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0}},
+    ),
+    "llama": (
+        {"head_dim": 16}, {"rope_theta": 500.0}, {"rope_scaling": YARN, "rope_theta": 500.0},
+        {"num_key_value_heads": None},
+        {"attention_bias": True, "mlp_bias": True}, {"rope_scaling": {"type": "linear", "factor": 2.0}},
+    ),
+    "mistral": ({"sliding_window": None}, {"head_dim": None}),
+    "modernbert": (
+        {"global_attn_every_n_layers": 2, "num_hidden_layers": 5}, {"global_rope_theta": 5.0, "local_rope_theta": 6.0},
+    ),
+    "qwen2": ({"sliding_window": 8}, {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}),
+    "qwen3": ({"use_sliding_window": True, "max_window_layers": 1, "rope_theta": 1e6},),
+}  # fmt: skip
+
+
+class Watched(dict[str, Any]):
+    """A configuration that notes what is asked of it."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.asked: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        self.asked.add(str(key))
+        return super().__contains__(key)
+
+
+def read(name: str, facts: dict[str, Any]) -> tuple[list[Any], set[str]]:
+    """What a family's readers make of a configuration, and the keys that they ask for."""
+    watched = Watched(in_new_words(facts))
+    made: list[Any] = [steady_length(facts)]
+    family = FAMILIES[name]
+    assert family.encoder is not None
+    for reader in (family.encoder, *([] if family.head is None else [family.head])):
+        kinds = ("",) if reader is family.encoder else ("sequence", "token", "vocabulary")
+        made.extend(_tried(reader, watched, kind) for kind in kinds)
+    return made, watched.asked
+
+
+def _tried(reader: Any, config: dict[str, Any], kind: str) -> Any:
+    try:
+        return reader(config, kind) if kind else reader(config)
+    except UnsupportedError as error:
+        return str(error)
+
+
+def check(name: str, folder: Path) -> None:
+    stated = json.loads((folder / "config.json").read_text("utf-8"))
+    theirs = config_facts(read_config(folder, trust_remote_code=False))
+    ours = read_own_config(stated, LIGHT, has_code=False)
+    expected, asked = read(name, theirs)
+    made, _ = read(name, ours)
+    assert made == expected
+    theirs, ours = in_new_words(theirs), in_new_words(ours)
+    stated_there = {key for key in asked if theirs.get(key) is not None}
+    assert {key: ours.get(key) for key in stated_there} == {key: theirs[key] for key in stated_there}
+
+
+def state(folder: Path, **stated: Any) -> Path:
+    (folder / "config.json").write_text(json.dumps(stated), "utf-8")
+    return folder
+
+
+def test_every_built_family_of_transformers_has_a_row() -> None:
+    built = {name for name, family in FAMILIES.items() if family.encoder is not None}
+    assert set(DEFAULTS) == built - {"new"}, "and 'new' comes with code"
+    assert list(DEFAULTS) == sorted(DEFAULTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_configuration_is_the_class_s_own(name: str, tmp_path: Path) -> None:
+    if name in LOCAL:
+        check(name, state(tmp_path, model_type=name))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in LOCAL])
+def test_a_saved_configuration_is_read_alike(name: str, tmp_path: Path) -> None:
+    config(name).save_pretrained(tmp_path)
+    check(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "index"), [(name, index) for name in CHANGES for index in range(len(CHANGES[name]))]
+)
+def test_what_is_stated_decides_as_it_does_there(name: str, index: int, tmp_path: Path) -> None:
+    sizes = {**TINY[name].sizes, **TINY[name].options}
+    sizes.pop("reference_compile", None)
+    check(name, state(tmp_path, **({"model_type": name, "vocab_size": 64, **sizes} | CHANGES[name][index])))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in LOCAL])
+def test_what_is_read_is_what_transformers_knows(name: str) -> None:
+    """A key of the table that the class does not know would be taken for one that counts."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    row, kind = DEFAULTS[name], CONFIG_MAPPING[name]
+    assert kind.__name__ == f"{row.classes}Config"
+    elsewhere = {
+        *HARMLESS, *HARMLESS_AT, "rope_parameters", "layer_types", "global_attn_every_n_layers", "head_dim",
+        "sliding_window_pattern",
+    }  # fmt: skip
+    assert set(row.values) - known_keys(kind) <= elsewhere
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_no_key_of_the_table_is_passed_over(name: str) -> None:
+    """Each default is asked for by a reader, or stands there for what is asked."""
+    row = DEFAULTS[name]
+    _, asked = read(name, complete({"model_type": name}, row))
+    elsewhere = {
+        "pad_token_id", "tie_word_embeddings", "max_position_embeddings", "rope_parameters", "layer_types",
+        "global_attn_every_n_layers", "sliding_window_pattern", "max_window_layers", "use_sliding_window",
+        "sliding_window", "head_dim", "num_key_value_heads",
+        "num_hidden_layers", "vocab_size",
+        "max_relative_positions", "norm_rel_ebd", "position_buckets", "share_att_key",
+    }  # fmt: skip
+    assert set(row.values) - asked <= elsewhere
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        ({"model_type": "bert", "novelty": 3}, "novelty 3, which embedge does not know"),
+        (
+            {"model_type": "bert", "hidden_size": "768"},
+            "hidden_size in config.json is '768'; expected a whole number",
+        ),
+        ({"model_type": "bert", "is_encoder_decoder": True}, "is_encoder_decoder True"),
+        ({"model_type": "distilbert", "dim": 32, "hidden_size": 64}, "which mean the same"),
+        ({"model_type": "electra", "quantization_config": {"bits": 4}}, "the weights are quantised"),
+        ({"model_type": "nonsense"}, "is not an architecture that embedge knows"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(stated: dict[str, Any], words: str) -> None:
+    with pytest.raises(ExportError) as caught:
+        read_own_config(stated, LIGHT, has_code=False)
+    assert words in str(caught.value)
+
+
+def test_who_knows_better_may_say_so() -> None:
+    spec = ExportSpec(model="tiny", reference="numpy", ignore_keys=("novelty",))
+    assert "novelty" not in read_own_config({"model_type": "bert", "novelty": 3}, spec, has_code=False)
+
+
+@pytest.mark.parametrize("name", ["deberta", "t5", "gemma2"])
+def test_what_is_only_traced_names_the_extra(name: str) -> None:
+    with pytest.raises(MissingExtraError, match="torch and transformers alone"):
+        read_own_config({"model_type": name}, LIGHT, has_code=False)
+    with pytest.raises(MissingExtraError, match="its own Python code"):
+        read_own_config({"model_type": "new"}, LIGHT, has_code=True)
