@@ -181,7 +181,7 @@ def test_every_kind_is_the_same_bundle_without_torch(make, options, tmp_path, mo
 
 def test_what_is_only_traced_is_refused_without_torch(tmp_path):
     folder = architectures.make(tmp_path / "m", "t5", "embed")
-    with pytest.raises(ExportError, match="'t5' is exported with torch and transformers alone"):
+    with pytest.raises(MissingExtraError, match="'t5' is exported with torch and transformers alone"):
         export(ExportSpec(model=str(folder), output=tmp_path / "out", reference="numpy"))
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
