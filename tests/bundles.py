@@ -28,6 +28,22 @@ def rewrite(bundle: Path, change: Callable[[Manifest], Manifest] = lambda m: m) 
     (bundle / "manifest.json").write_bytes(dump_manifest(manifest))
 
 
+def move_weights_outside(bundle: Path) -> None:
+    """Put the weights of the float32 graph into a file beside it."""
+    import onnx
+
+    path = bundle / "onnx" / "model.onnx"
+    model = onnx.load(path)
+    onnx.save(model, path, save_as_external_data=True, location="model.onnx_data", size_threshold=200)
+
+    def listed(manifest: Manifest) -> Manifest:
+        spec = msgspec.structs.replace(manifest.variants["fp32"], data_files=("onnx/model.onnx_data",))
+        files = manifest.files | {"onnx/model.onnx_data": manifest.files["onnx/model.onnx"]}
+        return msgspec.structs.replace(manifest, variants={"fp32": spec}, files=files)
+
+    rewrite(bundle, listed)
+
+
 def edit_graph(bundle: Path, change: Callable[[object], None]) -> None:
     """Change the float32 graph and make the hashes fit."""
     import onnx

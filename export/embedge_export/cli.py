@@ -11,6 +11,7 @@ from pathlib import Path
 
 from embedge_export.flags import add_flags, check_usage, read_spec
 from embedge_export.interrupts import kept_interrupts
+from embedge_export.leftovers import no_compiler_folder
 from embedge_export.progress import Listener, Step
 from embedge_export.spec import ExportSpec
 from embedge_export.stage_lines import shown
@@ -34,6 +35,11 @@ def run(args: argparse.Namespace) -> int:
         EmbedgeError: the export failed; nothing was written.
     """
     check_usage(args)
+    with no_compiler_folder():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     spec = read_spec(args)
     if args.dry_run and args.only_verify is None:
         return _show_plan(spec, as_json=args.json)

@@ -1,4 +1,4 @@
-"""Ctrl-C during an export: never in the middle of torch's start-up, and never lost."""
+"""Ctrl-C during an export: never in the middle of torch's start-up, and never lost; other signals end it tidily."""
 
 from __future__ import annotations
 
@@ -60,3 +60,24 @@ def kept_interrupts() -> Iterator[Callable[[], None]]:
     finally:
         signal.signal(signal.SIGINT, usual)
         sys.unraisablehook = hook
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise SystemExit in the block, so that what it made is removed; an own handler stays."""
+    taken = []
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            signum = getattr(signal, name, None)
+            if signum is not None and signal.getsignal(signum) is signal.SIG_DFL:
+                signal.signal(signum, _end)
+                taken.append(signum)
+    try:
+        yield
+    finally:
+        for signum in taken:
+            signal.signal(signum, signal.SIG_DFL)
+
+
+def _end(signum: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + signum)

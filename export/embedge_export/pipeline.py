@@ -134,7 +134,7 @@ def export(spec: ExportSpec, progress: Listener | None = None) -> Path:
     if spec.output is not None:
         check_target(spec.output.expanduser().absolute(), force=spec.force)
     opened = stages.run("source", _open, spec)
-    with staging(opened.target, _needed_bytes(opened.checkpoint, spec.variants)) as folder:
+    with staging(opened.target, _needed_bytes(opened.checkpoint, spec.variants), force=spec.force) as folder:
         made = stages.run("graph", _make_graph, opened, spec, folder)
         outputs = stages.run("heads", _attach_heads, made, opened)
         written = stages.run("write", _write, made, outputs, opened, spec, folder)
@@ -183,9 +183,7 @@ def _make_graph(opened: _Opened, spec: ExportSpec, folder: Path) -> tuple[_Made,
 
 
 def _attach_heads(made: _Made, opened: _Opened) -> tuple[GraphSpec, str]:
-    described = made.chosen.described
-    stored = None if opened.weights.model is not None or described is None else described.weights
-    outputs = attach_heads(made.graph, opened.checkpoint, opened.weights, stored)
+    outputs = attach_heads(made.graph, opened.checkpoint, opened.weights)
     return outputs, f"outputs {', '.join(value.name for value in made.graph.graph.output)}"
 
 

@@ -101,7 +101,7 @@ def wrap(spec: ExportSpec, progress: Listener | None = None) -> Path:
     require_packages(PACKAGES)
     stages = Stages(progress)
     opened, graph = stages.run("source", _open, spec, spec.from_onnx.expanduser().absolute())
-    with staging(opened.target, opened.file.stat().st_size * 2 + 5_000_000) as folder:
+    with staging(opened.target, opened.file.stat().st_size * 2 + 5_000_000, force=spec.force) as folder:
         draft = stages.run("write", _write, opened, graph, folder)
         del graph
         fidelity, probes = stages.run("verify", _verify, opened, folder)

@@ -1,5 +1,6 @@
 """Text embedding, classification and reranking from verified ONNX bundles, without torch."""
 
+import embedge._starting  # noqa: F401  # before what takes time
 from embedge._version import __version__
 from embedge.errors import (
     BundleError,

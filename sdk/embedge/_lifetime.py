@@ -16,6 +16,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from embedge.errors import SessionError
+
 _PATIENCE_S = 60.0
 """For a run or a load that is under way; then the process ends as Python ends it."""
 
@@ -79,13 +81,20 @@ def begin_thread(work: Callable[[], None], name: str) -> threading.Thread:
 
     Raises:
         SystemExit: the process ends; who asks for the thread is one that nobody waits for.
+        SessionError: the system has no further thread.
     """
     life = _LIFE
     thread = threading.Thread(target=work, name=name, daemon=True)
     with life.returned:
         if life.ending:
             raise SystemExit
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise SessionError(
+                f"the system gives this process no further thread ({error}); {threading.active_count()} run. "
+                "Make fewer calls at a time, load the model with fewer threads, or raise the limit (ulimit -u)."
+            ) from error
         life.threads.add(thread)
     return thread
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from embedge.errors import IntegrityError
+from embedge._contents.pinned import PinnedFile
+from embedge.errors import BundleError, IntegrityError
 from embedge.manifest import Manifest, NormalizeSpec, load_manifest
 from embedge.store import find
 from embedge.types import PathLike
@@ -39,6 +40,36 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
             )
         return self.folder / name
 
+    def read(self, name: str) -> bytes:
+        """Content of a file that the manifest lists; its hash is compared before it is given.
+
+        Raises:
+            IntegrityError: the manifest does not list it, or it is missing or altered.
+            BundleError: it is no regular file inside of the bundle.
+        """
+        return self.pinned(name).read()
+
+    def pinned(self, name: str, *, check: bool = True) -> PinnedFile:
+        """A file that the manifest lists, opened for as long as the object lives.
+
+        Args:
+            name: of the file.
+            check: compare the hash of what is read with the manifest's.
+
+        Raises:
+            IntegrityError, BundleError: as `read`, but for the hash.
+        """
+        self.file(name)
+        record = self.manifest.files[name]
+        return PinnedFile(self.folder, name, size_bytes=record.size_bytes, sha256=record.sha256, check=check)
+
+    def replaced(self) -> bool:
+        """Whether another bundle lies in the folder by now."""
+        try:
+            return load_manifest(self.folder) != self.manifest
+        except BundleError:
+            return True
+
     def variant_files(self, variant: str) -> list[str]:
         """Names of the files that running a variant reads."""
         spec = self.manifest.variants[variant]
@@ -68,32 +99,7 @@ def check_files(bundle: Bundle, names: list[str] | None = None) -> None:
         IntegrityError: the first file that is missing, of another size, or of another hash.
     """
     for name in bundle.manifest.files if names is None else names:
-        path = bundle.file(name)
-        record = bundle.manifest.files[name]
-        advice = "Copy the bundle again, or export the model again."
-        if not path.is_file():
-            raise IntegrityError(
-                f"{path} is missing; the manifest expects {record.size_bytes} bytes "
-                f"with sha256 {record.sha256}. {advice}",
-                file=name,
-                expected_sha256=record.sha256,
-            )
-        size_bytes = path.stat().st_size
-        if size_bytes != record.size_bytes:
-            raise IntegrityError(
-                f"{path} has {size_bytes} bytes; the manifest expects {record.size_bytes} "
-                f"with sha256 {record.sha256}. {advice}",
-                file=name,
-                expected_sha256=record.sha256,
-            )
-        actual = sha256_file(path)
-        if actual != record.sha256:
-            raise IntegrityError(
-                f"{path} was altered: its sha256 is {actual}; the manifest expects {record.sha256}. {advice}",
-                file=name,
-                expected_sha256=record.sha256,
-                actual_sha256=actual,
-            )
+        bundle.pinned(name).compare()
 
 
 def sha256_file(path: Path) -> str:

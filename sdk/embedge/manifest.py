@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
-from embedge.errors import ManifestError
+from embedge._contents.regular import read_regular
+from embedge.errors import BundleError, ManifestError
 from embedge.types import Activation, PoolingMode, Side, Task
 
 SCHEMA_VERSION = 3
@@ -19,14 +20,19 @@ MANIFEST_FILE = "manifest.json"
 PROBES_FILE = "probes.json"
 TOKENIZER_FILE = "tokenizer.json"
 REPORT_FILE = "report.html"
+_MOST_BYTES = 64_000_000
+"""Of manifest.json and probes.json."""
 
 Dtype: TypeAlias = Literal["float32", "float16", "bfloat16", "int8", "int4"]
 Target: TypeAlias = Literal["cpu", "cuda"]
 Similarity: TypeAlias = Literal["cosine", "dot", "euclidean", "manhattan"]
 ProblemType: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
 Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-PositiveInt: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
-TokenId: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+PositiveInt: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+_NO_SHA256 = "0" * 64
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, ValueError)
+"""What msgspec raises for bytes that are no JSON of ours."""
+TokenId: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -491,7 +497,7 @@ class Probes(_Part, frozen=True, kw_only=True):
         probes: inputs and expected outputs.
     """
 
-    tolerances: dict[str, float]
+    tolerances: dict[str, Annotated[float, msgspec.Meta(ge=0.0, le=1e3)]]
     probes: tuple[Probe, ...]
 
 
@@ -502,9 +508,26 @@ class _Preamble(msgspec.Struct):
     exporter: Any = None
 
 
+class _Sealed(Manifest, frozen=True, kw_only=True):
+    """manifest.json as it lies on disk.
+
+    Attributes:
+        checksum: sha256 of the file with zeros in this place; unlike the fingerprint it covers every byte.
+    """
+
+    checksum: Sha256
+
+
 def dump_manifest(manifest: Manifest) -> bytes:
-    """Encode a manifest as indented JSON, with a stable order of keys."""
-    return msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2) + b"\n"
+    """Encode a manifest as indented JSON, in the one form that `load_manifest` takes."""
+    import hashlib
+
+    # decoded afresh, as omit_defaults leaves out a default string only where it is the very same object
+    facts = msgspec.json.decode(msgspec.json.encode(manifest), type=Manifest)
+    sealed = _Sealed(**msgspec.structs.asdict(facts), checksum=_NO_SHA256)
+    content = msgspec.json.format(msgspec.json.encode(sealed, order="deterministic"), indent=2) + b"\n"
+    before, zeros, after = content.rpartition(_NO_SHA256.encode())
+    return before + hashlib.sha256(before + zeros + after).hexdigest().encode() + after
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -516,23 +539,30 @@ def load_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_FILE
     written_by = "that wrote it"
     try:
-        data = path.read_bytes()
+        data = read_regular(folder, MANIFEST_FILE, _MOST_BYTES)
         preamble = msgspec.json.decode(data, type=_Preamble)
         if isinstance(preamble.exporter, dict) and isinstance(preamble.exporter.get("embedge"), str):
             written_by = preamble.exporter["embedge"]
         if preamble.schema_version != SCHEMA_VERSION:
             raise ManifestError(_schema_message(path, preamble.schema_version, written_by))
-        manifest = msgspec.json.decode(data, type=Manifest)
+        sealed = msgspec.structs.asdict(msgspec.json.decode(data, type=_Sealed))
+        sealed.pop("checksum")
+        manifest = Manifest(**sealed)
+        unchanged = dump_manifest(manifest) == data and fingerprint(manifest) == manifest.fingerprint
+    except ManifestError:
+        raise
+    except BundleError as error:
+        raise ManifestError(str(error)) from error
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error.strerror}. Expected a readable file.") from error
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise ManifestError(
-            f"{path} is not a valid manifest: {error}. "
+            f"{path} is not a valid manifest: {_in_a_line(error)}. "
             f"Export the model again, or install the embedge version {written_by}."
         ) from error
-    if manifest.fingerprint != fingerprint(manifest):
+    if not unchanged:
         raise ManifestError(
-            f"{path} was changed after export: its content does not match its fingerprint "
+            f"{path} was changed after export: its content does not match its checksum and its fingerprint "
             f"{manifest.fingerprint[:12]}…. Restore the file, or export the model again."
         )
     return manifest
@@ -546,9 +576,21 @@ def load_probes(folder: Path) -> Probes:
     """
     path = folder / PROBES_FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Probes)
-    except msgspec.DecodeError as error:
-        raise ManifestError(f"{path} is not valid: {error}. Export the model again.") from error
+        return _decode_probes(read_regular(folder, PROBES_FILE, _MOST_BYTES), str(path))
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read: {error.strerror}. Export the model again.") from error
+
+
+def _decode_probes(content: bytes, name: str) -> Probes:
+    """Probes from the content of probes.json; `name` is what messages call it.
+
+    Raises:
+        ManifestError: not JSON, an unknown, missing or wrong field.
+    """
+    try:
+        return msgspec.json.decode(content, type=Probes)
+    except _UNREADABLE as error:
+        raise ManifestError(f"{name} is not valid: {_in_a_line(error)}. Export the model again.") from error
 
 
 def fingerprint(manifest: Manifest) -> str:
@@ -571,6 +613,11 @@ def fingerprint(manifest: Manifest) -> str:
         if name == TOKENIZER_FILE or name.startswith(("onnx/", "modules/"))
     }
     return hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()
+
+
+def _in_a_line(error: Exception) -> str:
+    """What is wrong, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in str(error))[:300]
 
 
 def _schema_message(path: Path, version: int, written_by: str) -> str:

@@ -41,6 +41,7 @@ from embedge.types import (
     PromptInput,
     Side,
     Task,
+    Trust,
 )
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ class EdgeModel:
             keeps memory planned for each shape of batch.
         max_model_len: a lower limit in tokens than the bundle's max_seq_len.
         verify_hashes: compare the files with the manifest's hashes while loading.
+        fingerprint: the bundle's fingerprint as you know it, or its first 12 digits or more; another bundle is refused
+            before anything of it but the manifest is read.
+        trust: "exported" refuses graphs and tokenizers that hold what no export writes, such as loops, before
+            onnxruntime and tokenizers read them; "any" leaves that to these libraries, for bundles whose maker you
+            trust. Hashes are compared in any case.
         runner: "auto" or "pooling", as in vLLM; there is no other runner here.
 
     Raises:
@@ -110,6 +116,8 @@ class EdgeModel:
         profile: Profile = "latency",
         max_model_len: int | None = None,
         verify_hashes: bool = True,
+        fingerprint: str | None = None,
+        trust: Trust = "exported",
         runner: Literal["auto", "pooling"] = "auto",
     ) -> None:
         # these imports cost more than this module, so `import embedge` leaves them out
@@ -134,6 +142,8 @@ class EdgeModel:
             profile=profile,
             max_model_len=max_model_len,
             verify_hashes=verify_hashes,
+            fingerprint=fingerprint,
+            trust=trust,
             runner=runner,
         )
         engine = load(model, options)

@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Annotated, Any, ClassVar, cast, get_args
 
 import msgspec
+import numpy as np
 
 from embedge.errors import ParamsError
 from embedge.types import Compat, PoolingMode, Task
@@ -86,7 +87,9 @@ class PoolerConfig(msgspec.Struct, omit_defaults=True, kw_only=True):
     returned_token_ids: list[int] | None = None
 
     def __post_init__(self) -> None:
-        if self.pooling_type is not None and self.pooling_type not in POOLING_TYPES:
+        _as_plain(self)
+        kind = cast("Any", self.pooling_type)
+        if kind is not None and (not isinstance(kind, str) or kind not in POOLING_TYPES):
             raise ParamsError(
                 f"pooling_type={self.pooling_type!r} is not known; expected one of {', '.join(POOLING_TYPES)}"
             )
@@ -210,12 +213,14 @@ class PoolingParams(msgspec.Struct, omit_defaults=True):
             )
 
     def _check(self) -> None:
+        _as_plain(self)
         _check_int("truncate_prompt_tokens", self.truncate_prompt_tokens, minimum=-1)
         _check_int("dimensions", self.dimensions)
         _check_bool("normalize", self.normalize)
         _check_bool("use_activation", self.use_activation)
         _check_step(self.step_tag_id, self.returned_token_ids)
-        if self.task is not None and self.task not in TASKS:
+        task = cast("Any", self.task)
+        if task is not None and (not isinstance(task, str) or task not in TASKS):
             raise ParamsError(f"task={self.task!r} is not known; expected one of {', '.join(TASKS)} or None")
         if not isinstance(cast("Any", self.requires_token_ids), bool):
             raise ParamsError(f"requires_token_ids={self.requires_token_ids!r} must be True or False")
@@ -230,6 +235,14 @@ class PoolingParams(msgspec.Struct, omit_defaults=True):
                 f"output_kind={self.output_kind!r} is not possible for pooling; "
                 "expected RequestOutputKind.FINAL_ONLY"
             )
+
+
+def _as_plain(params: PoolerConfig | PoolingParams) -> None:
+    """Take numpy's numbers and truth values for Python's."""
+    for name in params.__struct_fields__:
+        value = getattr(params, name)
+        if isinstance(value, np.generic) and isinstance(plain := value.item(), (bool, int, float)):
+            setattr(params, name, plain)
 
 
 def _check_int(name: str, value: Any, *, minimum: int | None = None) -> None:

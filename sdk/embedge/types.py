@@ -19,6 +19,7 @@ Activation: TypeAlias = Literal["identity", "sigmoid", "softmax"]
 PoolingMode: TypeAlias = Literal["CLS", "LAST", "MEAN", "ALL", "STEP", "MAX", "MEAN_SQRT_LEN", "WEIGHTEDMEAN"]
 PairTruncation: TypeAlias = Literal["longest_first", "document"]
 LongText: TypeAlias = Literal["error", "truncate", "mean"]
+Trust: TypeAlias = Literal["exported", "any"]
 Profile: TypeAlias = Literal["latency", "throughput", "background"]
 Compat: TypeAlias = Literal["0.13", "0.21"]
 

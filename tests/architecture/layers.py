@@ -26,10 +26,11 @@ SDK = (
     ("bundle",),
     ("store", "plugins"),
     ("manifest", "outputs", "params"),
+    ("_contents",),
     ("_machine", "_workers"),
     ("_lifetime",),
     ("_cancelling",),
-    ("_sequence", "errors", "types", "_version"),
+    ("_sequence", "_starting", "errors", "types", "_version"),
 )
 """Rooms of the runtime from the command line down: one may import those of a lower line, and its own modules."""
 
@@ -49,7 +50,7 @@ EXPORT = (
     ("source",),
     ("families",),
     ("spec", "stage_lines"),
-    ("__init__", "interrupts", "precisions", "progress", "texts"),
+    ("__init__", "interrupts", "leftovers", "precisions", "progress", "texts"),
 )
 """Rooms of the exporter, likewise."""
 

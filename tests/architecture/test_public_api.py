@@ -62,7 +62,7 @@ NAMES = {
     "testing": "TinyKind assert_embeddings_close tiny_bundle",
     "types": """
         Activation Compat FloatArray IntArray LongText PairTruncation ParsedPrompt PathLike
-        PoolingMode Profile PromptInput Side Task
+        PoolingMode Profile PromptInput Side Task Trust
     """,
     "verify": "ProbeReport raw_params verify",
 }

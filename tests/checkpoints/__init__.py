@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.checkpoints import architectures, classifiers, embedders, stated, token_models
+from tests.checkpoints import architectures, classifiers, embedders, stated, token_models, tokenizing
 from tests.checkpoints.damage import BREAKAGES, break_checkpoint
 from tests.checkpoints.registry import CHECKPOINTS, Recipe
 
 __all__ = ["BREAKAGES", "CHECKPOINTS", "Recipe", "break_checkpoint", "make"]
-_TABLES = (embedders, classifiers, token_models, architectures, stated)
+_TABLES = (embedders, classifiers, token_models, architectures, stated, tokenizing)
 
 
 def make(name: str, folder: Path, seed: int = 0) -> Path:

@@ -1,5 +1,6 @@
 """`embedge export` as a user meets it."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -25,13 +26,21 @@ def test_the_command_reports_stages_and_prints_the_folder(tiny_bert, tmp_path, c
 
 
 @pytest.mark.parametrize("name", ["deberta-v2-st", "cross-encoder-bert-1"])
-def test_other_libraries_put_nothing_on_the_screen(name, tmp_path):
-    """No bar and no warning of torch, transformers and sentence-transformers, whatever their settings are."""
+def test_other_libraries_leave_nothing_on_the_screen_or_disk(name, tmp_path):
+    """No bar and no warning of torch, transformers and sentence-transformers, and no folder of torch's compiler."""
     checkpoint = make(name, tmp_path / "m")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    surroundings = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
     command = ["export", str(checkpoint), "-o", str(tmp_path / "out"), "--variants", "fp32"]
     done = subprocess.run(
-        [sys.executable, "-m", "embedge", *command], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "embedge", *command],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=surroundings | {"TMPDIR": str(temporary)},
     )
+    assert list(temporary.iterdir()) == []
     assert done.stdout == f"{tmp_path / 'out'}\n"
     assert [line.split()[0] for line in done.stderr.splitlines()] == STAGES
 

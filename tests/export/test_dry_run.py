@@ -138,17 +138,6 @@ def test_a_folder_has_no_revisions(tiny_bert, tmp_path, capsys):
     assert "revision 'v2' is asked of tiny-bert, which is a folder" in capsys.readouterr().err
 
 
-def test_a_wrong_revision_of_a_repository_is_named(tmp_path, monkeypatch):
-    import huggingface_hub
-
-    def missing(*_, revision, **__):
-        raise OSError(f"Revision Not Found: {revision}.")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", missing)
-    with pytest.raises(ExportError, match=r"fetched at revision 'nope': Revision Not Found: nope. Check"):
-        plan_export(ExportSpec(model="org/name", output=tmp_path / "out", revision="nope"))
-
-
 def test_a_snapshot_is_its_own_revision(tiny_bert, tmp_path):
     snapshot = tmp_path / "models--org--tiny" / "snapshots" / "abc123"
     shutil.copytree(tiny_bert, snapshot)

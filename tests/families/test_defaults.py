@@ -155,7 +155,6 @@ def test_no_key_of_the_table_is_passed_over(name: str) -> None:
         "global_attn_every_n_layers", "sliding_window_pattern", "max_window_layers", "use_sliding_window",
         "sliding_window", "head_dim", "num_key_value_heads",
         "num_hidden_layers", "vocab_size",
-        "max_relative_positions", "norm_rel_ebd", "position_buckets", "share_att_key",
     }  # fmt: skip
     assert set(row.values) - asked <= elsewhere
 

@@ -6,9 +6,11 @@ python -m tests.sdk.exits --runs 20     # every way so many times, and a line ea
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from embedge.testing import tiny_bundle
@@ -90,6 +92,54 @@ if process == 0:
 assert os.waitpid(process, 0)[1] == 0
 model.embed(TEXTS)
 """
+COMMANDS = {
+    "encode": ["encode", "{bundle}", "-", "--json"],
+    "encode, a text": ["encode", "{bundle}", "{long}"],
+    "classify": ["classify", "{bundle}", "-"],
+    "search": ["search", "{bundle}", "a question", "--in", "{texts}"],
+    "bench": ["bench", "{bundle}", "--count", "100000"],
+    "verify": ["verify", "{bundle}"],
+}
+"""Commands that Ctrl-C is pressed in."""
+DELAYS_S = (0.02, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5, 1.0)
+_SAYS = "embedge: interrupted; no file was left half written. Run the command again."
+
+
+def interrupt(name: str, folder: Path, scratch: Path, delay_s: float) -> str:
+    """Press Ctrl-C in a command after a time; what went wrong, or an empty text."""
+    texts = scratch / "texts.txt"
+    if not texts.exists():
+        texts.write_text(
+            "\n\n".join(f"the river and the sea {'and the land ' * (i % 40)}" for i in range(40_000))
+        )
+    named = {"bundle": str(folder), "texts": str(texts), "long": "the river " * 10_000}
+    command = [part.format(**named) for part in COMMANDS[name]]
+    with texts.open("rb") as stdin, tempfile.TemporaryFile() as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "embedge", *command],
+            stdin=stdin,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(delay_s)
+        process.send_signal(signal.SIGINT)
+        try:
+            said = process.communicate(timeout=30)[1].strip()
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return "hangs"
+    # it was done before, ended by the signal while it began, or says so
+    ended = process.returncode == -signal.SIGINT and "Traceback" not in said
+    if ended or (process.returncode, said) in {(0, said), (130, _SAYS)}:
+        return ""
+    # the interpreter's own start, before a line of ours is run, has its own words
+    frames = said.replace(str(folder), "").count("/embedge/")
+    own = "KeyboardInterrupt" in said and frames == said.count("    import embedge._starting")
+    return "" if own else f"status {process.returncode}: {said}"
+
+
 _EARLY = "import atexit\natexit.register(lambda: model.embed(TEXTS))\n"
 
 
@@ -125,7 +175,18 @@ def main() -> None:
             found = [problem for _ in range(runs) if (problem := leave(name, folder))]
             wrong += len(found)
             print(f"{name:48} {len(found)} of {runs} wrong {found[0][-120:] if found else ''}", flush=True)
-        print(f"{wrong} of {runs * len([*EXITS, *FORKS])} wrong")
+        for name in COMMANDS:
+            found = [
+                problem
+                for run in range(runs)
+                if (problem := interrupt(name, folder, Path(scratch), DELAYS_S[run % len(DELAYS_S)]))
+            ]
+            wrong += len(found)
+            print(
+                f"Ctrl-C in {name:38} {len(found)} of {runs} wrong {found[0][-120:] if found else ''}",
+                flush=True,
+            )
+        print(f"{wrong} of {runs * len([*EXITS, *FORKS, *COMMANDS])} wrong")
 
 
 if __name__ == "__main__":

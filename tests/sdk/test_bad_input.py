@@ -32,9 +32,9 @@ def bundle(tiny, tmp_path) -> Path:
     return shutil.copytree(tiny(), tmp_path / "bundle")
 
 
-def refused(capsys, *argv: object) -> str:
+def refused(capsys, *argv: object, status: int = 1) -> str:
     """Run a command that has to fail with one sentence; return it."""
-    assert main([str(a) for a in argv]) == 1
+    assert main([str(a) for a in argv]) == status
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("embedge: ")
@@ -259,4 +259,6 @@ def test_ctrl_c_is_one_sentence(bundle, capsys, monkeypatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(EdgeModel, "encode", interrupt)
-    assert "interrupted; no file was left half written" in refused(capsys, "encode", bundle, "text")
+    assert "interrupted; no file was left half written" in refused(
+        capsys, "encode", bundle, "text", status=130
+    )

@@ -36,7 +36,7 @@ def test_a_file_that_the_manifest_does_not_list(load) -> None:
 def test_a_manifest_that_cannot_be_read_or_does_not_say_who_wrote_it(tiny, tmp_path) -> None:
     (tmp_path / "manifest.json").mkdir()
     with pytest.raises(
-        ManifestError, match="manifest.json cannot be read: Is a directory. Expected a readable"
+        ManifestError, match="manifest.json is a folder, pipe or device; expected a regular file"
     ):
         load_manifest(tmp_path)
     path = tiny() / "manifest.json"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 
 import pytest
-from tests.sdk.exits import EXITS, FORKS, leave
+from tests.sdk.exits import EXITS, FORKS, interrupt, leave
 
-from embedge import EdgeModel, _lifetime
+from embedge import EdgeModel, _lifetime, _starting
 from embedge.errors import SessionError
 
 
@@ -21,6 +22,43 @@ def test_a_process_ends_without_a_word(name, tiny) -> None:
 @pytest.mark.parametrize("name", FORKS)
 def test_a_forked_child_works_and_ends(name, tiny) -> None:
     assert leave(name, tiny()) == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is no signal there")
+@pytest.mark.parametrize(("name", "delay_s"), [("encode", 0.08), ("encode", 0.4), ("search", 0.5)])
+def test_ctrl_c_ends_a_command_without_a_traceback(name, delay_s, tiny, tmp_path) -> None:
+    assert interrupt(name, tiny(), tmp_path, delay_s) == ""
+
+
+@pytest.mark.parametrize(
+    ("program", "argv", "is_ours"),
+    [
+        ("-m", ["python", "-m", "embedge", "encode"], True),
+        ("-m", ["python", "-W", "error", "-m", "embedge"], True),
+        ("/usr/bin/embedge", ["python", "/usr/bin/embedge", "list"], True),
+        ("-m", ["python", "-m", "pytest", "embedge"], False),
+        ("app.py", ["python", "app.py", "-m", "embedge"], False),
+        ("", ["python"], False),
+    ],
+)
+def test_the_command_line_is_told_from_other_programs(program, argv, is_ours) -> None:
+    assert _starting.is_command(program, argv) == is_ours
+
+
+def test_ctrl_c_while_a_command_is_imported() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _starting.end_silently()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        _starting.answer_again()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as under nohup
+        _starting.end_silently()
+        _starting.answer_again()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

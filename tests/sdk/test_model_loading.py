@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from tests import bundles
 
@@ -85,6 +87,10 @@ def test_a_graph_that_onnxruntime_refuses(tiny_embedder, tmp_path) -> None:
     bundle = bundles.copy(tiny_embedder, tmp_path)
     (bundle / "onnx" / "model.onnx").write_bytes(b"no graph")
     bundles.rewrite(bundle)
+    with pytest.raises(BundleError, match=r"onnx/model.onnx is no ONNX graph: .*Export the model again"):
+        EdgeModel(bundle)
+    shutil.copy(tiny_embedder / "onnx" / "model.onnx", bundle / "onnx" / "model.onnx")
+    bundles.edit_graph(bundle, lambda model: model.graph.node[0].ClearField("input"))
     with pytest.raises(SessionError, match=r"cannot load model.onnx"):
         EdgeModel(bundle)
     (bundle / "tokenizer.json").write_bytes(b"{}")
@@ -142,3 +148,17 @@ def test_closed(tiny_embedder) -> None:
         loaded.embed("food")
     with pytest.raises(SessionError, match="is closed"):
         loaded.embed("food")
+
+
+def test_the_bundle_that_is_meant(tiny_embedder) -> None:
+    with EdgeModel(tiny_embedder) as model:
+        stated = model.info.fingerprint
+    for known in (stated, stated[:12]):
+        EdgeModel(tiny_embedder, fingerprint=known).close()
+    with pytest.raises(
+        BundleError, match=f"has the fingerprint {stated}; fingerprint='{'0' * 12}' was expected"
+    ):
+        EdgeModel(tiny_embedder, fingerprint="0" * 12)
+    for wrong in (stated[:11], stated.upper(), "", 3):
+        with pytest.raises(ParamsError, match="expected 12 to 64 of its hexadecimal digits"):
+            EdgeModel(tiny_embedder, fingerprint=wrong)

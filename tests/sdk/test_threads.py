@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from embedge import NumericalError, PoolerConfig, PoolingParams, register_pooling
+from embedge import (
+    DeviceMemoryError,
+    NumericalError,
+    PoolerConfig,
+    PoolingParams,
+    SessionError,
+    register_pooling,
+)
 
 WORDS = ["the", "river", "is", "cold", "good", "bad", "city", "light", "old", "no"]
 TEXTS = [" ".join(WORDS[(i * k) % 10] for k in range(1, 2 + i % 17)) for i in range(60)]
@@ -173,4 +180,54 @@ def test_a_caller_that_stops_a_call_leaves_no_thread(load) -> None:
         model.embed(TEXTS, use_tqdm=Bar)
     assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
     assert caught.value is not None
+    assert len(model.embed(TEXTS)) == len(TEXTS)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_system_without_threads_is_named_and_no_worker_stays(load, monkeypatch, left) -> None:
+    model = load(threads=2, max_batch_tokens=16)
+    expected = model.embed(TEXTS).numpy()
+    start, begun = threading.Thread.start, []
+
+    def limited(thread) -> None:
+        if thread.name.startswith("embedge") and len(begun) >= left:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with pytest.raises(SessionError, match="no further thread"):
+        model.embed(TEXTS)
+    monkeypatch.undo()
+    assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
+
+    def fails(thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def without_threads() -> None:
+        monkeypatch.setattr(threading.Thread, "start", fails)
+        with pytest.raises(SessionError, match="no further thread"):
+            await model.aembed("a")
+        monkeypatch.undo()
+        assert len(await model.aembed("a")) == 1
+
+    asyncio.run(without_threads())
+    assert_allclose(model.embed(TEXTS).numpy(), expected, atol=1e-6)
+
+
+def test_a_machine_without_memory_is_named(load) -> None:
+    class Bar:
+        def __init__(self, **_) -> None:
+            pass
+
+        def update(self, _) -> None:
+            raise MemoryError
+
+        def close(self) -> None:
+            pass
+
+    model = load(threads=2, max_batch_tokens=16)
+    with pytest.raises(DeviceMemoryError, match="no memory left for this call"):
+        model.embed(TEXTS, use_tqdm=Bar)
+    assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
     assert len(model.embed(TEXTS)) == len(TEXTS)

@@ -103,8 +103,8 @@ def _electra(config: Config) -> Encoder:
 
 
 def _roberta(config: Config) -> Encoder:
-    """RoBERTa: positions count the tokens that are not padding, after pad_token_id; token types are always 0."""
-    embedding = bert_embedding(config, types_input=False)
+    """RoBERTa: positions count the tokens that are not padding, after pad_token_id; mostly one token type."""
+    embedding = bert_embedding(config, types_input=int(config.get("type_vocab_size") or 0) > 1)
     embedding = _counting(embedding, int(config["pad_token_id"]))
     return bert_encoder(config, embedding, BERT_LAYER, lambda index: f"encoder.layer.{index}")
 

@@ -36,8 +36,6 @@ def complete(stated: Mapping[str, Any], row: Defaults) -> dict[str, Any]:
         facts["head_dim"] = int(facts["hidden_size"]) // int(facts["num_attention_heads"])
     if "num_key_value_heads" in facts and facts["num_key_value_heads"] is None:
         facts["num_key_value_heads"] = facts["num_attention_heads"]
-    if "pooler_hidden_size" in facts and facts["pooler_hidden_size"] is None:
-        facts["pooler_hidden_size"] = facts["hidden_size"]
     if "use_sliding_window" in facts and not facts["use_sliding_window"]:
         facts["sliding_window"] = None
     if facts.get("use_bidirectional_attention") and facts.get("sliding_window") is not None:

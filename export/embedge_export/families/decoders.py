@@ -1,4 +1,4 @@
-"""Decoders used as encoders: Llama, Mistral, Qwen2, Qwen3, Gemma3 text; and EuroBERT, which is made like them."""
+"""Decoders used as encoders: Llama, Mistral, Phi3, Qwen2, Qwen3, Gemma, Gemma3 text; and EuroBERT."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from embedge_export.families.parts import (
     expect,
     linear,
     rms_norm,
+    rows,
 )
 from embedge_export.families.rotary import rotary
 from embedge_export.families.spelling import FULL, SLIDING
@@ -45,6 +46,7 @@ class _Traits(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         windows: of each layer, in transformers' count, which takes the token itself in; None for all tokens.
         qkv_bias, output_bias: of attention's projections.
+        merged: queries, keys and values are rows of one projection, gate and up of another.
         head_norms: queries and keys are normalised per head.
         norm_offset: added to the weights of norms.
         four_norms: two more norms a layer, on what attention and feed-forward give.
@@ -57,6 +59,7 @@ class _Traits(msgspec.Struct, frozen=True, kw_only=True):
     windows: tuple[int | None, ...]
     qkv_bias: bool
     output_bias: bool
+    merged: bool = False
     head_norms: bool = False
     norm_offset: float = 0.0
     four_norms: bool = False
@@ -77,6 +80,22 @@ def _eurobert(config: Config) -> Encoder:
 def _mistral(config: Config) -> Encoder:
     """Mistral: Llama with a window."""
     return _decoder(config, _llama_traits(config, window=config.get("sliding_window")))
+
+
+def _phi3(config: Config) -> Encoder:
+    """Phi3: Mistral with merged projections."""
+    traits = _llama_traits(config, window=config.get("sliding_window"))
+    return _decoder(config, msgspec.structs.replace(traits, qkv_bias=False, output_bias=False, merged=True))
+
+
+def _gemma(config: Config) -> Encoder:
+    """Gemma: Llama with scaled embeddings and norms that multiply by 1 + w."""
+    expect(config, use_bidirectional_attention=False)
+    # it states hidden_activation, too, and its library reads hidden_act alone
+    config = {key: value for key, value in config.items() if key != "hidden_activation"}
+    traits = _llama_traits(config, window=None)
+    scale = int(config["hidden_size"]) ** 0.5
+    return _decoder(config, msgspec.structs.replace(traits, norm_offset=1.0, embedding_scale=scale))
 
 
 def _llama_traits(config: Config, window: int | None) -> _Traits:
@@ -144,12 +163,16 @@ def _decoder(config: Config, traits: _Traits) -> Encoder:
 
     def layer(index: int, kind: str, window: int | None) -> Layer:
         at = f"layers.{index}"
+        gate, up = (linear(f"{at}.mlp.{name}_proj", inner, size, mlp_bias) for name in ("gate", "up"))
+        if traits.merged:
+            both = linear(f"{at}.mlp.gate_up_proj", 2 * inner, size, mlp_bias)
+            gate, up = rows(both, 0, inner), rows(both, inner, 2 * inner)
         after = norm(f"{at}.post_attention_layernorm")  # before feed-forward, unless there are four
         return Layer(
             attention=attention(f"{at}.self_attn", kind, window),
             feed_forward=FeedForward(
-                gate=linear(f"{at}.mlp.gate_proj", inner, size, mlp_bias),
-                up=linear(f"{at}.mlp.up_proj", inner, size, mlp_bias),
+                gate=gate,
+                up=up,
                 down=linear(f"{at}.mlp.down_proj", size, inner, mlp_bias),
                 activation=act,
             ),
@@ -193,10 +216,17 @@ def _attention_of(config: Config, traits: _Traits) -> Callable[[str, str, int | 
         return rms_norm(name, head_dim, float(config["rms_norm_eps"]), traits.norm_offset)
 
     def attention(at: str, kind: str, window: int | None) -> Attention:
+        wide, narrow = heads * head_dim, kv_heads * head_dim
+        query = linear(f"{at}.q_proj", wide, size, traits.qkv_bias)
+        key, value = (linear(f"{at}.{name}", narrow, size, traits.qkv_bias) for name in ("k_proj", "v_proj"))
+        if traits.merged:
+            all_three = linear(f"{at}.qkv_proj", wide + 2 * narrow, size, traits.qkv_bias)
+            ends = (0, wide, wide + narrow, wide + 2 * narrow)
+            query, key, value = (rows(all_three, ends[part], ends[part + 1]) for part in range(3))
         return Attention(
-            query=linear(f"{at}.q_proj", heads * head_dim, size, traits.qkv_bias),
-            key=linear(f"{at}.k_proj", kv_heads * head_dim, size, traits.qkv_bias),
-            value=linear(f"{at}.v_proj", kv_heads * head_dim, size, traits.qkv_bias),
+            query=query,
+            key=key,
+            value=value,
             output=linear(f"{at}.o_proj", size, heads * head_dim, traits.output_bias),
             num_heads=heads,
             num_kv_heads=kv_heads,
@@ -240,8 +270,10 @@ def _eurobert_head(config: Config, kind: HeadKind) -> Head:
 
 
 EUROBERT = msgspec.structs.replace(FACTS, pooling="MEAN", encoder=_eurobert, head=_eurobert_head)
+GEMMA = msgspec.structs.replace(FACTS, encoder=_gemma)
 GEMMA3_TEXT = msgspec.structs.replace(FACTS, encoder=_gemma3_text)
 LLAMA = msgspec.structs.replace(FACTS, encoder=_llama)
 MISTRAL = msgspec.structs.replace(FACTS, encoder=_mistral)
+PHI3 = msgspec.structs.replace(FACTS, encoder=_phi3)
 QWEN2 = msgspec.structs.replace(FACTS, encoder=_qwen2)
 QWEN3 = msgspec.structs.replace(FACTS, encoder=_qwen3)

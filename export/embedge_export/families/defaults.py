@@ -124,33 +124,6 @@ DEFAULTS: dict[str, Defaults] = {
     ),
     "bert": Defaults(classes="Bert", values=_BERT),
     "camembert": Defaults(classes="Camembert", values=_BERT | {"pad_token_id": 1}),
-    "deberta-v2": Defaults(
-        classes="DebertaV2",
-        values={key: value for key, value in _BERT.items() if key != "position_embedding_type"}
-        | {
-            "attention_head_size": None,
-            "conv_kernel_size": 0,
-            "embedding_size": None,
-            "hidden_size": 1536,
-            "intermediate_size": 6144,
-            "layer_norm_eps": 1e-7,
-            "legacy": True,
-            "max_relative_positions": -1,
-            "norm_rel_ebd": "none",
-            "num_attention_heads": 24,
-            "num_hidden_layers": 24,
-            "pooler_hidden_act": "gelu",
-            "pooler_hidden_size": None,
-            "pos_att_type": None,
-            "position_biased_input": True,
-            "position_buckets": -1,
-            "relative_attention": False,
-            "share_att_key": False,
-            "type_vocab_size": 0,
-            "vocab_size": 128100,
-        },
-        idle=("pooler_dropout",),
-    ),
     "distilbert": Defaults(
         classes="DistilBert",
         values={

@@ -92,7 +92,7 @@ class Disentangled(_Part, frozen=True, kw_only=True):
     Attributes:
         table: (rows, hidden_size), one row for each bucket of distances.
         norm: over the table's rows, if any.
-        row_at: row of each distance from -d to d, 2 d + 1 of them; those further away are as d.
+        row_at: row of each distance from -d to d, 2 d + 1 of them; those further away are as d. It never falls.
         key: makes positions that queries are multiplied with; None leaves out this term.
         query: makes positions that keys are multiplied with; None leaves out this term.
     """

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from embedge.errors import ExportError
 from embedge.manifest import GraphSpec
 from embedge.types import FloatArray
-from embedge_export.families.structure import Tensor
-from embedge_export.graph.built.fit import check_finite
-from embedge_export.graph.built.weights import StoredWeights
+from embedge_export.graph.decoder_heads import stored_head
 from embedge_export.graph.pooling_nodes import PoolingNodes
 from embedge_export.source.causal_reranker import CausalReranker
 from embedge_export.source.checkpoint import Checkpoint
@@ -27,19 +24,14 @@ TOKENS = "token_embeddings"
 _BATCH, _SEQ = "batch_size", "sequence_length"
 
 
-def attach_heads(
-    graph: onnx.ModelProto,
-    checkpoint: Checkpoint,
-    weights: LoadedWeights,
-    stored: StoredWeights | None = None,
-) -> GraphSpec:
+def attach_heads(graph: onnx.ModelProto, checkpoint: Checkpoint, weights: LoadedWeights) -> GraphSpec:
     """Append pooling, modules and classification heads to a graph, and say what is where.
 
     Args:
         graph: gives last_hidden_state (batch, seq_len, hidden_size) or logits first; changed in place.
         checkpoint: its facts.
-        weights: of its Dense modules, and of heads that were not traced.
-        stored: where the latter lie if the model was not loaded.
+        weights: of its Dense modules, and of heads that were not traced; those of a model that was not loaded are read
+            from the files.
 
     Returns:
         Names of inputs and outputs for the manifest.
@@ -54,9 +46,8 @@ def attach_heads(
     if checkpoint.head is not None:
         hidden = HIDDEN if traces_base(checkpoint) else None
         if hidden:
-            head = (
-                linear_head(weights.model, checkpoint) if stored is None else stored_head(stored, checkpoint)
-            )
+            loaded = weights.model is not None
+            head = linear_head(weights.model, checkpoint) if loaded else stored_head(checkpoint)
             _attach_linear(graph, checkpoint, *head)
         if checkpoint.facts.outputs == "token_logits":
             return GraphSpec(inputs=inputs, hidden=hidden, token=LOGITS)
@@ -90,35 +81,6 @@ def linear_head(model: Any, checkpoint: Checkpoint) -> tuple[FloatArray, FloatAr
     bias = getattr(layer, "bias", None)
     what = checkpoint.what
     return _difference(_array(layer.weight), what), None if bias is None else _difference(_array(bias), what)
-
-
-def stored_head(weights: StoredWeights, checkpoint: Checkpoint) -> tuple[FloatArray, FloatArray | None]:
-    """The same from the files.
-
-    Raises:
-        ExportError: they do not hold it.
-    """
-    stored, size, what = weights.shapes(), checkpoint.hidden_size, checkpoint.what
-    if isinstance(what, CausalReranker):
-        names = ["lm_head", *(["embed_tokens"] if checkpoint.config.get("tie_word_embeddings") else [])]
-        rows = checkpoint.vocab_size
-    else:
-        names, rows = ["score", "classifier"], len(checkpoint.config["id2label"])
-    name = next((name for name in names if f"{name}.weight" in stored), None)
-    if name is None:
-        raise ExportError(
-            f"the weights lack '{names[0]}.weight'; expected every weight that config.json asks for. "
-            "Check architectures and the layer counts in config.json, or pass another --task."
-        )
-    wanted = [Tensor(name=f"{name}.weight", shape=(rows, size))]
-    if f"{name}.bias" in stored:
-        wanted.append(Tensor(name=f"{name}.bias", shape=(rows,)))
-    check_finite(wanted, weights)
-    weight, *biases = (weights.read(tensor) for tensor in wanted)
-    bias = biases[0] if biases else None
-    if not isinstance(what, CausalReranker):
-        return weight, bias
-    return _difference(weight, what), None if bias is None else _difference(bias, what)
 
 
 def _difference(rows: FloatArray, what: CausalReranker) -> FloatArray:

@@ -7,17 +7,24 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from embedge.errors import ExportError
+from embedge.errors import ExportError, MissingExtraError
 from embedge_export.source.files import Files
 from embedge_export.source.libraries import is_older, load_libraries
 from embedge_export.source.light_loading import load_light_tokenizer
+from embedge_export.source.light_tokenizer import LightTokenizer
+from embedge_export.source.tokenizer_classes import GENERIC
 from embedge_export.source.tokenizer_config import (
     TokenizerConfig,
     leaves_segments_open,
     loading_options,
     read_tokenizer_config,
 )
-from embedge_export.source.tokenizer_pipeline import describe_differences
+from embedge_export.source.tokenizer_pipeline import (
+    describe_change,
+    describe_differences,
+    describe_dropout,
+    name_of,
+)
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model")
 
@@ -51,7 +58,7 @@ def load_tokenizer(
 
 
 def told_apart(tokenizer: Any, files: Files) -> tuple[str, ...]:
-    """How a loaded tokenizer differs from its tokenizer.json, in words; nothing where it does not, or there is none.
+    """How a loaded tokenizer differs from its tokenizer.json, or transformers 5 from what 4 loaded, in words.
 
     Args:
         tokenizer: what `load_tokenizer` loaded.
@@ -63,9 +70,19 @@ def told_apart(tokenizer: Any, files: Files) -> tuple[str, ...]:
     if not path.is_file():
         return ()
     stated = Tokenizer.from_file(str(path))
+    light, dropout = isinstance(tokenizer, LightTokenizer), getattr(stated.model, "dropout", None)
     _settle(stated, files)
-    tokenizer.backend_tokenizer.no_truncation()  # of an earlier call
-    return describe_differences(tokenizer, stated, files.transformer)
+    words = describe_differences(tokenizer, stated, files.transformer)
+    if dropout and (name_of(tokenizer) == GENERIC or (not light and is_older())):
+        words = (*words, *describe_dropout(dropout))
+    if words or light or not is_older():
+        return words
+    try:
+        newer = load_light_tokenizer(files)
+    except (ExportError, MissingExtraError):
+        return ()  # of a class that embedge does not know without transformers 5
+    _settle(newer.backend_tokenizer, files)
+    return describe_change(tokenizer, newer, files.transformer)
 
 
 def load_plain_tokenizer(files: Files) -> Any:

@@ -28,30 +28,66 @@ def describe_differences(tokenizer: Any, stated: Any, folder: Path) -> tuple[str
     The library's answer is what counts: a class that builds its pipeline anew passes over the file's.
 
     Args:
-        tokenizer: as transformers loaded it.
+        tokenizer: as it was loaded.
         stated: tokenizers' own, of the file.
         folder: of the tokenizer's files.
 
     Returns:
         One text in words, or none.
     """
-    backend = tokenizer.backend_tokenizer
-    for each in (backend, stated):
-        each.encode_special_tokens = bool(getattr(tokenizer, "split_special_tokens", False))
-    _add_stated_tokens(backend, stated, folder)
-    segments = "token_type_ids" in tokenizer.model_input_names
-    parts = [*_different_parts(backend, stated, segments=segments)]
-    shown = _first_difference(backend, stated)
-    if shown is None and not parts:
+    if (differences := _differences(tokenizer, tokenizer.backend_tokenizer, stated, folder)) is None:
         return ()
-    words = (
+    return _aloud(
         f"the tokenizer as {name_of(tokenizer)} of transformers {_generation(tokenizer)} builds it, "
-        f"which is not as tokenizer.json states it: {'; '.join(parts) or 'other added tokens'}; "
-        + (shown or f"none of {len(TRAPS)} texts that were asked shows it")
-        + '. For the file\'s own set "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json'
+        f"which is not as tokenizer.json states it: {differences}. For the file's own set "
+        '"tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json'
     )
+
+
+def describe_change(tokenizer: Any, newer: LightTokenizer, folder: Path) -> tuple[str, ...]:
+    """Say how a tokenizer that transformers 4 loaded differs from what 5 makes of the same files.
+
+    Args:
+        tokenizer: as transformers 4 loaded it.
+        newer: as transformers 5 does.
+        folder: of the tokenizer's files.
+
+    Returns:
+        One text in words, or none.
+    """
+    differences = _differences(newer, tokenizer.backend_tokenizer, newer.backend_tokenizer, folder)
+    if differences is None:
+        return ()
+    return _aloud(
+        f"the tokenizer as transformers 4 loads it, which is not as {newer.class_name} of transformers 5 builds it: "
+        f"{differences}. For the numbers of transformers 5 export with it"
+    )
+
+
+def describe_dropout(share: float) -> tuple[str, ...]:
+    """Say that merges are never left out, where transformers leaves them out at random in every call."""
+    return _aloud(
+        f"every merge of the tokenizer: tokenizer.json states dropout {share:g}, which is for training, and "
+        "transformers leaves merges out at random in every call; the witness is asked without"
+    )
+
+
+def _aloud(words: str) -> tuple[str, ...]:
     _LOG.warning("WARNING: assumed %s", words)
     return (words,)
+
+
+def _differences(tokenizer: Any, backend: Any, other: Any, folder: Path) -> str | None:
+    """What differs between two backends of one tokenizer's files, the first one's side first."""
+    for each in (backend, other):
+        each.encode_special_tokens = bool(getattr(tokenizer, "split_special_tokens", False))
+        each.no_truncation()  # of an earlier call
+    _add_stated_tokens(backend, other, folder)
+    parts = [*_different_parts(backend, other, segments="token_type_ids" in tokenizer.model_input_names)]
+    shown = _first_difference(backend, other)
+    if shown is None and not parts:
+        return None
+    return "; ".join([*parts, shown or f"none of {len(TRAPS)} texts that were asked shows it"])
 
 
 def name_of(tokenizer: Any) -> str:

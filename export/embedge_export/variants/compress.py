@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from embedge.errors import ExportError
 from embedge.types import FloatArray
-from embedge_export.variants.editor import GraphEditor
+from embedge_export.variants.editor import GraphEditor, nothing_to_store
 from embedge_export.variants.int8_nodes import quantise_tables
 
 if TYPE_CHECKING:
@@ -42,9 +41,7 @@ def int4(editor: GraphEditor) -> onnx.ModelProto:
     """
     products = editor.products()
     if not products:
-        raise ExportError(
-            "the graph has no product with a stored matrix, so there is no int4 variant of it. Omit int4."
-        )
+        raise nothing_to_store("int4")
     editor.require_contrib_ops()
     for product in products:
         matrix = editor.array(product.matrix)

@@ -11,6 +11,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from embedge.errors import ExportError
+
 if TYPE_CHECKING:
     import onnx
 
@@ -242,3 +244,11 @@ class GraphEditor:
         if not tensor.external_data:
             return tensor
         return numpy_helper.from_array(self.array(tensor.name), tensor.name)
+
+
+def nothing_to_store(variant: str) -> ExportError:
+    """What to raise where a graph has no product that a variant would make smaller or faster."""
+    return ExportError(
+        f"the graph has no product with a stored matrix of {SMALLEST_WEIGHT:,} values or more, so a variant {variant} "
+        f"would be neither smaller nor faster. Omit {variant}."
+    )

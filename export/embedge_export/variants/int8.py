@@ -25,10 +25,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from embedge.errors import ExportError
 from embedge.types import FloatArray
 from embedge_export.variants.calibration import Activations
-from embedge_export.variants.editor import GraphEditor, Product
+from embedge_export.variants.editor import GraphEditor, Product, nothing_to_store
 from embedge_export.variants.int8_nodes import (
     SMALLEST_SCALE,
     Form,
@@ -78,9 +77,7 @@ def int8(editor: GraphEditor, activations: Mapping[str, Activations], *, unsigne
     """
     products = editor.products()
     if not products:
-        raise ExportError(
-            "the graph has no product with a stored matrix, so there is no int8 variant of it. Omit int8."
-        )
+        raise nothing_to_store("uint8" if unsigned else "int8")
     editor.require_contrib_ops()
     by_rows: dict[str, list[Product]] = {}
     for product in products:

@@ -10,11 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from embedge.errors import ExportError
 from embedge.manifest import ReferenceRecord
 from embedge.types import Activation, FloatArray, PoolingMode
-from embedge_export.families.structure import Head, Linear, Tensor
-from embedge_export.graph.built.weights import Weights
+from embedge_export.families.structure import Head, Linear
+from embedge_export.graph.decoder_heads import decoder_head, row
 from embedge_export.graph.route import describe
 from embedge_export.source.causal_reranker import CausalReranker
 from embedge_export.source.checkpoint import Checkpoint
@@ -27,10 +26,6 @@ from embedge_export.verify.forward.encoder import Forward
 
 _Rows: TypeAlias = npt.NDArray[np.float64]
 
-_WORDS = ("lm_head", "embed_tokens")
-"""Matrices of a language model's logits: its own, or the table of words where they are tied."""
-_HEADS = ("score", "classifier")
-"""What transformers' classifiers of decoders call their head."""
 _SHORTEST = 1e-12
 _EPSILON = 1e-5
 
@@ -55,9 +50,9 @@ class InNumpy:
         described = describe(checkpoint)
         self._forward = Forward(described.encoder, described.weights)
         if isinstance(checkpoint.what, CausalReranker):
-            self._words = _words_of(checkpoint, described.weights)
+            self._words = decoder_head(checkpoint, described.weights)
         elif checkpoint.facts.head is not None:
-            self._head = described.head or _head_of(checkpoint, described.weights)
+            self._head = described.head or Head(last=decoder_head(checkpoint, described.weights))
 
     @property
     def record(self) -> ReferenceRecord:
@@ -82,7 +77,7 @@ class InNumpy:
         """See Computation."""
         assert self._words is not None
         rows = self.hidden_states(encoding)[-1:]
-        heads = (Head(last=_row(self._words, token)) for token in token_ids)
+        heads = (Head(last=row(self._words, token)) for token in token_ids)
         return np.concatenate([self._forward.logits(head, rows)[0] for head in heads])
 
     def pool(self, rows: FloatArray, mode: PoolingMode) -> FloatArray:
@@ -125,51 +120,6 @@ class InNumpy:
             powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
             return _single(powers / powers.sum(axis=-1, keepdims=True))
         return _single(_sigmoid(wide)) if activation == "sigmoid" else rows
-
-
-def _head_of(checkpoint: Checkpoint, weights: Weights) -> Head:
-    """The projection of a decoder's hidden states, which no family describes."""
-    assert checkpoint.head is not None
-    shape = (len(checkpoint.head.labels), checkpoint.hidden_size)
-    found = _find(_HEADS, shape, weights)
-    if found is None:
-        raise ExportError(
-            f"the weights have no {' or '.join(f'{name}.weight' for name in _HEADS)} of shape {shape}, for "
-            f"{shape[0]} labels; expected a classifier's head. Check id2label in config.json, or pass another --task."
-        )
-    return Head(last=found)
-
-
-def _words_of(checkpoint: Checkpoint, weights: Weights) -> Linear:
-    """The matrix of a language model's logits."""
-    shape = (checkpoint.vocab_size, checkpoint.hidden_size)
-    tied = bool(checkpoint.config.get("tie_word_embeddings"))
-    found = _find(_WORDS if tied else _WORDS[:1], shape, weights)
-    if found is None:
-        raise ExportError(
-            f"the weights have no lm_head.weight of shape {shape}, and config.json does not state "
-            "tie_word_embeddings; expected either. Restore both from the model's origin."
-        )
-    return found
-
-
-def _find(names: Sequence[str], shape: tuple[int, ...], weights: Weights) -> Linear | None:
-    """The first of some projections that the weights have."""
-    for name in names:
-        weight = Tensor(name=f"{name}.weight", shape=shape)
-        bias = Tensor(name=f"{name}.bias", shape=shape[:1])
-        if weights.has(weight):
-            return Linear(weight=weight, bias=bias if weights.has(bias) else None)
-    return None
-
-
-def _row(matrix: Linear, index: int) -> Linear:
-    """The part of a projection that gives one component."""
-    rows, bias = (index, index + 1), matrix.bias
-    return Linear(
-        weight=Tensor(name=matrix.weight.name, shape=matrix.weight.shape, rows=rows),
-        bias=None if bias is None else Tensor(name=bias.name, shape=bias.shape, rows=rows),
-    )
 
 
 def _weighted_mean(rows: _Rows) -> _Rows:

@@ -12,7 +12,10 @@ from pathlib import Path
 from embedge import store
 from embedge.errors import ExportError
 from embedge.manifest import MANIFEST_FILE
+from embedge_export.interrupts import ended_by_signals
 from embedge_export.spec import ExportSpec
+from embedge_export.write.locking import locked
+from embedge_export.write.swapping import put_back, put_in_place
 
 _MB = 1_000_000
 
@@ -51,26 +54,35 @@ def check_target(target: Path, *, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def staging(target: Path, needed_bytes: int) -> Iterator[Path]:
-    """A new folder beside the target, removed whatever happens unless it was renamed to it.
+def staging(target: Path, needed_bytes: int, *, force: bool) -> Iterator[Path]:
+    """A new folder beside the target, removed whatever happens unless `commit` gave it the target's name.
+
+    What earlier exports to the same target left behind, because they were killed, is removed first. SIGTERM and SIGHUP
+    end the block like an exception.
 
     Args:
         target: where the bundle will be.
         needed_bytes: estimate of what will be written.
+        force: as `check_target`.
 
     Raises:
-        ExportError: the disk is, or runs, full, or the folder cannot be written.
+        ExportError: the disk is, or runs, full, the folder cannot be written, or another export is writing it.
     """
     parent = target.parent
-    folder: Path | None = None
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        free_bytes = shutil.disk_usage(parent).free
-        if free_bytes < needed_bytes:
-            raise ExportError(_full_message(target, needed_bytes, free_bytes))
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
-        folder.chmod(0o755)
-        yield folder
+        with ended_by_signals(), locked(parent / f".{target.name}.export-lock", target):
+            _clear(target)
+            check_target(target, force=force)
+            free_bytes = shutil.disk_usage(parent).free
+            if free_bytes < needed_bytes:
+                raise ExportError(_full_message(target, needed_bytes, free_bytes))
+            try:
+                folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.export-", dir=parent))
+                folder.chmod(0o755)
+                yield folder
+            finally:
+                _remove(target)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free_bytes = shutil.disk_usage(parent).free
@@ -80,26 +92,28 @@ def staging(target: Path, needed_bytes: int) -> Iterator[Path]:
                 f"{target} cannot be written: {error.strerror}. Expected a writable folder; choose another -o."
             ) from error
         raise
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def commit(folder: Path, target: Path) -> None:
-    """Give the finished folder its name; an older bundle there is replaced."""
-    if not target.exists():
-        folder.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    try:
-        target.rename(old / target.name)
-        try:
-            folder.rename(target)
-        except BaseException:
-            (old / target.name).rename(target)
-            raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    """Give the finished folder its name; an older bundle there is replaced, and removed when `staging` ends."""
+    put_in_place(folder, target, _aside(target))
+
+
+def _clear(target: Path) -> None:
+    """End what a killed export began: its old bundle gets its name back, and its own folder is removed."""
+    put_back(target, _aside(target))
+    _remove(target)
+
+
+def _remove(target: Path) -> None:
+    prefix = f".{target.name}.export-"
+    for path in target.parent.iterdir():
+        if path.name.startswith(prefix) and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.export-old")
 
 
 def _full_message(target: Path, needed_bytes: int, free_bytes: int) -> str:

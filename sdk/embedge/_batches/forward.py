@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from embedge._batches.attention import AttentionMemory
+from embedge._batches.checking import check_finite, checked, wrong_shape
 from embedge._batches.dealing import deal
 from embedge._batches.joining import SmallCalls, yield_priority
 from embedge._batches.planning import PaddedLength, plan_batches
@@ -22,7 +23,7 @@ from embedge._text.ahead import ArrivingRows
 from embedge._text.padding import Indices, TokenBatch, widened
 from embedge._text.tokens import Encoded, EncodedRows, batch_of_one
 from embedge._workers import interruptibly
-from embedge.errors import NumericalError, SessionError
+from embedge.errors import SessionError
 from embedge.manifest import TokenizerSpec
 from embedge.types import FloatArray, IntArray
 
@@ -109,7 +110,9 @@ class Forward:
             if self._small is not None and self._small.came != came and current_halt() is not None:
                 yield_priority()  # somebody waits for a small call
             feeds = self.feeds(job.rows.batch(job.chosen, pad_token_id, side))
-            array = _in_time(partial(lane.run, output, feeds), feeds).astype(np.float32, copy=False)
+            array = checked(
+                _in_time(partial(lane.run, output, feeds), feeds), output, feeds["attention_mask"].shape
+            )
             return job.positions, finished(array, job.positions), feeds["attention_mask"]
 
         if isinstance(encoded, ArrivingRows):
@@ -173,7 +176,7 @@ class Forward:
         for lane in lanes:
             try:
                 array = _in_time(partial(lane.run, output, feeds), feeds)
-                return array.astype(np.float32, copy=False), feeds["attention_mask"]
+                return checked(array, output, feeds["attention_mask"].shape), feeds["attention_mask"]
             except SessionError as error:  # noqa: PERF203
                 if lane is lanes[-1] or not sessions.survives(lane, error):
                     raise
@@ -190,6 +193,8 @@ class Forward:
         output: str,
         encoded: Sequence[Encoded],
         finish: FinishRows | None = None,
+        *,
+        width: int | None = None,
     ) -> Generator[tuple[Indices, FloatArray], None, None]:
         """Run an output that has one row per prompt.
 
@@ -197,12 +202,16 @@ class Forward:
             output: of the graph.
             encoded: the prompts.
             finish: called in the thread that computed a batch; None yields the graph's output.
+            width: components of a row as the manifest states them; None where it does not.
 
         Raises:
+            SessionError: the output has another shape.
             NumericalError: a row holds NaN or infinity.
         """
 
         def finished(rows: FloatArray, positions: Indices) -> FloatArray:
+            if rows.ndim != 2 or width not in (None, rows.shape[1]):
+                raise wrong_shape(output, rows, f"({len(positions)}, {width or 'size'})")
             check_finite(rows, positions)
             return rows if finish is None else finish(rows)
 
@@ -219,7 +228,9 @@ class Forward:
             NumericalError: a row of a real token holds NaN or infinity.
         """
         with closing(self.batches(output, encoded)) as batches:
-            for positions, array, _ in batches:
+            for positions, array, mask in batches:
+                if array.ndim != 3 or array.shape[1] != mask.shape[1]:
+                    raise wrong_shape(output, array, f"({len(positions)}, {mask.shape[1]}, size)")
                 rows = [self._real(array[i], len(encoded[k].token_ids)) for i, k in enumerate(positions)]
                 for i, row in enumerate(rows):
                     check_finite(row[None], positions[i : i + 1])
@@ -252,27 +263,3 @@ def _in_time(run: Callable[[], FloatArray], feeds: dict[str, IntArray]) -> Float
         check_call()
         return run()
     return interruptibly(run)
-
-
-def check_finite(rows: FloatArray, positions: Indices) -> None:
-    """Refuse NaN and infinity.
-
-    Args:
-        rows: (batch, …).
-        positions: the prompt of each row.
-
-    Raises:
-        NumericalError: names the first prompt concerned.
-    """
-    # a sum is finite only if all is; one that is not may have overflowed
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = rows.sum()
-    if np.isfinite(total) or np.isfinite(rows).all():
-        return
-    bad = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
-    index = int(positions[bad].min())
-    raise NumericalError(
-        f"the graph returned NaN or infinity for prompt {index}. A half-precision variant may have overflowed: "
-        "use variant='fp32', or run embedge verify on the bundle.",
-        index=index,
-    )

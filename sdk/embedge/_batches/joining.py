@@ -177,6 +177,6 @@ class SmallCalls:
 
 def yield_priority() -> None:
     """Let other threads of the process come before this one, from now on, where the system can."""
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # pragma: no branch
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

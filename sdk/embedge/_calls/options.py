@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from threading import Event
@@ -65,7 +66,7 @@ def as_count(value: Any, name: str) -> int:
     number = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else 0
     if number < 1:
         raise ParamsError(f"{name}={shortened(value)} is out of range; expected an int >= 1")
-    return number
+    return min(number, sys.maxsize)
 
 
 def shortened(value: object) -> str:
@@ -92,6 +93,8 @@ class CallOptions(EndOptions, frozen=True, kw_only=True, eq=False):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("pooling_task", "prompt_name", "prompt", "truncation_side", "long_text"):
+            _check_word(getattr(self, name), name)
         if self.long_text is not None:
             self._check_long_text()
         if self.prompt is not None:
@@ -106,7 +109,7 @@ class CallOptions(EndOptions, frozen=True, kw_only=True, eq=False):
         """truncate_prompt_tokens of the prompts whose parameters leave it open."""
         if self.long_text is not None:
             return -1 if self.long_text == "truncate" else None
-        return model_default if self.truncate_prompt_tokens is None else self.truncate_prompt_tokens
+        return model_default if self.truncate_prompt_tokens is None else int(self.truncate_prompt_tokens)
 
     def _check_long_text(self) -> None:
         if self.long_text not in get_args(LongText):
@@ -119,10 +122,6 @@ class CallOptions(EndOptions, frozen=True, kw_only=True, eq=False):
     def _check_prompt(self) -> None:
         if self.prompt_name is not None:
             raise ParamsError("prompt_name and prompt are both given; expected one of them")
-        if not isinstance(self.prompt, str):
-            raise ParamsError(
-                f"prompt is a {type(self.prompt).__name__}; expected text to put before each text"
-            )
 
 
 class PairOptions(EndOptions, frozen=True, kw_only=True, eq=False):
@@ -142,6 +141,8 @@ class PairOptions(EndOptions, frozen=True, kw_only=True, eq=False):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("truncate", "instruction", "query_prompt_name", "document_prompt_name"):
+            _check_word(getattr(self, name), name)
         _check_truncation(self.truncate_prompt_tokens)
         if self.truncate not in get_args(PairTruncation):
             raise ParamsError(
@@ -150,7 +151,12 @@ class PairOptions(EndOptions, frozen=True, kw_only=True, eq=False):
 
     def limit(self, model_default: int | None) -> int | None:
         """truncate_prompt_tokens of the pairs whose parameters leave it open."""
-        return model_default if self.truncate_prompt_tokens is None else self.truncate_prompt_tokens
+        return model_default if self.truncate_prompt_tokens is None else int(self.truncate_prompt_tokens)
+
+
+def _check_word(value: object, name: str) -> None:
+    if value is not None and not isinstance(value, str):
+        raise ParamsError(f"{name} is a {type(value).__name__}, {shortened(value)}; expected text, or None")
 
 
 def _check_truncation(truncate_prompt_tokens: int | None) -> None:

@@ -247,8 +247,6 @@ def _naming(side: str) -> Iterator[None]:
 
 
 def _texts(data: Any, name: str) -> list[str]:
-    if hasattr(data, "__len__") and not isinstance(data, (str, dict)) and len(data) == 0:
-        return []
     texts = parse_prompts(data)
     for index, text in enumerate(texts):
         if not isinstance(text, str):

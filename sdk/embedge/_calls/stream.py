@@ -135,10 +135,10 @@ def _iterated(prompts: Any) -> Iterator[PromptInput]:
         return iter([prompts])
     try:
         return iter(prompts)
-    except TypeError:
+    except Exception as error:  # the caller's own type
         raise PromptError(
             f"prompts is a {type(prompts).__name__}; expected an iterable of prompts, as encode takes them"
-        ) from None
+        ) from error
 
 
 def _taken(prompts: Iterator[PromptInput], size: int) -> Iterator[_Window]:

@@ -188,7 +188,8 @@ class Verbs:
             raise PromptError(f"query is a {type(query).__name__}; expected one text")
         if isinstance(documents, str):
             raise PromptError("documents is one text; expected a list of texts")
-        if len(documents) == 0:
+        documents = _listed(documents)
+        if not documents:
             return []
         scores, _ = self._scores(query, documents, options)
         return answers.ranking(scores, documents, top_n)
@@ -276,3 +277,14 @@ class Verbs:
             first_id = self._num_requests
             self._num_requests += num_prompts
         return first_id
+
+
+def _listed(documents: Any) -> list[str]:
+    """Documents by position, whatever they are kept in."""
+    try:
+        return list(documents)
+    except Exception as error:
+        raise PromptError(
+            f"documents is a {type(documents).__name__}, which cannot be gone through: {error}; "
+            "expected a list of texts"
+        ) from error

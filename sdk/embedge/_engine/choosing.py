@@ -13,7 +13,7 @@ from embedge._rows.answer import pooling_modes
 from embedge._sessions.devices import Device, find_devices
 from embedge._sessions.tuning import Tuning, default_tuning, find_tuning
 from embedge.bundle import Bundle, open_bundle
-from embedge.errors import ParamsError
+from embedge.errors import BundleError, ParamsError
 from embedge.manifest import Manifest
 from embedge.params import ModelConfig, PoolerConfig
 from embedge.plugins import PoolingPlugin, find_pooling
@@ -76,6 +76,11 @@ def choose(model: PathLike, options: LoadOptions) -> Choice:
     """
     bundle = open_bundle(model)
     manifest = bundle.manifest
+    if options.fingerprint is not None and not manifest.fingerprint.startswith(options.fingerprint):
+        raise BundleError(
+            f"{bundle.folder} has the fingerprint {manifest.fingerprint}; fingerprint={options.fingerprint!r} was "
+            "expected. It is another model, or another export of it: use the bundle that was meant."
+        )
     model_config = _model_config(manifest, options.pooler_config)
     plugin_name = options.pooling_plugin or manifest.plugin
     plugin = find_pooling(plugin_name) if plugin_name else None

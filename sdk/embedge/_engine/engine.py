@@ -10,7 +10,7 @@ from embedge._batches.attention import AttentionMemory
 from embedge._batches.forward import Forward
 from embedge._batches.planning import PaddedLength
 from embedge._engine.choosing import Choice, choose
-from embedge._engine.opening import open_cpu_sessions, open_model
+from embedge._engine.opening import Pinned, open_cpu_sessions, open_model
 from embedge._engine.options import LoadOptions
 from embedge._machine.gpu import gpu_memory_bytes
 from embedge._rows.answer import Answerer
@@ -19,13 +19,14 @@ from embedge._sessions.on_cpu import CpuSessions
 from embedge._sessions.on_devices import DeviceSessions, cuda_limits
 from embedge._sessions.tuning import Tuning
 from embedge._text.tokenizer import PromptTokenizer
-from embedge.errors import ParamsError
+from embedge.errors import BundleError, IntegrityError, ParamsError
 from embedge.manifest import Manifest
 from embedge.outputs import ModelInfo
 from embedge.params import ModelConfig
 from embedge.types import PathLike
 
 _MANY_BATCHES = 1000
+_TRIES = 3
 _UNTESTED_BATCH_TOKENS = 4096
 """For accelerators that nobody measured."""
 
@@ -37,6 +38,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         options: with which it was loaded.
         choice: what runs, and where.
         tokenizer: of prompts.
+        pinned: its files.
         sessions: the loaded graph.
         forward: feeds it.
         answerer: computes rows.
@@ -46,6 +48,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     options: LoadOptions
     choice: Choice
     tokenizer: PromptTokenizer
+    pinned: Pinned
     sessions: CpuSessions | DeviceSessions
     forward: Forward
     answerer: Answerer
@@ -84,14 +87,28 @@ def load(model: PathLike, options: LoadOptions) -> Engine:
     Raises:
         BundleError, ParamsError, PluginError, ProviderUnavailableError, SessionError: as EdgeModel.
     """
-    choice = choose(model, options)
-    tokenizer, sessions = open_model(choice, options)
+    for _ in range(_TRIES):
+        choice = choose(model, options)
+        try:
+            return _load(choice, options)
+        except IntegrityError:
+            # a bundle that is replaced while it is read is read again, the new one whole
+            if not choice.bundle.replaced():
+                raise
+    raise BundleError(
+        f"{choice.bundle.folder} was replaced {_TRIES} times while it was read. Load it when its exports have ended."
+    )
+
+
+def _load(choice: Choice, options: LoadOptions) -> Engine:
+    pinned, tokenizer, sessions = open_model(choice, options)
     limits = batch_limits(choice, options)
     forward = _forward(choice, sessions, limits)
     return Engine(
         options=options,
         choice=choice,
         tokenizer=tokenizer,
+        pinned=pinned,
         sessions=sessions,
         forward=forward,
         answerer=Answerer(choice.bundle, forward, options.pooler_config, choice.plugin),
@@ -101,7 +118,7 @@ def load(model: PathLike, options: LoadOptions) -> Engine:
 
 def tuned(engine: Engine, tuning: Tuning) -> Forward:
     """The same graph on the CPU with other workers, for measuring them."""
-    sessions = open_cpu_sessions(engine.choice, engine.options, tuning, "throughput")
+    sessions = open_cpu_sessions(engine.choice, engine.options, engine.pinned, tuning, "throughput")
     return _forward(engine.choice, sessions, BatchLimits(tokens=tuning.batch_tokens))
 
 

@@ -1,10 +1,14 @@
-"""A chosen graph and its tokenizer are loaded, both at once, while their files' hashes are compared."""
+"""A chosen graph and its tokenizer are opened once, compared with the manifest, and loaded, both at once."""
 
 from __future__ import annotations
 
 import contextlib
 from functools import partial
 
+import msgspec
+
+from embedge._contents.graph_policy import check_graph
+from embedge._contents.graphs import PinnedGraph
 from embedge._engine.choosing import Choice
 from embedge._engine.options import LoadOptions
 from embedge._sessions.devices import Device
@@ -16,52 +20,77 @@ from embedge._sessions.tuning import Tuning
 from embedge._text.ahead import PIECE
 from embedge._text.tokenizer import TEXTS_PER_CALL, PromptTokenizer
 from embedge._workers import start
-from embedge.bundle import check_files
 from embedge.errors import BundleError, SessionError
 from embedge.manifest import TOKENIZER_FILE
-from embedge.types import Profile
+from embedge.types import Profile, Trust
 
 
-def open_model(choice: Choice, options: LoadOptions) -> tuple[PromptTokenizer, CpuSessions | DeviceSessions]:
-    """Load the tokenizer and the graph.
+class Pinned(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Everything that a model will ever need of its bundle, whatever becomes of the folder.
+
+    Attributes:
+        tokenizer: content of tokenizer.json.
+        graphs: by their files.
+    """
+
+    tokenizer: bytes
+    graphs: dict[str, PinnedGraph]
+
+
+def open_model(
+    choice: Choice, options: LoadOptions
+) -> tuple[Pinned, PromptTokenizer, CpuSessions | DeviceSessions]:
+    """Open a bundle's files, each of them once, and load the tokenizer and the graph from what was opened.
 
     Raises:
-        BundleError: a file is damaged, or cannot be read by tokenizers.
+        BundleError: a file is damaged, holds what no exporter writes, or cannot be read by tokenizers.
         SessionError: onnxruntime refuses the graph.
         ProviderUnavailableError: it would not run on the device.
     """
     import_onnxruntime()  # before there are threads: an import holds up every other that needs the interpreter
-    bundle = choice.bundle
-    files = bundle.variant_files(choice.variant.name) if options.verify_hashes else []
-    checked = start(lambda: check_files(bundle, files))
+    pinned = _pin(choice, check=options.verify_hashes, trust=options.trust)
     # onnxruntime lets other threads run while it loads a graph; tokenizers do not while they load
-    opened = start(lambda: _open_sessions(choice, options))
+    opened = start(lambda: _open_sessions(choice, options, pinned))
     try:
-        try:
-            tokenizer = _open_tokenizer(choice)
-        except BundleError:
-            with contextlib.suppress(SessionError):
-                opened()
-            raise
-        return tokenizer, opened()
-    finally:
-        # a damaged file is reported as such, not as what onnxruntime or tokenizers make of it
-        checked()
+        tokenizer = _open_tokenizer(choice, pinned.tokenizer)
+    except BundleError:
+        with contextlib.suppress(SessionError, BundleError):
+            opened()
+        raise
+    return pinned, tokenizer, opened()
 
 
-def open_cpu_sessions(choice: Choice, options: LoadOptions, tuning: Tuning, profile: Profile) -> CpuSessions:
+def open_cpu_sessions(
+    choice: Choice, options: LoadOptions, pinned: Pinned, tuning: Tuning, profile: Profile
+) -> CpuSessions:
     """The chosen graph's sessions on the CPU, its workers as the tuning says."""
+    graph = pinned.graphs[choice.variant.spec.file]
 
     def open_session(threads: int) -> Session:
-        return _open_session(choice, options, choice.device, threads)
+        return _open_session(choice, options, choice.device, threads, graph)
 
     return CpuSessions(open_session, threads=choice.threads, profile=profile, tuning=tuning)
 
 
-def _open_tokenizer(choice: Choice) -> PromptTokenizer:
+def _pin(choice: Choice, *, check: bool, trust: Trust) -> Pinned:
+    """Open the files of the chosen variant; nothing has parsed any when a wrong one is refused."""
+    bundle, spec = choice.bundle, choice.variant.spec
+    files = {name: bundle.pinned(name, check=check) for name in (TOKENIZER_FILE, *spec.files)}
+    graph_files = [spec.file] if spec.query_file is None else [spec.file, spec.query_file]
+    graphs = {name: PinnedGraph(files[name], {d: files[d] for d in spec.data_files}) for name in graph_files}
+    tokenizer = files[TOKENIZER_FILE].read()
+    if trust != "any":
+        outputs = msgspec.structs.asdict(choice.manifest.graph)
+        inputs = outputs.pop("inputs")
+        for name, graph in graphs.items():
+            check_graph(graph.facts, name, inputs=inputs, outputs=outputs)
+    return Pinned(tokenizer=tokenizer, graphs=graphs)
+
+
+def _open_tokenizer(choice: Choice, content: bytes) -> PromptTokenizer:
     manifest = choice.manifest
     return PromptTokenizer(
-        choice.bundle.file(TOKENIZER_FILE),
+        content,
         manifest.tokenizer,
         vocab_size=manifest.vocab_size,
         max_seq_len=choice.max_seq_len,
@@ -71,15 +100,16 @@ def _open_tokenizer(choice: Choice) -> PromptTokenizer:
     )
 
 
-def _open_sessions(choice: Choice, options: LoadOptions) -> CpuSessions | DeviceSessions:
+def _open_sessions(choice: Choice, options: LoadOptions, pinned: Pinned) -> CpuSessions | DeviceSessions:
     if choice.on_cpu:
-        return open_cpu_sessions(choice, options, choice.tuning, options.profile)
+        return open_cpu_sessions(choice, options, pinned, choice.tuning, options.profile)
+    graph = pinned.graphs[choice.variant.spec.file]
     query_lane = None
     if options.cuda_graphs and (file := choice.variant.spec.query_file) is not None:
         from embedge._sessions.captured import CapturedQueries, QueryLane
 
         captured = CapturedQueries(
-            _open_session(choice, options, choice.device, choice.threads, file, capture=True),
+            _open_session(choice, options, choice.device, choice.threads, pinned.graphs[file], capture=True),
             inputs=choice.manifest.graph.inputs,
             pad_token_id=choice.manifest.tokenizer.pad_token_id,
             max_seq_len=choice.max_seq_len,
@@ -87,7 +117,7 @@ def _open_sessions(choice: Choice, options: LoadOptions) -> CpuSessions | Device
         query_lane = partial(QueryLane, captured=captured)
 
     def open_session(device: Device) -> Session:
-        return _open_session(choice, options, device, choice.threads)
+        return _open_session(choice, options, device, choice.threads, graph)
 
     return DeviceSessions(
         open_session,
@@ -102,17 +132,15 @@ def _open_session(
     options: LoadOptions,
     device: Device,
     threads: int,
-    file: str | None = None,
+    graph: PinnedGraph,
     *,
     capture: bool = False,
 ) -> Session:
-    """Open the variant's graph, or another one of its files."""
-    spec = choice.variant.spec
     return Session(
-        choice.bundle.file(spec.file if file is None else file),
+        graph,
         device=device,
         threads=threads,
-        disabled_optimizers=spec.disabled_optimizers,
+        disabled_optimizers=choice.variant.spec.disabled_optimizers,
         device_memory_bytes=options.device_memory_bytes,
         plan_memory=device.kind != "cpu" or options.profile == "latency",
         capture=capture,

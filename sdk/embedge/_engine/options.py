@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import msgspec
+import numpy as np
 
 from embedge.errors import ParamsError
 from embedge.params import COMPATS, PoolerConfig, PoolingParams
-from embedge.types import Compat, Profile, Task
+from embedge.types import Compat, Profile, Task, Trust
 
 _RUNNERS = ("auto", "pooling")
 
@@ -40,6 +42,8 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     profile: Profile = "latency"
     max_model_len: int | None = None
     verify_hashes: bool = True
+    fingerprint: str | None = None
+    trust: Trust = "exported"
     runner: str = "auto"
 
     def __post_init__(self) -> None:
@@ -56,9 +60,21 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         PoolingParams(truncate_prompt_tokens=self.truncate_prompt_tokens)  # raises what is wrong with it
         for name in ("threads", "max_batch_tokens", "device_memory_bytes"):
             value = getattr(self, name)
+            if isinstance(value, np.integer):
+                value = int(value)
+                msgspec.structs.force_setattr(self, name, value)
             if value is not None and (type(value) is not int or value < 1):
                 raise ParamsError(f"{name}={value!r} is out of range; expected an int >= 1")
         if self.profile not in get_args(Profile):
             raise ParamsError(
                 f"profile={self.profile!r} is not known; expected one of {', '.join(get_args(Profile))}"
+            )
+        if self.trust not in get_args(Trust):
+            raise ParamsError(
+                f"trust={self.trust!r} is not known; expected one of {', '.join(get_args(Trust))}"
+            )
+        if self.fingerprint is not None and not re.fullmatch("[0-9a-f]{12,64}", str(self.fingerprint)):
+            raise ParamsError(
+                f"fingerprint={self.fingerprint!r} is none; expected 12 to 64 of its hexadecimal digits, in small "
+                "letters, as `embedge inspect` shows them"
             )

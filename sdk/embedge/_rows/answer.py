@@ -67,7 +67,8 @@ class Answerer:
 
     def logits(self, encoded: Sequence[Encoded], on_done: OnDone) -> FloatArray:
         """Logits as the graph gives them, float32 (num_prompts, num_labels)."""
-        batches = self._forward.pooled(_required(self._graph.pooled), encoded)
+        width = len(self._head.labels) if self._head else None
+        batches = self._forward.pooled(_required(self._graph.pooled), encoded, width=width)
         return gather(batches, len(encoded), self._row_size, on_done)
 
     def probabilities(
@@ -217,7 +218,7 @@ class Answerer:
     def _pooled_rows(self, encoded: Sequence[Encoded], finish: FinishRows | None = None) -> RowBatches:
         leaves_prompt_out = not self._include_prompt and any(e.num_prompt_tokens for e in encoded)
         if self._graph.pooled and self._modes == self._stored_modes and not leaves_prompt_out:
-            yield from self._forward.pooled(self._graph.pooled, encoded, finish)
+            yield from self._forward.pooled(self._graph.pooled, encoded, finish, width=self._row_size or None)
             return
         unknown = [mode for mode in self._modes if mode not in POOLERS]
         if unknown:
@@ -227,6 +228,11 @@ class Answerer:
             )
         with closing(self._forward.batches(_required(self._graph.hidden), encoded)) as batches:
             for positions, hidden, mask in batches:
+                if hidden.shape[:2] != mask.shape:
+                    raise ShapeError(
+                        f"the graph gave hidden states of shape {hidden.shape} for tokens of shape {mask.shape}; "
+                        "export the model again"
+                    )
                 hidden = np.where(mask[:, :, None] > 0, hidden, 0)
                 tokens = apply_modules(self._modules, hidden, per_token=True)
                 kept = mask

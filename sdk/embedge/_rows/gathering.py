@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from embedge._text.padding import Indices
+from embedge.errors import SessionError
 from embedge.types import FloatArray
 
 OnDone: TypeAlias = Callable[[int], None]
@@ -23,23 +24,28 @@ def gather(batches: RowBatches, num_rows: int, row_size: int, on_done: OnDone) -
     Args:
         batches: rows of equal size; closed at the end.
         num_rows: of all batches together.
-        row_size: components of a row, for an array that needs no second one.
+        row_size: components of a row where there are none.
         on_done: called after each batch.
 
     Returns:
         float32 (num_rows, components of a row); (0, row_size) where there are no rows.
+
+    Raises:
+        SessionError: batches differ in their components.
     """
-    gathered: FloatArray = np.empty((num_rows, row_size), dtype=np.float32)
+    gathered: FloatArray | None = None
     with closing(batches) as arriving:
         for positions, rows in arriving:
+            if gathered is None:
+                gathered = rows if num_rows == 1 else np.empty((num_rows, rows.shape[1]), dtype=np.float32)
             if rows.shape[1] != gathered.shape[1]:
-                gathered = np.empty((num_rows, rows.shape[1]), dtype=np.float32)
-            if num_rows == 1:
-                gathered = rows
-            else:
-                gathered[positions] = rows
+                raise SessionError(
+                    f"the graph gave rows of {rows.shape[1]} components after rows of {gathered.shape[1]}; expected "
+                    "one size for all texts. Export the model again."
+                )
+            gathered[positions] = rows
             on_done(len(positions))
-    return gathered
+    return np.empty((num_rows, row_size), dtype=np.float32) if gathered is None else gathered
 
 
 def gather_each(

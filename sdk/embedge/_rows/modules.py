@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 
+from embedge._contents.arrays import read_arrays
 from embedge._rows.heads import cut_and_normalize, dense, layer_norm
 from embedge.bundle import Bundle
 from embedge.manifest import DenseSpec, ModuleSpec, NormalizeSpec
@@ -57,5 +57,4 @@ def apply_modules(modules: Sequence[LoadedModule], rows: FloatArray, *, per_toke
 def _load(bundle: Bundle, spec: ModuleSpec) -> LoadedModule:
     if isinstance(spec, NormalizeSpec):
         return LoadedModule(spec=spec)
-    with np.load(bundle.file(spec.file), allow_pickle=False) as arrays:
-        return LoadedModule(spec=spec, arrays=dict(arrays))
+    return LoadedModule(spec=spec, arrays=read_arrays(bundle.read(spec.file), spec.file))

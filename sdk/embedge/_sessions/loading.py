@@ -6,14 +6,14 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embedge._contents.graphs import PinnedGraph, Weight
 from embedge._lifetime import outside_python
 from embedge._sessions.cuda import CUDA_ADVICE
 from embedge._sessions.devices import CPU, Device, plugin_devices
 from embedge._sessions.onnxruntime import import_onnxruntime, in_words
-from embedge.errors import DeviceMemoryError, ProviderUnavailableError, SessionError
+from embedge.errors import BundleError, DeviceMemoryError, ProviderUnavailableError, SessionError
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -28,7 +28,7 @@ _WARNING, _ERROR = 2, 3
 
 
 def load_graph(
-    graph: Path,
+    graph: PinnedGraph,
     device: Device,
     threads: int,
     *,
@@ -49,15 +49,21 @@ def load_graph(
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
         providers = _providers(device, options, device_memory_bytes, capture=capture)
-        with _quiet(ort, device), outside_python():
+        with graph.weights() as weights, _quiet(ort, device), outside_python():
+            if weights:
+                names = [weight.name for weight in weights]
+                # copied into the graph when it is opened, so that nothing is read from any path
+                options.add_external_initializers(names, [_value(ort, weight) for weight in weights])
             session: onnxruntime.InferenceSession = ort.InferenceSession(
-                str(graph),
+                graph.content,
                 options,
                 **providers,
                 disabled_optimizers=list(disabled_optimizers),
                 # else onnxruntime prints what went wrong and runs on the CPU
                 enable_fallback=0,
             )
+    except BundleError:
+        raise
     except Exception as error:  # onnxruntime raises many unrelated classes
         message = in_words(error)
         if OUT_OF_MEMORY.search(message):
@@ -77,7 +83,9 @@ def load_graph(
     return session
 
 
-def check_placement(session: onnxruntime.InferenceSession, device: Device, graph: Path) -> dict[str, int]:
+def check_placement(
+    session: onnxruntime.InferenceSession, device: Device, graph: PinnedGraph
+) -> dict[str, int]:
     """Nodes by execution provider, as Session.placement.
 
     Raises:
@@ -135,6 +143,12 @@ def _providers(
             made["enable_cuda_graph"] = "1"
         settings = made | settings
     return {"providers": [(device.execution_provider, settings), CPU]}
+
+
+def _value(ort: Any, weight: Weight) -> Any:
+    if weight.onnx_type is None:
+        return ort.OrtValue.ortvalue_from_numpy(weight.array)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(weight.array, weight.onnx_type)
 
 
 def _placement(session: Any) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from typing import Any
 
 from embedge.errors import SessionError
@@ -23,14 +24,20 @@ def import_onnxruntime() -> Any:
     Raises:
         SessionError: it is not installed, or cannot be loaded.
     """
+    stated = "ORT_DISABLE_TELEMETRY" in os.environ
+    came_late = "onnxruntime" in sys.modules
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error  # Ctrl-C in the middle of it
         raise SessionError(
             f"onnxruntime cannot be imported ({error}); expected onnxruntime or onnxruntime-gpu. "
             "Install one: pip install onnxruntime"
         ) from error
+    if came_late and not stated and hasattr(onnxruntime, "disable_telemetry_events"):
+        onnxruntime.disable_telemetry_events()  # the application imported it first, which the variable is too late for
     return onnxruntime
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from embedge._cancelling import check_call, current_halt
+from embedge._contents.graphs import PinnedGraph
 from embedge._lifetime import outside_python, renew_after_fork
 from embedge._sessions.devices import Device
 from embedge._sessions.loading import OUT_OF_MEMORY, check_placement, load_graph
@@ -38,7 +38,7 @@ class Session:
     """One loaded graph; `run` may be called from several threads.
 
     Args:
-        graph: the .onnx file.
+        graph: the graph.
         device: where to run.
         threads: threads inside one run.
         disabled_optimizers: onnxruntime's fusions that must not run.
@@ -58,7 +58,7 @@ class Session:
 
     def __init__(
         self,
-        graph: Path,
+        graph: PinnedGraph,
         *,
         device: Device,
         threads: int,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedge._cancelling import check_call
@@ -14,6 +13,7 @@ from embedge._text.cuts import Cuts, cuts_of
 from embedge._text.prompts import check_text
 from embedge._workers import interruptibly
 from embedge.errors import BundleError
+from embedge.manifest import TOKENIZER_FILE
 from embedge.types import Side
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class TextTokenizer:
     """A bundle's tokenizer, without truncation and padding; safe to share between threads.
 
     Args:
-        file: tokenizer.json.
+        content: of tokenizer.json.
         parallel: let the tokenizers package use all processors for a batch; it knows of no limit but its own variable
             TOKENIZERS_PARALLELISM.
         split_special_tokens: see TokenizerSpec; tokenizer.json cannot state it.
@@ -41,15 +41,19 @@ class TextTokenizer:
         BundleError: tokenizers cannot read the file.
     """
 
-    def __init__(self, file: Path, *, parallel: bool, split_special_tokens: bool = False) -> None:
+    def __init__(self, content: bytes, *, parallel: bool, split_special_tokens: bool = False) -> None:
         from tokenizers import Tokenizer
 
         try:
             with outside_python():
-                self._tokenizer: Tokenizer = Tokenizer.from_file(str(file))
-        except Exception as error:  # tokenizers raises plain Exception
+                self._tokenizer: Tokenizer = Tokenizer.from_buffer(content)
+        except (
+            BaseException
+        ) as error:  # tokenizers raises Exception and ValueError, or what a panic in Rust becomes
+            if not (isinstance(error, Exception) or _is_foreign(error)):
+                raise
             raise BundleError(
-                f"{file} cannot be read by tokenizers: {error}. Export the model again."
+                f"{TOKENIZER_FILE} cannot be read by tokenizers: {error}. Export the model again."
             ) from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -100,6 +104,12 @@ class TextTokenizer:
                 for side in [text] if isinstance(text, str) else text:
                     check_text(side, index)
             raise  # pragma: no cover (tokenizers takes every other text)
+        except BaseException as error:
+            if not _is_foreign(error):
+                raise
+            raise BundleError(
+                f"{TOKENIZER_FILE} failed on a text: {str(error)[:200]}. Export the model again."
+            ) from error
 
     def encode_for(
         self,
@@ -183,3 +193,8 @@ def _parts(sizes: Sequence[int]) -> Iterator[slice]:
             start, total = index, 0
         total += size
     yield slice(start, len(sizes))
+
+
+def _is_foreign(error: BaseException) -> bool:
+    """Whether the tokenizers package raised it: a panic is no Exception, and its class has no door."""
+    return type(error) is Exception or type(error).__name__ == "PanicException"

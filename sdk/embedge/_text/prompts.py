@@ -18,7 +18,15 @@ def parse_prompts(prompts: PromptInput | Iterable[PromptInput]) -> list[ParsedPr
     Raises:
         PromptError: a prompt of another form; the message and `.index` name it.
     """
-    if isinstance(prompts, (str, Mapping)) or _is_token_ids(prompts):
+    if isinstance(prompts, (str, Mapping)):
+        return [parse_prompt(prompts, 0)]
+    if (
+        hasattr(prompts, "__len__")
+        and hasattr(prompts, "__iter__")
+        and not isinstance(prompts, (list, tuple))
+    ):
+        prompts = _listed(prompts)
+    if _is_token_ids(prompts):
         return [parse_prompt(prompts, 0)]
     if isinstance(prompts, (bytes, bytearray, set, frozenset)) or not (
         hasattr(prompts, "__len__") and hasattr(prompts, "__iter__")
@@ -76,6 +84,19 @@ def parse_prompt(prompt: Any, index: int) -> ParsedPrompt:
             )
         token_ids.append(operator.index(token_id))
     return token_ids
+
+
+def _listed(prompts: Any) -> Any:
+    """The items of the caller's own kind of sequence by position; what has no order stays what it is."""
+    if isinstance(prompts, (bytes, bytearray, set, frozenset)):
+        return prompts
+    try:
+        return list(prompts)
+    except Exception as error:
+        raise PromptError(
+            f"prompts is {_describe(prompts)}, which cannot be gone through: {error}; {_PROMPT_FORMS}, or a sequence "
+            "of these"
+        ) from error
 
 
 def _is_token_ids(prompts: Any) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from operator import attrgetter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +35,7 @@ class PromptTokenizer:
     """A bundle's tokenizer with the limits of its model; safe to share between threads.
 
     Args:
-        file: tokenizer.json.
+        content: of tokenizer.json.
         spec: the manifest's facts about it.
         vocab_size: token ids must be below this.
         max_seq_len: limit in tokens, specials included.
@@ -56,7 +55,7 @@ class PromptTokenizer:
 
     def __init__(
         self,
-        file: Path,
+        content: bytes,
         spec: TokenizerSpec,
         *,
         vocab_size: int,
@@ -65,7 +64,7 @@ class PromptTokenizer:
         parallel: bool = True,
         texts_per_call: int = TEXTS_PER_CALL,
     ) -> None:
-        self.texts = TextTokenizer(file, parallel=parallel, split_special_tokens=spec.split_special_tokens)
+        self.texts = TextTokenizer(content, parallel=parallel, split_special_tokens=spec.split_special_tokens)
         self._vocab_size = vocab_size
         self._parallel = parallel
         self._texts_per_call = texts_per_call

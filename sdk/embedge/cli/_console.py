@@ -41,12 +41,17 @@ def _style(text: str, code: str) -> str:
     return text if plain else f"\033[{code}m{text}\033[0m"
 
 
+def visible(text: str) -> str:
+    """Text of a bundle without what a terminal would obey; white space stays."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     """Write names and values in two columns; long values wrap under themselves."""
     rows = list(facts)
     column = max(len(name) for name, _ in rows) + 2
     for name, value in rows:
-        lines = textwrap.wrap(value, width() - column, break_on_hyphens=False) or [""]
+        lines = textwrap.wrap(visible(value), width() - column, break_on_hyphens=False) or [""]
         print(dim(name.ljust(column)) + lines[0])
         for line in lines[1:]:
             print(" " * column + line)
@@ -54,6 +59,7 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write rows under a header; columns as wide as they need."""
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
     print(bold("  ".join(cell.ljust(w) for cell, w in zip(header, widths, strict=True)).rstrip()))
     for row in rows:

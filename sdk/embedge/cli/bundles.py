@@ -11,7 +11,7 @@ import msgspec
 
 from embedge import store
 from embedge.bundle import Bundle, open_bundle
-from embedge.cli._console import bold, print_facts, print_json, print_table, size
+from embedge.cli._console import bold, print_facts, print_json, print_table, size, visible
 from embedge.errors import BundleError
 from embedge.manifest import REPORT_FILE, Manifest, Variant, load_manifest
 from embedge.verify import verify
@@ -55,7 +55,7 @@ def run_inspect(args: argparse.Namespace) -> int:
         return 0
     if args.report:
         return _show_report(bundle)
-    print(bold(manifest.name))
+    print(bold(visible(manifest.name)))
     print_facts(_facts(bundle.folder, manifest))
     print()
     print_table(

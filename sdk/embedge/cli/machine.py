@@ -137,7 +137,7 @@ def _findings() -> dict[str, Any]:
         "free memory": None if free is None else size(free),
         "store": str(store.home()),
         "bundles": [folder.name for folder in store.list_bundles()],
-        "telemetry": f"left to {_TELEMETRY}={stated}" if stated is not None else "off, set by embedge",
+        "telemetry": _telemetry(stated),
     }
     try:
         ort = import_onnxruntime()
@@ -147,6 +147,13 @@ def _findings() -> dict[str, Any]:
         "providers": list(ort.get_available_providers()),
         "cuda": cuda_problem() or "usable",
     }
+
+
+def _telemetry(stated: str | None) -> str:
+    if stated is not None:
+        return f"left to {_TELEMETRY}={stated}"
+    # the variable is read when onnxruntime is imported, which another program may do before embedge
+    return f"off, set by embedge; a program that imports onnxruntime first has to set {_TELEMETRY}=1 itself"
 
 
 def _texts(file: Path | None, count: int) -> list[str]:

@@ -8,14 +8,18 @@ import errno
 import io
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from embedge._starting import answer_again
 from embedge._version import __version__
 from embedge.cli import bundles, judge, machine, run, search
 from embedge.errors import EmbedgeError, MissingExtraError
 
 EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+"""As shells have it: 128 and the number of SIGINT."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,12 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; None takes them from the process.
 
     Returns:
-        0, or 1 where the command failed or was interrupted. Bad usage exits with 2 through argparse.
+        0, 1 where the command failed, or 130 where it was interrupted. Bad usage exits with 2 through argparse.
     """
-    for stream in ("stdout", "stderr"):
-        if getattr(sys, stream) is None:  # closed by the caller, or a windowed program
-            setattr(sys, stream, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     try:
+        if threading.current_thread() is threading.main_thread():
+            answer_again()
+        for stream in ("stdout", "stderr"):
+            if getattr(sys, stream) is None:  # closed by the caller, or a windowed program
+                setattr(sys, stream, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
         args = build_parser().parse_args(argv)
         status: int = args.run(args)
         sys.stdout.flush()
@@ -39,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("embedge: interrupted; no file was left half written. Run the command again.", file=sys.stderr)
-        return EXIT_FAILED
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         _drop_stdout()  # the reader has gone (… | head)
         return EXIT_FAILED

@@ -160,6 +160,8 @@ def test_options_of_deberta(changes, tmp_path):
 
 @pytest.mark.parametrize("legacy", [True, False])
 def test_both_heads_of_deberta_as_a_masked_language_model(legacy, tmp_path):
+    if not legacy and "gte" not in LOCAL:
+        pytest.skip("transformers 4 leaves the table of words out of the file that it saves")
     with quiet():
         model = seeded("deberta-v2", "ForMaskedLM", legacy=legacy)
         model.save_pretrained(tmp_path / "masked")
@@ -190,6 +192,15 @@ def test_gemma_with_attention_in_both_directions(tmp_path):
     batch = token_batch()
     built = run(*build_from_weights(describe(checkpoint)), tmp_path, batch)
     assert largest_difference(built, torch_rows(load_model(checkpoint), batch), batch) <= 1e-4
+
+
+def test_gemma_is_activated_as_its_library_does(tmp_path):
+    with quiet():
+        model = seeded("gemma", hidden_act="gelu", hidden_activation="relu")
+        model.save_pretrained(tmp_path / "m")
+    batch = token_batch()
+    built = run(*built_from("gemma", model, tmp_path / "m"), tmp_path, batch)
+    assert largest_difference(built, torch_rows(model, batch), batch) <= 1e-4
 
 
 @pytest.mark.parametrize("kind", ["linear", "llama3"])
@@ -260,7 +271,8 @@ def test_every_built_family_is_held_against_torch_above():
     ("family", "changes"),
     [
         ("bert", {"hidden_act": "mish"}),
-        ("phi3", {}),
+        ("gemma2", {}),
+        ("phi3", {"partial_rotary_factor": 0.5}),
         ("deberta-v2", {"conv_kernel_size": 3}),
     ],
 )

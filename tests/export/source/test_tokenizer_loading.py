@@ -82,10 +82,10 @@ def loaded(folder: Path, ignore_keys: tuple[str, ...] = ()) -> Tokenization:
     return describe_tokenizer(tokenizer, checkpoint)
 
 
-def of_bundle(tokenization: Tokenization, folder: Path) -> PromptTokenizer:
-    path = folder / "bundled.json"
-    path.write_bytes(tokenization.file)
-    return PromptTokenizer(path, tokenization.spec, vocab_size=100_000, max_seq_len=tokenization.max_seq_len)
+def of_bundle(tokenization: Tokenization) -> PromptTokenizer:
+    return PromptTokenizer(
+        tokenization.file, tokenization.spec, vocab_size=100_000, max_seq_len=tokenization.max_seq_len
+    )
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -99,7 +99,7 @@ def test_token_ids_are_the_librarys(tmp_path, family, side) -> None:
     library = transformers.AutoTokenizer.from_pretrained(str(folder))
     tokenization = loaded(folder)
     assert tokenization.max_seq_len == LIMIT
-    ours = of_bundle(tokenization, tmp_path)
+    ours = of_bundle(tokenization)
     texts = [text for text in [*TEXTS, *ODD] if library(text)["input_ids"]]
     expected = library(texts, truncation=True)["input_ids"]
     assert [e.token_ids for e in ours.encode(texts, [-1] * len(texts))] == expected
@@ -140,7 +140,7 @@ def test_the_closing_token_that_only_tokenizer_json_states(tmp_path, as_backend)
     vocabulary = json.loads(tokenization.file)["model"]["vocab"]
     assert tokenization.spec.prefix_ids == (vocabulary["<bos>"],)
     assert tokenization.spec.suffix_ids == (vocabulary["<eos>"],)
-    ours = of_bundle(tokenization, tmp_path)
+    ours = of_bundle(tokenization)
     for text in ["a fox", LONG]:
         (encoded,) = ours.encode([text], [-1])
         assert encoded.token_ids[-1] == vocabulary["<eos>"]
@@ -157,7 +157,7 @@ def test_extra_special_tokens_as_a_list_or_by_name(tmp_path, extra) -> None:
     folder = saved("xlm-roberta", tmp_path)
     edit_json(folder / "tokenizer_config.json", extra_special_tokens=extra)
     tokenization = loaded(folder)
-    ours = of_bundle(tokenization, tmp_path)
+    ours = of_bundle(tokenization)
     (encoded,) = ours.encode(["the <a> fox <b>"], [-1])
     ids = tokenization.tokenizer.convert_tokens_to_ids(["<a>", "<b>"])
     assert set(ids) <= set(encoded.token_ids)
@@ -189,7 +189,7 @@ def test_special_tokens_in_texts_are_split_where_that_is_stated(tmp_path) -> Non
     tokenization = loaded(folder)
     assert tokenization.spec.split_special_tokens
     text = "a [SEP] b [MASK]"
-    (encoded,) = of_bundle(tokenization, tmp_path).encode([text], [-1])
+    (encoded,) = of_bundle(tokenization).encode([text], [-1])
     assert encoded.token_ids == tokenization.encode(text)["input_ids"]
     assert len(encoded.token_ids) > 8
 
@@ -202,7 +202,7 @@ def test_dropout_of_merges_is_for_training(tmp_path) -> None:
     tokenization = loaded(folder)
     assert json.loads(tokenization.file)["model"]["dropout"] is None
     text = TEXTS[3]
-    (encoded,) = of_bundle(tokenization, tmp_path).encode([text], [-1])
+    (encoded,) = of_bundle(tokenization).encode([text], [-1])
     assert {tuple(tokenization.encode(text)["input_ids"]) for _ in range(5)} == {tuple(encoded.token_ids)}
 
 

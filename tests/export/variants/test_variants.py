@@ -94,6 +94,13 @@ def test_a_missed_gate_fails_the_export_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("variant", ["int8", "uint8", "int4"])
+def test_a_checkpoint_without_a_large_matrix_is_refused_by_reason(variant, tiny_bert, tmp_path) -> None:
+    with pytest.raises(ExportError, match=rf"matrix of 4,096 values or more, .*Omit {variant}\."):
+        export(ExportSpec(model=str(tiny_bert), output=tmp_path / "bundle", variants=("fp32", variant)))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("variants", [(), ("int9",), ("fp32", "fp32")])
 def test_wrong_variants(variants) -> None:
     with pytest.raises(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from embedge import CallCancelledError, DeadlineError, ParamsError, SessionError
+from embedge import CallCancelledError, DeadlineError, ParamsError, PromptError, SessionError
 from embedge._calls.in_asyncio import CallThreads, computed
 from embedge._cancelling import check_call
 
@@ -321,3 +321,20 @@ def test_leaving_by_ctrl_c_ends_calls(load) -> None:
         leave()
     thread.join()
     assert ended == [1]
+
+
+def test_an_argument_that_cannot_be_counted_is_left_to_the_verb(load) -> None:
+    class Uncounted:
+        def __len__(self) -> int:
+            raise RuntimeError
+
+    with pytest.raises(PromptError):
+        asyncio.run(load().aembed(Uncounted()))
+
+
+def test_an_asynchronous_stream_may_end_with_a_whole_window(load) -> None:
+    async def prompts():
+        for text in TEXTS[:6]:
+            yield text
+
+    assert len(asyncio.run(drained(load(**OPTIONS).astream(prompts(), window=3)))) == 6

@@ -17,7 +17,7 @@ from embedge._calls.options import CallOptions, PairOptions
         ({"long_text": "mean", "truncation_side": "left"}, "long_text and truncation are both given"),
         ({"prompt": ""}, None),
         ({"prompt": "", "prompt_name": "query"}, "prompt_name and prompt are both given"),
-        ({"prompt": 3}, "prompt is a int; expected text"),
+        ({"prompt": 3}, "prompt is a int, 3; expected text"),
         ({"truncate_prompt_tokens": -2}, "truncate_prompt_tokens=-2 is out of range"),
         ({"truncate_prompt_tokens": "a"}, "truncate_prompt_tokens='a' must be an int"),
         ({"truncation_side": "middle"}, "truncation_side='middle' is not known"),

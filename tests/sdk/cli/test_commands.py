@@ -80,7 +80,7 @@ def test_ctrl_c_is_one_sentence(tiny, capsys, monkeypatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("embedge.cli.bundles.run_inspect", interrupted)
-    assert main(["inspect", str(tiny())]) == 1
+    assert main(["inspect", str(tiny())]) == 130
     assert capsys.readouterr().err.startswith("embedge: interrupted; no file was left half written")
 
 

@@ -17,7 +17,7 @@ from embedge import (
     TaskNotSupportedError,
     register_pooling,
 )
-from embedge._batches.forward import check_finite
+from embedge._batches.checking import check_finite
 from embedge._rows.pooling import pool
 from embedge.manifest import GraphSpec, PoolingSpec, load_manifest
 

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from tests.sdk.sessions.fake_devices import TWO, FakeSession
+from tests.sdk.sessions.graphs import graph_of
 
 from embedge import EdgeModel, ParamsError, SessionError
 from embedge._engine import choosing as _choosing
@@ -24,8 +25,7 @@ CPU = Device(kind="cpu")
 
 
 def opened(folder) -> Session:
-    file = load_manifest(folder).variants["fp32"].file
-    return Session(folder / file, device=CPU, threads=1)
+    return Session(graph_of(folder), device=CPU, threads=1)
 
 
 def captured(folder, max_seq_len: int = 32) -> CapturedQueries:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from tests.sdk.sessions.fake_devices import TWO, FakeSession
+from tests.sdk.sessions.graphs import graph_of
 
 from embedge import DeviceMemoryError, SessionError
 from embedge._batches.forward import Forward
@@ -131,8 +132,7 @@ def test_places_in_cpp_sources_are_left_out_of_messages(message, words) -> None:
 
 
 def test_the_places_of_nodes_are_counted(tmp_path) -> None:
-    bundle = tiny_bundle(tmp_path)
-    session = Session(bundle / "onnx/model.onnx", device=Device(kind="cpu"), threads=1)
+    session = Session(graph_of(tiny_bundle(tmp_path)), device=Device(kind="cpu"), threads=1)
     assert session.placement == {}
     nodes = [SimpleNamespace(ep_name=name, get_nodes=lambda n=n: [None] * n) for name, n in
              (("CPUExecutionProvider", 2), ("CUDAExecutionProvider", 7), ("CUDAExecutionProvider", 1))]  # fmt: skip

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import sys
 import threading
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from tests.sdk.sessions.graphs import graph_of, some_graph
 
 from embedge import DeviceMemoryError, ParamsError, ProviderUnavailableError, SessionError
 from embedge._cancelling import Halt, Stopped
 from embedge._rows.resolved import ResolvedParams
 from embedge._sessions import cuda as _cuda
 from embedge._sessions.devices import CPU, CUDA, Device
+from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge._sessions.session import Session
 from embedge._text.tokens import Encoded
 
-GRAPH = Path("model.onnx")
+GRAPH = some_graph()
 GPU = Device(kind="cuda", index=1)
 FEEDS = {"input_ids": np.ones((3, 5), dtype=np.int64)}
 
@@ -281,8 +282,7 @@ def test_a_lower_limit_than_the_bundles(load) -> None:
 
 
 def test_a_run_that_is_told_to_end_ends_and_leaves_its_session_sound(tiny) -> None:
-    graph = next((tiny() / "onnx").glob("*.onnx"))
-    session = Session(graph, device=Device(kind="cpu"), threads=2)
+    session = Session(graph_of(tiny()), device=Device(kind="cpu"), threads=2)
     names = ("input_ids", "attention_mask", "token_type_ids")
     long = {name: np.full((64, 64), name != "token_type_ids", np.int64) for name in names}
     output = next(iter(session.row_outputs()))
@@ -305,3 +305,34 @@ def test_a_run_that_is_told_to_end_ends_and_leaves_its_session_sound(tiny) -> No
         timer.join()
         assert_array_equal(session.run(output, long), before)
     assert ended
+
+
+@pytest.mark.parametrize(
+    ("first", "stated", "switched_off"), [(True, None, 1), (True, "0", 0), (False, None, 0)]
+)
+def test_telemetry_is_switched_off_where_the_application_came_first(
+    monkeypatch, first, stated, switched_off
+) -> None:
+    calls = []
+    runtime = Runtime()
+    runtime.disable_telemetry_events = lambda: calls.append(1)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    if stated is not None:
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", stated)
+    if not first:
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")  # by embedge, before
+    assert import_onnxruntime() is runtime
+    assert len(calls) == switched_off
+
+
+def test_ctrl_c_while_onnxruntime_is_imported(monkeypatch) -> None:
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name == "onnxruntime":
+                raise ImportError("initialization failed") from KeyboardInterrupt()
+
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    with pytest.raises(KeyboardInterrupt):
+        import_onnxruntime()

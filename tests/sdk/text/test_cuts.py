@@ -194,7 +194,7 @@ def prompts_of(name: str, folder: Path) -> PromptTokenizer:
         prefix_ids=tuple(around[:at]),
         suffix_ids=tuple(around[at + len(inner) :]),
     )
-    return PromptTokenizer(file, spec, vocab_size=1 << 20, max_seq_len=32)
+    return PromptTokenizer(file.read_bytes(), spec, vocab_size=1 << 20, max_seq_len=32)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -264,3 +264,12 @@ def test_long_documents_of_pairs_are_cut_as_whole_ones(name, truncate, tmp_path,
     short = encode_pairs(tokenizer, *asked, truncate)
     assert [e.token_ids for e in short] == [e.token_ids for e in whole]
     assert sum(s.num_truncated < w.num_truncated for s, w in zip(short, whole, strict=True)) >= 2
+
+
+def test_a_long_text_of_a_tokenizer_that_may_look_further_is_tokenised_whole(tmp_path) -> None:
+    file = tmp_path / "tokenizer.json"
+    file.write_text(WHOLE["a token with a space"](), "utf-8")
+    spec = TokenizerSpec(pad_token_id=0, prefix_ids=(101,), suffix_ids=(102,))
+    tokenizer = PromptTokenizer(file.read_bytes(), spec, vocab_size=1 << 20, max_seq_len=32)
+    (encoded,) = tokenizer.encode(["new york " * 2000], [-1])
+    assert encoded.num_truncated == 2000 + 2 - 32

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from embedge import ParamsError, PromptError
+from embedge import BundleError, ParamsError, PromptError
+from embedge._text.encodings import TextTokenizer
 from embedge._text.pairs import encode_pairs
 from embedge._text.prompts import parse_prompts
 from embedge._text.tokenizer import PromptTokenizer
@@ -23,7 +24,10 @@ WORDS = ["food", "city", "water", "light", "plants", "berlin", "how", "do"]
 def tokenizer(tiny_embedder: Path) -> PromptTokenizer:
     manifest = load_manifest(tiny_embedder)
     return PromptTokenizer(
-        tiny_embedder / "tokenizer.json", manifest.tokenizer, vocab_size=manifest.vocab_size, max_seq_len=10
+        (tiny_embedder / "tokenizer.json").read_bytes(),
+        manifest.tokenizer,
+        vocab_size=manifest.vocab_size,
+        max_seq_len=10,
     )
 
 
@@ -172,7 +176,7 @@ def test_a_later_chunk_is_tokenised_ahead_and_the_first_bad_prompt_is_named(toke
 def test_one_thread_gives_the_same_tokens(tokenizer, tiny_embedder, with_offsets) -> None:
     manifest = load_manifest(tiny_embedder)
     single = PromptTokenizer(
-        tiny_embedder / "tokenizer.json",
+        (tiny_embedder / "tokenizer.json").read_bytes(),
         manifest.tokenizer,
         vocab_size=manifest.vocab_size,
         max_seq_len=10,
@@ -258,3 +262,35 @@ def test_only_the_document_is_cut_when_asked(tokenizer) -> None:
         PromptError, match="pair 1 has 12 tokens, and its query alone has 8; the model's limit is 10"
     ):
         encode_pairs(tokenizer, ["a", words(8)], ["b", "food"], [None, None])
+
+
+def test_what_the_tokenizers_package_fails_on_is_the_bundles_fault(tiny) -> None:
+    import json
+
+    made = json.loads((tiny() / "tokenizer.json").read_bytes())
+    made["model"] = {"type": "BPE", "vocab": {"a": 0}, "merges": [], "unk_token": "[GONE]"}
+    made["added_tokens"], made["post_processor"] = [], None
+    texts = TextTokenizer(json.dumps(made).encode(), parallel=False)
+    with pytest.raises(BundleError, match=r"tokenizer.json failed on a text: .*Export the model again"):
+        texts.encode(["b"])
+    with pytest.raises(BundleError, match=r"tokenizer.json cannot be read by tokenizers"):
+        TextTokenizer(b"\xff", parallel=False)
+
+
+def test_a_panic_is_the_bundles_fault_and_an_exit_is_not(tiny, monkeypatch) -> None:
+    """Its class cannot be imported, and is no Exception."""
+    panic = type("PanicException", (BaseException,), {})
+    texts = TextTokenizer((tiny() / "tokenizer.json").read_bytes(), parallel=True)
+
+    class Broken:
+        def encode_batch_fast(self, *_, **__):
+            raise self.error
+
+    broken = Broken()
+    monkeypatch.setattr(texts, "_tokenizer", broken)
+    broken.error = panic("index out of bounds")
+    with pytest.raises(BundleError, match="failed on a text: index out of bounds"):
+        texts.encode(["b"])
+    broken.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        texts.encode(["b"])

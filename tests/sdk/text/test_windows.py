@@ -14,7 +14,10 @@ from embedge.manifest import load_manifest
 def tokenizer(tiny_embedder) -> PromptTokenizer:
     manifest = load_manifest(tiny_embedder)
     return PromptTokenizer(
-        tiny_embedder / "tokenizer.json", manifest.tokenizer, vocab_size=manifest.vocab_size, max_seq_len=10
+        (tiny_embedder / "tokenizer.json").read_bytes(),
+        manifest.tokenizer,
+        vocab_size=manifest.vocab_size,
+        max_seq_len=10,
     )
 
 

@@ -1,4 +1,4 @@
-"""Scores of contents and distances: what each query and key gives at every distance, turned into a square."""
+"""Scores of contents and distances: what each query and key gives at every distance, looked up by pair."""
 
 from __future__ import annotations
 
@@ -35,17 +35,20 @@ def distance_scores(
     relative = block.disentangled
     assert relative is not None
     scope = canvas.scope_name
-    rows = positions.distance_rows(relative.row_at)
+    first, stop, index = positions.distance_rows(relative.row_at, block.num_heads)
     canvas.scope(scope)
     parts = []
-    for made, linear, later_first in ((heads[0], relative.key, True), (heads[1], relative.query, False)):
+    for made, linear, of_query in ((heads[0], relative.key, True), (heads[1], relative.query, False)):
         if linear is None:
             continue
         table = _table(canvas, weights, block, relative, linear, dtype)
-        # (num_heads, head_dim, 2 * seq_len), by distance
-        near = canvas.op("Gather", table, rows[0] if later_first else rows[1], axis=2)
-        square = _square(canvas, canvas.op("MatMul", made, near), positions)
-        parts.append(square if later_first else canvas.op("Transpose", square, perm=[0, 1, 3, 2]))
+        # (num_heads, rows that this length has, head_dim)
+        near = canvas.op("Slice", table, first, stop, canvas.constant([1]))
+        if of_query:
+            products = canvas.op("MatMul", made, canvas.op("Transpose", near, perm=[0, 2, 1]))
+        else:
+            products = canvas.op("MatMul", near, canvas.op("Transpose", made, perm=[0, 1, 3, 2]))
+        parts.append(canvas.op("GatherElements", products, index, axis=3 if of_query else 2))
     return parts[0] if len(parts) == 1 else canvas.op("Add", *parts)
 
 
@@ -57,7 +60,7 @@ def _table(
     linear: Linear,
     dtype: npt.DTypeLike,
 ) -> str:
-    """The projected rows, scaled: (num_heads, head_dim, rows)."""
+    """The projected rows, scaled: (num_heads, rows, head_dim)."""
     count = relative.table.shape[0]
 
     def load() -> FloatArray:
@@ -72,25 +75,8 @@ def _table(
         if linear.bias is not None:
             made += weights.read(linear.bias)
         made = (made * block.scale).reshape(count, block.num_heads, block.head_dim)
-        placed: FloatArray = made.transpose(1, 2, 0).astype(np.float32)
+        placed: FloatArray = made.transpose(1, 0, 2).astype(np.float32)
         return placed
 
-    shape = (block.num_heads, block.head_dim, count)
+    shape = (block.num_heads, count, block.head_dim)
     return canvas.weight(f"{linear.weight.name}.distances", shape, load, dtype)
-
-
-def _square(canvas: Canvas, scores: str, positions: PositionNodes) -> str:
-    """(…, n, 2 n), where column c of row i belongs to column i + c - (n - 1) of a square, to (…, n, n).
-
-    Read as one line and from n - 1 on, the square's rows start every 2 n - 1 places.
-    """
-    length = positions.seq_len()
-    one, two = canvas.constant([1]), canvas.constant([2])
-    width = canvas.op("Sub", canvas.op("Mul", length, two), one)
-    line = canvas.op("Reshape", scores, canvas.constant([0, 0, -1]))
-    start = canvas.op("Sub", length, one)
-    stop = canvas.op("Add", start, canvas.op("Mul", length, width))
-    line = canvas.op("Slice", line, start, stop, two)
-    shape = canvas.op("Concat", canvas.constant([0, 0]), length, width, axis=0)
-    rows = canvas.op("Reshape", line, shape)
-    return canvas.op("Slice", rows, canvas.constant([0]), length, canvas.constant([3]))

@@ -149,28 +149,38 @@ class PositionNodes:
         values = canvas.op("Gather", rows, bucket)  # (seq_len, seq_len, num_heads)
         return canvas.op("Unsqueeze", canvas.op("Transpose", values, perm=[2, 0, 1]), canvas.constant([0]))
 
-    def distance_rows(self, row_at: tuple[int, ...]) -> tuple[str, str]:
-        """Rows of distances n - 1 down to -n, and of those from -(n - 1) up to n: int64 (2 n,), n the padded length.
+    def distance_rows(self, row_at: tuple[int, ...], num_heads: int) -> tuple[str, str, str]:
+        """Which rows of a table the distances within the padded length have.
 
         Args:
             row_at: row of each distance, as structure.Disentangled has it.
+            num_heads: of attention.
+
+        Returns:
+            The first row and the one after the last, int64 (1,); and for each pair of positions its row after the
+            first, int32 (batch, num_heads, seq_len, seq_len), by the query's position minus the key's.
         """
-        key = ("distance rows", row_at)
+        key = ("distance rows", row_at, num_heads)
         if key not in self._made:
+            from onnx import TensorProto
+
             canvas = self._canvas
-            length = self.seq_len()
+            length, apart = self.seq_len(), self.distances()
             canvas.scope(POSITIONS_SCOPE)
-            last = len(row_at) // 2
-            count = canvas.op("Squeeze", canvas.op("Mul", length, canvas.constant([2])))
-            steps = canvas.op("Range", canvas.constant(0), count, canvas.constant(1))
-            start = canvas.op("Sub", length, canvas.constant([1]))
-            made = []
-            for distances in (canvas.op("Sub", start, steps), canvas.op("Sub", steps, start)):
-                near = canvas.op("Clip", distances, canvas.constant(-last), canvas.constant(last))
-                place = canvas.op("Add", near, canvas.constant(last))
-                made.append(canvas.op("Gather", canvas.constant(row_at), place))
-            self._made[key], self._made[(*key, "up")] = made
-        return self._made[key], self._made[("distance rows", row_at, "up")]
+            last = canvas.constant(len(row_at) // 2)
+            rows = canvas.constant(row_at)
+            reach = canvas.op("Min", canvas.op("Sub", length, canvas.constant([1])), last)
+            first = canvas.op("Gather", rows, canvas.op("Sub", last, reach))
+            stop = canvas.op("Gather", rows, canvas.op("Add", last, reach))
+            near = canvas.op("Clip", canvas.op("Neg", apart), canvas.op("Neg", last), last)
+            index = canvas.op("Sub", canvas.op("Gather", rows, canvas.op("Add", near, last)), first)
+            index = canvas.op("Cast", index, to=TensorProto.INT32)
+            batch = canvas.op("Shape", "input_ids", start=0, end=1)
+            shape = canvas.op("Concat", batch, canvas.constant([num_heads]), length, length, axis=0)
+            self._made[key] = first
+            self._made[(*key, "stop")] = canvas.op("Add", stop, canvas.constant([1]))
+            self._made[(*key, "index")] = canvas.op("Expand", index, shape)
+        return self._made[key], self._made[(*key, "stop")], self._made[(*key, "index")]
 
     def rotation(self, rotary: Rotary) -> tuple[str, str]:
         """Cosines and sines, float32 (seq_len, number of pairs)."""

@@ -78,7 +78,7 @@ class StoredWeights:
             for name, entry in json.loads(mapped[8 : 8 + size]).items():
                 if name != "__metadata__":
                     stored[name] = (mapped, 8 + size, entry)
-        self._entries: dict[str, _Entry] = {}
+        renamed: dict[str, _Entry] = {}
         called: dict[str, str] = {}
         for name, entry in stored.items():
             new = _renamed(name, renames or {})
@@ -89,7 +89,8 @@ class StoredWeights:
                     "Restore the file from the model's origin."
                 )
             called[bare] = name
-            self._entries[new] = entry
+            renamed[new] = entry
+        self._entries = renamed | {name: stored[name] for name in stored if name in renamed}
 
     def _find(self, name: str) -> _Entry | None:
         return next(

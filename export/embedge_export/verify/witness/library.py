@@ -117,7 +117,15 @@ def open_door(door: Door, checkpoint: Checkpoint, spec: ExportSpec, limit: int) 
     )
     if spec.max_seq_len is not None:
         library.max_seq_length = spec.max_seq_len
+    _without_dropout(library.tokenizer)
     return library.float().eval()
+
+
+def _without_dropout(tokenizer: Any) -> None:
+    """Have a library tokenise each text one way; with dropout it leaves merges out at random, as if in training."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None and getattr(backend.model, "dropout", None):
+        backend.model.dropout = None
 
 
 class Transformers:
@@ -132,6 +140,7 @@ class Transformers:
         }
         folder = str(checkpoint.transformer)
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+        _without_dropout(self.tokenizer)
         loader = getattr(transformers, name)
         if checkpoint.config_words:  # the installed transformers does not know the words of the file
             options["config"] = read_config_of(checkpoint)

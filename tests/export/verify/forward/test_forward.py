@@ -37,6 +37,9 @@ OPTIONS = [
     ("qwen3", {"is_causal": False}),
     ("mistral", {"sliding_window": 5}),
     ("gemma3_text", {"use_bidirectional_attention": True}),
+    ("deberta-v2", {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False}),
+    ("deberta-v2", {"pos_att_type": ["c2p"], "max_relative_positions": 12, "position_buckets": -1}),
+    ("deberta-v2", {"relative_attention": False}),
     ("modernbert", {"norm_bias": True, "attention_bias": True, "mlp_bias": True, "local_attention": 2}),
 ]
 

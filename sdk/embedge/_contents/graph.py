@@ -1,0 +1,266 @@
+"""What a graph of a bundle holds, read from its bytes.
+
+The exporter writes graphs of plain operators: no control flow, no functions, nothing random, weights in the bundle.
+Everything else can run for ever, take any amount of memory or read other files, and is refused before onnxruntime sees
+it. Field numbers are those of onnx.proto3.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from embedge._contents.wire import MalformedError, Message, fields, numbers, part, text
+from embedge.errors import BundleError
+
+MOST_NODES = 50_000
+MOST_TENSORS = 50_000
+_MOST_DIMS = 16
+_MOST_ELEMENTS = 1 << 40
+_DOMAINS = ("", "ai.onnx", "com.microsoft")
+_REFUSED = frozenset(
+    {
+        *("If", "Loop", "Scan", "SequenceMap", "Optional", "OptionalGetElement", "OptionalHasElement"),
+        *(
+            "RandomNormal",
+            "RandomNormalLike",
+            "RandomUniform",
+            "RandomUniformLike",
+            "Bernoulli",
+            "Multinomial",
+        ),
+        *("BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch", "ATen", "EPContext"),
+        *("StringSplit", "RegexFullMatch"),
+    }
+)
+"""Control flow, chance, and what runs a model within the model."""
+_BITS = {
+    **dict.fromkeys((2, 3, 9, 17, 18, 19, 20, 24), 8),
+    **dict.fromkeys((4, 5, 10, 16), 16),
+    **dict.fromkeys((1, 6, 12), 32),
+    **dict.fromkeys((7, 11, 13, 14), 64),
+    **dict.fromkeys((21, 22, 23), 4),
+    15: 128,
+}
+"""Size of an element by TensorProto.DataType; there is none for text."""
+_EXTERNAL = 1
+
+
+class OutsideTensor(msgspec.Struct, frozen=True, kw_only=True):
+    """A weight that lies in a file beside the graph.
+
+    Attributes:
+        name: in the graph.
+        dtype: TensorProto.DataType.
+        dims: its shape.
+        location: the file, as the graph names it.
+        offset, size_bytes: where in that file.
+    """
+
+    name: str
+    dtype: int
+    dims: tuple[int, ...]
+    location: str
+    offset: int
+    size_bytes: int
+
+
+class ValueInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An input or output.
+
+    Attributes:
+        dtype: TensorProto.DataType, 0 where the graph does not say.
+        rank: number of dimensions, None likewise.
+    """
+
+    dtype: int = 0
+    rank: int | None = None
+
+
+class GraphFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a graph holds.
+
+    Attributes:
+        inputs, outputs: by name, without weights that are listed among the inputs.
+        outside: weights in other files.
+        operators: number of nodes by "domain:operator".
+        problems: what a graph from an exporter does not have, in words.
+    """
+
+    inputs: dict[str, ValueInfo]
+    outputs: dict[str, ValueInfo]
+    outside: tuple[OutsideTensor, ...]
+    operators: dict[str, int]
+    problems: tuple[str, ...]
+
+
+def read_graph(content: bytes, name: str) -> GraphFacts:
+    """Read what a graph holds.
+
+    Args:
+        content: of the .onnx file.
+        name: of the file, for messages.
+
+    Raises:
+        BundleError: it is no ONNX graph.
+    """
+    try:
+        return _Reader().read(memoryview(content))
+    except MalformedError as error:
+        raise BundleError(f"{name} is no ONNX graph: {error}. Export the model again.") from error
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self._problems: dict[str, None] = {}
+        self._operators: dict[str, int] = {}
+        self._outside: list[OutsideTensor] = []
+        self._weights: set[str] = set()
+        self._num_nodes = self._num_tensors = 0
+
+    def read(self, model: Message) -> GraphFacts:
+        graphs = []
+        for number, value in fields(model):
+            if number == 7:
+                graphs.append(part(value))
+            elif number in (20, 25):
+                self._refuse("has functions or training steps")
+        if len(graphs) != 1:
+            raise MalformedError(f"it holds {len(graphs)} graphs")
+        inputs: dict[str, ValueInfo] = {}
+        outputs: dict[str, ValueInfo] = {}
+        for number, value in fields(graphs[0]):
+            if number == 1:
+                self._node(part(value))
+            elif number == 5:
+                self._weights.add(self._tensor(part(value), may_be_outside=True))
+            elif number == 15:
+                self._refuse("has sparse weights")
+            elif number in (11, 12):
+                name, info = _value_info(part(value))
+                (inputs if number == 11 else outputs)[name] = info
+        return GraphFacts(
+            inputs={name: info for name, info in inputs.items() if name not in self._weights},
+            outputs=outputs,
+            outside=tuple(self._outside),
+            operators=self._operators,
+            problems=tuple(self._problems),
+        )
+
+    def _refuse(self, problem: str) -> None:
+        self._problems.setdefault(problem)
+
+    def _node(self, node: Message) -> None:
+        self._num_nodes += 1
+        if self._num_nodes > MOST_NODES:
+            raise MalformedError(f"it has more than {MOST_NODES} nodes")
+        operator = domain = ""
+        for number, value in fields(node):
+            if number == 4:
+                operator = text(value)
+            elif number == 7:
+                domain = text(value)
+            elif number == 5:
+                self._attribute(part(value))
+        if domain not in _DOMAINS:
+            self._refuse(f"has an operator {operator!r} of the domain {domain!r}")
+        if operator in _REFUSED:
+            self._refuse(f"has an operator {operator!r}")
+        key = f"{'' if domain == 'ai.onnx' else domain}:{operator}"
+        self._operators[key] = self._operators.get(key, 0) + 1
+
+    def _attribute(self, attribute: Message) -> None:
+        for number, value in fields(attribute):
+            if number in (5, 10):
+                self._tensor(part(value), may_be_outside=False)
+            elif number in (6, 11):
+                self._refuse("has a graph within an operator")
+            elif number in (22, 23):
+                self._refuse("has sparse weights")
+
+    def _tensor(self, tensor: Message, *, may_be_outside: bool) -> str:
+        self._num_tensors += 1
+        if self._num_tensors > MOST_TENSORS:
+            raise MalformedError(f"it has more than {MOST_TENSORS} tensors")
+        name, dtype, location, raw, stored = "", 0, 0, None, 0
+        dims: list[int] = []
+        outside: dict[str, str] = {}
+        for number, value in fields(tensor):
+            if number == 1:
+                dims += numbers(value)
+            elif number == 2 and isinstance(value, int):
+                dtype = value
+            elif number == 8:
+                name = text(value)
+            elif number == 9:
+                raw = len(part(value))
+            elif number == 13:
+                key, said = _entry(part(value))
+                outside[key] = said
+            elif number == 14 and isinstance(value, int):
+                location = value
+            else:  # numbers by their type, packed or one by one
+                stored += 1 if isinstance(value, int) else len(value)
+        bits = self._num_bits(name, dtype, dims)
+        if location == _EXTERNAL or outside:
+            if may_be_outside:
+                self._outside.append(_outside(name, dtype, dims, bits, outside))
+            else:
+                self._refuse("has a constant in another file")
+        elif raw is not None and raw != -(-bits // 8):
+            raise MalformedError(f"{name!r} has {raw} bytes, and its shape needs {-(-bits // 8)}")
+        elif raw is None and dtype != 8 and math.prod(dims) > 8 * stored:
+            raise MalformedError(f"{name!r} has fewer values than its shape needs")
+        return name
+
+    def _num_bits(self, name: str, dtype: int, dims: list[int]) -> int:
+        if len(dims) > _MOST_DIMS or math.prod(dims) > _MOST_ELEMENTS:
+            raise MalformedError(f"{name!r} has a shape that no tensor has")
+        if dtype == 8:
+            self._refuse("has constants of text")
+            return 0
+        if dtype not in _BITS:
+            raise MalformedError(f"{name!r} is of an unknown type {dtype}")
+        return math.prod(dims) * _BITS[dtype]
+
+
+def _outside(name: str, dtype: int, dims: list[int], bits: int, stated: dict[str, str]) -> OutsideTensor:
+    size_bytes = -(-bits // 8)
+    try:
+        offset, length = int(stated.get("offset", "0")), int(stated.get("length", size_bytes))
+    except ValueError as error:
+        raise MalformedError(f"{name!r} lies at no number of a file") from error
+    if offset < 0 or length != size_bytes:
+        raise MalformedError(f"{name!r} has {length} bytes at {offset}, and its shape needs {size_bytes}")
+    return OutsideTensor(
+        name=name,
+        dtype=dtype,
+        dims=tuple(dims),
+        location=stated.get("location", ""),
+        offset=offset,
+        size_bytes=size_bytes,
+    )
+
+
+def _entry(entry: Message) -> tuple[str, str]:
+    found = {number: text(value) for number, value in fields(entry)}
+    return found.get(1, ""), found.get(2, "")
+
+
+def _value_info(info: Message) -> tuple[str, ValueInfo]:
+    name, dtype, rank = "", 0, None
+    for number, value in fields(info):
+        if number == 1:
+            name = text(value)
+        elif number == 2:
+            for kind, content in fields(part(value)):
+                if kind != 1:
+                    dtype = -1  # a sequence, map, optional or sparse tensor
+                    continue
+                for field, said in fields(part(content)):
+                    if field == 1 and isinstance(said, int):
+                        dtype = said
+                    elif field == 2:
+                        rank = sum(1 for each, _ in fields(part(said)) if each == 1)
+    return name, ValueInfo(dtype=dtype, rank=rank)

@@ -1,0 +1,143 @@
+"""A file that was opened once and is only read through what was opened."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from embedge._contents.regular import open_regular
+from embedge._workers import start
+from embedge.errors import BundleError, IntegrityError
+
+_CHUNK_BYTES = 1 << 20
+_ADVICE = "Copy the bundle again, or export the model again."
+
+
+class PinnedFile:
+    """A file of a bundle, open for as long as this object lives; may be read again, and by child processes.
+
+    Args:
+        folder: the bundle.
+        name: path inside of it.
+        size_bytes, sha256: what the manifest states.
+        check: compare the hash of what is read.
+
+    Raises:
+        IntegrityError: it is missing or of another size.
+        BundleError: it is no regular file inside of the bundle.
+    """
+
+    def __init__(self, folder: Path, name: str, *, size_bytes: int, sha256: str, check: bool = True) -> None:
+        self.name = name
+        self.size_bytes = size_bytes
+        self._path = folder / name
+        self._sha256 = sha256
+        self._check = check
+        self._lock = threading.Lock()
+        try:
+            self._descriptor = open_regular(folder, name)
+        except FileNotFoundError as error:
+            raise self._failure(
+                f"is missing; the manifest expects {size_bytes} bytes with sha256 {sha256}"
+            ) from error
+        except OSError as error:
+            raise BundleError(f"{self._path} cannot be read: {error.strerror}. {_ADVICE}") from error
+        weakref.finalize(self, os.close, self._descriptor)
+        actual = os.fstat(self._descriptor).st_size
+        if actual != size_bytes:
+            raise self._failure(f"has {actual} bytes; the manifest expects {size_bytes} with sha256 {sha256}")
+
+    def read(self) -> bytes:
+        """The whole content, for a parser.
+
+        Raises:
+            IntegrityError: it is not what the manifest states.
+        """
+        content, confirm = self.read_ahead()
+        confirm()
+        return content.tobytes()
+
+    def compare(self) -> None:
+        """Compare the hash of the whole content, a piece at a time.
+
+        Raises:
+            IntegrityError: it is not what the manifest states.
+        """
+        digest, done = hashlib.sha256(), 0
+        while chunk := self._read_at(_CHUNK_BYTES, done):
+            digest.update(chunk)
+            done += len(chunk)
+        self._compare(digest.hexdigest())
+
+    def read_ahead(self) -> tuple[npt.NDArray[np.uint8], Callable[[], None]]:
+        """The whole content, uint8, for what takes plain numbers from it while they are hashed.
+
+        Returns:
+            The content, and a function that waits for its hash and raises IntegrityError where that is another one.
+
+        Raises:
+            IntegrityError: it was shortened since it was opened.
+            BundleError: it cannot be read, or does not fit into memory.
+        """
+        try:
+            content = np.empty(self.size_bytes, dtype=np.uint8)
+            num_bytes = self._read_into(content.data)
+        except MemoryError as error:
+            raise BundleError(
+                f"{self._path} has {self.size_bytes} bytes, which do not fit into memory. Use a smaller variant."
+            ) from error
+        if num_bytes != self.size_bytes:
+            raise self._failure(
+                f"has {num_bytes} bytes; the manifest expects {self.size_bytes} with sha256 {self._sha256}"
+            )
+        if not self._check:
+            return content, lambda: None
+        if self.size_bytes < _CHUNK_BYTES:
+            return content, lambda: self._compare(_hash(content))
+        return content, start(lambda: self._compare(_hash(content)))
+
+    def _read_into(self, content: memoryview) -> int:
+        """Fill a buffer from the start of the file; returns how many bytes there were."""
+        done = 0
+        while done < len(content):
+            chunk = self._read_at(min(_CHUNK_BYTES, len(content) - done), done)
+            if not chunk:
+                break
+            content[done : done + len(chunk)] = chunk
+            done += len(chunk)
+        return done
+
+    def _read_at(self, num_bytes: int, offset: int) -> bytes:
+        try:
+            if hasattr(os, "pread"):  # a child process shares the place that others read from
+                return os.pread(self._descriptor, num_bytes, offset)
+            with self._lock:  # pragma: no cover (Windows)
+                os.lseek(self._descriptor, offset, os.SEEK_SET)
+                return os.read(self._descriptor, num_bytes)
+        except OSError as error:
+            raise BundleError(f"{self._path} cannot be read: {error.strerror}. {_ADVICE}") from error
+
+    def _compare(self, actual: str) -> None:
+        if actual != self._sha256:
+            raise self._failure(
+                f"was altered: its sha256 is {actual}; the manifest expects {self._sha256}", actual
+            )
+
+    def _failure(self, what: str, actual: str | None = None) -> IntegrityError:
+        return IntegrityError(
+            f"{self._path} {what}. {_ADVICE}",
+            file=self.name,
+            expected_sha256=self._sha256,
+            actual_sha256=actual,
+        )
+
+
+def _hash(content: npt.NDArray[np.uint8]) -> str:
+    return hashlib.sha256(content.data).hexdigest()

@@ -1,0 +1,107 @@
+"""Anything in the place of any parameter: a result, or an error of ours in a sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedge import EmbedgeError, ParamsError, PoolerConfig, PoolingParams, PromptError
+from embedge._engine.options import LoadOptions
+
+
+class Series:
+    """A sequence by label, as those of data frames are."""
+
+    def __init__(self, values, labels) -> None:
+        self._values, self._labels = values, labels
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __iter__(self):
+        return iter(self._values)
+
+    def __getitem__(self, label):
+        return self._values[self._labels.index(label)]
+
+
+class Broken:
+    __hash__ = None
+
+    def __len__(self) -> int:
+        raise RuntimeError("len")
+
+    def __iter__(self):
+        raise RuntimeError("iter")
+
+    def __eq__(self, other) -> bool:
+        raise RuntimeError("eq")
+
+    def __repr__(self) -> str:
+        return "Broken"
+
+
+def values() -> list:
+    return [
+        *(None, True, 0, 1, -1, 2**70, 1.5, float("nan"), "x", "", b"x", "\ud800"),
+        *([], ["a"], [1], [None], (), {}, {"a": 1}, set(), [["a"]], [["a", 1]], [2**70], range(3)),
+        *(np.array(["a", "b"]), np.array([1, 2]), np.array(1), np.array([]), np.array([[1, 2], [3, 4]])),
+        *(np.float32(1), np.int64(3), np.str_("embed"), np.bool_(True), np.array([2**63], dtype=np.uint64)),
+        *(iter(["a"]), (text for text in ["a"]), object(), Broken(), int, lambda: 1, Path("x")),
+        *(PoolingParams(), [PoolingParams()], Series(["a", "b"], [1, 0])),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["embed", "classify", "sparse", "cross_encoder"])
+@pytest.mark.parametrize("verb", ["encode", "embed", "embed_sparse", "classify", "score", "rerank", "stream"])
+def test_every_wrong_parameter_ends_in_a_sentence(kind, verb, load) -> None:
+    call = getattr(load(kind), verb)
+    names = [name for name in inspect.signature(call).parameters if name != "use_tqdm"]
+    usual = (
+        dict(zip(names, ("a", ["b", "c"]), strict=False))
+        if verb in ("score", "rerank")
+        else {"prompts": "a b"}
+    )
+    for name in names:
+        for value in values():
+            with contextlib.suppress(EmbedgeError):
+                list(call(**usual | {name: value}))
+    assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
+
+
+def test_documents_go_by_position_whatever_they_are_kept_in(load) -> None:
+    model = load()
+    texts = ["the river", "good", "the river and the city"]
+    expected = model.rerank("the river", texts)
+    for given in (Series(texts, [2, 0, 1]), iter(texts), (t for t in texts), np.array(texts), tuple(texts)):
+        assert model.rerank("the river", given) == expected
+    shuffled = Series(texts, [2, 0, 1])
+    assert np.array_equal(model.score("the river", shuffled).numpy(), model.score("the river", texts).numpy())
+    for wrong in (None, 3, Broken()):
+        with pytest.raises(PromptError, match="documents is a .* cannot be gone through"):
+            model.rerank("the river", wrong)
+    with pytest.raises(PromptError, match="prompts is a NoneType; expected an iterable"):
+        model.stream(None)
+
+
+def test_numbers_of_numpy_are_numbers(load) -> None:
+    params = PoolingParams(
+        dimensions=np.int64(3), normalize=np.bool_(True), truncate_prompt_tokens=np.int32(4)
+    )
+    assert params == PoolingParams(dimensions=3, normalize=True, truncate_prompt_tokens=4)
+    assert type(params.dimensions) is int
+    assert PoolerConfig(logit_bias=np.float32(0.5), step_tag_id=np.uint8(3)).step_tag_id == 3
+    assert LoadOptions(threads=np.int64(2)).threads == 2
+    model = load()
+    assert (
+        len(model.embed("the river and the sea", truncate_prompt_tokens=np.int64(3))[0].prompt_token_ids) == 3
+    )
+    assert len(model.rerank("a", ["b", "c"], np.int16(1))) == 1
+    assert len(list(model.stream(["a"] * 3, window=np.uint8(2)))) == 3
+    with pytest.raises(ParamsError, match="prompt_name is a ndarray"):
+        model.embed("a", prompt_name=np.array(["a", "b"]))
