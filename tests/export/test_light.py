@@ -42,12 +42,10 @@ def made(checkpoint: Path, folder: Path, reference: str, **stated) -> str:
     chosen = choose_route(facts, spec)
     if weights.table is not None:
         graph, loads = build_graph(weights.table, 18, tokenization.ignored_id), {}
-        stored = None
     else:
         assert chosen.described is not None
         graph, loads = build_from_weights(chosen.described)
-        stored = chosen.described.weights if light else None
-    outputs = attach_heads(graph, facts, weights, stored)
+    outputs = attach_heads(graph, facts, weights)
     (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
     write_companions(facts, tokenization, folder)
     variants = write_cpu_variants(graph, loads, chosen, facts, tokenization, ("fp32",), folder)

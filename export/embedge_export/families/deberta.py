@@ -48,10 +48,10 @@ def _encoder(config: Config) -> Encoder:
 
 def _disentangled(config: Config, layer: Layer, index: int) -> Layer:
     """The layer with scores of distances, and all scores divided by the root of how many kinds there are."""
-    stated = config.get("pos_att_type") or ()
-    kinds = {kind.strip() for kind in (stated.lower().split("|") if isinstance(stated, str) else stated)}
-    if not kinds <= {"c2p", "p2c"}:
+    stated = config.get("pos_att_type") or []
+    if not isinstance(stated, list) or any(kind not in ("c2p", "p2c") for kind in stated):
         raise UnsupportedError(f"pos_att_type={stated!r} has no built graph; expected c2p and p2c")
+    kinds = set(stated)
     attention = msgspec.structs.replace(
         layer.attention, scale=(layer.attention.head_dim * (1 + len(kinds))) ** -0.5
     )

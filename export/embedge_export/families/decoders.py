@@ -54,6 +54,7 @@ class _Traits(msgspec.Struct, frozen=True, kw_only=True):
             either side; "both_exclusive", only those nearer than that.
         scale: factor on the products of queries and keys; None for one over the root of a head's size.
         embedding_scale: factor on the words' rows.
+        activation: key that states it.
     """
 
     windows: tuple[int | None, ...]
@@ -66,6 +67,7 @@ class _Traits(msgspec.Struct, frozen=True, kw_only=True):
     sight: Literal["causal", "both", "both_exclusive"] = "causal"
     scale: float | None = None
     embedding_scale: float = 1.0
+    activation: Literal["hidden_act", "hidden_activation"] = "hidden_act"
 
 
 def _llama(config: Config) -> Encoder:
@@ -84,6 +86,11 @@ def _mistral(config: Config) -> Encoder:
 
 def _phi3(config: Config) -> Encoder:
     """Phi3: Mistral with merged projections."""
+    kinds = {rope["rope_type"] for rope in config["rope_parameters"].values()}
+    if not kinds <= {"default", "longrope"}:
+        raise UnsupportedError(
+            f"rope_type {sorted(kinds)} is not one that Phi3 has; expected default or longrope"
+        )
     traits = _llama_traits(config, window=config.get("sliding_window"))
     return _decoder(config, msgspec.structs.replace(traits, qkv_bias=False, output_bias=False, merged=True))
 
@@ -91,8 +98,6 @@ def _phi3(config: Config) -> Encoder:
 def _gemma(config: Config) -> Encoder:
     """Gemma: Llama with scaled embeddings and norms that multiply by 1 + w."""
     expect(config, use_bidirectional_attention=False)
-    # it states hidden_activation, too, and its library reads hidden_act alone
-    config = {key: value for key, value in config.items() if key != "hidden_activation"}
     traits = _llama_traits(config, window=None)
     scale = int(config["hidden_size"]) ** 0.5
     return _decoder(config, msgspec.structs.replace(traits, norm_offset=1.0, embedding_scale=scale))
@@ -134,6 +139,7 @@ def _gemma3_text(config: Config) -> Encoder:
         sight="both_exclusive" if both and config["is_causal"] else _sight(config),
         scale=float(config["query_pre_attn_scalar"]) ** -0.5,
         embedding_scale=int(config["hidden_size"]) ** 0.5,
+        activation="hidden_activation",
     )
     return _decoder(config, traits)
 
@@ -155,7 +161,7 @@ def _decoder(config: Config, traits: _Traits) -> Encoder:
     size = int(config["hidden_size"])
     mlp_bias = bool(config.get("mlp_bias", False))
     inner = int(config["intermediate_size"])
-    act = activation(config.get("hidden_activation") or config.get("hidden_act"))
+    act = activation(config[traits.activation])
     attention = _attention_of(config, traits)
 
     def norm(name: str) -> Norm:

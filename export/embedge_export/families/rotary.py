@@ -70,6 +70,10 @@ def rotary(stated: Config, size: int) -> Rotary:
     if kind == "yarn":
         return _rotary(_yarn(frequencies, theta, size, stated), _yarn_scale(stated))
     if kind == "longrope":
+        if len(stated["short_factor"]) != len(frequencies):
+            raise UnsupportedError(
+                f"short_factor has {len(stated['short_factor'])} numbers; expected {len(frequencies)}, one a frequency"
+            )
         return _rotary(frequencies / np.asarray(stated["short_factor"], np.float32), _longrope_scale(stated))
     return _rotary(frequencies)
 
