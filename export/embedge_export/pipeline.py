@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from embedge.errors import ExportError
 from embedge.manifest import (
     REPORT_FILE,
     TOKENIZER_FILE,
@@ -175,11 +174,6 @@ def _make_graph(opened: _Opened, spec: ExportSpec, folder: Path) -> tuple[_Made,
         if weights.model is None:
             check_values(chosen.described)
         graph, loads = build_from_weights(chosen.described)
-    elif weights.model is None:
-        raise ExportError(
-            f"{checkpoint.architecture} has no graph that is built from the weights, and tracing it needs torch and "
-            "transformers; expected both. Install them, or leave out --reference numpy where they are installed."
-        )
     else:
         scratch = folder / "scratch"
         scratch.mkdir()

@@ -28,7 +28,6 @@ LONGER = {
     "embedge.manifest": "one contract",
     "embedge.model": "signatures and their documentation",
     "embedge_export.families.bert_like": "six families share one loop",
-    "embedge_export.families.defaults": "one table",
     "embedge_export.texts.retrieval": "texts",
 }
 """Files over 300 lines, and why they are not split."""

@@ -2,6 +2,8 @@
 
 import hashlib
 import shutil
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -9,7 +11,7 @@ from tests.export import architectures, tiny_kinds
 from tests.export.tiny import make_bert
 
 from embedge.cli.main import main
-from embedge.errors import ExportError, IntegrityError, VerificationError
+from embedge.errors import ExportError, IntegrityError, MissingExtraError, VerificationError
 from embedge.manifest import load_manifest
 from embedge_export.pipeline import export
 from embedge_export.reverify import reverify
@@ -179,7 +181,7 @@ def test_every_kind_is_the_same_bundle_without_torch(make, options, tmp_path, mo
 
 def test_what_is_only_traced_is_refused_without_torch(tmp_path):
     folder = architectures.make(tmp_path / "m", "t5", "embed")
-    with pytest.raises(ExportError, match="T5EncoderModel has no graph that is built .* Install them"):
+    with pytest.raises(MissingExtraError, match="'t5' is exported with torch and transformers alone"):
         export(ExportSpec(model=str(folder), output=tmp_path / "out", reference="numpy"))
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
@@ -191,3 +193,19 @@ def test_a_wrapped_file_is_compared_in_numpy(light_bundle, tiny_bert, tmp_path):
     assert manifest.reference.name == "numpy"
     assert 0 < manifest.variants["fp32"].fidelity.max_abs_diff <= 1e-5
     assert manifest.witness.reason == "left out by --reference numpy"
+
+
+@pytest.mark.parametrize("kind", ["static", "qwen3_embedder", "bert_classifier"])
+def test_a_light_export_imports_neither_torch_nor_transformers(kind, tmp_path):
+    make = getattr(tiny_kinds, kind)
+    folder = make(tmp_path / "m", "a", "b") if kind == "bert_classifier" else make(tmp_path / "m")
+    code = (
+        "import sys\nfrom embedge.cli.main import main\n"
+        "status = main(['export', sys.argv[1], '-o', sys.argv[2], '--reference', 'numpy', '--quiet'])\n"
+        "print(status, sorted({'torch', 'transformers', 'sentence_transformers', 'optimum'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder, tmp_path / "out"], text=True, capture_output=True, check=False
+    )
+    assert done.stdout.splitlines()[-1:] == ["0 []"], done.stderr
+    assert load_manifest(tmp_path / "out").reference.name == "numpy"

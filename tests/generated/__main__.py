@@ -24,6 +24,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--start", type=int, default=0, help="first seed")
     parser.add_argument("--everything", action="store_true", help="draw options that are switched off, too")
+    parser.add_argument(
+        "--reference", choices=("torch", "numpy"), default="torch", help="numpy: export without torch"
+    )
     parser.add_argument("--keep", type=Path, help="keep the checkpoints and bundles that are not right here")
     args = parser.parse_args()
     import torch
@@ -34,7 +37,7 @@ def main() -> int:
     with quick(), tempfile.TemporaryDirectory() as scratch:
         for seed in range(args.start, args.start + args.count):
             folder = Path(scratch, str(seed))
-            outcomes.append(attempt(draw(seed, everything=args.everything), folder))
+            outcomes.append(attempt(draw(seed, everything=args.everything), folder, args.reference))
             if not outcomes[-1].is_right:
                 print(
                     f"{outcomes[-1].verdict:9} {outcomes[-1].plan}\n          {outcomes[-1].words[:300]}",
@@ -70,6 +73,7 @@ def summary(outcomes: list[Outcome], args: argparse.Namespace) -> dict[str, obje
         "count": len(outcomes),
         "start": args.start,
         "everything": args.everything,
+        "reference": args.reference,
         **{verdict: counts[verdict] for verdict in VERDICTS},
         "wrong_seeds": [outcome.plan.seed for outcome in outcomes if not outcome.is_right],
         "versions": {package: metadata.version(package) for package in PACKAGES},

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tests.generated.checkpoints import write
@@ -57,8 +57,14 @@ class Outcome:
         return self.verdict in ("equal", "refused")
 
 
-def attempt(plan: Plan, folder: Path) -> Outcome:
-    """Write, export and compare one checkpoint."""
+def attempt(plan: Plan, folder: Path, reference: Literal["torch", "numpy"] = "torch") -> Outcome:
+    """Write, export and compare one checkpoint.
+
+    Args:
+        plan: what it is.
+        folder: where it and its bundle are written.
+        reference: "numpy" exports it without torch and transformers.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -68,7 +74,10 @@ def attempt(plan: Plan, folder: Path) -> Outcome:
         except Exception as error:
             return Outcome(plan, "unwritten", f"{type(error).__name__}: {error}")
         try:
-            bundle = export(ExportSpec(model=str(checkpoint), output=folder / "bundle", witness=False))
+            spec = ExportSpec(
+                model=str(checkpoint), output=folder / "bundle", witness=False, reference=reference
+            )
+            bundle = export(spec)
         except VerificationError as error:
             return Outcome(plan, "missed", str(error))
         except ExportError as error:

@@ -5,11 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from embedge_export.families.defaults import Defaults
+import msgspec
+
 from embedge_export.families.spelling import FULL, SLIDING
 
 _OLD_ROTATION = ("partial_rotary_factor", "rope_scaling")
 _NUM_LABELS = 2
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an architecture's configuration without its library.
+
+    Attributes:
+        classes: what the names of its classes begin with.
+        values: by key; None where it follows from others, or stands for nothing. These are the keys that are read.
+        idle: keys that cannot change what is built, whatever they say.
+        only: keys that nothing here reads, with the values at which they change nothing.
+        names: other names of keys.
+        meant: by key, values that today's class takes for others.
+        theta: base of the rotation in each kind of layer, where it rotates.
+        theta_names: keys of the generation before 5 that state `theta`.
+        scaled: kinds of layers that the older rope_scaling is of.
+    """
+
+    classes: str
+    values: Mapping[str, Any]
+    idle: tuple[str, ...] = ()
+    only: Mapping[str, tuple[Any, ...]] = msgspec.field(default_factory=dict)
+    names: Mapping[str, str] = msgspec.field(default_factory=dict)
+    meant: Mapping[str, Mapping[Any, Any]] = msgspec.field(default_factory=dict)
+    theta: Mapping[str, float] = msgspec.field(default_factory=dict)
+    theta_names: Mapping[str, str] = msgspec.field(default_factory=dict)
+    scaled: tuple[str, ...] = (FULL, SLIDING)
 
 
 def keys_of(row: Defaults) -> frozenset[str]:
@@ -31,8 +58,11 @@ def complete(stated: Mapping[str, Any], row: Defaults) -> dict[str, Any]:
     known = keys_of(row)
     facts = {row.names.get(key, key): value for key, value in stated.items() if key in known}
     facts = {**row.values, **facts}
-    facts |= {key: others.get(facts[key], facts[key]) for key, others in row.meant.items()}
+    for key, values in row.meant.items():
+        facts[key] = values.get(facts[key], facts[key])
     facts["id2label"] = _labels(facts)
+    if "is_causal" in stated:
+        facts["is_causal"] = stated["is_causal"]  # which no class has, and the masks of all of them ask for
     if "head_dim" in facts and facts["head_dim"] is None:
         facts["head_dim"] = int(facts["hidden_size"]) // int(facts["num_attention_heads"])
     if "num_key_value_heads" in facts and facts["num_key_value_heads"] is None:
@@ -40,7 +70,7 @@ def complete(stated: Mapping[str, Any], row: Defaults) -> dict[str, Any]:
     if "pooler_hidden_size" in facts and facts["pooler_hidden_size"] is None:
         facts["pooler_hidden_size"] = facts["hidden_size"]
     if isinstance(facts.get("pos_att_type"), str):
-        facts["pos_att_type"] = [kind.strip() for kind in facts["pos_att_type"].lower().split("|")]
+        facts["pos_att_type"] = [part.strip() for part in facts["pos_att_type"].lower().split("|")]
     if "use_sliding_window" in facts and not facts["use_sliding_window"]:
         facts["sliding_window"] = None
     if facts.get("use_bidirectional_attention") and facts.get("sliding_window") is not None:

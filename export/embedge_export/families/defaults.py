@@ -2,39 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
+from embedge_export.families.completion import Defaults
+from embedge_export.families.decoder_defaults import DECODERS
 from embedge_export.families.spelling import FULL, SLIDING
-
-
-class Defaults(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an architecture's configuration without its library.
-
-    Attributes:
-        classes: what the names of its classes begin with.
-        values: by key; None where it follows from others, or stands for nothing. These are the keys that are read.
-        idle: keys that cannot change what is built, whatever they say.
-        only: keys that nothing here reads, with the values at which they change nothing.
-        names: other names of keys.
-        meant: by key, values that the class takes for others.
-        theta: base of the rotation in each kind of layer, where it rotates.
-        theta_names: keys of the generation before 5 that state `theta`.
-        scaled: kinds of layers that the older rope_scaling is of.
-    """
-
-    classes: str
-    values: Mapping[str, Any]
-    idle: tuple[str, ...] = ()
-    only: Mapping[str, tuple[Any, ...]] = msgspec.field(default_factory=dict)
-    names: Mapping[str, str] = msgspec.field(default_factory=dict)
-    meant: Mapping[str, Mapping[str, str]] = msgspec.field(default_factory=dict)
-    theta: Mapping[str, float] = msgspec.field(default_factory=dict)
-    theta_names: Mapping[str, str] = msgspec.field(default_factory=dict)
-    scaled: tuple[str, ...] = (FULL, SLIDING)
-
 
 COMMON: dict[str, tuple[Any, ...]] = {
     "cross_attention_hidden_size": (),
@@ -71,45 +43,11 @@ _ELECTRA_SUMMARY = (
 _MPNET = {
     key: value for key, value in _BERT.items() if key not in ("position_embedding_type", "type_vocab_size")
 }
-_LLAMA: dict[str, Any] = {
-    "attention_bias": False,
-    "head_dim": None,
-    "hidden_act": "silu",
-    "hidden_size": 4096,
-    "intermediate_size": 11008,
-    "max_position_embeddings": 2048,
-    "mlp_bias": False,
-    "num_attention_heads": 32,
-    "num_hidden_layers": 32,
-    "num_key_value_heads": None,
-    "pad_token_id": None,
-    "rms_norm_eps": 1e-6,
-    "rope_parameters": None,
-    "tie_word_embeddings": False,
-    "vocab_size": 32000,
-}
-_QWEN: dict[str, Any] = {
-    key: value for key, value in _LLAMA.items() if key not in ("attention_bias", "head_dim", "mlp_bias")
-} | {
-    "intermediate_size": 22016,
-    "layer_types": None,
-    "max_position_embeddings": 32768,
-    "max_window_layers": 28,
-    "num_key_value_heads": 32,
-    "sliding_window": 4096,
-    "use_sliding_window": False,
-    "vocab_size": 151936,
-}
-_ROTARY = {FULL: 10_000.0, SLIDING: 10_000.0}
 _THETA = {"rope_theta": FULL}
 _LOCAL_AND_GLOBAL = {FULL: 160_000.0, SLIDING: 10_000.0}
 
 
-def _decoder(classes: str, values: Mapping[str, Any]) -> Defaults:
-    return Defaults(classes=classes, values=values, theta=_ROTARY, theta_names=_THETA)
-
-
-DEFAULTS: dict[str, Defaults] = {
+_ENCODERS: dict[str, Defaults] = {
     "albert": Defaults(
         classes="Albert",
         values=_BERT
@@ -131,7 +69,7 @@ DEFAULTS: dict[str, Defaults] = {
         values={
             "add_cross_attention": False,
             "attention_head_size": None,
-            "conv_kernel_size": 0,
+            "conv_kernel_size": None,
             "embedding_size": None,
             "hidden_act": "gelu",
             "hidden_size": 1536,
@@ -156,7 +94,7 @@ DEFAULTS: dict[str, Defaults] = {
             "type_vocab_size": 0,
             "vocab_size": 128_100,
         },
-        # those of a convolution, which is not built, and of training
+        # of a convolution that is not built, and dropout
         idle=("cls_dropout", "conv_act", "conv_groups", "pooler_dropout"),
     ),
     "distilbert": Defaults(
@@ -182,73 +120,6 @@ DEFAULTS: dict[str, Defaults] = {
         | {"embedding_size": 128, "hidden_size": 256, "intermediate_size": 1024, "num_attention_heads": 4},
         idle=_ELECTRA_SUMMARY,
     ),
-    "eurobert": _decoder(
-        "EuroBert",
-        _LLAMA
-        | {
-            "classifier_pooling": "late",
-            "hidden_size": 768,
-            "intermediate_size": 3072,
-            "max_position_embeddings": 8192,
-            "num_attention_heads": 12,
-            "num_hidden_layers": 12,
-            "pad_token_id": 128001,
-            "rms_norm_eps": 1e-5,
-            "vocab_size": 128256,
-        },
-    ),
-    "gemma": Defaults(
-        classes="Gemma",
-        values={key: value for key, value in _LLAMA.items() if key != "mlp_bias"}
-        | {
-            "head_dim": 256,
-            "hidden_act": "gelu_pytorch_tanh",
-            "hidden_size": 3072,
-            "intermediate_size": 24576,
-            "max_position_embeddings": 8192,
-            "num_attention_heads": 16,
-            "num_hidden_layers": 28,
-            "num_key_value_heads": 16,
-            "pad_token_id": 0,
-            "tie_word_embeddings": True,
-            "use_bidirectional_attention": False,
-            "vocab_size": 256_000,
-        },
-        meant={"hidden_act": {"gelu": "gelu_pytorch_tanh"}},
-        theta=_ROTARY,
-        theta_names=_THETA,
-    ),
-    "gemma3_text": Defaults(
-        classes="Gemma3Text",
-        values={
-            "attention_bias": False,
-            "attn_logit_softcapping": None,
-            "final_logit_softcapping": None,
-            "head_dim": 256,
-            "hidden_activation": "gelu_pytorch_tanh",
-            "hidden_size": 2304,
-            "intermediate_size": 9216,
-            "layer_types": None,
-            "max_position_embeddings": 131_072,
-            "num_attention_heads": 8,
-            "num_hidden_layers": 26,
-            "num_key_value_heads": 4,
-            "pad_token_id": 0,
-            "query_pre_attn_scalar": 256,
-            "rms_norm_eps": 1e-6,
-            "rope_parameters": None,
-            "sliding_window": 4096,
-            "sliding_window_pattern": 6,
-            "tie_word_embeddings": True,
-            "use_bidirectional_attention": False,
-            "vocab_size": 262_208,
-        },
-        # which is written, and sliding_window_pattern read
-        only={"_sliding_window_pattern": (6,)},
-        theta={FULL: 1_000_000.0, SLIDING: 10_000.0},
-        theta_names={"rope_theta": FULL, "rope_local_base_freq": SLIDING},
-        scaled=(FULL,),
-    ),
     "gte": Defaults(
         classes="Gte",
         values={
@@ -267,17 +138,6 @@ DEFAULTS: dict[str, Defaults] = {
         },
         theta={FULL: 160_000.0, SLIDING: 160_000.0},
         theta_names=_THETA,
-    ),
-    "llama": _decoder("Llama", _LLAMA),
-    "mistral": _decoder(
-        "Mistral",
-        {key: value for key, value in _LLAMA.items() if key not in ("attention_bias", "mlp_bias")}
-        | {
-            "intermediate_size": 14336,
-            "max_position_embeddings": 131_072,
-            "num_key_value_heads": 8,
-            "sliding_window": 4096,
-        },
     ),
     "modernbert": Defaults(
         classes="ModernBert",
@@ -331,27 +191,8 @@ DEFAULTS: dict[str, Defaults] = {
         theta={FULL: 1000.0, SLIDING: 1000.0},
         theta_names=_THETA,
     ),
-    "phi3": Defaults(
-        classes="Phi3",
-        values={key: value for key, value in _LLAMA.items() if key not in ("attention_bias", "mlp_bias")}
-        | {
-            "hidden_size": 3072,
-            "intermediate_size": 8192,
-            "max_position_embeddings": 4096,
-            "original_max_position_embeddings": 4096,
-            "pad_token_id": 32000,
-            "partial_rotary_factor": 1.0,
-            "rms_norm_eps": 1e-5,
-            "sliding_window": None,
-            "vocab_size": 32064,
-        },
-        idle=("embd_pdrop", "resid_pdrop"),  # of training
-        theta=_ROTARY,
-        theta_names=_THETA,
-    ),
-    "qwen2": _decoder("Qwen2", _QWEN | {"head_dim": None}),
-    "qwen3": _decoder("Qwen3", _QWEN | {"attention_bias": False, "head_dim": 128}),
     "roberta": Defaults(classes="Roberta", values=_BERT | {"pad_token_id": 1, "vocab_size": 50265}),
     "xlm-roberta": Defaults(classes="XLMRoberta", values=_BERT | {"pad_token_id": 1}),
 }
+DEFAULTS: dict[str, Defaults] = dict(sorted((_ENCODERS | DECODERS).items()))
 """The built architectures of today's transformers, under the keys that it writes."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from embedge.errors import ExportError, MissingExtraError
-from embedge_export.families.completion import complete, keys_of
-from embedge_export.families.defaults import COMMON, DEFAULTS, Defaults
+from embedge_export.families.completion import Defaults, complete, keys_of
+from embedge_export.families.defaults import COMMON, DEFAULTS
 from embedge_export.families.table import family_of
 from embedge_export.source.config_keys import is_harmless, refuse_values, says_nothing
 from embedge_export.source.libraries import how_to_install

@@ -141,7 +141,7 @@ def _load_arrays(path: Path, names: tuple[str, ...] | None = None) -> dict[str, 
                 name: tensors.get_tensor(name).astype(np.float32) for name in wanted if dtypes[name] != _HALF
             }
         if len(made) < len(wanted):  # numpy has no bfloat16: it is the upper half of a float32
-            for name, entry in deserialize(path.read_bytes()):
+            for name, entry in deserialize(path.read_bytes()):  # type: ignore[no-untyped-call]
                 if name in wanted and name not in made:
                     halves = np.frombuffer(entry["data"], np.uint16).astype(np.uint32) << np.uint32(16)
                     made[name] = halves.view(np.float32).reshape(entry["shape"])

@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from tests.sdk.sessions.graphs import some_graph
+from tests.sdk.sessions.graphs import graph_of, some_graph
 
 from embedge import DeviceMemoryError, ParamsError, ProviderUnavailableError, SessionError
 from embedge._cancelling import Halt, Stopped
@@ -282,8 +282,7 @@ def test_a_lower_limit_than_the_bundles(load) -> None:
 
 
 def test_a_run_that_is_told_to_end_ends_and_leaves_its_session_sound(tiny) -> None:
-    graph = next((tiny() / "onnx").glob("*.onnx"))
-    session = Session(graph, device=Device(kind="cpu"), threads=2)
+    session = Session(graph_of(tiny()), device=Device(kind="cpu"), threads=2)
     names = ("input_ids", "attention_mask", "token_type_ids")
     long = {name: np.full((64, 64), name != "token_type_ids", np.int64) for name in names}
     output = next(iter(session.row_outputs()))

@@ -194,7 +194,7 @@ def prompts_of(name: str, folder: Path) -> PromptTokenizer:
         prefix_ids=tuple(around[:at]),
         suffix_ids=tuple(around[at + len(inner) :]),
     )
-    return PromptTokenizer(file, spec, vocab_size=1 << 20, max_seq_len=32)
+    return PromptTokenizer(file.read_bytes(), spec, vocab_size=1 << 20, max_seq_len=32)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -270,6 +270,6 @@ def test_a_long_text_of_a_tokenizer_that_may_look_further_is_tokenised_whole(tmp
     file = tmp_path / "tokenizer.json"
     file.write_text(WHOLE["a token with a space"](), "utf-8")
     spec = TokenizerSpec(pad_token_id=0, prefix_ids=(101,), suffix_ids=(102,))
-    tokenizer = PromptTokenizer(file, spec, vocab_size=1 << 20, max_seq_len=32)
+    tokenizer = PromptTokenizer(file.read_bytes(), spec, vocab_size=1 << 20, max_seq_len=32)
     (encoded,) = tokenizer.encode(["new york " * 2000], [-1])
     assert encoded.num_truncated == 2000 + 2 - 32

@@ -31,6 +31,13 @@ class Kept:
         self._weights = weights
         self._arrays: dict[Tensor, FloatArray] = {}
         self._turned: dict[Tensor, FloatArray] = {}
+        self._made: dict[tuple[Tensor, ...], FloatArray] = {}
+
+    def once(self, name: tuple[Tensor, ...], make: Callable[[], FloatArray]) -> FloatArray:
+        """What is made of some weights alone, made at the first time that it is asked for."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
     def array(self, tensor: Tensor) -> FloatArray:
         """A weight as it is stored."""

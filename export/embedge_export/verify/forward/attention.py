@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from embedge.types import FloatArray, IntArray
-from embedge_export.families.structure import Attention, Disentangled, RelativeBias, Rotary
+from embedge_export.families.structure import Attention, Linear, RelativeBias, Rotary
 from embedge_export.verify.forward.arithmetic import Kept, linear, normalised, softmax
 
 _SCORES = 4_000_000
@@ -41,9 +42,7 @@ def attend(attention: Attention, rows: FloatArray, text: Text, kept: Kept) -> Fl
     keys = normalised(keys, attention.key_norm, kept)
     if attention.rotary is not None:
         queries, keys = rotated(queries, attention.rotary), rotated(keys, attention.rotary)
-    near = None
-    if attention.disentangled is not None:
-        near = distance_scores(attention, attention.disentangled, queries, keys, kept)
+    by_distance = _by_distance(attention, queries, keys, kept)
     queries = queries * np.float32(attention.scale)
     # (heads of keys, queries for each, num_tokens, head_dim)
     queries = queries.reshape(attention.num_kv_heads, groups, text.num_tokens, attention.head_dim)
@@ -54,12 +53,46 @@ def attend(attention: Attention, rows: FloatArray, text: Text, kept: Kept) -> Fl
         first, last = _span(attention, start, stop, text.num_tokens)
         scores = queries[:, :, start:stop] @ keys[:, None, first:last].swapaxes(-1, -2)
         whole = scores.reshape(attention.num_heads, stop - start, last - first)
-        if near is not None:
-            whole += near[:, start:stop, first:last]
+        if by_distance is not None:
+            whole += by_distance(slice(start, stop), slice(first, last))
         _shift(whole, attention, text, start, first)
         made = softmax(scores) @ values[:, None, first:last]
         seen[start:stop] = made.reshape(attention.num_heads, stop - start, -1).swapaxes(0, 1)
     return linear(seen.reshape(text.num_tokens, -1), attention.output, kept)
+
+
+def _by_distance(
+    attention: Attention, queries: FloatArray, keys: FloatArray, kept: Kept
+) -> Callable[[slice, slice], FloatArray] | None:
+    """What gives the scores of contents and distances, (num_heads, queries, keys), of some queries and keys."""
+    relative = attention.disentangled
+    if relative is None:
+        return None
+    rows, reach = np.array(relative.row_at), len(relative.row_at) // 2
+
+    def near(part: Linear) -> FloatArray:
+        """Rows of the table as one side of the products sees them, (num_heads, head_dim, rows)."""
+        table = normalised(kept.array(relative.table), relative.norm, kept)
+        return np.ascontiguousarray(_heads(linear(table, part, kept), attention.num_heads).swapaxes(1, 2))
+
+    def products(heads: FloatArray, part: Linear | None) -> FloatArray | None:
+        """Of every token with every row of the table, (num_heads, num_tokens, rows)."""
+        if part is None:
+            return None
+        made: FloatArray = heads @ kept.once((relative.table, part.weight), lambda: near(part))
+        return made * np.float32(attention.scale)
+
+    of_queries, of_keys = products(queries, relative.key), products(keys, relative.query)
+
+    def scores(asking: slice, asked: slice) -> FloatArray:
+        i = np.arange(asking.start, asking.stop)[:, None]
+        j = np.arange(asked.start, asked.stop)
+        row = rows[np.clip(i - j, -reach, reach) + reach]
+        parts = [made[:, at, row] for made, at in ((of_queries, i), (of_keys, j)) if made is not None]
+        total: FloatArray = sum(parts[1:], start=parts[0])
+        return total
+
+    return scores
 
 
 def rotated(heads: FloatArray, rotary: Rotary) -> FloatArray:
@@ -86,31 +119,6 @@ def relative_bias(relative: RelativeBias, num_tokens: int, kept: Kept) -> FloatA
     exact = each_side // 2
     distances = np.arange(1 - num_tokens, num_tokens)
     return np.ascontiguousarray(table[_buckets(distances, each_side, exact, relative.max_distance)].T)
-
-
-def distance_scores(
-    attention: Attention, relative: Disentangled, queries: FloatArray, keys: FloatArray, kept: Kept
-) -> FloatArray:
-    """What scores get added by contents and distances, float32 (num_heads, num_tokens, num_tokens).
-
-    Source:
-        transformers, DisentangledSelfAttention.disentangled_attention_bias.
-    """
-    tokens = np.arange(queries.shape[1])
-    reach = len(relative.row_at) // 2
-    distances = np.clip(tokens[:, None] - tokens, -reach, reach)
-    rows = np.array(relative.row_at)[distances + reach]  # (queries, keys)
-    table = normalised(kept.array(relative.table), relative.norm, kept)
-    scores = np.zeros((attention.num_heads, len(tokens), len(tokens)), np.float32)
-    if relative.key is not None:
-        places = _heads(linear(table, relative.key, kept), attention.num_heads)
-        products = queries @ places.swapaxes(-1, -2)  # (num_heads, queries, rows)
-        scores += np.take_along_axis(products, rows[None], axis=2)
-    if relative.query is not None:
-        places = _heads(linear(table, relative.query, kept), attention.num_heads)
-        products = keys @ places.swapaxes(-1, -2)  # (num_heads, keys, rows)
-        scores += np.take_along_axis(products, rows.T[None], axis=2).swapaxes(-1, -2)
-    return scores * np.float32(attention.scale)
 
 
 def _buckets(distances: IntArray, each_side: int, exact: int, max_distance: int) -> IntArray:
