@@ -140,6 +140,8 @@ def test_a_saved_configuration_is_read_alike(name: str, tmp_path: Path) -> None:
 def test_what_is_stated_decides_as_it_does_there(name: str, index: int, tmp_path: Path) -> None:
     if name == "gemma" and is_older():
         pytest.skip("hidden_act gelu is taken for what is meant from transformers 5 on")
+    if "is_causal" in CHANGES[name][index] and is_older():
+        pytest.skip("masks ask for is_causal from transformers 5 on")
     sizes = {**TINY[name].sizes, **TINY[name].options}
     sizes.pop("reference_compile", None)
     check(name, state(tmp_path, **({"model_type": name, "vocab_size": 64, **sizes} | CHANGES[name][index])))
@@ -193,7 +195,7 @@ def test_a_switch_that_a_reader_asks_for_is_carried_or_refused(name: str) -> Non
                 continue
             carried += 1
             assert bool(in_new_words(facts).get(key)) is value, key
-    assert carried or name == "nomic_bert"  # whose readers ask in the words of its own code
+    assert carried or name in ("distilbert", "gte", "nomic_bert")  # whose readers ask for no switch
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -169,10 +169,18 @@ def known_keys(config_class: type) -> frozenset[str]:
                 known.update(filter(None, names))
     if "rope_parameters" in known:  # transformers 5 takes the old words for it
         known |= {"rope_theta", "rope_scaling", "partial_rotary_factor"}
-    masks = sys.modules.get("transformers.masking_utils")
+    masks = _masks()
     if masks is not None and 'getattr(config, "is_causal"' in inspect.getsource(masks):
         known.add("is_causal")
     return frozenset(known)
+
+
+def _masks() -> Any:
+    """What makes the masks of all models, loaded or not yet; None where this transformers has none."""
+    try:
+        return importlib.import_module("transformers.masking_utils")
+    except ImportError:
+        return None
 
 
 def refuse_values(key: str, value: object, model_type: str) -> None:

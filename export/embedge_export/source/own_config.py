@@ -85,8 +85,8 @@ def _account_for(stated: Mapping[str, Any], row: Defaults, spec: ExportSpec, mod
 
 def _check_type(key: str, value: Any, default: Any) -> None:
     """Numbers must be numbers: int() would read more than a model does."""
-    expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-    kind = type(default)
+    expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", dict: "names"}
+    kind = dict if key == "id2label" else type(default)
     if kind not in expected:
         return
     if value is None or type(value) is kind or (kind is float and type(value) is int):
