@@ -48,7 +48,8 @@ CHANGES: dict[str, tuple[dict[str, Any], ...]] = {
     ),
     "mistral": ({"sliding_window": None}, {"head_dim": None}),
     "modernbert": (
-        {"global_attn_every_n_layers": 2, "num_hidden_layers": 5}, {"global_rope_theta": 5.0, "local_rope_theta": 6.0},
+        {"global_attn_every_n_layers": 2, "num_hidden_layers": 5}, {"rope_scaling": {"type": "linear", "factor": 2.0}},
+        {"rope_scaling": YARN}, {"global_rope_theta": 5.0, "local_rope_theta": 6.0},
     ),
     "qwen2": ({"sliding_window": 8}, {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}),
     "qwen3": ({"use_sliding_window": True, "max_window_layers": 1, "rope_theta": 1e6},),
@@ -99,6 +100,8 @@ def _tried(reader: Any, config: dict[str, Any], kind: str) -> Any:
 
 
 def check(name: str, folder: Path) -> None:
+    import transformers.masking_utils  # noqa: F401  # which reads is_causal, of whichever class
+
     stated = json.loads((folder / "config.json").read_text("utf-8"))
     theirs = config_facts(read_config(folder, trust_remote_code=False))
     ours = read_own_config(stated, LIGHT, has_code=False)
@@ -187,7 +190,7 @@ def test_a_switch_that_a_reader_asks_for_is_carried_or_refused(name: str) -> Non
     row = DEFAULTS[name]
     _, asked = read(name, complete({"model_type": name}, row))
     carried = 0
-    for key in sorted(asked - {"rope_parameters", "layer_types"}):
+    for key in sorted(asked - {"id2label", "layer_types", "rope_parameters"}):
         for value in (False, True):
             try:
                 facts = read_own_config({"model_type": name, key: value}, LIGHT, has_code=False)
@@ -209,6 +212,27 @@ def test_a_switch_that_a_reader_asks_for_is_carried_or_refused(name: str) -> Non
         ({"model_type": "bert", "is_encoder_decoder": True}, "is_encoder_decoder True"),
         ({"model_type": "distilbert", "dim": 32, "hidden_size": 64}, "which mean the same"),
         ({"model_type": "electra", "quantization_config": {"bits": 4}}, "the weights are quantised"),
+        ({"model_type": "camembert", "vocab_size": 9, "pad_token_id": 9}, "expected less than vocab_size 9"),
+        ({"model_type": "bert", "id2label": ["no", "yes"]}, "expected an object with the keys 0, 1"),
+        ({"model_type": "llama", "is_causal": None}, "is_causal null"),
+        *(
+            (
+                {"model_type": name, "rope_parameters": {"full_attention": {"rope_theta": 7.0}}},
+                "reads one rotation",
+            )
+            for name in ("llama", "qwen3", "eurobert", "gte")
+        ),
+        *(
+            (
+                {"model_type": name, "rope_parameters": {"rope_theta": 7.0}},
+                "states 'rope_theta' for all layers",
+            )
+            for name in ("gemma3_text", "modernbert")
+        ),
+        (
+            {"model_type": "gemma3_text", "rope_parameters": {"full_attention": {**YARN, "truncate": False}}},
+            "states truncate",
+        ),
         ({"model_type": "nonsense"}, "is not an architecture that embedge knows"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from embedge.errors import ExportError
 from embedge_export.families.spelling import FULL, SLIDING
 
 _OLD_ROTATION = ("partial_rotary_factor", "rope_scaling")
@@ -37,6 +38,11 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     theta: Mapping[str, float] = msgspec.field(default_factory=dict)
     theta_names: Mapping[str, str] = msgspec.field(default_factory=dict)
     scaled: tuple[str, ...] = (FULL, SLIDING)
+
+    @property
+    def has_two_rotations(self) -> bool:
+        """Kinds of layers rotate otherwise, so that rope_parameters holds one entry for each."""
+        return len(self.theta_names) > 1
 
 
 def keys_of(row: Defaults) -> frozenset[str]:
@@ -86,6 +92,11 @@ def complete(stated: Mapping[str, Any], row: Defaults) -> dict[str, Any]:
 def _labels(facts: Mapping[str, Any]) -> dict[int, Any]:
     stated = facts.get("id2label")
     if stated is not None:
+        if not isinstance(stated, Mapping) or not all(str(key).isdigit() for key in stated):
+            raise ExportError(
+                f"id2label in config.json is {stated!r}; expected an object with the keys 0, 1 and so on. "
+                "Correct the file."
+            )
         return {int(key): value for key, value in stated.items()}
     count = facts.get("num_labels")
     return {index: f"LABEL_{index}" for index in range(_NUM_LABELS if count is None else int(count))}
@@ -107,13 +118,13 @@ def _rotation(facts: Mapping[str, Any], row: Defaults) -> dict[str, dict[str, An
     """rope_parameters of each kind of layer, from either generation's words."""
     stated = facts.get("rope_parameters") or {}
     scaling = facts.get("rope_scaling")
-    has_two = len(row.theta_names) > 1
-    is_nested = has_two or any(isinstance(stated.get(kind), Mapping) for kind in (FULL, SLIDING))
+    has_two = row.has_two_rotations
     made = {}
     for kind in (FULL, SLIDING):
-        rope = dict((stated.get(kind) or {}) if is_nested else stated)
+        rope = dict((stated.get(kind) or {}) if has_two else stated)
         if scaling and kind in row.scaled:
-            rope = rope | scaling if has_two else dict(scaling)
+            # such a class has a rope_type before it reads the scaling, and so passes over a "type" in that
+            rope = {"rope_type": "default"} | rope | scaling if has_two else dict(scaling)
         name = next((name for name, of in row.theta_names.items() if of == kind), "rope_theta")
         rope.setdefault("rope_theta", facts[name] if name in facts else row.theta[kind])
         if facts.get("partial_rotary_factor") is not None:

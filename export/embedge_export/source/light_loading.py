@@ -77,7 +77,7 @@ def _class_name(files: Files, config: dict[str, Any], path: Path) -> str:
         if registered == GENERIC:
             return GENERIC
         if model_type in NOT_BELIEVED:
-            bare = registered
+            chosen = bare = registered
     found = ALIASES.get(chosen, ALIASES.get(bare, bare))
     if found != GENERIC and found not in CLASSES:
         raise needs_transformers(f"its class is {chosen}")

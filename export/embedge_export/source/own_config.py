@@ -8,6 +8,7 @@ from typing import Any
 from embedge.errors import ExportError, MissingExtraError
 from embedge_export.families.completion import Defaults, complete, keys_of
 from embedge_export.families.defaults import COMMON, DEFAULTS
+from embedge_export.families.spelling import FULL, SLIDING
 from embedge_export.families.table import family_of
 from embedge_export.source.config_keys import is_harmless, refuse_values, says_nothing
 from embedge_export.source.libraries import how_to_install
@@ -45,13 +46,26 @@ def read_own_config(stated: Mapping[str, Any], spec: ExportSpec, *, has_code: bo
     _account_for(stated, row, spec, model_type)
     for key, value in stated.items():
         _check_type(key, value, row.values.get(row.names.get(key, key)))
-    return complete(stated, row)
+    if row.theta:
+        _check_rotation(stated.get("rope_parameters"), row)
+    facts = complete(stated, row)
+    padding, size = facts.get("pad_token_id"), facts["vocab_size"]
+    if isinstance(padding, int) and isinstance(size, int) and padding >= size:
+        raise ExportError(
+            f"pad_token_id in config.json is {padding}; expected less than vocab_size {size}. Correct the file."
+        )
+    return facts
 
 
 def _account_for(stated: Mapping[str, Any], row: Defaults, spec: ExportSpec, model_type: str) -> None:
     known, only = keys_of(row), COMMON | dict(row.only)
     unknown = []
     for key, value in stated.items():
+        if key == "is_causal" and value is None:
+            raise ExportError(
+                "config.json states is_causal null, which transformers takes for false where a text is padded alone; "
+                "expected true or false. Remove the key, or correct the file."
+            )
         if key in spec.ignore_keys or says_nothing(value):
             continue
         refuse_values(key, value, model_type)
@@ -80,6 +94,33 @@ def _account_for(stated: Mapping[str, Any], row: Defaults, spec: ExportSpec, mod
             f"config.json states {shown}, which embedge does not know for model_type {model_type!r}{origin}; expected "
             "keys that it reads, for the numbers may depend on them. "
             f"{how_to_install()} Or pass {flags} where you know that it changes nothing."
+        )
+
+
+def _check_rotation(stated: Any, row: Defaults) -> None:
+    """One form of rope_parameters is read by each class of transformers, and the other passed over."""
+    if not stated:
+        return
+    if not isinstance(stated, Mapping):
+        raise ExportError(
+            f"rope_parameters in config.json is {stated!r}; expected an object. Correct the file."
+        )
+    nested = [kind for kind in (FULL, SLIDING) if kind in stated]
+    flat = [key for key in stated if key not in (FULL, SLIDING)]
+    if row.has_two_rotations and flat:
+        raise ExportError(
+            f"rope_parameters in config.json states {flat[0]!r} for all layers, which {row.classes}Config does not "
+            f"read; expected {FULL} and {SLIDING}, each with its own. Restore the file from the model's origin."
+        )
+    if nested and not row.has_two_rotations:
+        raise ExportError(
+            f"rope_parameters in config.json states {nested[0]!r}, and {row.classes}Config reads one rotation for all "
+            "layers; expected rope_theta and rope_type. Restore the file from the model's origin."
+        )
+    if any("truncate" in (stated[kind] or {}) for kind in nested):
+        raise ExportError(
+            "rope_parameters in config.json states truncate for a kind of layers, which transformers does not read "
+            f"there; expected none. {how_to_install()}"
         )
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,6 +111,17 @@ def test_what_tokenizer_config_states(tmp_path, family, stated) -> None:
     folder = save(family, tmp_path)
     edit_json(folder / "tokenizer_config.json", **stated)
     assert_alike(*both(folder))
+
+
+def test_a_class_that_is_not_believed(tmp_path) -> None:
+    """Qwen2's own is taken for it, which makes another pipeline than the file's."""
+    folder = state(save("qwen", tmp_path), "pre_tokenizer", DIGITS)
+    edit_json(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    write_json(folder / "config.json", {"model_type": "qwen2"})
+    files = msgspec.structs.replace(files_of(folder), config={"model_type": "qwen2"})
+    theirs, ours = load_tokenizer(files, {}), load_tokenizer(files, {}, light=True)
+    assert ours.class_name == "Qwen2Tokenizer"
+    assert_alike(theirs, ours)
 
 
 def test_files_of_older_checkpoints(tmp_path) -> None:
