@@ -12,24 +12,28 @@ import numpy as np
 from embedge.runtime import open_on_cpu
 from embedge.types import FloatArray, IntArray
 from embedge_export.texts.built_in import PAIRS, TEXTS
+from embedge_export.texts.many_kinds import CALIBRATION_TEXTS
 from embedge_export.texts.retrieval import CALIBRATION_DOCUMENTS, built_in_set
 from embedge_export.variants.editor import GraphEditor
 
 if TYPE_CHECKING:
     from embedge_export.source.tokenizer import Tokenization
 
-_SAMPLE_ROWS = 128
+_SAMPLE_ROWS = 1024
+_SAMPLE_BYTES = 256_000_000
+"""Of all activations together: a large model's have fewer rows."""
 
 
 class Activations(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What an activation was over the calibration texts.
 
     Attributes:
-        peak: largest absolute value of each channel, float32 (channels,).
+        lowest, highest: value of each channel, float32 (channels,).
         sample: some of its rows, float32 (rows, channels).
     """
 
-    peak: FloatArray
+    lowest: FloatArray
+    highest: FloatArray
     sample: FloatArray
 
 
@@ -44,7 +48,8 @@ def calibrate(graph: Path, feeds: Sequence[Mapping[str, IntArray]]) -> dict[str,
         By tensor name; empty where no product is worth quantising.
     """
     editor = GraphEditor.open(graph)
-    names = sorted({product.rows for product in editor.products()})
+    channels = {product.rows: product.channels for product in editor.products()}
+    names = sorted(channels)
     if not names:  # a session that is asked for no output gives all
         return {}
     editor.expose(names)
@@ -56,16 +61,27 @@ def calibrate(graph: Path, feeds: Sequence[Mapping[str, IntArray]]) -> dict[str,
     finally:
         exposed.unlink()
     random = np.random.default_rng(0)
-    per_feed = -(-_SAMPLE_ROWS // max(1, len(feeds)))
-    peaks: dict[str, FloatArray] = {}
+    num_rows = min(_SAMPLE_ROWS, _SAMPLE_BYTES // (4 * sum(channels.values())))
+    per_feed = -(-num_rows // max(1, len(feeds)))
+    lowest: dict[str, FloatArray] = {}
+    highest: dict[str, FloatArray] = {}
     samples: dict[str, list[FloatArray]] = {name: [] for name in names}
     for feed in feeds:
         for name, rows in zip(names, session.run(names, dict(feed)), strict=True):
             flat = rows.reshape(-1, rows.shape[-1])
-            peak = np.abs(flat).max(axis=0)
-            peaks[name] = np.maximum(peak, peaks.get(name, peak))
+            low, high = flat.min(axis=0), flat.max(axis=0)
+            lowest[name] = np.minimum(low, lowest.get(name, low))
+            highest[name] = np.maximum(high, highest.get(name, high))
             samples[name].append(flat[random.permutation(len(flat))[:per_feed]])
-    return {name: Activations(peak=peaks[name], sample=np.concatenate(samples[name])) for name in peaks}
+    # in no order, so that a part is of all texts as well
+    return {
+        name: Activations(
+            lowest=lowest[name],
+            highest=highest[name],
+            sample=random.permutation(np.concatenate(samples[name])),
+        )
+        for name in lowest
+    }
 
 
 def calibration_feeds(
@@ -83,9 +99,14 @@ def calibration_feeds(
     """
     # the gate asks the first documents, and must not meet what was calibrated on
     documents = built_in_set().documents[-CALIBRATION_DOCUMENTS:]
-    texts: list[tuple[str, str | None]] = [(text, None) for text in documents]
+    texts: list[tuple[str, str | None]] = [(text, None) for text in (*documents, *CALIBRATION_TEXTS)]
     if pairs:
-        texts = [*texts[: CALIBRATION_DOCUMENTS // 2], *PAIRS]
+        queries = CALIBRATION_TEXTS[1::2]
+        texts = [
+            *texts[: CALIBRATION_DOCUMENTS // 2],
+            *PAIRS,
+            *zip(queries, CALIBRATION_TEXTS[::2], strict=False),
+        ]
     # in short texts a word attends to little but itself, which takes its activations beyond those in documents
     beginnings = [" ".join(text.split()[: 1 + i % 4]) for i, text in enumerate(documents)]
     feeds = []

@@ -31,6 +31,7 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
         bias: name of the float32 row that is added, by Gemm or by an Add node of its own.
         bias_node: position of that Add node.
         producer: operator that gives `rows`; empty for inputs of the graph.
+        channels: length of a row; 0 for look-ups.
     """
 
     node: int
@@ -40,6 +41,7 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
     bias: str | None = None
     bias_node: int | None = None
     producer: str = ""
+    channels: int = 0
 
 
 class GraphEditor:
@@ -105,6 +107,7 @@ class GraphEditor:
                     bias=bias,
                     bias_node=bias_node,
                     producer=producers.get(node.input[0], ""),
+                    channels=tensor.dims[0],
                 )
             )
         return found
@@ -140,6 +143,35 @@ class GraphEditor:
             if values is not None and not has_bias and uses[values.output] == 1 and values.output not in kept:
                 found[node.output[0]] = values
         return found
+
+    def norm(self, rows: str) -> onnx.NodeProto | None:
+        """The LayerNormalization of the last axis, with a stored scale, that gives an activation; None for others."""
+        for node in self._graph.node:
+            if node.op_type != "LayerNormalization" or rows not in node.output[:1]:
+                continue
+            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), -1)
+            stored = [self._weights.get(name) for name in node.input[1:]]
+            plain = all(t is not None and t.data_type == 1 and len(t.dims) == 1 for t in stored)
+            return node if axis == -1 and plain else None
+        return None
+
+    def norm_like(
+        self, norm: onnx.NodeProto, output: str, factors: npt.NDArray[Any], shift: npt.NDArray[Any]
+    ) -> onnx.NodeProto:
+        """A normalisation of the same rows whose result is multiplied by factors and shifted, (channels,) each."""
+        import onnx
+
+        bias = self.array(norm.input[2]) * factors if len(norm.input) > 2 else 0
+        made = onnx.NodeProto()
+        made.CopyFrom(norm)
+        made.name = output
+        del made.input[1:], made.output[:]
+        made.output.append(output)
+        made.input.append(
+            self.weight(f"{output}.scale", (self.array(norm.input[1]) * factors).astype(np.float32))
+        )
+        made.input.append(self.weight(f"{output}.bias", (bias + shift).astype(np.float32)))
+        return made
 
     def tables(self, fewest_rows: int) -> list[Product]:
         """Gather nodes along the first axis of a stored float32 table that nothing else reads."""

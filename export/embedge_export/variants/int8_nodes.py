@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from embedge.types import FloatArray
 from embedge_export.variants.editor import GraphEditor, Product
+from embedge_export.variants.rounding import SMALLEST_SCALE, Rounded
 
 if TYPE_CHECKING:
     import onnx
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 Form: TypeAlias = Literal["fixed", "floored", "token", "smoothed token", "float32"]
 """How the rows of a product are quantised; int8.py says when which is taken."""
 
-SMALLEST_SCALE = 1e-10
 _SMALLEST_TABLE = 1000
 _BELOW = 24
 """Steps for what is below 0: enough for GELU's 0.17 at the scale of a largest value of 1.7, where MiniLM's begin."""
 
-_Factors: TypeAlias = list[tuple[Product, FloatArray]]
+_Factors: TypeAlias = list[tuple[Product, Rounded]]
 
 
 class Quantisation(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -33,23 +32,28 @@ class Quantisation(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         products: that multiply these rows.
         form: of the rows; "float32" leaves the products as they are.
         smoothing: what each channel of the rows is divided by, float32 (channels,).
-        smoothed_before: the channels are divided where the rows come from.
+        middle: what is taken from each channel first, and comes back with the bias, float32 (channels,); None where
+            nothing is.
+        smoothed_before: both happen where the rows come from.
         scale: of all rows, where the form is "fixed".
         floor: how far below 0 a value can go, where the form is "floored".
+        rounded: the matrices of the products, multiplied with the smoothing.
     """
 
     products: tuple[Product, ...]
     form: Form
     smoothing: FloatArray
+    middle: FloatArray | None = None
     smoothed_before: bool = False
     scale: float | None = None
     floor: float | None = None
+    rounded: tuple[Rounded, ...] = ()
 
 
 def quantise_products(
     editor: GraphEditor,
     quantisation: Quantisation,
-    divisors: Mapping[str, FloatArray],
+    later: Mapping[str, Quantisation],
     *,
     unsigned: bool,
 ) -> None:
@@ -58,22 +62,28 @@ def quantise_products(
     Args:
         editor: of the graph.
         quantisation: of the activation.
-        divisors: what the columns of a matrix, and its bias, are divided by first, by the matrix's name.
+        later: by a matrix's name, the activation that its product becomes and that is smoothed here already.
         unsigned: store weights as uint8 around 128.
     """
     if quantisation.form == "float32":
         return
     factors: _Factors = []
-    for product in quantisation.products:
-        matrix: FloatArray = editor.array(product.matrix)
-        if product.matrix not in divisors:
-            factors.append((product, matrix))
-            continue
-        by = divisors[product.matrix]
-        if product.bias is not None:
-            bias = editor.weight(f"{product.bias}.divided", editor.array(product.bias) / by)
-            product = msgspec.structs.replace(product, bias=bias)
-        factors.append((product, matrix / by))
+    for product, rounded in zip(quantisation.products, quantisation.rounded, strict=True):
+        bias = None if product.bias is None else editor.array(product.bias)
+        if quantisation.middle is not None:
+            bias = quantisation.middle @ editor.array(product.matrix) + (0 if bias is None else bias)
+        after = later.get(product.matrix)
+        if after is not None:
+            # a column that is divided has the same whole numbers at another scale
+            scales = (rounded.scales / after.smoothing).astype(np.float32)
+            rounded = msgspec.structs.replace(rounded, scales=scales)
+            if after.middle is not None:
+                bias = -after.middle if bias is None else bias - after.middle
+            bias = None if bias is None else bias / after.smoothing
+        if bias is not None and (after is not None or quantisation.middle is not None):
+            name = editor.weight(f"{product.output}.bias", bias.astype(np.float32))
+            product = msgspec.structs.replace(product, bias=name)
+        factors.append((product, rounded))
     if quantisation.form == "fixed":
         _quantise_by_one_scale(editor, quantisation, factors, unsigned=unsigned)
     else:
@@ -98,12 +108,6 @@ def quantise_tables(editor: GraphEditor) -> None:
         )
 
 
-def round_columns(matrix: FloatArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Whole numbers from -127 to 127, and the scale of each column."""
-    scales = np.maximum(np.abs(matrix).max(axis=0), SMALLEST_SCALE).astype(np.float32) / np.float32(127)
-    return np.rint(matrix / scales), scales
-
-
 def zero_point(floor: float | None) -> int:
     """How many of the 256 steps are for what is below 0; half of them where no floor is known."""
     if floor is None:
@@ -125,9 +129,8 @@ def _quantise_by_one_scale(
     zero = editor.weight("int8.zero_point", np.uint8(128))
     scale = editor.weight(f"{name}.scale", np.float32(quantisation.scale))
     editor.insert(first.node, [*nodes, editor.node("QuantizeLinear", [rows, scale, zero], name)])
-    for product, matrix in factors:
-        smoothed = matrix * quantisation.smoothing[:, None]
-        stored = _store(editor, product, smoothed, scale, zero, unsigned=unsigned)
+    for product, rounded in factors:
+        stored = _store(editor, product, rounded, scale, zero, unsigned=unsigned)
         editor.replace(product, [_multiply(editor, name, stored, product.output, product.bias)])
 
 
@@ -160,11 +163,10 @@ def _quantise_by_token(
     ]
     editor.insert(first.node, nodes)
     one = editor.weight("int8.one", np.float32(1))
-    for product, matrix in factors:
+    for product, rounded in factors:
         result, scaled = f"{product.output}.int8", f"{product.output}.scaled"
         last = product.output if product.bias is None else scaled
-        smoothed = matrix * quantisation.smoothing[:, None]
-        stored = _store(editor, product, smoothed, one, zero, unsigned=unsigned)
+        stored = _store(editor, product, rounded, one, zero, unsigned=unsigned)
         replaced = [
             _multiply(editor, name, stored, result),
             editor.node("Mul", [result, f"{name}.scale"], last),
@@ -175,12 +177,17 @@ def _quantise_by_token(
 
 
 def _smooth(editor: GraphEditor, quantisation: Quantisation) -> tuple[str, list[onnx.NodeProto]]:
-    rows = quantisation.products[0].rows
+    rows, middle = quantisation.products[0].rows, quantisation.middle
+    name = f"{rows}.smooth"
+    factors = (1 / quantisation.smoothing).astype(np.float32)
+    if middle is not None:
+        # the normalisation once more takes no longer than the factors alone
+        norm = editor.norm(rows)
+        assert norm is not None
+        return name, [editor.norm_like(norm, name, factors, -middle * factors)]
     if np.all(quantisation.smoothing == 1):
         return rows, []
-    factors = editor.weight(f"{rows}.smoothing", (1 / quantisation.smoothing).astype(np.float32))
-    name = f"{rows}.smooth"
-    return name, [editor.node("Mul", [rows, factors], name)]
+    return name, [editor.node("Mul", [rows, editor.weight(f"{rows}.smoothing", factors)], name)]
 
 
 def _scales_of_tokens(editor: GraphEditor, rows: str, name: str, floor: float | None) -> list[onnx.NodeProto]:
@@ -208,17 +215,18 @@ def _scales_of_tokens(editor: GraphEditor, rows: str, name: str, floor: float | 
 
 
 def _store(
-    editor: GraphEditor, product: Product, matrix: FloatArray, scale: str, zero: str, *, unsigned: bool
+    editor: GraphEditor, product: Product, rounded: Rounded, scale: str, zero: str, *, unsigned: bool
 ) -> tuple[str, ...]:
     """Store a matrix in 8 bits; returns all inputs of its product but the rows and the bias."""
-    values, columns = round_columns(matrix)
     around = ""
     if unsigned:
-        stored = editor.weight(f"{product.matrix}.uint8", (values + 128).astype(np.uint8))
+        stored = editor.weight(
+            f"{product.matrix}.uint8", (rounded.values.astype(np.int16) + 128).astype(np.uint8)
+        )
         around = editor.weight("int8.weights_zero_point", np.uint8(128))
     else:
-        stored = editor.weight(f"{product.matrix}.int8", values.astype(np.int8))
-    return stored, scale, editor.weight(f"{product.matrix}.scales", columns), zero, around
+        stored = editor.weight(f"{product.matrix}.int8", rounded.values)
+    return stored, scale, editor.weight(f"{product.matrix}.scales", rounded.scales), zero, around
 
 
 def _multiply(

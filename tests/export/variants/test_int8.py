@@ -15,7 +15,7 @@ from embedge_export.variants.editor import GraphEditor
 
 
 def seen(rows: np.ndarray) -> Activations:
-    return Activations(peak=np.abs(rows).max(axis=0), sample=rows[:40])
+    return Activations(lowest=rows.min(axis=0), highest=rows.max(axis=0), sample=rows[:40])
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,10 @@ def test_after_attention_smoothing_costs_no_operator(value_bias, unsigned) -> No
     assert error(run(made.graph, rows), run(model, rows)) < 0.02
     producers = {node.output[0]: node for node in made.graph.graph.node}
     quantised = [node for node in made.graph.graph.node if node.op_type == "QuantizeLinear"]
-    assert [producers[node.input[0]].op_type for node in quantised] == ["Mul", "MultiHeadAttention"]
+    assert [producers[node.input[0]].op_type for node in quantised] == [
+        "LayerNormalization",
+        "MultiHeadAttention",
+    ]
     with pytest.MonkeyPatch.context() as patch:
         # the channel that stands out takes nearly all steps where nothing smooths it
         patch.setattr(int8, "_smoothing", lambda *_: np.ones(96, np.float32))
@@ -102,6 +105,33 @@ def test_after_attention_smoothing_costs_no_operator(value_bias, unsigned) -> No
     assert error(run(made.graph, rows), run(model, rows)) < 0.7 * error(
         run(plain.graph, rows), run(model, rows)
     )
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_channels_that_lie_apart_from_zero_have_all_steps(bias) -> None:
+    """What a normalisation's bias adds to a channel takes none of its 256 steps."""
+    model, _, _ = product_graph(before="LayerNormalization")
+    middle = np.random.default_rng(5).normal(size=96).astype(np.float32) * 9
+    model.graph.initializer.append(numpy_helper.from_array(middle, "norm_bias"))
+    model.graph.node[0].input.append("norm_bias")
+    if not bias:
+        del model.graph.node[2:]
+        model.graph.node[1].output[0] = "result"
+    rows = np.random.default_rng(1).normal(size=(200, 96)).astype(np.float32)
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    found = {"factor": seen(centred / np.sqrt((centred**2).mean(axis=1, keepdims=True)) + middle)}
+    exact = run(model, rows)
+    made = int8.int8(opened(model), found)
+    assert made.forms == {"fixed": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GraphEditor, "norm", lambda *_: None)
+        patch.setattr(int8, "_LARGEST_ERROR", 1.0)
+        around_zero = int8.int8(opened(model), found).graph
+
+    def off(graph: onnx.ModelProto) -> float:
+        return float(np.linalg.norm(run(graph, rows) - exact))
+
+    assert off(made.graph) < 0.4 * off(around_zero)
 
 
 def test_values_that_something_else_reads_are_left_as_they_are() -> None:
@@ -119,7 +149,9 @@ def test_values_that_stay_in_float32_are_not_divided() -> None:
     measured = int8._error
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            int8, "_error", lambda seen, *given: 1.0 if seen is found["normed"] else measured(seen, *given)
+            int8,
+            "_error",
+            lambda *given: 1.0 if len(given[2]) == 3 else measured(*given),  # queries, keys, values
         )
         made = int8.int8(opened(model), found)
     assert made.forms["float32"] == 3
