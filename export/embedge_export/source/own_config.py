@@ -48,7 +48,12 @@ def read_own_config(stated: Mapping[str, Any], spec: ExportSpec, *, has_code: bo
         _check_type(key, value, row.values.get(row.names.get(key, key)))
     if row.theta:
         _check_rotation(stated.get("rope_parameters"), row)
-    facts = complete(stated, row)
+    try:
+        facts = complete(stated, row)
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise ExportError(
+            f"config.json cannot be read: {error}; expected the values of a {model_type} model. Correct the file."
+        ) from error
     padding, size = facts.get("pad_token_id"), facts["vocab_size"]
     if isinstance(padding, int) and isinstance(size, int) and padding >= size:
         raise ExportError(
