@@ -143,6 +143,8 @@ def test_a_saved_configuration_is_read_alike(name: str, tmp_path: Path) -> None:
 def test_what_is_stated_decides_as_it_does_there(name: str, index: int, tmp_path: Path) -> None:
     if name == "gemma" and is_older():
         pytest.skip("hidden_act gelu is taken for what is meant from transformers 5 on")
+    if name == "modernbert" and "factor" in str(CHANGES[name][index]) and is_older():
+        pytest.skip("transformers 4 refuses what 5 passes over")
     if "is_causal" in CHANGES[name][index] and is_older():
         pytest.skip("masks ask for is_causal from transformers 5 on")
     sizes = {**TINY[name].sizes, **TINY[name].options}

@@ -131,7 +131,13 @@ def _check_rotation(stated: Any, row: Defaults) -> None:
 
 def _check_type(key: str, value: Any, default: Any) -> None:
     """Numbers must be numbers: int() would read more than a model does."""
-    expected = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", dict: "names"}
+    expected = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        dict: "an object with the keys 0, 1 and so on",
+    }
     kind = dict if key == "id2label" else type(default)
     if kind not in expected:
         return

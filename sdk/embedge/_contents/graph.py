@@ -1,8 +1,8 @@
 """What a graph of a bundle holds, read from its bytes.
 
-The exporter writes graphs of plain operators: no control flow, no functions, nothing random, weights in the bundle.
-Everything else can run for ever, take any amount of memory or read other files, and is refused before onnxruntime sees
-it. Field numbers are those of onnx.proto3.
+The exporter writes graphs of plain operators: no loops, no functions, nothing random, weights in the bundle; a traced
+one may choose between two branches. Everything else can run for ever, take any amount of memory or read other files,
+and is refused before onnxruntime sees it. Field numbers are those of onnx.proto3.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from embedge.errors import BundleError
 MOST_NODES = 50_000
 MOST_TENSORS = 50_000
 _MOST_DIMS = 16
+_DEEPEST = 8
 _MOST_ELEMENTS = 1 << 40
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 _REFUSED = frozenset(
     {
-        *("If", "Loop", "Scan", "SequenceMap", "Optional", "OptionalGetElement", "OptionalHasElement"),
+        *("Loop", "Scan", "SequenceMap", "Optional", "OptionalGetElement", "OptionalHasElement"),
         *(
             "RandomNormal",
             "RandomNormalLike",
@@ -34,7 +35,8 @@ _REFUSED = frozenset(
         *("StringSplit", "RegexFullMatch"),
     }
 )
-"""Control flow, chance, and what runs a model within the model."""
+"""Loops, chance, and what runs a model within the model."""
+_BRANCH = "If"
 _BITS = {
     **dict.fromkeys((2, 3, 9, 17, 18, 19, 20, 24), 8),
     **dict.fromkeys((4, 5, 10, 16), 16),
@@ -117,7 +119,7 @@ class _Reader:
         self._operators: dict[str, int] = {}
         self._outside: list[OutsideTensor] = []
         self._weights: set[str] = set()
-        self._num_nodes = self._num_tensors = 0
+        self._num_nodes = self._num_tensors = self._depth = 0
 
     def read(self, model: Message) -> GraphFacts:
         graphs = []
@@ -156,13 +158,18 @@ class _Reader:
         if self._num_nodes > MOST_NODES:
             raise MalformedError(f"it has more than {MOST_NODES} nodes")
         operator = domain = ""
+        branches: list[Message] = []
         for number, value in fields(node):
             if number == 4:
                 operator = text(value)
             elif number == 7:
                 domain = text(value)
             elif number == 5:
-                self._attribute(part(value))
+                branches += self._attribute(part(value))
+        if branches and operator != _BRANCH:
+            self._refuse("has a graph within an operator")
+        for branch in branches:
+            self._branch(branch)
         if domain not in _DOMAINS:
             self._refuse(f"has an operator {operator!r} of the domain {domain!r}")
         if operator in _REFUSED:
@@ -170,14 +177,31 @@ class _Reader:
         key = f"{'' if domain == 'ai.onnx' else domain}:{operator}"
         self._operators[key] = self._operators.get(key, 0) + 1
 
-    def _attribute(self, attribute: Message) -> None:
+    def _attribute(self, attribute: Message) -> list[Message]:
+        """Count what an attribute holds; the graphs in it."""
+        graphs = []
         for number, value in fields(attribute):
             if number in (5, 10):
                 self._tensor(part(value), may_be_outside=False)
             elif number in (6, 11):
-                self._refuse("has a graph within an operator")
+                graphs.append(part(value))
             elif number in (22, 23):
                 self._refuse("has sparse weights")
+        return graphs
+
+    def _branch(self, graph: Message) -> None:
+        """A graph that runs once or not at all; what it holds counts as of the whole."""
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise MalformedError(f"it has branches within branches, more than {_DEEPEST} deep")
+        for number, value in fields(graph):
+            if number == 1:
+                self._node(part(value))
+            elif number == 5:
+                self._tensor(part(value), may_be_outside=False)
+            elif number == 15:
+                self._refuse("has sparse weights")
+        self._depth -= 1
 
     def _tensor(self, tensor: Message, *, may_be_outside: bool) -> str:
         self._num_tensors += 1

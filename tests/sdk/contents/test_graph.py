@@ -13,10 +13,14 @@ from embedge._contents.wire import MalformedError, fields, numbers, text
 onnx = pytest.importorskip("onnx")
 
 
-def body() -> object:
+def body(operator: str = "Identity", **attributes) -> object:
     from onnx import helper
 
-    return helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "body", [], [])
+    return helper.make_graph([helper.make_node(operator, ["x"], ["y"], **attributes)], "body", [], [])
+
+
+def deep(levels: int) -> object:
+    return body("If", then_branch=deep(levels - 1)) if levels else body()
 
 
 def add(operator: str, domain: str = "", **attributes):
@@ -70,7 +74,8 @@ def constant_elsewhere(model) -> None:
     ("change", "words"),
     [
         (add("Loop", body=body()), "has a graph within an operator"),
-        (add("If"), "has an operator 'If'"),
+        (add("If", then_branch=body("Loop", body=body())), "has a graph within an operator"),
+        (add("If", then_branch=body("RandomNormal")), "has an operator 'RandomNormal'"),
         (add("RandomNormalLike"), "has an operator 'RandomNormalLike'"),
         (add("Gelu", "com.stranger"), "has an operator 'Gelu' of the domain 'com.stranger'"),
         (add_function, "has functions or training steps"),
@@ -105,6 +110,16 @@ def test_whose_maker_is_trusted_may_hold_more(tiny) -> None:
         EdgeModel(folder, trust="any")
     with pytest.raises(ParamsError, match="trust='all' is not known; expected one of exported, any"):
         EdgeModel(folder, trust="all")
+
+
+def test_branches_are_looked_into_and_not_without_end() -> None:
+    model = onnx.ModelProto()
+    model.graph.node.append(onnx.helper.make_node("If", ["c"], ["y"], then_branch=deep(7)))
+    facts = read_graph(model.SerializeToString(), "model.onnx")
+    assert (facts.operators, facts.problems) == ({":If": 8, ":Identity": 1}, ())
+    model.graph.node.append(onnx.helper.make_node("If", ["c"], ["z"], then_branch=deep(8)))
+    with pytest.raises(BundleError, match="branches within branches, more than 8 deep"):
+        read_graph(model.SerializeToString(), "model.onnx")
 
 
 def graph_with(*tensors, nodes=()) -> bytes:
