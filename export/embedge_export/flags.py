@@ -27,7 +27,7 @@ _POOLINGS: tuple[PoolingMode, ...] = (
 _EXAMPLES = """examples:
   embedge export sentence-transformers/all-MiniLM-L6-v2 --variants fp32,int8
   embedge export ./my-finetuned-model -o bundle --prompt "query=query: " --dry-run
-  embedge export ./my-finetuned-model -o bundle --only-verify
+  embedge export --only-verify bundle --source ./my-finetuned-model
 """
 
 
