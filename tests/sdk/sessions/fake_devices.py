@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +23,7 @@ class FakeSession:
         self._lock = threading.Lock()
 
     def run(self, output, feeds):
+        time.sleep(0.002)  # a run takes time, else one device may do all before another's thread has begun
         with self._lock:
             self.runs += 1
             if self._fail_after is not None and self.runs > self._fail_after:
