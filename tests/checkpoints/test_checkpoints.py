@@ -58,7 +58,7 @@ def test_the_reference_library_loads_it_and_tells_texts_apart(name, tmp_path):
     assert np.isfinite(second).all()
     size = min(len(first.ravel()), len(second.ravel()))
     left, right = (answer.ravel()[:size].astype(np.float64) for answer in (first, second))
-    assert np.abs(left - right).max() > 1e-4, "ten times what a bundle may be off"
+    assert np.abs(left - right).max() > 0.005
     if CHECKPOINTS[name].tasks[0] == "embed" and first.ndim == 1:
         assert left @ right / np.linalg.norm(left) / np.linalg.norm(right) < 0.97
     if CHECKPOINTS[name].reference == "SparseEncoder":
