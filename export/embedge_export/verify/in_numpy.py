@@ -23,7 +23,6 @@ from embedge_export.source.modules import Dense
 from embedge_export.source.tensors import LoadedModule
 from embedge_export.verify.computation import Encoding
 from embedge_export.verify.forward.encoder import Forward
-from embedge_export.verify.forward.threads import one_thread
 
 _Rows: TypeAlias = npt.NDArray[np.float64]
 
@@ -62,10 +61,9 @@ class InNumpy:
 
     def hidden_states(self, encoding: Encoding) -> FloatArray:
         """See Computation."""
-        with one_thread():
-            return self._forward.hidden_states(
-                encoding["input_ids"], encoding.get("token_type_ids", ()), encoding.get("attention_mask", ())
-            )
+        return self._forward.hidden_states(
+            encoding["input_ids"], encoding.get("token_type_ids", ()), encoding.get("attention_mask", ())
+        )
 
     def logits(self, encoding: Encoding) -> FloatArray:
         """See Computation."""

@@ -18,6 +18,7 @@ from embedge_export.families.structure import (
 from embedge_export.graph.built.weights import Weights
 from embedge_export.verify.forward.arithmetic import Kept, activated, linear, normalised
 from embedge_export.verify.forward.attention import Text, attend, relative_bias
+from embedge_export.verify.forward.threads import one_thread
 
 
 class Forward:
@@ -32,6 +33,7 @@ class Forward:
         self._encoder = encoder
         self._kept = Kept(weights)
 
+    @one_thread()
     def hidden_states(
         self, token_ids: Sequence[int], type_ids: Sequence[int] = (), attended: Sequence[int] = ()
     ) -> FloatArray:
@@ -57,6 +59,7 @@ class Forward:
             rows = self._layer(layer, rows, text)
         return normalised(rows, encoder.final_norm, self._kept)
 
+    @one_thread()
     def logits(self, head: Head, rows: FloatArray) -> FloatArray:
         """What a head makes of hidden states: float32 (size,), or (num_tokens, size) without pooling."""
         if head.pooling == "CLS":
