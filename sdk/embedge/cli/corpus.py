@@ -75,13 +75,24 @@ def add_corpus_arguments(parser: argparse.ArgumentParser, *, embeds: bool = Fals
         )
 
 
-def names_files(names: list[str], *, as_texts: bool) -> bool:
-    """Whether arguments are files to read, or texts.
+def add_texts_or_files(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that are texts, or the files that hold them."""
+    parser.add_argument(
+        "texts", metavar="TEXT|FILE", nargs="+", help="texts; or files, folders, globs, or - for stdin"
+    )
+    parser.add_argument(
+        "--text", action="store_true", help="the arguments are texts, whatever files are there"
+    )
+
+
+def names_files(args: argparse.Namespace) -> bool:
+    """Whether these arguments are files to read, or texts; - alone is a file where rows are written or printed as JSON.
 
     Raises:
         CorpusError: some are, others are not.
     """
-    if as_texts:
+    names = args.texts
+    if args.text or (names == [STDIN] and not _has_destination(args)):
         return False
     files = [name == STDIN or _is_there(name) for name in names]
     if any(files) and not all(files):
@@ -91,6 +102,28 @@ def names_files(names: list[str], *, as_texts: bool) -> bool:
             "or pass --text where all of them are texts."
         )
     return any(files)
+
+
+def check_destination(
+    args: argparse.Namespace, name: str, *, output: str, purpose: str, instead: str = ""
+) -> None:
+    """Refuse to read a file where nothing says what its rows are for.
+
+    Args:
+        args: the command's.
+        name: of the file.
+        output: a name that -o might have.
+        purpose: what is done to its rows, after "Pass -o or --json".
+        instead: what else the name might be for.
+
+    Raises:
+        CorpusError: neither -o nor --json is given.
+    """
+    if not _has_destination(args):
+        raise CorpusError(
+            f"{name} is a file; expected a word about what to do. Pass -o {output} or --json {purpose} its "
+            f"rows{instead}."
+        )
 
 
 def run_job(args: argparse.Namespace, names: list[str], asking: Asking) -> int:
@@ -215,6 +248,10 @@ def _in_words(counts: Counts, duration_s: float, resumed_at: int) -> str:
         parts.append(f"{resumed_at:,} of them before")
     parts.append(f"{duration_s:.1f} s, {done / max(duration_s, 1e-9):,.0f} rows/s")
     return ", ".join(parts)
+
+
+def _has_destination(args: argparse.Namespace) -> bool:
+    return args.output is not None or args.json
 
 
 def _is_there(name: str) -> bool:

@@ -7,9 +7,14 @@ import sys
 from pathlib import Path
 
 from embedge._corpus.compute import Asking, CorpusTask
-from embedge._corpus.inputs import STDIN
 from embedge.cli._console import accent, bold, dim, print_json, width
-from embedge.cli.corpus import add_corpus_arguments, names_files, run_job
+from embedge.cli.corpus import (
+    add_corpus_arguments,
+    add_texts_or_files,
+    check_destination,
+    names_files,
+    run_job,
+)
 from embedge.cli.run import add_model_arguments, read_texts, report_truncated
 from embedge.errors import CorpusError
 from embedge.model import EdgeModel
@@ -26,9 +31,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Label texts, or the lines of stdin, with a classifier's bundle.",
     )
     _add_arguments(classify)
-    classify.add_argument(
-        "texts", metavar="TEXT|FILE", nargs="+", help="texts; or files, folders, globs, or - for stdin"
-    )
+    add_texts_or_files(classify)
     _add_files(classify)
     classify.set_defaults(run=run_classify)
 
@@ -58,8 +61,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def run_classify(args: argparse.Namespace) -> int:
     """Label each text."""
-    shown = args.output is None and not args.json
-    if names_files(args.texts, as_texts=args.text) and not (shown and args.texts == [STDIN]):
+    if names_files(args):
         return _judge_files(args, args.texts, "classify")
     if args.output is not None:
         raise CorpusError("-o is for the rows of files; expected files, or --json for texts")
@@ -135,20 +137,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _judge_files(args: argparse.Namespace, names: list[str], task: CorpusTask) -> int:
     """Answer the rows of files."""
-    if args.output is None and not args.json:
-        raise CorpusError(
-            f"{names[0]} is a file; expected a word about what to do. Pass -o answers.jsonl or --json for its rows"
-            + (", or --text to label the name itself." if task == "classify" else ".")
-        )
+    check_destination(
+        args,
+        names[0],
+        output="answers.jsonl",
+        purpose="for",
+        instead=", or --text to label the name itself" if task == "classify" else "",
+    )
     if args.logits or args.truncate != -1:
         raise CorpusError("--logits and --truncate are for texts; expected neither for the rows of files")
     return run_job(args, names, Asking(task=task, prompt=getattr(args, "instruction", None)))
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--text", action="store_true", help="the arguments are texts, whatever files are there"
-    )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="of files: .npy, .jsonl or .parquet to write"
     )

@@ -11,9 +11,14 @@ from typing import Any
 import numpy as np
 
 from embedge._corpus.compute import Asking
-from embedge._corpus.inputs import STDIN
 from embedge.cli._console import bold, dim, print_json, width
-from embedge.cli.corpus import add_corpus_arguments, names_files, run_job
+from embedge.cli.corpus import (
+    add_corpus_arguments,
+    add_texts_or_files,
+    check_destination,
+    names_files,
+    run_job,
+)
 from embedge.errors import CorpusError, ParamsError, PromptError
 from embedge.model import EdgeModel
 from embedge.params import PoolingParams
@@ -28,12 +33,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "encode", help="embed texts or files", description="Embed texts, or the rows of files."
     )
     add_model_arguments(encode)
-    encode.add_argument(
-        "texts", metavar="TEXT|FILE", nargs="+", help="texts; or files, folders, globs, or - for stdin"
-    )
-    encode.add_argument(
-        "--text", action="store_true", help="the arguments are texts, whatever files are there"
-    )
+    add_texts_or_files(encode)
     encode.add_argument("--task", choices=("embed", "token_embed"), default="embed")
     encode.add_argument("--dimensions", type=int, help="keep the leading components (Matryoshka models)")
     encode.add_argument(
@@ -65,8 +65,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_encode(args: argparse.Namespace) -> int:
     """Embed and write."""
-    shown = args.output is None and not args.json
-    if names_files(args.texts, as_texts=args.text) and not (shown and args.texts == [STDIN]):
+    if names_files(args):
         return _run_files(args)
     if args.output is not None:
         _check_output(args.output, args.task)
@@ -103,11 +102,13 @@ def run_encode(args: argparse.Namespace) -> int:
 
 
 def _run_files(args: argparse.Namespace) -> int:
-    if args.output is None and not args.json:
-        raise CorpusError(
-            f"{args.texts[0]} is a file; expected a word about what to do. Pass -o vectors.npy or --json to embed "
-            "its rows, or --text to embed the name itself."
-        )
+    check_destination(
+        args,
+        args.texts[0],
+        output="vectors.npy",
+        purpose="to embed",
+        instead=", or --text to embed the name itself",
+    )
     if args.task != "embed":
         raise CorpusError(
             f"--task {args.task} gives arrays of many sizes; expected embed for the rows of files"
