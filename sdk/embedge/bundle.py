@@ -8,7 +8,7 @@ import msgspec
 
 from embedge._contents.pinned import PinnedFile
 from embedge.errors import BundleError, IntegrityError
-from embedge.manifest import Manifest, NormalizeSpec, load_manifest
+from embedge.manifest import Manifest, load_manifest
 from embedge.store import find
 from embedge.types import PathLike
 
@@ -69,12 +69,6 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
             return load_manifest(self.folder) != self.manifest
         except BundleError:
             return True
-
-    def variant_files(self, variant: str) -> list[str]:
-        """Names of the files that running a variant reads."""
-        spec = self.manifest.variants[variant]
-        modules = [module.file for module in self.manifest.modules if not isinstance(module, NormalizeSpec)]
-        return ["tokenizer.json", *spec.files, *modules]
 
 
 def open_bundle(model: PathLike) -> Bundle:

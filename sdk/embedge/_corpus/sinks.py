@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from embedge._corpus import parquet
+from embedge._corpus.journal import replace_whole
 from embedge._corpus.precision import Stored, stored_size, stored_type
 from embedge._corpus.records import Identifier
 from embedge._corpus.sidecar import Sidecar
@@ -123,7 +124,7 @@ class _Npy:
         stream.seek(0)
         stream.write(_npy_header(stored_type(facts.precision), shape))
         stream.seek(0, os.SEEK_END)
-        _write_sidecar(self._output, sidecar)
+        replace_whole(self._output.with_name(f"{self._output.name}.json"), sidecar)
         self._rows.finish()
         self._numbers.finish()
 
@@ -149,7 +150,7 @@ class _Jsonl:
         return {self._output.name: self._lines.size()}
 
     def finish(self, sidecar: bytes) -> None:
-        _write_sidecar(self._output, sidecar)
+        replace_whole(self._output.with_name(f"{self._output.name}.json"), sidecar)
         self._lines.finish()
 
     def close(self) -> None:
@@ -258,12 +259,6 @@ def _lines(rows: Rows, numbers: Stored | None = None) -> Iterator[bytes]:
         if numbers is not None:
             line["embedding"] = numbers[index].tolist()
         yield msgspec.json.encode(line) + b"\n"
-
-
-def _write_sidecar(output: Path, sidecar: bytes) -> None:
-    part = output.with_name(f"{output.name}.json.part")
-    part.write_bytes(sidecar)
-    part.replace(output.with_name(f"{output.name}.json"))
 
 
 def _npy_header(kind: np.dtype[Any], shape: tuple[int, int]) -> bytes:
