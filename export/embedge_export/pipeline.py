@@ -38,6 +38,7 @@ from embedge_export.variants.calibration import calibration_feeds
 from embedge_export.variants.cpu import write_cpu_variants
 from embedge_export.variants.cuda import describe_for_cuda, write_cuda_variants
 from embedge_export.verify.gates import Trial
+from embedge_export.verify.given_probes import as_cases
 from embedge_export.verify.judge import judge, probe_tolerances, summary
 from embedge_export.verify.numbers import (
     Case,
@@ -261,7 +262,8 @@ def _judge(
             (folder / file).unlink()
     largest = largest_expected(written.probes)
     fp32_tolerance = fp32_probe_tolerance(checkpoint, largest)
-    tolerances = probe_tolerances(kept, fp32_tolerance, largest)
+    cases = as_cases(written.probes, checkpoint)
+    tolerances = probe_tolerances(folder, kept, cases, fp32_tolerance, largest)
     write_probes(Probes(tolerances=tolerances, probes=written.probes), folder)
     reference = written.reference.computation.record
     complete = complete_manifest(manifest, kept, reference, witness, folder)

@@ -102,9 +102,11 @@ def _verify(name: str, opened: _Opened) -> tuple[Fidelity | None, str]:
     fidelity = verify_variant(bundle.folder, name, opened.cases, gate)
     size = sum(weight_sizes(checkpoint).values())
     alone = len(bundle.manifest.variants) == 1 and exact
-    asked = choose_questions(bundle.manifest, size, step_tag=checkpoint.step_tag, alone=alone)
+    asked = choose_questions(
+        bundle.manifest, size, step_tag=checkpoint.step_tag, alone=alone, answerable=reference.has_tokens
+    )
     answers, computed_in = ask_reference(reference, bundle.manifest, asked), reference.computation.record.name
-    figures = try_variant(bundle.folder, name, asked, answers, computed_in).figures
+    figures = try_variant(bundle.folder, name, asked, answers, computed_in, measured=fidelity).figures
     end_to_end = _at_export(variant, figures)
     words = f"{fidelity.num_texts} texts, largest difference from {computed_in} {fidelity.max_abs_diff:.1e}"
     return msgspec.structs.replace(fidelity, end_to_end=end_to_end), (

@@ -38,8 +38,8 @@ from embedge_export.spec import ExportSpec
 from embedge_export.verify.asking import ask_reference
 from embedge_export.verify.gates import try_variant
 from embedge_export.verify.given_probes import GivenProbes, as_cases, compare_embeddings, read_probes
+from embedge_export.verify.judge import probe_tolerance
 from embedge_export.verify.numbers import (
-    PROBE_MARGIN,
     built_in_inputs,
     fp32_probe_tolerance,
     largest_expected,
@@ -251,14 +251,18 @@ def _judge(
     cases = make_cases(reference, inputs)
     gate = checkpoint.family.max_abs_diff if dtype == "float32" else float("inf")
     fidelity = verify_variant(folder, name, cases, gate)
-    probes = make_probes(make_cases(reference, probe_inputs))
+    probe_cases = make_cases(reference, probe_inputs)
+    probes = make_probes(probe_cases)
     tolerance = fp32_probe_tolerance(checkpoint, largest_expected(probes))
     if dtype != "float32":
         manifest = load_manifest(folder)
         size = sum(weight_sizes(checkpoint).values())
-        asked = choose_questions(manifest, size, step_tag=checkpoint.step_tag)
+        asked = choose_questions(
+            manifest, size, step_tag=checkpoint.step_tag, answerable=reference.has_tokens
+        )
         answers = ask_reference(reference, manifest, asked)
-        trial = try_variant(folder, name, asked, answers, reference.computation.record.name)
+        computed_in = reference.computation.record.name
+        trial = try_variant(folder, name, asked, answers, computed_in, measured=fidelity)
         fidelity = msgspec.structs.replace(fidelity, end_to_end=trial.figures)
-        tolerance = fidelity.max_abs_diff * PROBE_MARGIN
+        tolerance = probe_tolerance(folder, name, probe_cases)
     return fidelity, Probes(tolerances={name: tolerance}, probes=probes)

@@ -6,6 +6,9 @@ is judged by. Only what has a single form is in both: no text, one blank, and on
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 _CALIBRATION_LANGUAGES = (
     "Der Zug an die Küste fährt um halb sieben ab, und Fahrkarten gibt es am Schalter.",
     "Le train pour la côte part à six heures et demie, et les billets se vendent au guichet.",
@@ -150,6 +153,7 @@ _JUDGED_SYMBOLS = (
 )
 
 _LONG_CHARS = 1500
+_LONGEST_QUERY = 60
 
 
 def _long(sentences: tuple[str, ...], places: tuple[int, ...]) -> tuple[str, ...]:
@@ -202,3 +206,12 @@ JUDGED_TEXTS: tuple[str, ...] = (
     *_JUDGED_REPEATED,
 )
 """What every variant is judged by, beside prose."""
+
+
+def paired(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Each text as the document of a pair, but the blank ones; the short ones in turn are the queries."""
+    documents = [text for text in texts if text.strip()]
+    queries = [text for text in documents if len(text) <= _LONGEST_QUERY]
+    # a query is of another kind than its document
+    shifted = [*queries[len(queries) // 2 :], *queries[: len(queries) // 2]]
+    return tuple(zip(itertools.cycle(shifted), documents, strict=False))

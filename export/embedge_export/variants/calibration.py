@@ -12,7 +12,7 @@ import numpy as np
 from embedge.runtime import open_on_cpu
 from embedge.types import FloatArray, IntArray
 from embedge_export.texts.built_in import PAIRS, TEXTS
-from embedge_export.texts.many_kinds import CALIBRATION_TEXTS
+from embedge_export.texts.many_kinds import CALIBRATION_TEXTS, paired
 from embedge_export.texts.retrieval import CALIBRATION_DOCUMENTS, built_in_set
 from embedge_export.variants.editor import GraphEditor
 
@@ -101,12 +101,7 @@ def calibration_feeds(
     documents = built_in_set().documents[-CALIBRATION_DOCUMENTS:]
     texts: list[tuple[str, str | None]] = [(text, None) for text in (*documents, *CALIBRATION_TEXTS)]
     if pairs:
-        queries = CALIBRATION_TEXTS[1::2]
-        texts = [
-            *texts[: CALIBRATION_DOCUMENTS // 2],
-            *PAIRS,
-            *zip(queries, CALIBRATION_TEXTS[::2], strict=False),
-        ]
+        texts = [*texts[: CALIBRATION_DOCUMENTS // 2], *PAIRS, *paired(CALIBRATION_TEXTS)]
     # in short texts a word attends to little but itself, which takes its activations beyond those in documents
     beginnings = [" ".join(text.split()[: 1 + i % 4]) for i, text in enumerate(documents)]
     feeds = []

@@ -96,11 +96,14 @@ def ask(model: EdgeModel, asked: Questions, load_s: float | None = None) -> Answ
     together = answer(picked)[0]
     with part(0.5, 0.7):
         alone = np.concatenate([answer([prompt])[0] for prompt in tracked(picked)])
+    others = [answer(asked.others)[0]] if asked.others else []
     if asked.comparison == "embed":
         with part(0.7, 1.0):
-            rest = [answer(asked.texts.queries, asked.query_prompt, use_tqdm=PromptBar)[0]]
+            rest = [answer(asked.texts.queries, asked.query_prompt, use_tqdm=PromptBar)[0], *others]
         rest += [answer([(left, right)[side] for left, right, _ in GRADED_PAIRS], None)[0] for side in (0, 1)]
         rows = np.concatenate([rows, *rest])
+    else:
+        rows = np.concatenate([rows, *others])
     return Answers(
         rows=rows,
         max_batch_diff=largest_difference(alone, together),

@@ -43,7 +43,7 @@ def compare(
         by_dot = manifest.similarity == "dot" and not manifest.normalize
         return _compare_embeddings(figures, asked, answers, reference, by_dot=by_dot)
     if asked.comparison == "score":
-        return _compare_scores(figures, answers, reference)
+        return _compare_scores(figures, asked, answers, reference)
     activation = "identity" if manifest.head is None else manifest.head.activation
     return _compare_labels(figures, answers, reference, activation)
 
@@ -67,9 +67,9 @@ def similarities(asked: Questions, rows: FloatArray, *, by_dot: bool = False) ->
     return queries @ documents.T
 
 
-def answer_ranking(answers: Answers) -> FloatArray:
+def answer_ranking(asked: Questions, answers: Answers) -> FloatArray:
     """A reranker's scores, (num_queries, 8); the answer is column 0."""
-    return answers.rows.reshape(-1, CANDIDATES)
+    return answers.rows[: len(asked.pairs)].reshape(-1, CANDIDATES)
 
 
 def _compare_embeddings(
@@ -97,8 +97,10 @@ def _compare_embeddings(
     )
 
 
-def _compare_scores(figures: EndToEnd, answers: Answers, reference: Answers | None) -> EndToEnd:
-    table = answer_ranking(answers)
+def _compare_scores(
+    figures: EndToEnd, asked: Questions, answers: Answers, reference: Answers | None
+) -> EndToEnd:
+    table = answer_ranking(asked, answers)
     first = np.zeros(len(table), dtype=np.int64)
     figures = _with_retrieval(figures, retrieval_figures(table, first), CANDIDATES)
     if reference is None:
@@ -112,7 +114,7 @@ def _compare_scores(figures: EndToEnd, answers: Answers, reference: Answers | No
         rank_correlation=_tau_of_pairs_apart(actual, expected),
     )
     if len(reference.rows) == len(answers.rows):
-        ndcg = retrieval_figures(answer_ranking(reference), first).ndcg_10
+        ndcg = retrieval_figures(answer_ranking(asked, reference), first).ndcg_10
         figures = msgspec.structs.replace(figures, reference_ndcg_10=ndcg)
     return figures
 

@@ -25,7 +25,7 @@ import msgspec
 
 from embedge import EdgeModel
 from embedge.errors import EmbedgeError, VerificationError
-from embedge.manifest import Dtype, EndToEnd, load_manifest
+from embedge.manifest import Dtype, EndToEnd, Fidelity, load_manifest
 from embedge_export.precisions import STORED_AS, Comparison
 from embedge_export.verify.asking import Answers, ask
 from embedge_export.verify.comparison import compare
@@ -55,6 +55,7 @@ def try_variant(
     reference_name: Literal["torch", "numpy", "fp32"],
     *,
     device: str = "cpu",
+    measured: Fidelity | None = None,
 ) -> Trial:
     """Open a variant, ask, measure and judge it.
 
@@ -65,6 +66,7 @@ def try_variant(
         reference: the reference's answers to all of them, or the first few; None to measure without comparing.
         reference_name: whose they are.
         device: where to run it.
+        measured: what its single numbers were found to be; a vector that is worse than those asked for here counts.
 
     Raises:
         VerificationError: a figure misses its gate, or the variant cannot answer.
@@ -78,6 +80,7 @@ def try_variant(
         raise
     except EmbedgeError as error:
         raise VerificationError(f"variant {variant} could not be judged: {error}") from error
+    figures = _with_worst(figures, measured)
     check(variant, load_manifest(folder).variants[variant].dtype, asked.comparison, figures)
     return Trial(asked=asked, figures=figures, answers=answers, reference=reference)
 
@@ -131,6 +134,13 @@ def check(variant: str, dtype: Dtype, comparison: Comparison, figures: EndToEnd)
             f"variant {variant} ({dtype}) misses its gate against {figures.reference}: {'; '.join(missed)}. "
             "Nothing was written. Leave the variant out, or choose another precision."
         )
+
+
+def _with_worst(figures: EndToEnd, measured: Fidelity | None) -> EndToEnd:
+    """Figures whose smallest cosine is that of every text that was compared with any reference."""
+    if measured is None or measured.cosine_min is None or figures.cosine_min is None:
+        return figures
+    return msgspec.structs.replace(figures, cosine_min=min(figures.cosine_min, measured.cosine_min))
 
 
 def _finds_answers(figures: EndToEnd) -> bool:

@@ -56,17 +56,24 @@ def judge(
         for name in tracked(others):
             device = manifest.variants[name].target
             fidelity[name] = verify_variant(folder, name, cases, float("inf"), device=device)
-    asked = choose_questions(manifest, size, step_tag=step_tag, full=full, alone=not others)
+    asked = choose_questions(
+        manifest, size, step_tag=step_tag, full=full, alone=not others, answerable=reference.has_tokens
+    )
     with part(0.35 if others else 0.0, 0.5):
         answers = ask_reference(reference, manifest, asked)
     trials: dict[str, Trial] = {}
     with part(0.5, 1.0):
         for name in tracked(["fp32", *others]):
-            if name == "fp32":
-                trials[name] = try_variant(folder, name, asked, answers, reference.computation.record.name)
-            else:
-                device = manifest.variants[name].target
-                trials[name] = try_variant(folder, name, asked, trials["fp32"].answers, "fp32", device=device)
+            first = name == "fp32"
+            trials[name] = try_variant(
+                folder,
+                name,
+                asked,
+                answers if first else trials["fp32"].answers,
+                reference.computation.record.name if first else "fp32",
+                device=manifest.variants[name].target,
+                measured=fidelity[name],
+            )
     variants = {
         name: msgspec.structs.replace(
             variant,
@@ -80,26 +87,38 @@ def judge(
 
 
 def probe_tolerances(
-    variants: Mapping[str, Variant], fp32_tolerance: float, largest: float
+    folder: Path,
+    variants: Mapping[str, Variant],
+    cases: Sequence[Case],
+    fp32_tolerance: float,
+    largest: float,
 ) -> dict[str, float]:
-    """Largest absolute difference that `embedge verify` allows each variant.
+    """Largest absolute difference that `embedge verify` allows each variant: of the probes, not of odder texts.
 
     Args:
+        folder: the bundle.
         variants: with their figures.
+        cases: the probes.
         fp32_tolerance: of "fp32".
         largest: absolute value that the probes expect, which an unmeasured variant's tolerance is a share of.
     """
 
-    def tolerance(variant: Variant) -> float:
+    def tolerance(name: str, variant: Variant) -> float:
         if variant.dtype == "float32":
             return fp32_tolerance
         if variant.fidelity.num_texts == 0:
             share = STORED_AS[variant.dtype].unmeasured_share
             assert share is not None, variant.dtype
             return max(fp32_tolerance, float(f"{share * largest:.3g}"))
-        return max(fp32_tolerance, float(f"{PROBE_MARGIN * variant.fidelity.max_abs_diff:.3g}"))
+        return max(fp32_tolerance, probe_tolerance(folder, name, cases, device=variant.target))
 
-    return {name: tolerance(variant) for name, variant in variants.items()}
+    return {name: tolerance(name, variant) for name, variant in variants.items()}
+
+
+def probe_tolerance(folder: Path, variant: str, cases: Sequence[Case], *, device: str = "cpu") -> float:
+    """What a variant's probes may differ by on another machine, by what they differ by on this one."""
+    measured = verify_variant(folder, variant, cases, float("inf"), device=device)
+    return float(f"{PROBE_MARGIN * measured.max_abs_diff:.3g}")
 
 
 def summary(name: str, variant: Variant) -> str:

@@ -58,6 +58,10 @@ class Reference:
         self._modules = weights.modules
         self._table = weights.table
 
+    def has_tokens(self, text: str) -> bool:
+        """Whether the tokenizer gives a text any token."""
+        return bool(self._tokenization.encode(text)["input_ids"])
+
     def answer(self, text: str, document: str | None = None) -> TaskAnswers | None:
         """Compute every task's answer for one text or pair.
 

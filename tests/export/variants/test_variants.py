@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from tests.corpus import texts
+from tests.export.texts.held_out import HELD_OUT
 
 from embedge import EdgeModel, ExportError, VerificationError
 from embedge.manifest import load_manifest, load_probes
@@ -16,6 +17,8 @@ from embedge.verify import verify
 from embedge_export.pipeline import export
 from embedge_export.precisions import STORED_AS
 from embedge_export.spec import ExportSpec
+from embedge_export.texts.built_in import TEXTS as BUILT_IN
+from embedge_export.texts.many_kinds import CALIBRATION_TEXTS, JUDGED_TEXTS
 from embedge_export.variants import editor
 
 TEXTS = [t for t in texts(120, seed=5) if t.strip()]
@@ -47,6 +50,22 @@ def test_real_weights_in_every_precision(minilm_bundle: Path) -> None:
         assert figures.ndcg_10 >= 0.985 * figures.reference_ndcg_10
     assert {report.variant for report in verify(minilm_bundle) if report.passed} == {"fp32", "fp16", "int8"}
     assert load_probes(minilm_bundle).tolerances["int8"] > load_probes(minilm_bundle).tolerances["fp32"]
+
+
+@pytest.mark.slow
+def test_int8_holds_for_texts_that_neither_calibration_nor_gate_has_seen(minilm_bundle: Path) -> None:
+    assert set(HELD_OUT) & {*CALIBRATION_TEXTS, *JUDGED_TEXTS, *BUILT_IN} == {""}
+    cosines = (vectors(minilm_bundle, "int8", HELD_OUT) * vectors(minilm_bundle, "fp32", HELD_OUT)).sum(1)
+    assert cosines.mean() >= 0.9985
+    assert cosines.min() >= 0.993
+    # and the manifest does not promise more than other texts get
+    stated = load_manifest(minilm_bundle).variants["int8"].fidelity.end_to_end
+    assert stated.cosine_min < cosines.min() + 0.003
+    assert load_probes(minilm_bundle).tolerances["int8"] < 1.0
+
+
+def test_calibration_and_gate_have_no_sentence_in_common() -> None:
+    assert set(CALIBRATION_TEXTS) & set(JUDGED_TEXTS) == {"", " ", "a"}
 
 
 @pytest.mark.slow

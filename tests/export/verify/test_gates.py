@@ -9,13 +9,13 @@ import pytest
 from embedge import EdgeModel
 from embedge.bundle import check_files, open_bundle
 from embedge.errors import VerificationError
-from embedge.manifest import EndToEnd, fingerprint, load_manifest
+from embedge.manifest import EndToEnd, Fidelity, fingerprint, load_manifest
 from embedge.testing import tiny_bundle
 from embedge_export.pipeline import export
 from embedge_export.precisions import STORED_AS, Gate
 from embedge_export.spec import ExportSpec
 from embedge_export.texts.graded_pairs import GRADED_PAIRS
-from embedge_export.texts.retrieval import CANDIDATES, QUICK_DOCUMENTS, built_in_set
+from embedge_export.texts.retrieval import CANDIDATES, QUICK_DOCUMENTS, built_in_set, candidates
 from embedge_export.verify import questions
 from embedge_export.verify.asking import Answers, ask
 from embedge_export.verify.comparison import compare, cosines
@@ -180,8 +180,43 @@ def test_a_ranking_is_judged_only_where_the_reference_has_one():
         check("x", "int8", "embed", figures(**close, reference_ndcg_10=0.5))
 
 
+@pytest.mark.parametrize(("tiny", "comparison"), COMPARISONS.items())
+def test_what_people_send_beside_prose_counts(tiny, comparison, tmp_path):
+    """The worst text is found wherever it stands, and rankings are those of the other texts."""
+    longer = {"max_seq_len": 128} if tiny == "llm_reranker" else None
+    folder = tiny_bundle(tmp_path, tiny, changes=longer)
+    few = {"texts": FEW, "pairs": tuple(candidates(FEW, 4)), "prompts": FEW.documents[:4]}
+    asked = asked_of(load_manifest(folder), **few)
+    assert len(asked.others) > 70
+    with EdgeModel(folder, device="cpu") as model:
+        answers, alone = ask(model, asked), ask(model, msgspec.structs.replace(asked, others=()))
+        # a step model answers where its tag was not cut off
+        assert len(answers.rows) - len(alone.rows) >= len(asked.others) / (3 if tiny == "reward" else 1)
+        manifest = model.manifest
+        skewed = answers.rows.copy()
+        at = 2 * len(FEW.documents) + 3 if comparison == "embed" else len(skewed) - 3
+        skewed[at] = skewed[at][::-1] + 1 + np.arange(skewed.shape[1])
+        worse = compare(figures(), manifest, asked, Answers(rows=skewed), answers)
+    same = compare(figures(), manifest, asked, answers, answers)
+    field = {"embed": "cosine_min", "score": "max_score_diff", "classify": "max_prob_diff"}[comparison]
+    assert abs(getattr(worse, field) - getattr(same, field)) > 0.01
+    assert (worse.ndcg_10, worse.spearman) == (same.ndcg_10, same.spearman)
+
+
+def test_a_text_that_only_the_numbers_were_asked_for_counts(tmp_path):
+    folder = tiny_bundle(tmp_path)
+    asked = asked_of(load_manifest(folder), texts=FEW)
+    answers = try_variant(folder, "fp32", asked, None, "torch").answers
+    odd = Fidelity(num_texts=3, max_abs_diff=1.0, max_batch_diff=0.0, cosine_min=0.9999995, cosine_mean=1.0)
+    trial = try_variant(folder, "fp32", asked, answers, "fp32", measured=odd)
+    assert trial.figures.cosine_min == 0.9999995
+    worse = msgspec.structs.replace(odd, cosine_min=0.5)
+    with pytest.raises(VerificationError, match=r"cosine 0\.5"):
+        try_variant(folder, "fp32", asked, answers, "fp32", measured=worse)
+
+
 def test_scores_are_held_apart_by_more_than_rounding(manifest):
-    asked = Questions(comparison="score", task="score", texts=FEW)
+    asked = Questions(comparison="score", task="score", texts=FEW, pairs=(("q", "d"),) * 80)
     expected = np.linspace(0, 1, 80, dtype=np.float32)[:, None]
     swapped = expected.copy()
     swapped[:2] = expected[1::-1] * 0.1  # the two lowest, 0.013 apart, change places
@@ -195,7 +230,7 @@ def test_scores_are_held_apart_by_more_than_rounding(manifest):
 
 
 def test_scores_beyond_one_are_judged_by_their_range(manifest):
-    asked = Questions(comparison="score", task="score", texts=FEW)
+    asked = Questions(comparison="score", task="score", texts=FEW, pairs=(("q", "d"),) * 80)
     logits = np.linspace(-10, 10, 80, dtype=np.float32)[:, None]
     measured = compare(figures(), manifest, asked, Answers(rows=logits + 0.2), Answers(rows=logits))
     assert measured.max_score_diff == pytest.approx(0.01, rel=1e-3)
