@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from tests.families.groups import BUILT, LOCAL, WITH_HEADS
@@ -111,3 +112,8 @@ def test_what_has_no_reader_is_refused_by_name() -> None:
         read_head({"model_type": "llama"}, "sequence")
     with pytest.raises(UnsupportedError, match="n_layers=0 has no built graph; expected 1 to 1000"):
         read_encoder({"model_type": "distilbert", "n_layers": 0})
+
+
+def test_the_gate_is_rounding_of_float32_and_decoders_are_given_more() -> None:
+    gates = {family.max_abs_diff for family in FAMILIES.values()}
+    assert gates == {128 * float(np.finfo(np.float32).eps), 1024 * float(np.finfo(np.float32).eps)}

@@ -12,7 +12,7 @@ variant's dtype. `trial.figures` goes into `Fidelity.end_to_end`; `trial.answers
 compare with. With a model that is open already: `measure(model, asked, reference, "fp32")`, then `check`.
 
 The reference answers the first 48 texts only: it takes one text at a time, and all 920 would double the export's time.
-The fp32 variant, which differs from it by 1e-5 at most, is the reference for every other one on all texts.
+The fp32 variant, which differs from it by rounding alone, is the reference for every other one on all texts.
 """
 
 from __future__ import annotations
