@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from embedge.manifest import MANIFEST_FILE, PROBES_FILE, TOKENIZER_FILE, Similarity
 from embedge.types import Task
+from embedge_export.graph.given import load_graph
+from embedge_export.graph.given_form import check_inputs, check_wraps, choose_output, precision
 from embedge_export.graph.route import Chosen, Route, choose_route
 from embedge_export.precisions import VARIANTS
 from embedge_export.source.checkpoint import Checkpoint, weight_sizes
@@ -18,6 +22,9 @@ from embedge_export.spec import ExportSpec
 from embedge_export.variants.cuda import describe_for_cuda, graph_stems
 from embedge_export.write.graph_files import EXTERNAL_DATA_BYTES
 from embedge_export.write.staging import choose_target
+
+_REPORTS = ("report.html", "README.md")
+"""A file that is wrapped has none."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -82,7 +89,15 @@ def plan_export(spec: ExportSpec) -> Plan:
     repository = checkpoint.repository
     target = choose_target(spec, repository.name)
     weights = weight_sizes(checkpoint)
-    chosen = choose_route(checkpoint, spec)
+    if spec.from_onnx is not None:
+        route: Route = "given as a file"
+        variants: tuple[str, ...] = (_given_variant(spec.from_onnx, spec, checkpoint),)
+        files = _files(checkpoint, None, variants, sum(weights.values()))
+        files = tuple(name for name in files if name not in _REPORTS)
+    else:
+        chosen = choose_route(checkpoint, spec)
+        variants, route = tuple(spec.variants), chosen.route
+        files = _files(checkpoint, chosen, variants, sum(weights.values()))
     return Plan(
         name=repository.name,
         revision=repository.revision,
@@ -91,8 +106,8 @@ def plan_export(spec: ExportSpec) -> Plan:
         architecture=checkpoint.architecture,
         kind=checkpoint.kind,
         tasks=checkpoint.tasks,
-        route=chosen.route,
-        variants=tuple(spec.variants),
+        route=route,
+        variants=variants,
         hidden_size=checkpoint.hidden_size,
         vocab_size=checkpoint.vocab_size,
         embedding_size=checkpoint.embedding_size,
@@ -115,7 +130,7 @@ def plan_export(spec: ExportSpec) -> Plan:
         assumed=checkpoint.assumed,
         output=str(target),
         replaces=(target / MANIFEST_FILE).is_file(),
-        files=_files(checkpoint, chosen, spec.variants, sum(weights.values())),
+        files=files,
     )
 
 
@@ -172,15 +187,27 @@ def _limit_from(spec: ExportSpec, checkpoint: Checkpoint, tokenization: Tokeniza
     return "the architecture's table"
 
 
+def _given_variant(path: Path, spec: ExportSpec, checkpoint: Checkpoint) -> str:
+    """Look at an ONNX file as wrapping it would; returns its variant's name."""
+    check_wraps(checkpoint)
+    path = path.expanduser().absolute()
+    graph = load_graph(path)
+    check_inputs(graph, path)
+    choose_output(graph, checkpoint, path, spec.output_name)
+    return precision(graph)[0]
+
+
 def _files(
-    checkpoint: Checkpoint, chosen: Chosen, variants: tuple[str, ...], weights_bytes: int
+    checkpoint: Checkpoint, chosen: Chosen | None, variants: tuple[str, ...], weights_bytes: int
 ) -> tuple[str, ...]:
-    names = [MANIFEST_FILE, TOKENIZER_FILE, PROBES_FILE, "report.html", "README.md"]
+    names = [MANIFEST_FILE, TOKENIZER_FILE, PROBES_FILE, *_REPORTS]
     for variant in variants:
         stem = VARIANTS[variant].stem
         stems: tuple[str, ...] = (stem,)
         if VARIANTS[variant].target == "cuda":
-            stems = graph_stems(describe_for_cuda(checkpoint, chosen.described), variant)
+            stems = graph_stems(
+                describe_for_cuda(checkpoint, None if chosen is None else chosen.described), variant
+            )
         names += [f"onnx/{each}.onnx" for each in stems]
         if weights_bytes * VARIANTS[variant].stored.size_share > EXTERNAL_DATA_BYTES:
             names.append(f"onnx/{stem}.onnx_data")

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from embedge.types import PoolingMode, Task
+from embedge.types import Task
+from embedge_export.flag_values import POOLINGS, matryoshka, names, pooling, positive, prompt
 from embedge_export.precisions import VARIANTS
 from embedge_export.spec import DEFAULT_OPSET, OPSETS, ExportSpec
 
 _TASKS: tuple[Task, ...] = ("embed", "token_embed", "classify", "token_classify", "score")
 _FOR_CPU = ", ".join(name for name, each in VARIANTS.items() if each.target == "cpu")
-_POOLINGS: tuple[PoolingMode, ...] = (
-    "CLS",
-    "LAST",
-    "MEAN",
-    "MAX",
-    "MEAN_SQRT_LEN",
-    "WEIGHTEDMEAN",
-    "ALL",
-    "STEP",
-)
-
 
 _EXAMPLES = """examples:
   embedge export sentence-transformers/all-MiniLM-L6-v2 --variants fp32,int8
@@ -70,6 +59,8 @@ def read_spec(args: argparse.Namespace) -> ExportSpec:
         optimize_for=args.optimize_for,
         from_onnx=args.from_onnx,
         probes=args.probes,
+        output_name=args.output_name,
+        accept_worse=args.accept_worse,
         trust_remote_code=args.trust_remote_code,
         force=args.force,
         variants=args.variants,
@@ -92,8 +83,10 @@ def check_usage(args: argparse.Namespace) -> None:
         args.usage_error("the following arguments are required: MODEL")
     elif args.source is not None:
         args.usage_error("--source needs --only-verify")
-    if args.from_onnx is not None and (args.dry_run or args.only_verify):
-        args.usage_error("--from-onnx goes with neither --dry-run nor --only-verify")
+    if args.from_onnx is None and (args.output_name is not None or args.accept_worse):
+        args.usage_error("--output-name and --accept-worse need --from-onnx")
+    if args.from_onnx is not None and args.only_verify:
+        args.usage_error("--from-onnx does not go with --only-verify")
     if args.no_token is not None and args.yes_token is None:
         args.usage_error("--no-token needs --yes-token")
 
@@ -126,32 +119,32 @@ def _add_facts(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument(
         "--pooling",
-        type=_pooling,
+        type=pooling,
         metavar="MODE[,MODE]",
-        help=f"against the checkpoint's own: {', '.join(_POOLINGS)}",
+        help=f"against the checkpoint's own: {', '.join(POOLINGS)}",
     )
     normalize = parser.add_mutually_exclusive_group()
     normalize.add_argument("--normalize", dest="normalize", action="store_true", default=None)
     normalize.add_argument("--no-normalize", dest="normalize", action="store_false")
     parser.add_argument(
         "--matryoshka",
-        type=_matryoshka,
+        type=matryoshka,
         metavar="SIZES",
         help="sizes that may be asked for, as 64,128, or 'any'",
     )
     parser.add_argument(
         "--prompt",
         action="append",
-        type=_prompt,
+        type=prompt,
         default=[],
         metavar="NAME=TEXT",
         help="store a prompt; repeatable",
     )
     parser.add_argument("--default-prompt", metavar="NAME", help="prompt applied when a call names none")
     parser.add_argument(
-        "--labels", type=_names, default=(), metavar="A,B", help="names of a classifier's labels"
+        "--labels", type=names, default=(), metavar="A,B", help="names of a classifier's labels"
     )
-    parser.add_argument("--max-seq-len", type=_positive, metavar="N", help="longest text in tokens")
+    parser.add_argument("--max-seq-len", type=positive, metavar="N", help="longest text in tokens")
     parser.add_argument(
         "--ignore-key",
         action="append",
@@ -205,7 +198,7 @@ def _add_graphs(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument(
         "--variants",
-        type=_names,
+        type=names,
         default=("fp32",),
         metavar="NAME[,NAME]",
         help=f"graphs to write, of {_FOR_CPU} (default: fp32)",
@@ -237,6 +230,16 @@ def _add_ways(parser: argparse._ActionsContainer) -> None:
         help='with --from-onnx: answers to verify it with, a JSON list of {"text", "embedding"} or a probes.json',
     )
     parser.add_argument(
+        "--output-name",
+        metavar="NAME",
+        help="with --from-onnx: the output to read, where its name is none that is known",
+    )
+    parser.add_argument(
+        "--accept-worse",
+        action="store_true",
+        help="with --from-onnx: wrap a file that misses its gate, too; the manifest says by how much",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="print what was understood and would be done, or only compare with --only-verify; write nothing",
@@ -252,42 +255,3 @@ def _add_ways(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument("--json", action="store_true", help="with --dry-run: print JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
-
-
-def _pooling(text: str) -> tuple[PoolingMode, ...]:
-    modes = text.upper().split(",")
-    return tuple(_choice(mode, _POOLINGS) for mode in modes)
-
-
-def _choice(value: str, choices: tuple[Any, ...]) -> Any:
-    if value not in choices:
-        raise argparse.ArgumentTypeError(f"{value!r} is not known; expected one of {', '.join(choices)}")
-    return value
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no length; expected a whole number from 1")
-    return int(text)
-
-
-def _matryoshka(text: str) -> bool | tuple[int, ...]:
-    if text == "any":
-        return True
-    try:
-        return tuple(_positive(size) for size in text.split(","))
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no list of sizes; expected as 64,128,256, or 'any'"
-        ) from None
-
-
-def _prompt(text: str) -> tuple[str, str]:
-    name, separator, prompt = text.partition("=")
-    if not separator or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is no prompt; expected NAME=TEXT, as in query='query: '")
-    return name, prompt
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(text.split(","))

@@ -44,6 +44,8 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
             would overflow.
         from_onnx: wrap this ONNX file instead of tracing the weights.
         probes: file of texts and answers to verify `from_onnx` with.
+        output_name: output of `from_onnx` that is read, where its name is none that is known.
+        accept_worse: wrap `from_onnx` though it misses its gate; the manifest says by how much.
         trust_remote_code: run the Python code that the checkpoint brings along.
         force: replace a bundle that `output` already holds.
         kind: "sparse" reads a masked language model that has no other files as SPLADE, as SparseEncoder does.
@@ -75,6 +77,8 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
     optimize_for: Target = "cpu"
     from_onnx: Path | None = None
     probes: Path | None = None
+    output_name: str | None = None
+    accept_worse: bool = False
     trust_remote_code: bool = False
     force: bool = False
     variants: tuple[str, ...] = ("fp32",)
@@ -108,6 +112,9 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.probes is not None and self.from_onnx is None:
             raise ExportError("probes are given without from_onnx; expected the ONNX file that they verify")
+        if self.from_onnx is None and (self.output_name is not None or self.accept_worse):
+            given = "accept_worse" if self.output_name is None else "output_name"
+            raise ExportError(f"{given} is given without from_onnx; expected the ONNX file that it is about")
         if self.no_token is not None and self.yes_token is None:
             raise ExportError("no_token is given without yes_token; expected both, or yes_token alone")
 

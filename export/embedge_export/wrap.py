@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from embedge.bundle import sha256_file
-from embedge.errors import ExportError
+from embedge.errors import ExportError, VerificationError
 from embedge.manifest import (
     TOKENIZER_FILE,
     UNMEASURED,
@@ -24,7 +25,8 @@ from embedge.manifest import (
 )
 from embedge_export.families.parts import UnsupportedError
 from embedge_export.graph.attention import score_heads
-from embedge_export.graph.given import adapt, load_graph, precision
+from embedge_export.graph.given import adapt, load_graph
+from embedge_export.graph.given_form import check_wraps, precision
 from embedge_export.precisions import VARIANTS
 from embedge_export.progress import Listener, Stages
 from embedge_export.source.checkpoint import Checkpoint, weight_sizes
@@ -66,6 +68,9 @@ from embedge_export.write.staging import choose_target, commit, staging
 if TYPE_CHECKING:
     import onnx
 
+_ANY = float(np.finfo(np.float32).max)
+"""A gate that every number passes, and neither NaN nor an answer of another shape."""
+
 
 class _Opened(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """The checkpoint, what is where in the ONNX file's graph, and what it is compared with."""
@@ -104,8 +109,8 @@ def wrap(spec: ExportSpec, progress: Listener | None = None) -> Path:
     with staging(opened.target, opened.file.stat().st_size * 2 + 5_000_000, force=spec.force) as folder:
         draft = stages.run("write", _write, opened, graph, folder)
         del graph
-        fidelity, probes = stages.run("verify", _verify, opened, folder)
-        witness = stages.run("witness", _ask_witness, opened, spec, folder)
+        fidelity, probes = stages.run("verify", _verify, opened, spec, folder)
+        witness = stages.run("witness", _ask_witness, opened, spec, folder, fidelity)
         write_probes(probes, folder)
         measured = msgspec.structs.replace(draft.variants[opened.variant], fidelity=fidelity)
         reference = None if opened.reference is None else opened.reference.computation.record
@@ -120,17 +125,13 @@ def _open(spec: ExportSpec, file: Path) -> tuple[tuple[_Opened, onnx.ModelProto]
     """Read the checkpoint, and bring the file's graph into embedge's form."""
     source = open_checkpoint(spec)
     checkpoint, tokenization = source.checkpoint, source.tokenization
-    if not checkpoint.facts.wraps:
-        raise ExportError(
-            f"--from-onnx cannot wrap a {checkpoint.kind.replace('_', ' ')}; expected an encoder's graph. "
-            "Export the checkpoint's own weights instead."
-        )
+    check_wraps(checkpoint)
     target = choose_target(spec, checkpoint.repository.name)
     given = None if spec.probes is None else read_probes(spec.probes)
     light, has_weights = is_light(spec), _has_weights(checkpoint)
     graph = load_graph(file)
     weights = load_weights(checkpoint, with_model=has_weights and not light)
-    graph, outputs = adapt(graph, checkpoint, weights, file)
+    graph, outputs = adapt(graph, checkpoint, weights, file, spec.output_name)
     if outputs.hidden is None and isinstance(checkpoint.what, Embedder):
         checkpoint = msgspec.structs.replace(checkpoint, tasks=("embed",))
     reference = None
@@ -183,28 +184,46 @@ def _write(opened: _Opened, graph: onnx.ModelProto, folder: Path) -> tuple[Manif
     return manifest, f"{len(manifest.files) + 1} files, outputs {outputs}"
 
 
-def _verify(opened: _Opened, folder: Path) -> tuple[tuple[Fidelity, Probes], str]:
+def _verify(opened: _Opened, spec: ExportSpec, folder: Path) -> tuple[tuple[Fidelity, Probes], str]:
+    """Hold the file against its gate, or say by how much it misses the gate where the caller wants it all the same."""
+    try:
+        return _measure(opened, folder, judged=True)
+    except VerificationError as error:
+        if not spec.accept_worse:
+            raise VerificationError(
+                f"{error} --accept-worse wraps the file as it is; the manifest then says so."
+            ) from error
+        missed = str(error).partition(". Nothing was written")[0]
+    (fidelity, probes), detail = _measure(opened, folder, judged=False)
+    return (msgspec.structs.replace(fidelity, accepted=missed), probes), f"{detail}; accepted though {missed}"
+
+
+def _measure(opened: _Opened, folder: Path, *, judged: bool) -> tuple[tuple[Fidelity, Probes], str]:
     """Compare with the probes, the reference, or both; the reference's figures and answers are kept."""
-    checkpoint, name, dtype = opened.checkpoint, opened.variant, opened.dtype
+    checkpoint, name = opened.checkpoint, opened.variant
     measured: list[tuple[Fidelity, Probes]] = []
     details = []
     if opened.given is not None:
-        measured.append(_compare(folder, name, dtype, opened.given, checkpoint))
+        measured.append(_compare(folder, opened, opened.given, judged=judged))
         details.append(_figures(measured[-1][0], "probes"))
     if opened.reference is not None:
-        measured.append(_judge(folder, name, dtype, opened.reference, checkpoint))
+        measured.append(_judge(folder, opened, opened.reference, judged=judged))
         name_of_it = opened.reference.computation.record.name
         details.append(_figures(measured[-1][0], f"texts against {name_of_it}"))
     check_unchanged(checkpoint)
     return measured[-1], f"{name}: largest difference on {' and on '.join(details)}"
 
 
-def _ask_witness(opened: _Opened, spec: ExportSpec, folder: Path) -> tuple[WitnessRecord, str]:
+def _ask_witness(
+    opened: _Opened, spec: ExportSpec, folder: Path, fidelity: Fidelity
+) -> tuple[WitnessRecord, str]:
     """Ask the checkpoint's own library, where it is there and the file's numbers are meant to be its own."""
     if opened.reference is None:
         record = WitnessRecord(
             reason="the checkpoint has no weights here, or they need torch, which is not installed"
         )
+    elif fidelity.accepted is not None:
+        record = WitnessRecord(reason="the file was accepted though its numbers are not the checkpoint's")
     elif opened.dtype != "float32":
         record = WitnessRecord(
             reason=f"the file is {opened.dtype}, which is held against the reference alone"
@@ -224,37 +243,37 @@ def _has_weights(checkpoint: Checkpoint) -> bool:
     return any((folder / name).parent == checkpoint.transformer for name in checkpoint.weights)
 
 
-def _compare(
-    folder: Path, name: str, dtype: Dtype, given: GivenProbes, checkpoint: Checkpoint
-) -> tuple[Fidelity, Probes]:
+def _compare(folder: Path, opened: _Opened, given: GivenProbes, *, judged: bool) -> tuple[Fidelity, Probes]:
     """Compare with the given probes, and make the bundle's own of them."""
-    tolerance = given.tolerance(name, dtype)
+    checkpoint, name = opened.checkpoint, opened.variant
+    tolerance = given.tolerance(name, opened.dtype)
+    gate = tolerance if judged else _ANY
     if given.texts:
         if "embed" not in checkpoint.tasks:
             raise ExportError(
                 f"the probes are embeddings, and the model is for {', '.join(checkpoint.tasks)}; expected "
                 "probes in the form of a bundle's probes.json"
             )
-        fidelity, cases = compare_embeddings(folder, name, given.texts, tolerance)
+        fidelity, cases = compare_embeddings(folder, name, given.texts, gate)
         return fidelity, Probes(tolerances={name: tolerance}, probes=make_probes(cases))
-    fidelity = verify_variant(
-        folder, name, as_cases(given.probes, checkpoint), tolerance, in_proportion=False
-    )
+    cases = as_cases(given.probes, checkpoint)
+    fidelity = verify_variant(folder, name, cases, gate, in_proportion=False)
+    if not judged:
+        tolerance = max(tolerance, probe_tolerance(folder, name, cases))
     return fidelity, Probes(tolerances={name: tolerance}, probes=given.probes)
 
 
-def _judge(
-    folder: Path, name: str, dtype: Dtype, reference: Reference, checkpoint: Checkpoint
-) -> tuple[Fidelity, Probes]:
+def _judge(folder: Path, opened: _Opened, reference: Reference, *, judged: bool) -> tuple[Fidelity, Probes]:
     """Compare with the reference: every number of float32, and what users notice of the others."""
+    checkpoint, name = opened.checkpoint, opened.variant
     inputs, probe_inputs = built_in_inputs(checkpoint)
     cases = make_cases(reference, inputs)
-    gate = checkpoint.family.max_abs_diff if dtype == "float32" else float("inf")
-    fidelity = verify_variant(folder, name, cases, gate)
+    exact = judged and opened.dtype == "float32"
+    fidelity = verify_variant(folder, name, cases, checkpoint.family.max_abs_diff if exact else _ANY)
     probe_cases = make_cases(reference, probe_inputs)
     probes = make_probes(probe_cases)
     tolerance = fp32_probe_tolerance(checkpoint, largest_expected(probes))
-    if dtype != "float32":
+    if not exact:
         manifest = load_manifest(folder)
         size = sum(weight_sizes(checkpoint).values())
         asked = choose_questions(
@@ -262,7 +281,7 @@ def _judge(
         )
         answers = ask_reference(reference, manifest, asked)
         computed_in = reference.computation.record.name
-        trial = try_variant(folder, name, asked, answers, computed_in, measured=fidelity)
+        trial = try_variant(folder, name, asked, answers, computed_in, measured=fidelity, judged=judged)
         fidelity = msgspec.structs.replace(fidelity, end_to_end=trial.figures)
-        tolerance = probe_tolerance(folder, name, probe_cases)
+        tolerance = max(tolerance, probe_tolerance(folder, name, probe_cases))
     return fidelity, Probes(tolerances={name: tolerance}, probes=probes)

@@ -285,6 +285,7 @@ class Fidelity(_Part, frozen=True, kw_only=True):
         cosine_min, cosine_mean: over the texts; absent for logits.
         max_batch_diff: largest absolute difference between a text alone and the same text in a batch.
         end_to_end: what its gate was judged by; None where the export measured no more than the above.
+        accepted: what of its gate it misses, in words, where whoever made the bundle wanted it all the same.
     """
 
     num_texts: int
@@ -293,6 +294,7 @@ class Fidelity(_Part, frozen=True, kw_only=True):
     cosine_min: float | None = None
     cosine_mean: float | None = None
     end_to_end: EndToEnd | None = None
+    accepted: str | None = None
 
 
 UNMEASURED = Fidelity(num_texts=0, max_abs_diff=0.0, max_batch_diff=0.0)

@@ -39,6 +39,7 @@ EXPORT = (
     ("corpus",),
     ("_corpus",),
     ("flags",),
+    ("flag_values",),
     ("dry_run", "pipeline", "reverify"),
     ("wrap",),
     ("report",),

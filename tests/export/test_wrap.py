@@ -18,7 +18,7 @@ from embedge.cli.main import main
 from embedge.errors import ExportError, VerificationError
 from embedge.manifest import load_manifest, load_probes
 from embedge.verify import verify
-from embedge_export.graph.given import precision
+from embedge_export.graph.given_form import precision
 from embedge_export.pipeline import export
 from embedge_export.spec import ExportSpec
 

@@ -5,31 +5,21 @@ Known are the Hub's layout and the names of optimum, sentence-transformers and t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedge.errors import ExportError
-from embedge.manifest import Dtype, GraphSpec
-from embedge_export.graph.outputs import HIDDEN, LOGITS, POOLED, attach_heads
+from embedge.manifest import GraphSpec
+from embedge_export.graph.given_form import check_inputs, choose_output, shape
+from embedge_export.graph.outputs import LOGITS, POOLED, attach_heads
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.weights import LoadedWeights
 
 if TYPE_CHECKING:
     import onnx
 
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
-_HIDDEN_NAMES = (HIDDEN, "token_embeddings", "hidden_states")
 _OLDEST_OPSET = 13
 _HEADS_OPSET = 18
-_QUANTIZED = {
-    "MatMulInteger",
-    "ConvInteger",
-    "DynamicQuantizeMatMul",
-    "MatMulIntegerToFloat",
-    "QLinearMatMul",
-}
-_BLOCK_QUANTIZED = {"MatMulNBits", "GatherBlockQuantized"}
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
@@ -64,7 +54,11 @@ def load_graph(path: Path) -> onnx.ModelProto:
 
 
 def adapt(
-    model: onnx.ModelProto, checkpoint: Checkpoint, weights: LoadedWeights, path: Path
+    model: onnx.ModelProto,
+    checkpoint: Checkpoint,
+    weights: LoadedWeights,
+    path: Path,
+    output_name: str | None = None,
 ) -> tuple[onnx.ModelProto, GraphSpec]:
     """Check a graph against the checkpoint, give its outputs embedge's names, and attach what it lacks.
 
@@ -73,6 +67,7 @@ def adapt(
         checkpoint: facts of the files beside it.
         weights: of its Dense modules.
         path: for messages.
+        output_name: of the output to read, where its name is none that is known.
 
     Returns:
         The graph, and what is where in it.
@@ -82,50 +77,19 @@ def adapt(
     """
     from embedge_export.graph.traced import tidy
 
-    _check_inputs(model, path)
+    check_inputs(model, path)
     model = _raise_opset(model, path)
-    by_row = [value for value in model.graph.output if len(_shape(value)) == 2]
-    by_token = [value for value in model.graph.output if len(_shape(value)) == 3]
     inputs = tuple(value.name for value in model.graph.input)
-    if checkpoint.head is not None:
+    output = choose_output(model, checkpoint, path, output_name)
+    _keep(model, output.value, output.name)
+    if output.name == LOGITS and checkpoint.head is not None:
         tokens = checkpoint.facts.outputs == "token_logits"
-        logits = _find(by_token if tokens else by_row, (LOGITS,), model, path, rank=3 if tokens else 2)
-        _check_size(logits, len(checkpoint.head.labels), "labels", path)
-        _keep(model, logits, LOGITS)
         spec = GraphSpec(inputs=inputs, **{"token" if tokens else "pooled": LOGITS})
-    elif checkpoint.sparse:
-        logits = _find(by_token, (LOGITS,), model, path, rank=3)
-        _check_size(logits, checkpoint.vocab_size, "tokens in the vocabulary", path)
-        _keep(model, logits, LOGITS)
-        spec = attach_heads(model, checkpoint, weights)
-    elif checkpoint.kind == "embedding" and not any(value.name in _HIDDEN_NAMES for value in by_token):
-        pooled = _find(by_row, (POOLED,), model, path, rank=2, also=_HIDDEN_NAMES)
-        _check_size(pooled, checkpoint.embedding_size, "components of an embedding", path)
-        _keep(model, pooled, POOLED)
+    elif output.name == POOLED:
         spec = GraphSpec(inputs=inputs, pooled=POOLED)
     else:
-        hidden = _find(by_token, _HIDDEN_NAMES, model, path, rank=3)
-        _check_size(hidden, checkpoint.hidden_size, "components of a hidden state", path)
-        _keep(model, hidden, HIDDEN)
         spec = attach_heads(model, checkpoint, weights)
     return tidy(model), spec
-
-
-def precision(model: onnx.ModelProto) -> tuple[str, Dtype]:
-    """Name of the variant and precision of its weights, told by its operators and the largest share of its bytes."""
-    import onnx
-
-    kinds = {node.op_type for node in model.graph.node}
-    if kinds & _BLOCK_QUANTIZED:
-        return "int4", "int4"
-    if kinds & _QUANTIZED:
-        return "int8", "int8"
-    share: dict[int, int] = {}
-    for tensor in model.graph.initializer:
-        share[tensor.data_type] = share.get(tensor.data_type, 0) + tensor.ByteSize()
-    if share and max(share, key=lambda kind: share[kind]) == onnx.TensorProto.FLOAT16:
-        return "fp16", "float16"
-    return "fp32", "float32"
 
 
 def _check_external(entries: dict[str, str], path: Path) -> None:
@@ -147,65 +111,6 @@ def _check_external(entries: dict[str, str], path: Path) -> None:
         )
 
 
-def _check_inputs(model: onnx.ModelProto, path: Path) -> None:
-    import onnx
-
-    names = [value.name for value in model.graph.input]
-    unknown = [name for name in names if name not in _INPUTS]
-    if unknown:
-        raise ExportError(
-            f"{path.name} takes the input {unknown[0]!r}, which embedge does not know; expected some of "
-            f"{', '.join(_INPUTS)}. Export the encoder alone, without past keys."
-        )
-    missing = [name for name in _INPUTS[:2] if name not in names]
-    if missing:
-        raise ExportError(
-            f"{path.name} has no input {missing[0]}; expected input_ids and attention_mask, without which a text "
-            "cannot be padded. Export the model again."
-        )
-    for value in model.graph.input:
-        if value.type.tensor_type.elem_type != onnx.TensorProto.INT64:
-            kind = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
-            raise ExportError(
-                f"{path.name}: input {value.name} is {kind}; expected INT64. Export the model again."
-            )
-        shape = _shape(value)
-        if len(shape) != 2 or any(isinstance(size, int) for size in shape):
-            raise ExportError(
-                f"{path.name}: input {value.name} has the shape {_show(shape)}; expected (batch, sequence), both "
-                "free. Export the model again with dynamic axes."
-            )
-
-
-def _find(
-    values: Sequence[Any],
-    names: Sequence[str],
-    model: onnx.ModelProto,
-    path: Path,
-    *,
-    rank: int,
-    also: Sequence[str] = (),
-) -> Any:
-    for name in names:
-        for value in values:
-            if value.name == name:
-                return value
-    given = ", ".join(f"{value.name} {_show(_shape(value))}" for value in model.graph.output) or "none"
-    raise ExportError(
-        f"{path.name} gives the outputs {given}; expected {' or '.join([*also, *names])} with {rank} axes. "
-        "Rename the output, or export the model again."
-    )
-
-
-def _check_size(value: Any, expected: int | None, unit: str, path: Path) -> None:
-    size = _shape(value)[-1]
-    if isinstance(size, int) and expected is not None and size != expected:
-        raise ExportError(
-            f"{path.name}: output {value.name} has {size} components; the checkpoint's files state {expected} {unit}. "
-            "Pass the files that belong to this graph."
-        )
-
-
 def _keep(model: onnx.ModelProto, output: Any, name: str) -> None:
     """Make `output` the graph's only one, under another name and as float32."""
     import onnx
@@ -213,15 +118,15 @@ def _keep(model: onnx.ModelProto, output: Any, name: str) -> None:
 
     old = str(output.name)
     kind = output.type.tensor_type.elem_type
-    shape = ["batch_size", "sequence_length", *_shape(output)[2:]]
-    if len(_shape(output)) == 2:
-        shape = ["batch_size", _shape(output)[1]]
+    axes = ["batch_size", "sequence_length", *shape(output)[2:]]
+    if len(shape(output)) == 2:
+        axes = ["batch_size", shape(output)[1]]
     del model.graph.output[:]
     if kind != onnx.TensorProto.FLOAT or old != name:
         _free(model, name)
         cast = {"to": onnx.TensorProto.FLOAT}
         model.graph.node.append(helper.make_node("Cast", [old], [name], name="/embedge/output", **cast))
-    model.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+    model.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, axes))
     _prune(model)
 
 
@@ -272,11 +177,3 @@ def _raise_opset(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
             f"{path.name} has opset {opset}, and onnx cannot raise it: {error}. "
             f"Export the model again with opset {_OLDEST_OPSET} or later."
         ) from error
-
-
-def _shape(value: Any) -> list[int | str]:
-    return [axis.dim_value or axis.dim_param or "?" for axis in value.type.tensor_type.shape.dim]
-
-
-def _show(shape: Sequence[int | str]) -> str:
-    return f"({', '.join(map(str, shape))})"

@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 
 Made: TypeAlias = "tuple[onnx.ModelProto, Mapping[str, Load]]"
 Route: TypeAlias = Literal[
-    "built from the table", "built from the weights", "traced by optimum", "traced by torch.onnx"
+    "built from the table",
+    "built from the weights",
+    "traced by optimum",
+    "traced by torch.onnx",
+    "given as a file",
 ]
 
 

@@ -56,6 +56,7 @@ def try_variant(
     *,
     device: str = "cpu",
     measured: Fidelity | None = None,
+    judged: bool = True,
 ) -> Trial:
     """Open a variant, ask, measure and judge it.
 
@@ -66,6 +67,7 @@ def try_variant(
         reference: the reference's answers to all of them, or the first few; None to measure without comparing.
         reference_name: whose they are.
         device: where to run it.
+        judged: False measures without a gate.
         measured: what its single numbers were found to be; a vector that is worse than those asked for here counts.
 
     Raises:
@@ -81,7 +83,8 @@ def try_variant(
     except EmbedgeError as error:
         raise VerificationError(f"variant {variant} could not be judged: {error}") from error
     figures = _with_worst(figures, measured)
-    check(variant, load_manifest(folder).variants[variant].dtype, asked.comparison, figures)
+    if judged:
+        check(variant, load_manifest(folder).variants[variant].dtype, asked.comparison, figures)
     return Trial(asked=asked, figures=figures, answers=answers, reference=reference)
 
 

@@ -22,6 +22,9 @@ _SMALL_TENSOR_BYTES = 65_536
 
 _PAGE_BYTES = 4096
 
+_LISTS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+"""Where a tensor's values may be in place of its bytes."""
+
 
 def save_graph(
     graph: onnx.ModelProto,
@@ -45,6 +48,8 @@ def save_graph(
         The graph's file and its data files, as paths in the bundle.
     """
     loads = loads or {}
+    for tensor in graph.graph.initializer:
+        _store_raw(tensor)
     path = folder / "onnx" / f"{stem}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     if sum(map(_size_bytes, graph.graph.initializer)) <= EXTERNAL_DATA_BYTES:
@@ -73,6 +78,14 @@ def save_graph(
                 _move_outside(tensor, values, stream, data)
     path.write_bytes(graph.SerializeToString(deterministic=True))
     return f"onnx/{stem}.onnx", (f"onnx/{data}",)
+
+
+def _store_raw(tensor: onnx.TensorProto) -> None:
+    """Keep a weight's values as bytes: other writers keep them as lists of numbers, which no file beside can hold."""
+    from onnx import numpy_helper
+
+    if any(getattr(tensor, field) for field in _LISTS):
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
 
 
 def _size_bytes(tensor: onnx.TensorProto) -> int:

@@ -74,6 +74,9 @@ def run_inspect(args: argparse.Namespace) -> int:
             for name, spec in manifest.variants.items()
         ],
     )
+    for name, spec in manifest.variants.items():
+        if spec.fidelity.accepted is not None:
+            print(f"{name} was accepted though: {spec.fidelity.accepted}")
     return 0
 
 
