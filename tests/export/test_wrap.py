@@ -306,7 +306,7 @@ def test_the_precision_is_told_from_the_graph(bundle):
     assert precision(model) == ("int8", "int8")
 
 
-@pytest.mark.parametrize("flags", [["--probes", "p"], ["--from-onnx", "f", "--dry-run"]])
+@pytest.mark.parametrize("flags", [["--probes", "p"], ["--output-name", "o"], ["--accept-worse"]])
 def test_bad_usage_exits_with_2(flags, tmp_path):
     with pytest.raises(SystemExit, match="2"):
         main(["export", str(tmp_path), *flags])
