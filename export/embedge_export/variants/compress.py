@@ -44,7 +44,7 @@ def int4(editor: GraphEditor) -> onnx.ModelProto:
         raise nothing_to_store("int4")
     editor.require_contrib_ops()
     for product in products:
-        matrix = editor.array(product.matrix)
+        matrix = editor.matrix(product)
         packed, scales = _pack_int4(matrix)
         stored = [
             editor.weight(f"{product.matrix}.int4", packed),

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedge.errors import ExportError
+from embedge_export.variants.patterns import added_rows, turned_tables
 
 if TYPE_CHECKING:
     import onnx
@@ -32,6 +33,8 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
         bias_node: position of that Add node.
         producer: operator that gives `rows`; empty for inputs of the graph.
         channels: length of a row; 0 for look-ups.
+        turn: position of the Transpose node that gives the matrix, of a table that look-ups read as well; the table is
+            (out_features, in_features) then.
     """
 
     node: int
@@ -42,6 +45,7 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
     bias_node: int | None = None
     producer: str = ""
     channels: int = 0
+    turn: int | None = None
 
 
 class GraphEditor:
@@ -73,19 +77,22 @@ class GraphEditor:
     def products(self) -> list[Product]:
         """MatMul and Gemm nodes whose second factor is a stored float32 matrix of at least SMALLEST_WEIGHT values.
 
-        A matrix that several nodes multiply with is left alone, and so is one that is stored transposed.
+        A matrix that several nodes multiply with is left alone, and so is one that is stored transposed, unless it is a
+        table of words that the last product of a masked language model shares.
         """
         found = []
         uses = Counter(name for node in self._graph.node for name in node.input)
         producers = {name: node.op_type for node in self._graph.node for name in node.output}
-        additions = self._additions(uses)
+        additions = added_rows(self._graph, self._weights, uses)
+        turned = turned_tables(self._graph, self._weights, uses)
         for position, node in enumerate(self._graph.node):
             if node.op_type not in ("MatMul", "Gemm") or node.domain:
                 continue
-            tensor = self._weights.get(node.input[1])
+            turn, matrix = turned.get(node.input[1], (None, node.input[1]))
+            tensor = self._weights.get(matrix)
             if tensor is None or tensor.data_type != 1 or len(tensor.dims) != 2:
                 continue
-            if uses[tensor.name] > 1 or tensor.dims[0] * tensor.dims[1] < SMALLEST_WEIGHT:
+            if (uses[tensor.name] > 1 and turn is None) or tensor.dims[0] * tensor.dims[1] < SMALLEST_WEIGHT:
                 continue
             output, bias, bias_node = node.output[0], None, None
             if node.op_type == "MatMul" and output in additions:
@@ -107,23 +114,10 @@ class GraphEditor:
                     bias=bias,
                     bias_node=bias_node,
                     producer=producers.get(node.input[0], ""),
-                    channels=tensor.dims[0],
+                    channels=tensor.dims[0 if turn is None else 1],
+                    turn=turn,
                 )
             )
-        return found
-
-    def _additions(self, uses: Counter[str]) -> dict[str, tuple[int, str]]:
-        """Add nodes that add a stored row to something that nothing else reads: position and row, by that something."""
-        kept = {value.name for value in self._graph.output}
-        found = {}
-        for position, node in enumerate(self._graph.node):
-            if node.op_type != "Add" or node.domain:
-                continue
-            for rows, bias in (node.input, reversed(node.input)):
-                tensor = self._weights.get(bias)
-                stored = tensor is not None and tensor.data_type == 1 and len(tensor.dims) == 1
-                if stored and uses[rows] == 1 and rows not in kept and rows not in self._weights:
-                    found[rows] = (position, bias)
         return found
 
     def attention_values(self, products: Iterable[Product]) -> dict[str, Product]:
@@ -174,8 +168,9 @@ class GraphEditor:
         return made
 
     def tables(self, fewest_rows: int) -> list[Product]:
-        """Gather nodes along the first axis of a stored float32 table that nothing else reads."""
-        uses = Counter(name for node in self._graph.node for name in node.input)
+        """Gather nodes along the first axis of a stored float32 table that nothing else reads, replaced nodes apart."""
+        nodes = enumerate(self._graph.node)
+        uses = Counter(name for at, node in nodes if at not in self._replaced for name in node.input)
         found = []
         for position, node in enumerate(self._graph.node):
             tensor = self._weights.get(node.input[0]) if node.op_type == "Gather" else None
@@ -203,6 +198,11 @@ class GraphEditor:
         tensor.CopyFrom(self._weights[name])
         return numpy_helper.to_array(tensor, base_dir=str(self._folder))
 
+    def matrix(self, product: Product) -> npt.NDArray[Any]:
+        """The stored matrix of a product, (in_features, out_features)."""
+        values = self.array(product.matrix)
+        return values if product.turn is None else np.ascontiguousarray(values.T)
+
     def weight(self, name: str, values: npt.ArrayLike) -> str:
         """Store an initialiser, once; returns its name."""
         from onnx import numpy_helper
@@ -212,6 +212,10 @@ class GraphEditor:
             self._graph.initializer.append(tensor)
             self._weights[name] = tensor
         return name
+
+    def has_weight(self, name: str) -> bool:
+        """Whether an initialiser of this name is there."""
+        return name in self._weights
 
     def node(
         self, op_type: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: object
@@ -228,6 +232,8 @@ class GraphEditor:
     def replace(self, product: Product, nodes: Iterable[onnx.NodeProto]) -> None:
         """Put nodes in place of a product or look-up, and of the addition of its bias."""
         self._replaced[product.node] = []
+        if product.turn is not None:
+            self._replaced[product.turn] = []
         self._replaced[product.node if product.bias_node is None else product.bias_node] = list(nodes)
 
     def widen(self, name: str, stored: str) -> None:

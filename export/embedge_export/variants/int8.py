@@ -105,7 +105,7 @@ def int8(editor: GraphEditor, activations: Mapping[str, Activations], *, unsigne
         chosen.append(each)
     for each in chosen:
         quantise_products(editor, each, later, unsigned=unsigned)
-    quantise_tables(editor)
+    quantise_tables(editor, chosen)
     return Quantised(graph=editor.finish(), forms=forms)
 
 
@@ -120,7 +120,7 @@ def _choose(
         seen: the activation over the calibration texts.
         smoothed_before: the activation's channels can be divided where it comes from.
     """
-    matrices = [editor.array(product.matrix) for product in sharing]
+    matrices = [editor.matrix(product) for product in sharing]
     channels = len(matrices[0])
     floor = _FLOORS.get(sharing[0].producer)
     ones = np.ones(channels, dtype=np.float32)

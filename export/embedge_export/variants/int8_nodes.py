@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from embedge.types import FloatArray
 from embedge_export.variants.editor import GraphEditor, Product
@@ -71,7 +72,7 @@ def quantise_products(
     for product, rounded in zip(quantisation.products, quantisation.rounded, strict=True):
         bias = None if product.bias is None else editor.array(product.bias)
         if quantisation.middle is not None:
-            bias = quantisation.middle @ editor.array(product.matrix) + (0 if bias is None else bias)
+            bias = quantisation.middle @ editor.matrix(product) + (0 if bias is None else bias)
         after = later.get(product.matrix)
         if after is not None:
             # a column that is divided has the same whole numbers at another scale
@@ -90,22 +91,67 @@ def quantise_products(
         _quantise_by_token(editor, quantisation, factors, unsigned=unsigned)
 
 
-def quantise_tables(editor: GraphEditor) -> None:
-    """Store embedding tables as int8 with one scale per row."""
+def quantise_tables(editor: GraphEditor, quantised: Sequence[Quantisation] = ()) -> None:
+    """Store embedding tables as int8 with one scale per row; one that a product shares is stored with that product."""
+    shared = {
+        product.matrix: (each, rounded)
+        for each in quantised
+        for product, rounded in zip(each.products, each.rounded, strict=False)
+        if product.turn is not None
+    }
     for table in editor.tables(_SMALLEST_TABLE):
+        if table.matrix in shared:
+            _look_up_shared(editor, table, *shared[table.matrix])
+            continue
         values = editor.array(table.matrix)
         scales = np.maximum(np.abs(values).max(axis=1, keepdims=True), SMALLEST_SCALE) / 127
         stored = editor.weight(f"{table.matrix}.int8", np.rint(values / scales).astype(np.int8))
-        row_scales = editor.weight(f"{table.matrix}.scales", scales.astype(np.float32))
-        editor.replace(
-            table,
-            [
-                editor.node("Gather", [stored, table.rows], f"{table.output}.int8", axis=0),
-                editor.node("Cast", [f"{table.output}.int8"], f"{table.output}.float", to=1),
-                editor.node("Gather", [row_scales, table.rows], f"{table.output}.scales", axis=0),
-                editor.node("Mul", [f"{table.output}.float", f"{table.output}.scales"], table.output),
-            ],
-        )
+        _look_up(editor, table, stored, scales, table.output)
+
+
+def _look_up(
+    editor: GraphEditor,
+    table: Product,
+    stored: str,
+    scales: FloatArray,
+    result: str,
+    around: str | None = None,
+    after: Sequence[onnx.NodeProto] = (),
+) -> None:
+    """Rows of a stored table as float32; `around` is what stands for 0 in it."""
+    row_scales = editor.weight(f"{table.matrix}.row_scales", scales.astype(np.float32))
+    values = f"{table.output}.float"
+    nodes = [
+        editor.node("Gather", [stored, table.rows], f"{table.output}.int8", axis=0),
+        editor.node("Cast", [f"{table.output}.int8"], values, to=1),
+    ]
+    if around is not None:
+        nodes.append(editor.node("Sub", [values, around], f"{table.output}.around"))
+        values = f"{table.output}.around"
+    nodes += [
+        editor.node("Gather", [row_scales, table.rows], f"{table.output}.scales", axis=0),
+        editor.node("Mul", [values, f"{table.output}.scales"], result),
+        *after,
+    ]
+    editor.replace(table, nodes)
+
+
+def _look_up_shared(
+    editor: GraphEditor, table: Product, quantisation: Quantisation, rounded: Rounded
+) -> None:
+    """Look rows up in the matrix of a product: what that was multiplied with is divided by again."""
+    name = f"{table.matrix}.uint8"
+    unsigned = editor.has_weight(name)
+    around = editor.weight("int8.table_zero", np.float32(128)) if unsigned else None
+    smoothing = quantisation.smoothing
+    smooth = bool(np.any(smoothing != 1))
+    result = f"{table.output}.smoothed" if smooth else table.output
+    after = []
+    if smooth:
+        factors = editor.weight(f"{table.matrix}.unsmoothing", (1 / smoothing).astype(np.float32))
+        after.append(editor.node("Mul", [result, factors], table.output))
+    stored = name if unsigned else f"{table.matrix}.int8"
+    _look_up(editor, table, stored, rounded.scales[:, None], result, around, after)
 
 
 def zero_point(floor: float | None) -> int:
@@ -218,14 +264,18 @@ def _store(
     editor: GraphEditor, product: Product, rounded: Rounded, scale: str, zero: str, *, unsigned: bool
 ) -> tuple[str, ...]:
     """Store a matrix in 8 bits; returns all inputs of its product but the rows and the bias."""
+    values: npt.NDArray[Any] = rounded.values if product.turn is None else rounded.values.T
     around = ""
     if unsigned:
-        stored = editor.weight(
-            f"{product.matrix}.uint8", (rounded.values.astype(np.int16) + 128).astype(np.uint8)
-        )
+        stored = editor.weight(f"{product.matrix}.uint8", (values.astype(np.int16) + 128).astype(np.uint8))
         around = editor.weight("int8.weights_zero_point", np.uint8(128))
     else:
-        stored = editor.weight(f"{product.matrix}.int8", rounded.values)
+        stored = editor.weight(f"{product.matrix}.int8", np.ascontiguousarray(values))
+    if product.turn is not None:
+        turned = f"{stored}.turned"
+        # while the model is loaded
+        editor.insert(product.node, [editor.node("Transpose", [stored], turned, perm=[1, 0])])
+        stored = turned
     return stored, scale, editor.weight(f"{product.matrix}.scales", rounded.scales), zero, around
 
 

@@ -22,6 +22,7 @@ from embedge_export.graph.built.linear import (
     LoadFloats,
     Projection,
     absorbed_bias,
+    add_bias,
     pad_heads,
     project,
     projection,
@@ -108,9 +109,14 @@ class Blocks:
         if head.activation is not None:
             rows = self.activate(rows, head.activation)
         last = projection(weights, head.last)
-        # the table of words may be there already, the other way round
+        rows = self.norm(rows, head.norm)
+        there = canvas.weights.get(last.name)
+        if there is not None and there[:2] == (last.shape[::-1], np.dtype(np.float32)):
+            # the table of words, the other way round: onnxruntime turns it while it loads
+            turned = canvas.op("Transpose", last.name, perm=[1, 0])
+            return add_bias(canvas, canvas.op("MatMul", rows, turned), last)
         last = msgspec.structs.replace(last, name=f"head.{last.name}")
-        (logits,) = project(canvas, self.norm(rows, head.norm), [last])
+        (logits,) = project(canvas, rows, [last])
         return logits
 
     def _pool(self, hidden: str, head: Head) -> str:
