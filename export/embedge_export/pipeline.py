@@ -38,7 +38,6 @@ from embedge_export.variants.calibration import calibration_feeds
 from embedge_export.variants.cpu import write_cpu_variants
 from embedge_export.variants.cuda import describe_for_cuda, write_cuda_variants
 from embedge_export.verify.gates import Trial
-from embedge_export.verify.given_probes import as_cases
 from embedge_export.verify.judge import judge, probe_tolerances, summary
 from embedge_export.verify.numbers import (
     Case,
@@ -94,6 +93,7 @@ class _Written(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     manifest: Manifest
     reference: Reference
     inputs: Inputs
+    probe_cases: Sequence[Case]
     probes: tuple[Probe, ...]
 
 
@@ -208,12 +208,15 @@ def _write(
         words = for_cuda.words
     reference = open_reference(weights, checkpoint, tokenization, light=is_light(spec))
     inputs, probe_inputs = built_in_inputs(checkpoint)
-    probes = make_probes(make_cases(reference, probe_inputs))
+    probe_cases = make_cases(reference, probe_inputs)
+    probes = make_probes(probe_cases)
     dense = save_modules(checkpoint, weights, folder)
     manifest = make_manifest(checkpoint, tokenization, outputs, dense, variants, folder)
     write_manifest(manifest, folder)
     size = sum(record.size_bytes for record in manifest.files.values())
-    written = _Written(manifest=manifest, reference=reference, inputs=inputs, probes=probes)
+    written = _Written(
+        manifest=manifest, reference=reference, inputs=inputs, probe_cases=probe_cases, probes=probes
+    )
     return written, "; ".join([f"{len(manifest.files) + 1} files, {size / 1e6:.1f} MB", *words])
 
 
@@ -262,8 +265,7 @@ def _judge(
             (folder / file).unlink()
     largest = largest_expected(written.probes)
     fp32_tolerance = fp32_probe_tolerance(checkpoint, largest)
-    cases = as_cases(written.probes, checkpoint)
-    tolerances = probe_tolerances(folder, kept, cases, fp32_tolerance, largest)
+    tolerances = probe_tolerances(folder, kept, written.probe_cases, fp32_tolerance, largest)
     write_probes(Probes(tolerances=tolerances, probes=written.probes), folder)
     reference = written.reference.computation.record
     complete = complete_manifest(manifest, kept, reference, witness, folder)
