@@ -206,6 +206,8 @@ def largest_difference(actual: FloatArray, expected: FloatArray) -> float:
 
 def _cosine(a: FloatArray, b: FloatArray) -> float:
     x, y = a.astype(np.float64), b.astype(np.float64)
+    if not x.any() and not y.any():
+        return 1.0  # a text of unknown words alone, to both
     # rounding may carry a cosine above 1
     return min(1.0, float(x @ y / max(float(np.linalg.norm(x) * np.linalg.norm(y)), 1e-300)))
 

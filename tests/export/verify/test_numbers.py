@@ -6,6 +6,7 @@ import pytest
 from embedge import EdgeModel
 from embedge.manifest import load_manifest
 from embedge.testing import tiny_bundle
+from embedge_export.verify import numbers
 from embedge_export.verify.numbers import largest_difference, raw_params
 
 
@@ -39,3 +40,9 @@ def test_raw_vectors_are_neither_cut_nor_normalised(dimensions, asked, tmp_path)
 )
 def test_raw_logits_are_not_activated(tiny, task, activated, tmp_path):
     assert raw_params(task, load_manifest(tiny_bundle(tmp_path, tiny))).use_activation is activated
+
+
+def test_vectors_of_nothing_are_alike_and_unlike_all_others():
+    nothing, something = np.zeros(3, np.float32), np.ones(3, np.float32)
+    assert numbers._cosine(nothing, nothing) == 1.0
+    assert numbers._cosine(nothing, something) == 0.0
