@@ -127,7 +127,7 @@ def how_judged(comparison: Comparison) -> str:
 def set_in_words(asked: Questions) -> str:
     """What the retrieval set is."""
     origin = (
-        "Queries are first sentences of docstrings of Python, numpy and onnx, their documents what follows them; "
+        "Queries are first sentences of docstrings of Python and numpy, their documents what follows them; "
         "each query has one right answer. "
     )
     if asked.comparison == "score":

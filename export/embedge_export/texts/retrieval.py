@@ -1,35 +1,29 @@
-"""A retrieval set that needs no download: docstrings of the standard library and of installed packages.
+"""A retrieval set that needs no download: docstrings of the standard library and of numpy.
 
-A docstring's first paragraph is a query, what follows it is the one document that answers it. The texts are read
-from source files, so that nothing is imported for it. They depend on the Python and numpy at hand; figures are
-therefore stated together with the set's hash, and compared with the float32 graph's on the very same texts.
+A docstring's first paragraph is a query, what follows it is the one document that answers it. The set is a file beside
+this one, made by tests/retrieval_set.py, so every export asks the same texts; figures are stated with its hash.
 """
 
 from __future__ import annotations
 
-import ast
 import functools
+import gzip
 import hashlib
-import importlib.util
-import inspect
-import os
 import re
-import sysconfig
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from embedge.errors import ExportError
 from embedge.types import FloatArray, IntArray
 
-PACKAGES = ("numpy", "onnx", "msgspec")
-"""Installed with the exporter, apart from torch and transformers, whose sources take too long to read."""
+FILE = Path(__file__).with_name("retrieval_set.tsv.gz")
 
-MIN_DOCUMENTS = 2000
+JUDGED_DOCUMENTS = 1024
+"""Of the whole set."""
+
 CALIBRATION_DOCUMENTS = 64
 """The set's last documents: int8 is calibrated on them, so that no variant is judged by them."""
 
@@ -37,20 +31,10 @@ CANDIDATES = 8
 """Documents that a reranker sees for each query."""
 
 QUICK_DOCUMENTS = 256
-"""How many documents the export's gate uses, beside texts of other kinds: the full set takes MiniLM half a minute a
-variant on two cores."""
+"""How many documents the export's gate uses, beside texts of other kinds: the full set takes MiniLM a quarter of a
+minute a variant on two cores."""
 
-_QUERY_CHARS = (15, 200)
-_DOCUMENT_CHARS = (80, 320)
-_MIN_WORDS = 4
 _WORD = re.compile(r"[a-z]{3,}")
-_UNDERLINE = re.compile(r"[-=~^]{3,}")
-# tests and tools say little; the underscored ones repeat the docstrings of their public twins
-_SKIPPED = {
-    "test", "tests", "idlelib", "lib2to3", "turtledemo", "tkinter", "ensurepip", "pydoc_data", "encodings",
-    "site-packages", "dist-packages", "__pycache__", "_pydecimal.py", "_pyio.py", "_pydatetime.py",
-    "turtle.py", "f2py", "distutils", "backend", "reference", "typing",
-}  # fmt: skip
 
 
 class RetrievalSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,20 +73,9 @@ class RetrievalFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 @functools.lru_cache(maxsize=1)
 def built_in_set() -> RetrievalSet:
-    """Read the whole set; takes a few seconds the first time.
-
-    Raises:
-        ExportError: the Python here came without its source files.
-    """
-    pairs = _without_twins(_pairs())
-    if len(pairs) < MIN_DOCUMENTS:
-        raise ExportError(
-            f"the built-in retrieval set has {len(pairs)} documents; expected at least {MIN_DOCUMENTS} from the "
-            "docstrings of Python and numpy. Use a Python that has its standard library's .py files."
-        )
-    # a folder's files follow one another, and neighbours would be near duplicates in any subset
-    pairs.sort(key=lambda pair: hashlib.sha256(pair[0].encode()).digest())
-    return _make(pairs)
+    """Read the whole set, in an order that has nothing to do with its sources."""
+    lines = gzip.decompress(FILE.read_bytes()).decode().splitlines()
+    return _make([(query, document) for query, _, document in (line.partition("\t") for line in lines)])
 
 
 def ranks_of_answers(
@@ -163,94 +136,3 @@ def _make(pairs: Sequence[tuple[str, str]]) -> RetrievalSet:
         documents=tuple(document for _, document in pairs),
         sha256=digest.hexdigest(),
     )
-
-
-def _pairs() -> Iterator[tuple[str, str]]:
-    for root in _roots():
-        for path in _sources(root):
-            for docstring in _docstrings(path):
-                query, _, document = docstring.partition("\n\n")
-                query = " ".join(query.split())
-                document = _cut(" ".join(_UNDERLINE.sub(" ", document).split()))
-                if _fits(query, document):
-                    yield query, document
-
-
-def _roots() -> list[Path]:
-    roots = [Path(sysconfig.get_paths()["stdlib"])]
-    for package in PACKAGES:
-        spec = importlib.util.find_spec(package)
-        if spec is not None and spec.origin is not None:
-            roots.append(Path(spec.origin).parent)
-    return roots
-
-
-def _sources(root: Path) -> list[Path]:
-    found = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if name not in _SKIPPED]
-        found += [Path(folder, name) for name in files if name.endswith(".py") and name not in _SKIPPED]
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
-
-
-def _docstrings(path: Path) -> Iterator[str]:
-    source = path.read_bytes()
-    if b'"""' not in source:
-        return
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old escapes in other people's sources
-            tree = ast.parse(source)
-    except (SyntaxError, ValueError):  # templates with a .py name
-        return
-    waiting: list[ast.AST] = [tree]
-    while waiting:  # statements only: walking the expressions too takes ten times as long
-        node = waiting.pop()
-        if isinstance(node, ast.Expr):
-            yield from _added_docstring(node.value)
-            continue
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            docstring = ast.get_docstring(node)
-            if docstring:
-                yield docstring
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            waiting += reversed(getattr(node, "body", []))
-
-
-def _added_docstring(call: ast.expr) -> Iterator[str]:
-    """Docstrings that numpy gives its compiled functions: add_newdoc(module, name, text or (name, text))."""
-    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "add_newdoc"):
-        return
-    for argument in call.args[2:]:
-        for part in ast.walk(argument):
-            if isinstance(part, ast.Constant) and isinstance(part.value, str) and "\n" in part.value:
-                yield inspect.cleandoc(part.value)
-
-
-def _cut(document: str) -> str:
-    limit = _DOCUMENT_CHARS[1]
-    return (
-        document if len(document) <= limit else document[: limit + 1].rpartition(" ")[0] or document[:limit]
-    )
-
-
-def _fits(query: str, document: str) -> bool:
-    return (
-        _QUERY_CHARS[0] <= len(query) <= _QUERY_CHARS[1]
-        and len(query.split()) >= _MIN_WORDS
-        and len(document) >= _DOCUMENT_CHARS[0]
-        and query.lower().rstrip(".") not in document.lower()
-    )
-
-
-def _without_twins(pairs: Iterator[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Leave out queries and documents that occur more than once: their answer would be ambiguous."""
-    distinct = list(dict.fromkeys(pairs))
-    queries = Counter(query.lower() for query, _ in distinct)
-    # documents of sibling functions often begin alike and differ in their last words only
-    documents = Counter(document[:150] for _, document in distinct)
-    return [
-        (query, document)
-        for query, document in distinct
-        if queries[query.lower()] == 1 and documents[document[:150]] == 1
-    ]

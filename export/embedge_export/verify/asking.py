@@ -14,7 +14,7 @@ from embedge.manifest import Manifest
 from embedge.types import FloatArray
 from embedge_export.progress import PromptBar, part, tracked
 from embedge_export.texts.graded_pairs import GRADED_PAIRS
-from embedge_export.texts.retrieval import MIN_DOCUMENTS
+from embedge_export.texts.retrieval import JUDGED_DOCUMENTS
 from embedge_export.verify.numbers import largest_difference
 from embedge_export.verify.questions import Prompt, Questions, main_prompts
 from embedge_export.verify.reference import Reference, finish
@@ -91,7 +91,7 @@ def ask(model: EdgeModel, asked: Questions, load_s: float | None = None) -> Answ
     # lengths from short to long: a text's neighbours then differ most from it
     by_length = sorted(range(len(main)), key=lambda index: len("".join(main[index])))
     # of the whole set, ten times as many
-    many = _ALONE if len(main) < MIN_DOCUMENTS else 10 * _ALONE
+    many = _ALONE if len(main) < JUDGED_DOCUMENTS else 10 * _ALONE
     picked = [main[i] for i in by_length[:: max(1, len(main) // many)]]
     together = answer(picked)[0]
     with part(0.5, 0.7):

@@ -1,16 +1,17 @@
 """The built-in retrieval and similarity sets, and the figures computed from them."""
 
-import re
-import subprocess
-import sys
+import gzip
+import hashlib
 
 import numpy as np
 import pytest
+from tests.retrieval_set import packed, retrieval_pairs
 
 from embedge_export.texts.graded_pairs import GRADED_PAIRS, kendall, spearman
 from embedge_export.texts.retrieval import (
     CALIBRATION_DOCUMENTS,
-    MIN_DOCUMENTS,
+    FILE,
+    JUDGED_DOCUMENTS,
     QUICK_DOCUMENTS,
     RetrievalSet,
     built_in_set,
@@ -22,7 +23,7 @@ from embedge_export.texts.retrieval import (
 
 def test_the_set_is_large_and_every_answer_is_unambiguous():
     texts = built_in_set()
-    assert len(texts.queries) == len(texts.documents) >= MIN_DOCUMENTS
+    assert len(texts.queries) == len(texts.documents) == JUDGED_DOCUMENTS + CALIBRATION_DOCUMENTS
     assert len({query.lower() for query in texts.queries}) == len(texts.queries)
     assert len(set(texts.documents)) == len(texts.documents)
     for query, document in zip(texts.queries, texts.documents, strict=True):
@@ -31,18 +32,52 @@ def test_the_set_is_large_and_every_answer_is_unambiguous():
         assert query == " ".join(query.split())
 
 
-def test_the_set_is_the_same_in_another_process_and_imports_nothing():
-    code = (
-        "import sys; from embedge_export.texts.retrieval import built_in_set; print(built_in_set().sha256);"
-        "print({'onnx', 'torch', 'transformers'} & set(sys.modules))"
+def test_the_set_is_made_of_docstrings_whose_answers_are_unambiguous(tmp_path):
+    said = "Words about what the function does, so many that they make a document, and a reason why."
+    (tmp_path / "module.py").write_text(
+        f'''def found():
+    """Find the first of all the values.
+
+    {said}
+    """
+
+def short():
+    """Find the last of all the values.
+
+    Too little.
+    """
+
+def twin():
+    """Say what another function says, too.
+
+    The same {said}
+    """
+
+def other_twin():
+    """Say what another function says, as well.
+
+    The same {said}
+    """
+
+add_newdoc("module", "compiled", """Do what compiled functions do.
+
+    Of those {said}
+    """)
+'''
     )
-    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
-    assert done.stdout.split() == [built_in_set().sha256, "set()"]
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "of.py").write_text(f'"""Test what is in the module.\n\n{said}!"""\n')
+    assert sorted(retrieval_pairs([tmp_path])) == [
+        ("Do what compiled functions do.", f"Of those {said}"),
+        ("Find the first of all the values.", said),
+    ]
 
 
-def test_the_set_names_no_folder_of_this_machine():
-    root = re.escape(sys.prefix)
-    assert not [text for text in built_in_set().documents if re.search(root, text)]
+def test_the_sets_file_says_what_was_packed():
+    pairs = list(zip(built_in_set().queries, built_in_set().documents, strict=True))
+    assert gzip.decompress(packed(pairs)) == gzip.decompress(FILE.read_bytes())
+    # in an order that tells nothing of their sources
+    assert pairs == sorted(pairs, key=lambda pair: hashlib.sha256(pair[0].encode()).digest())
 
 
 def test_a_subset_has_its_own_hash():
@@ -59,7 +94,7 @@ def test_nothing_is_judged_by_what_int8_is_calibrated_on(tmp_path):
     from embedge_export.verify.questions import choose_questions
 
     asked = choose_questions(load_manifest(tiny_bundle(tmp_path)), 10**9, full=True).texts
-    assert len(asked.documents) >= MIN_DOCUMENTS
+    assert len(asked.documents) == JUDGED_DOCUMENTS
     assert not set(asked.documents) & set(built_in_set().documents[-CALIBRATION_DOCUMENTS:])
 
 
