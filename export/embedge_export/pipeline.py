@@ -222,7 +222,7 @@ def _write(
 
 def _verify(written: _Written, checkpoint: Checkpoint, folder: Path) -> tuple[_Verified, str]:
     """Compare every number of float32 with the reference's."""
-    cases = make_cases(written.reference, written.inputs)
+    cases = make_cases(written.reference, written.inputs, written.probe_cases)
     fidelity = verify_variant(folder, "fp32", cases, checkpoint.family.max_abs_diff)
     check_unchanged(checkpoint)
     left_out = len(written.inputs) - len(cases)

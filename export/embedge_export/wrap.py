@@ -270,7 +270,7 @@ def _judge(folder: Path, opened: _Opened, reference: Reference, *, judged: bool)
     cases = make_cases(reference, inputs)
     exact = judged and opened.dtype == "float32"
     fidelity = verify_variant(folder, name, cases, checkpoint.family.max_abs_diff if exact else _ANY)
-    probe_cases = make_cases(reference, probe_inputs)
+    probe_cases = make_cases(reference, probe_inputs, cases)
     probes = make_probes(probe_cases)
     tolerance = fp32_probe_tolerance(checkpoint, largest_expected(probes))
     if not exact:

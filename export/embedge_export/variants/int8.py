@@ -28,6 +28,7 @@ import msgspec
 import numpy as np
 
 from embedge.types import FloatArray
+from embedge_export.threads import one_thread
 from embedge_export.variants.calibration import Activations
 from embedge_export.variants.editor import GraphEditor, Product, nothing_to_store
 from embedge_export.variants.int8_nodes import (
@@ -70,6 +71,7 @@ class Quantised(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     forms: dict[Form, int]
 
 
+@one_thread()
 def int8(editor: GraphEditor, activations: Mapping[str, Activations], *, unsigned: bool = False) -> Quantised:
     """Quantise products, and embedding tables per row.
 

@@ -19,8 +19,8 @@ from embedge_export.verify.numbers import largest_difference
 from embedge_export.verify.questions import Prompt, Questions, main_prompts
 from embedge_export.verify.reference import Reference, finish
 
-_REFERENCE_TEXTS = 48
-_ALONE = 24
+_REFERENCE_TEXTS = 32
+_ALONE = 12
 _LATENCY_RUNS = 15
 SPEED_RUNS = 5
 """Parts of the questions that are timed apart; what is shown is the median."""
@@ -90,8 +90,7 @@ def ask(model: EdgeModel, asked: Questions, load_s: float | None = None) -> Answ
     tokens_per_s = float(np.median(speeds))
     # lengths from short to long: a text's neighbours then differ most from it
     by_length = sorted(range(len(main)), key=lambda index: len("".join(main[index])))
-    # of the whole set, ten times as many
-    many = _ALONE if len(main) < JUDGED_DOCUMENTS else 10 * _ALONE
+    many = _ALONE if len(main) < JUDGED_DOCUMENTS else len(main) // 10
     picked = [main[i] for i in by_length[:: max(1, len(main) // many)]]
     together = answer(picked)[0]
     with part(0.5, 0.7):
@@ -135,10 +134,12 @@ def ask_reference(reference: Reference, manifest: Manifest, asked: Questions) ->
         return None
     if prefix and manifest.message is not None:
         return None
+    inputs: list[tuple[str, str | None]] = [
+        (prefix + prompt, None) if isinstance(prompt, str) else prompt
+        for prompt in main_prompts(asked)[:_REFERENCE_TEXTS]
+    ]
     rows = []
-    for prompt in tracked(main_prompts(asked)[:_REFERENCE_TEXTS]):
-        query, document = (prefix + prompt, None) if isinstance(prompt, str) else prompt
-        answer = reference.answer(query, document)
+    for answer in reference.answers(inputs):
         if answer is None:
             return None
         raw = np.atleast_2d(answer[asked.task])

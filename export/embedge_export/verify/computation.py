@@ -23,6 +23,11 @@ class Computation(Protocol):
         """What the manifest says of it."""
         ...
 
+    @property
+    def num_threads(self) -> int:
+        """How many texts it computes at a time, each in a thread."""
+        ...
+
     def hidden_states(self, encoding: Encoding) -> FloatArray:
         """The network's last hidden states, (num_tokens, hidden_size)."""
         ...

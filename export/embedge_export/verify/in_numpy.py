@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedge.manifest import ReferenceRecord
+from embedge.runtime import available_threads
 from embedge.types import Activation, FloatArray, PoolingMode
 from embedge_export.families.structure import Head, Linear
 from embedge_export.graph.decoder_heads import decoder_head, row
@@ -28,6 +29,9 @@ _Rows: TypeAlias = npt.NDArray[np.float64]
 
 _SHORTEST = 1e-12
 _EPSILON = 1e-5
+
+_MOST_THREADS = 8
+"""Each holds what is between the layers of a text."""
 
 
 class InNumpy:
@@ -58,6 +62,11 @@ class InNumpy:
     def record(self) -> ReferenceRecord:
         """See Computation."""
         return ReferenceRecord(name="numpy", version=np.__version__)
+
+    @property
+    def num_threads(self) -> int:
+        """See Computation."""
+        return min(available_threads(), _MOST_THREADS)
 
     def hidden_states(self, encoding: Encoding) -> FloatArray:
         """See Computation."""

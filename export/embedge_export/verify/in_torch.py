@@ -42,6 +42,11 @@ class InTorch:
         """See Computation."""
         return ReferenceRecord(name="torch", version=metadata.version("torch"))
 
+    @property
+    def num_threads(self) -> int:
+        """See Computation; torch has its own threads."""
+        return 1
+
     def hidden_states(self, encoding: Encoding) -> FloatArray:
         """See Computation."""
         return _array(self._run(encoding).last_hidden_state[0])

@@ -22,7 +22,7 @@ from embedge_export.texts.retrieval import (
 _QUICK_QUERIES = 40
 _QUICK_CLASSIFIED = 200
 _FEWEST = 24
-_ALONE = 0.25
+_ALONE = 0.1875
 _STEP_CHARS = 300
 """A chain's tag must not be cut off."""
 

@@ -1,7 +1,9 @@
-"""The float32 reference: one text or pair at a time, no padding, straight from the checkpoint, in torch or in numpy."""
+"""The float32 reference: each text by itself, no padding, straight from the checkpoint, in torch or in numpy."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -15,6 +17,7 @@ from embedge_export.source.embedder import Splade
 from embedge_export.source.modules import Chain, Dense, LayerNorm, Module, Normalize, Pooling
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.weights import LoadedWeights
+from embedge_export.verify.at_once import at_once
 from embedge_export.verify.computation import Computation, Encoding
 from embedge_export.verify.in_numpy import InNumpy
 from embedge_export.verify.in_torch import InTorch
@@ -57,10 +60,20 @@ class Reference:
         self._tokenization = tokenization
         self._modules = weights.modules
         self._table = weights.table
+        self._tokenizing = threading.Lock()  # a tokenizer is set to its limit, and then asked
 
     def has_tokens(self, text: str) -> bool:
         """Whether the tokenizer gives a text any token."""
         return bool(self._tokenization.encode(text)["input_ids"])
+
+    def answers(self, inputs: Sequence[tuple[str, str | None]]) -> list[TaskAnswers | None]:
+        """Answer texts and pairs as `answer` does each, in their order."""
+        return at_once(
+            lambda each: self.answer(*each),
+            inputs,
+            lambda each: len(each[0]) + len(each[1] or ""),
+            self.computation.num_threads,
+        )
 
     def answer(self, text: str, document: str | None = None) -> TaskAnswers | None:
         """Compute every task's answer for one text or pair.
@@ -72,7 +85,8 @@ class Reference:
         checkpoint = self._checkpoint
         if checkpoint.late_interaction is not None and document is not None:
             return {"score": np.array([self._max_sim(text, document)], dtype=np.float32)}
-        encoding = self._tokenization.encode(text, document)
+        with self._tokenizing:
+            encoding = self._tokenization.encode(text, document)
         if not encoding["input_ids"]:
             return None
         if self._table is not None:
@@ -146,7 +160,9 @@ class Reference:
         spec = self._checkpoint.late_interaction
         assert spec is not None
         room = limit - (marker is not None)
-        token_ids = list(self._tokenization.tokenizer(text, truncation=True, max_length=room)["input_ids"])
+        with self._tokenizing:
+            encoding = self._tokenization.tokenizer(text, truncation=True, max_length=room)
+        token_ids = list(encoding["input_ids"])
         if marker is not None:
             token_ids.insert(len(self._tokenization.spec.prefix_ids), marker)
         attended = [1] * len(token_ids)

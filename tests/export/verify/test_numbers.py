@@ -7,7 +7,9 @@ from embedge import EdgeModel
 from embedge.manifest import load_manifest
 from embedge.testing import tiny_bundle
 from embedge_export.verify import numbers
-from embedge_export.verify.numbers import largest_difference, raw_params
+from embedge_export.verify.numbers import Case, _alone, largest_difference, raw_params
+
+ROW = np.zeros(2, np.float32)
 
 
 def test_arrays_of_another_shape_differ_without_end():
@@ -46,3 +48,11 @@ def test_vectors_of_nothing_are_alike_and_unlike_all_others():
     nothing, something = np.zeros(3, np.float32), np.ones(3, np.float32)
     assert numbers._cosine(nothing, nothing) == 1.0
     assert numbers._cosine(nothing, something) == 0.0
+
+
+def test_every_text_is_asked_alone_for_one_task_and_some_for_the_next():
+    cases = [Case(prompt=str(i), expected={"embed": ROW, "token_embed": ROW}) for i in range(20)]
+    pairs = [Case(prompt="q", document=str(i), expected={"score": ROW}) for i in range(3)]
+    assert _alone(cases, "embed") == list(range(20))
+    assert _alone(cases, "token_embed") == [0, 8, 16]
+    assert _alone(pairs, "score") == [0, 1, 2]

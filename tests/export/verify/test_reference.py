@@ -21,7 +21,7 @@ from embedge_export.source.weights import load_weights
 from embedge_export.spec import ExportSpec
 from embedge_export.verify.in_numpy import InNumpy
 from embedge_export.verify.in_torch import InTorch
-from embedge_export.verify.numbers import built_in_inputs
+from embedge_export.verify.numbers import built_in_inputs, make_cases
 from embedge_export.verify.reference import finish, open_reference
 
 ROWS = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32) * 10
@@ -134,8 +134,7 @@ def test_every_kind_is_among_them():
 def test_every_kind_is_answered_in_numpy_as_in_torch(both):
     in_torch, in_numpy, texts = both
     asked = 0
-    for text, document in texts:
-        expected, actual = in_torch.answer(text, document), in_numpy.answer(text, document)
+    for expected, actual in zip(in_torch.answers(texts), in_numpy.answers(texts), strict=True):
         assert (expected is None) == (actual is None)
         if expected is None:
             continue
@@ -169,3 +168,24 @@ def test_dense_modules_are_computed_in_numpy_as_in_torch(activation, residual, t
         expected = InTorch(None, checkpoint).dense(rows, module, loaded)
         actual = InNumpy(checkpoint).dense(rows, module, loaded)
         np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=2e-5)
+
+
+@pytest.mark.parametrize("both", ["pool-concat", "colbert"], indirect=True)
+def test_texts_answered_together_are_answered_as_each_alone(both):
+    for reference in both[:2]:
+        together = reference.answers(both[2])
+        for (text, document), answers in zip(both[2], together, strict=True):
+            alone = reference.answer(text, document)
+            assert alone is not None
+            assert answers is not None
+            for task, rows in alone.items():
+                np.testing.assert_array_equal(answers[task], rows)
+
+
+@pytest.mark.parametrize("both", ["pool-concat"], indirect=True)
+def test_what_is_known_is_not_asked_again(both):
+    _, reference, texts = both
+    known = make_cases(reference, texts[1::2])
+    cases = make_cases(reference, [*texts, *texts[:1]], known)
+    assert [(case.prompt, case.document) for case in cases] == [*texts, *texts[:1]]
+    assert [case for case in cases if any(case is each for each in known)] == known

@@ -16,9 +16,9 @@ from embedge_export.families.structure import (
     Sublayer,
 )
 from embedge_export.graph.built.weights import Weights
+from embedge_export.threads import one_thread
 from embedge_export.verify.forward.arithmetic import Kept, activated, linear, normalised
 from embedge_export.verify.forward.attention import Text, attend, relative_bias
-from embedge_export.verify.forward.threads import one_thread
 
 
 class Forward:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from embedge_export.verify.forward.threads import num_threads, one_thread
+from embedge_export.threads import num_threads, one_thread
 
 
 def test_one_thread_meanwhile() -> None:
