@@ -1,7 +1,8 @@
 """`python -m benchmarks.vectors`: search over saved rows in every precision: time, memory, and what is found.
 
-The rows are drawn around centres, as texts lie around topics; each precision runs in a process of its own, on mapped
-rows, with sentence-transformers' quantize_embeddings as what packs them.
+The rows are drawn around centres, as texts lie around topics, and packed by sentence-transformers'
+quantize_embeddings. Each way to search has a process of its own and mapped rows; they take turns at every question, so
+that what else the machine does slows all of them alike.
 """
 
 from __future__ import annotations
@@ -22,6 +23,15 @@ from embedge import __version__
 from embedge.corpus import Sidecar, Vectors
 
 PRECISIONS = ("float32", "float16", "int8", "binary")
+WAYS = (
+    ("float32", ""),
+    ("float16", ""),
+    ("int8", ""),
+    ("binary", ""),
+    ("binary", "int8"),
+    ("binary", "float32"),
+)
+"""Rows that are searched, and those that decide between the nearest."""
 DIMENSIONS = 384
 QUESTIONS = 30
 TOP = 10
@@ -68,28 +78,57 @@ def write(folder: Path, num_rows: int) -> None:
         Path(f"{file}.rows.jsonl").write_text("".join(f'{{"id":{n}}}\n' for n in range(num_rows)))
 
 
-def measure(file: Path, threads: int) -> dict:
-    """Answer each question once, after one that warms up."""
+def answer(folder: Path, precision: str, finer: str, threads: int) -> None:
+    """Answer the question whose number comes on stdin, each by a line; at the end, what memory it took."""
     started = time.perf_counter()
-    vectors = Vectors.open(file)
+    vectors = Vectors.open(folder / f"{precision}.npy")
+    rescore = Vectors.open(folder / f"{finer}.npy") if finer else None
     opened_s = time.perf_counter() - started
-    questions = np.load(file.with_name("questions.npy"))
-    vectors.nearest(questions[:1], top=TOP, threads=threads)
-    times, found = [], []
-    for question in questions:
+    questions = np.load(folder / "questions.npy")
+    for line in sys.stdin:
         asked = time.perf_counter()
-        (hits,) = vectors.nearest(question, top=TOP, threads=threads)
-        times.append(time.perf_counter() - asked)
-        found.append([hit.row for hit in hits])
-    return {
-        "open_s": round(opened_s, 3),
-        "p50_ms": round(statistics.median(times) * 1e3, 1),
-        "p95_ms": round(sorted(times)[int(0.95 * len(times))] * 1e3, 1),
-        "peak_mb": round(_status("VmHWM") / 1e3),
-        "own_mb": round(_status("RssAnon") / 1e3),
-        "file_mb": round(file.stat().st_size / 1e6),
-        "found": found,
-    }
+        (hits,) = vectors.nearest(questions[int(line)], top=TOP, threads=threads, rescore=rescore)
+        took_ms = (time.perf_counter() - asked) * 1e3
+        print(json.dumps({"ms": took_ms, "rows": [hit.row for hit in hits]}), flush=True)
+    used = {"opened_s": opened_s, "peak_mb": _status("VmHWM") / 1e3, "own_mb": _status("RssAnon") / 1e3}
+    print(json.dumps(used | {"file_mb": (folder / f"{precision}.npy").stat().st_size / 1e6}))
+
+
+def measure(folder: Path, threads: int) -> list[dict]:
+    """Every way's answers, times and memory; each is asked one question before, which maps its rows."""
+    command = [sys.executable, "-m", "benchmarks.vectors", str(folder), "--threads", str(threads)]
+    processes = [
+        subprocess.Popen(
+            [*command, "--answer", *way], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for way in WAYS
+    ]
+    answers: list[list[dict]] = [[] for _ in WAYS]
+    for question in (0, *range(QUESTIONS)):
+        for process, told in zip(processes, answers, strict=True):
+            process.stdin.write(f"{question}\n")
+            process.stdin.flush()
+            told.append(json.loads(process.stdout.readline()))
+    exact = [each["rows"] for each in answers[0][1:]]
+    results = []
+    for way, process, told in zip(WAYS, processes, answers, strict=True):
+        used = json.loads(process.communicate()[0])
+        times = sorted(each["ms"] for each in told[1:])
+        shared = [len({*each["rows"]} & {*best}) for each, best in zip(told[1:], exact, strict=True)]
+        results.append(
+            {
+                "rows": way[0] + (f", rescored by {way[1]}" if way[1] else ""),
+                "file_mb": round(used["file_mb"]),
+                "peak_mb": round(used["peak_mb"]),
+                "own_mb": round(used["own_mb"]),
+                "open_s": round(used["opened_s"], 3),
+                "best_ms": round(times[0], 1),
+                "p50_ms": round(statistics.median(times), 1),
+                "p95_ms": round(times[int(0.95 * len(times))], 1),
+                "recall_at_10": round(sum(shared) / (TOP * len(exact)), 3),
+            }
+        )
+    return results
 
 
 def _status(name: str) -> int:
@@ -103,29 +142,31 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the rows are written, once")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "-o", "--output", type=Path, help="a table to write, as benchmarks/results/vectors.md"
+    )
+    parser.add_argument("--answer", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.measure:
-        print(json.dumps(measure(args.folder / f"{args.measure}.npy", args.threads)))
+    if args.answer:
+        answer(args.folder, *args.answer, args.threads)
         return
     if not (args.folder / "binary.npy.rows.jsonl").exists():
         write(args.folder, args.rows)
-    results = {}
-    for precision in PRECISIONS:
-        command = [sys.executable, "-m", "benchmarks.vectors", str(args.folder), "--measure", precision]
-        done = subprocess.run(
-            [*command, "--threads", str(args.threads)], capture_output=True, text=True, check=True
-        )
-        results[precision] = json.loads(done.stdout)
-    exact = results["float32"]["found"]
-    print(f"{args.rows:,} x {DIMENSIONS}, {args.threads} threads, {machine()}\n")
-    print("| precision | file MB | peak MB | of it own MB | open s | p50 ms | p95 ms | recall@10 |")
-    print("|---|---|---|---|---|---|---|---|")
-    for precision, row in results.items():
-        shared = [len({*ours} & {*theirs}) for ours, theirs in zip(row["found"], exact, strict=True)]
-        recall = sum(shared) / (TOP * len(exact))
-        cells = [row[name] for name in ("file_mb", "peak_mb", "own_mb", "open_s", "p50_ms", "p95_ms")]
-        print(f"| {precision} | {' | '.join(map(str, cells))} | {recall:.3f} |")
+    results = measure(args.folder, args.threads)
+    names = [name.replace("_", " ").replace(" at ", "@") for name in results[0]]
+    cpu = machine()["cpu"]
+    lines = [
+        f"{args.rows:,} x {DIMENSIONS}, {QUESTIONS} questions, {args.threads} threads, {cpu}, numpy {np.__version__}. "
+        "Peak memory counts what of the mapped files was read; own memory does not.",
+        "",
+        f"| {' | '.join(names)} |",
+        "|---" * len(names) + "|",
+        *(f"| {' | '.join(map(str, row.values()))} |" for row in results),
+    ]
+    table = "\n".join(lines) + "\n"
+    if args.output:
+        args.output.write_text(table)
+    print(table, end="")
 
 
 if __name__ == "__main__":

@@ -6,26 +6,23 @@ through it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Literal, cast
-
-import msgspec
-import numpy as np
 
 from embedge._corpus.compute import Asking, CorpusTask
 from embedge._corpus.inputs import Format, find_inputs
 from embedge._corpus.job import CHUNK, Job, OnError, Summary, run
 from embedge._corpus.journal import Counts
-from embedge._corpus.precision import PRECISIONS, Precision, Stored, dequantize
-from embedge._corpus.records import Identifier, Reading
-from embedge._corpus.searching import search
+from embedge._corpus.precision import PRECISIONS, Precision
+from embedge._corpus.records import Reading
 from embedge._corpus.sidecar import Sidecar
-from embedge._corpus.stored import Entry, Opened, open_output
+from embedge._corpus.stored import Entry
+from embedge._corpus.vectors import Hit, Vectors
 from embedge.errors import CorpusError
 from embedge.model import EdgeModel
-from embedge.types import FloatArray, LongText
+from embedge.types import LongText
 
 __all__ = ["Counts", "Entry", "Hit", "Sidecar", "Summary", "Vectors", "encode_files"]
 
@@ -138,131 +135,3 @@ def encode_files(
 
 def _on_error(word: str | PathLike[str]) -> OnError:
     return cast("OnError", word if word in ("stop", "skip") else Path(word))
-
-
-class Hit(msgspec.Struct, frozen=True, kw_only=True):
-    """A row that was found.
-
-    Attributes:
-        row: its position.
-        score: cosine.
-        id, text, pair: as in Entry.
-    """
-
-    row: int
-    score: float
-    id: Identifier
-    text: str | None = None
-    pair: str | None = None
-
-
-class Vectors:
-    """Rows that `encode_files` or `embedge encode -o` wrote.
-
-    Attributes:
-        facts: what is said beside them: bundle, fingerprint, prompt, precision, ….
-        rows: (num_rows, stored size) as they are stored; .npy files are mapped, not read.
-    """
-
-    def __init__(self, opened: Opened) -> None:
-        self.facts: Sidecar = opened.sidecar
-        self.rows: Stored = opened.rows
-        self._entries = opened.entries
-
-    @classmethod
-    def open(cls, path: str | PathLike[str]) -> Vectors:
-        """Open an output.
-
-        Raises:
-            CorpusError: it is missing, not whole, or not what is said beside it.
-            MissingExtraError: a Parquet file, and pyarrow is not installed.
-        """
-        return cls(open_output(Path(path)))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def ids(self) -> list[Identifier]:
-        """One for each row: of the id column, or its number."""
-        return [entry.id for entry in self._entries]
-
-    def entry(self, row: int) -> Entry:
-        """What is known of a row."""
-        return self._entries[row]
-
-    def dequantize(self, start: int = 0, stop: int | None = None) -> FloatArray:
-        """Rows as float32 (num_rows, dimensions); bits become -1 and 1, steps their middle."""
-        ranges = None if self.facts.ranges is None else np.array(self.facts.ranges, dtype=np.float32)
-        some = np.asarray(self.rows[start:stop])
-        return dequantize(some, self.facts.precision, self.facts.dimensions, ranges)
-
-    def search(
-        self,
-        model: EdgeModel,
-        questions: str | Sequence[str],
-        *,
-        top: int = 5,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-    ) -> list[list[Hit]]:
-        """The rows nearest to questions, by cosine; all rows are looked at.
-
-        Args:
-            model: of the bundle that made the rows.
-            questions: one or several.
-            top: rows for each.
-            prompt_name: as for EdgeModel.embed; None takes a stored prompt named "query", else the default one.
-            prompt: as for EdgeModel.embed.
-
-        Returns:
-            For each question at most `top` rows, nearest first.
-
-        Raises:
-            CorpusError: the rows are of another bundle, or no embeddings.
-        """
-        self._check(model)
-        if prompt_name is None and prompt is None and "query" in model.manifest.prompts:
-            prompt_name = "query"
-        asked = model.embed(
-            [questions] if isinstance(questions, str) else list(questions),
-            pooling_params=None,
-            prompt_name=prompt_name,
-            prompt=prompt,
-            truncate_prompt_tokens=-1,
-        ).numpy()
-        return self.nearest(asked[:, : self.facts.dimensions], top=top, threads=model.info.threads)
-
-    def nearest(self, queries: FloatArray, *, top: int = 5, threads: int = 1) -> list[list[Hit]]:
-        """The rows nearest to vectors, float32 (num_queries, dimensions), by cosine.
-
-        Raises:
-            CorpusError: vectors of another size, or `top` below 1.
-        """
-        asked = np.atleast_2d(np.asarray(queries, dtype=np.float32))
-        if asked.ndim != 2 or asked.shape[1] != self.facts.dimensions:
-            raise CorpusError(
-                f"queries have shape {asked.shape}; expected (num_queries, {self.facts.dimensions})"
-            )
-        if type(top) is not int or top < 1:
-            raise CorpusError(f"top={top!r} shows nothing; expected an int >= 1")
-        if not len(self):
-            return [[] for _ in asked]
-        positions, scores = search(self.rows, self.facts, asked, top, threads)
-        return [
-            [self._hit(int(row), float(score)) for row, score in zip(*each, strict=True)]
-            for each in zip(positions, scores, strict=True)
-        ]
-
-    def _hit(self, row: int, score: float) -> Hit:
-        entry = self._entries[row]
-        return Hit(row=row, score=score, id=entry.id, text=entry.text, pair=entry.pair)
-
-    def _check(self, model: EdgeModel) -> None:
-        if self.facts.task != "embed":
-            raise CorpusError(f"the rows are answers of {self.facts.task}; expected embeddings to search in")
-        if self.facts.fingerprint != model.info.fingerprint:
-            raise CorpusError(
-                f"the rows were made by {self.facts.bundle}, fingerprint {self.facts.fingerprint[:12]}; the model has "
-                f"{model.info.fingerprint[:12]}. Load that bundle, or embed the texts again."
-            )

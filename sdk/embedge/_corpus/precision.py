@@ -87,7 +87,12 @@ def sign_bits(stored: Stored, precision: Precision) -> npt.NDArray[np.uint8]:
     """Rows of bits as np.packbits makes them."""
     if precision == "ubinary":
         return stored.astype(np.uint8, copy=False)
-    return (stored.astype(np.int16) + 128).astype(np.uint8)
+    return stored.view(np.uint8) ^ np.uint8(128)  # less 128 is, in two's complement, its first bit turned
+
+
+def step_sizes(ranges: FloatArray) -> FloatArray:
+    """Of each component, float32 (dimensions,), for int8 and uint8."""
+    return _grid(ranges)[1]
 
 
 def _grid(ranges: FloatArray | None) -> tuple[FloatArray, FloatArray]:

@@ -6,69 +6,138 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
+import msgspec
 import numpy as np
 
-from embedge._corpus.precision import Stored, dequantize, sign_bits
+from embedge._corpus.precision import Stored, dequantize, sign_bits, step_sizes
 from embedge._corpus.sidecar import Sidecar
 from embedge.types import FloatArray, IntArray
 
-Scorer: TypeAlias = Callable[[Stored], FloatArray]
-
 _BLOCK_BYTES = 8 << 20
-_RESCORED = 20
-"""Candidates for each row asked for, where bits are compared first."""
+"""Of a block's components as float32: large enough that a call of numpy costs nothing beside its work."""
+_BITS_IN_BLOCK = 8
+"""Times as many rows are looked at together where a component is a bit."""
+_CANDIDATES = 4
+_CANDIDATES_OF_BITS = 40
+"""For each row asked for, where a quick score chooses and an exact one decides. 40 is where nothing is lost any
+more among a million rows that lie close together; see benchmarks/vectors.py."""
+
+_Scorer: TypeAlias = Callable[[Stored], FloatArray]
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Rows, and how they are stored.
+
+    Attributes:
+        rows: (num_rows, stored size).
+        sidecar: what is said of them.
+    """
+
+    rows: Stored
+    sidecar: Sidecar
+
+    def numbers(self, places: slice | IntArray) -> FloatArray:
+        """Some of them as float32 (num, dimensions)."""
+        facts = self.sidecar
+        ranges = None if facts.ranges is None else np.array(facts.ranges, dtype=np.float32)
+        return dequantize(np.asarray(self.rows[places]), facts.precision, facts.dimensions, ranges)
 
 
 def search(
-    rows: Stored, sidecar: Sidecar, queries: FloatArray, top: int, threads: int
+    kept: Kept,
+    queries: FloatArray,
+    top: int,
+    threads: int,
+    *,
+    finer: Kept | None = None,
+    oversample: int | None = None,
 ) -> tuple[IntArray, FloatArray]:
     """Rows by cosine.
 
+    A quick score of every row chooses candidates, whose cosines decide. It is the number of equal signs for bits, and a
+    product that leaves lengths out for rows that had length 1 before they were stored.
+
     Args:
-        rows: as they are stored.
-        sidecar: how.
+        kept: the rows.
         queries: float32 (num_queries, dimensions).
         top: rows for each query.
         threads: blocks that are looked at at once.
+        finer: the same rows stored in more bytes, whose cosines decide instead.
+        oversample: candidates for each row asked for; None takes as many as lose nothing among a million.
 
     Returns:
         int64 and float32 (num_queries, top or fewer): positions, and cosines in descending order; of equal ones the
-        earlier row comes first. Rows of bits are chosen by the number of equal signs, then scored by the query's own
-        numbers; rows in steps are scored by the middle of each step.
+        earlier row comes first. A row in steps is the middle of each, a row of bits is -1 and 1.
     """
-    top = min(top, len(rows))
+    top = min(top, len(kept.rows))
     lengths = np.linalg.norm(queries, axis=1, keepdims=True)
     unit = (queries / np.maximum(lengths, 1e-12)).astype(np.float32)
-    if sidecar.precision in ("binary", "ubinary"):
-        candidates, _ = _best(rows, _by_signs(sidecar, unit), min(top * _RESCORED, len(rows)), threads)
-        return _rescored(rows, sidecar, unit, candidates, top)
-    return _best(rows, _by_cosine(sidecar, unit), top, threads)
+    usual = _CANDIDATES_OF_BITS if _is_bits(kept.sidecar) else _CANDIDATES
+    wanted = min(top * (usual if oversample is None else oversample), len(kept.rows))
+    candidates = _best(kept, _scorer(kept.sidecar, unit), len(unit), wanted, threads)
+    return _rescored(kept if finer is None else finer, unit, candidates, top)
 
 
-def _by_cosine(sidecar: Sidecar, unit: FloatArray) -> Scorer:
-    ranges = None if sidecar.ranges is None else np.array(sidecar.ranges, dtype=np.float32)
-    exact = sidecar.normalized and sidecar.precision == "float32"
+def _is_bits(sidecar: Sidecar) -> bool:
+    return sidecar.precision in ("binary", "ubinary")
 
+
+def _scorer(sidecar: Sidecar, unit: FloatArray) -> _Scorer:
+    """What scores a block, float32 (num_queries, num_rows)."""
+    if _is_bits(sidecar):
+        return _by_signs(sidecar, unit)
+    if not sidecar.normalized:
+        return _by_cosine(sidecar, unit)
+    if sidecar.precision == "float32":
+        return lambda block: unit @ block.T
+    if sidecar.precision == "float16":
+        return _by_halves(unit)
+    return _by_steps(sidecar, unit)
+
+
+def _by_cosine(sidecar: Sidecar, unit: FloatArray) -> _Scorer:
     def scores(block: Stored) -> FloatArray:
-        numbers = (
-            np.asarray(block)
-            if sidecar.precision == "float32"
-            else dequantize(block, sidecar.precision, sidecar.dimensions, ranges)
-        )
-        products = numbers @ unit.T
-        if not exact:
-            lengths = np.sqrt(np.einsum("ij,ij->i", numbers, numbers))
-            products /= np.maximum(lengths, 1e-12)[:, None]
-        return products.T
+        numbers = Kept(rows=block, sidecar=sidecar).numbers(slice(None))
+        lengths = np.sqrt(np.einsum("ij,ij->i", numbers, numbers))
+        cosines: FloatArray = np.matmul(unit, numbers.T)
+        cosines /= np.maximum(lengths, 1e-12)
+        return cosines
 
     return scores
 
 
-def _by_signs(sidecar: Sidecar, unit: FloatArray) -> Scorer:
+def _by_steps(sidecar: Sidecar, unit: FloatArray) -> _Scorer:
+    """Products with the number of each step; where the first begins changes all of a query's scores alike."""
+    weighted: FloatArray = unit * step_sizes(np.array(sidecar.ranges, dtype=np.float32))
+
+    def scores(block: Stored) -> FloatArray:
+        numbers: FloatArray = block.astype(np.float32)
+        products: FloatArray = np.matmul(weighted, numbers.T)
+        return products
+
+    return scores
+
+
+def _by_halves(unit: FloatArray) -> _Scorer:
+    """Products with float16, whose bits are moved to where float32 has them: numpy converts ten times slower."""
+    # a half's exponent, read as a float's, is smaller by the difference of their biases, 127 - 15
+    larger = unit * np.float32(2.0**112)
+
+    def scores(block: Stored) -> FloatArray:
+        bits = block.view("<i2").astype(np.int32)
+        bits <<= 13
+        bits &= -0x70000001  # the copies of the sign that lie where an exponent begins
+        products: FloatArray = np.matmul(larger, bits.view(np.float32).T)
+        return products
+
+    return scores
+
+
+def _by_signs(sidecar: Sidecar, unit: FloatArray) -> _Scorer:
     asked = np.packbits(unit > 0, axis=-1)
 
     def scores(block: Stored) -> FloatArray:
-        bits = sign_bits(np.asarray(block), sidecar.precision)
+        bits = sign_bits(block, sidecar.precision)
         return np.stack([-_differing(bits, one) for one in asked]).astype(np.float32)
 
     return scores
@@ -76,57 +145,68 @@ def _by_signs(sidecar: Sidecar, unit: FloatArray) -> Scorer:
 
 def _differing(bits: Stored, one: Stored) -> IntArray:
     """Bits of each row that differ from a query's."""
-    different = np.bitwise_xor(bits, one)
-    if different.shape[1] % 8 == 0:
-        different = np.ascontiguousarray(different).view(np.uint64)
-    if hasattr(np, "bitwise_count"):
-        return np.bitwise_count(different).sum(1, dtype=np.int64)
-    table = np.array([bin(value).count("1") for value in range(256)], dtype=np.uint8)  # numpy before 2.0
-    counts: IntArray = table[np.ascontiguousarray(different).view(np.uint8)].sum(1, dtype=np.int64)
+    if not hasattr(np, "bitwise_count"):  # numpy before 2.0
+        table = np.array([bin(value).count("1") for value in range(256)], dtype=np.uint8)
+        fewer: IntArray = table[np.bitwise_xor(bits, one)].sum(1, dtype=np.int32)
+        return fewer
+    if bits.shape[1] % 8 == 0:
+        bits, one = np.ascontiguousarray(bits).view(np.uint64), one.view(np.uint64)
+    counts: IntArray = np.zeros(len(bits), dtype=np.int32)
+    for place, word in enumerate(one):  # a sum along so few numbers takes numpy longer
+        counts += np.bitwise_count(bits[:, place] ^ word)
     return counts
 
 
-def _best(rows: Stored, scorer: Scorer, top: int, threads: int) -> tuple[IntArray, FloatArray]:
+def _best(kept: Kept, scorer: _Scorer, num_queries: int, top: int, threads: int) -> list[IntArray]:
+    """For each query the positions of the best rows."""
+    least = np.full(num_queries, -np.inf, dtype=np.float32)
+
+    def look(block: tuple[int, int]) -> list[tuple[IntArray, FloatArray]]:
+        scores = scorer(np.asarray(kept.rows[block[0] : block[1]]))
+        return [_best_of(row, least, query, top, block[0]) for query, row in enumerate(scores)]
+
     with ThreadPoolExecutor(threads) as pool:
-        parts = list(
-            pool.map(lambda block: _best_of(block[0], rows[block[0] : block[1]], scorer, top), _blocks(rows))
-        )
-    positions = np.concatenate([each for each, _ in parts], axis=1)
-    scores = np.concatenate([each for _, each in parts], axis=1)
-    order = np.lexsort((positions, -scores), axis=1)[:, :top]
-    return np.take_along_axis(positions, order, 1), np.take_along_axis(scores, order, 1)
+        blocks = list(pool.map(look, _blocks(kept)))
+    found = []
+    for query in range(num_queries):
+        positions = np.concatenate([block[query][0] for block in blocks])
+        scores = np.concatenate([block[query][1] for block in blocks])
+        found.append(positions[np.lexsort((positions, -scores))[:top]])
+    return found
 
 
-def _best_of(first: int, block: Stored, scorer: Scorer, top: int) -> tuple[IntArray, FloatArray]:
-    scores = scorer(block)
-    count = scores.shape[1]
-    if count > top:
-        # one more than asked for does not hurt, and of equal scores the earlier has to stay
-        least = np.partition(scores, count - top, axis=1)[:, count - top]
-        chosen = [
-            np.concatenate([np.flatnonzero(row > bound), np.flatnonzero(row == bound)])[:top]
-            for row, bound in zip(scores, least, strict=True)
-        ]
-        places = np.stack(chosen)
-    else:
-        places = np.broadcast_to(np.arange(count), scores.shape)
-    return places + first, np.take_along_axis(scores, places, 1)
+def _best_of(
+    scores: FloatArray, least: FloatArray, query: int, top: int, first: int
+) -> tuple[IntArray, FloatArray]:
+    """What of a block may be among the best; `least` is what another block has `top` rows of, and is raised."""
+    places = np.flatnonzero(scores >= least[query])
+    if len(places) > top:
+        some = scores[places]
+        bound = np.partition(some, len(some) - top)[len(some) - top]
+        least[query] = max(least[query], bound)
+        # of equal scores the earlier has to stay
+        places = np.concatenate([places[some > bound], places[some == bound]])[:top]
+    return places + first, scores[places]
 
 
 def _rescored(
-    rows: Stored, sidecar: Sidecar, unit: FloatArray, candidates: IntArray, top: int
+    kept: Kept, unit: FloatArray, candidates: list[IntArray], top: int
 ) -> tuple[IntArray, FloatArray]:
     positions = np.empty((len(unit), top), dtype=np.int64)
     scores = np.empty((len(unit), top), dtype=np.float32)
     for index, (query, some) in enumerate(zip(unit, candidates, strict=True)):
-        signs = dequantize(np.asarray(rows[some]), sidecar.precision, sidecar.dimensions)
-        cosines = signs @ query / np.float32(np.sqrt(sidecar.dimensions))
-        order = np.lexsort((some, -cosines))[:top]
-        positions[index], scores[index] = some[order], cosines[order]
+        places = np.sort(some)
+        numbers = kept.numbers(places)
+        # einsum, as a product of matrices adds in another order from row to row, and equal rows are to stay equal
+        lengths = np.sqrt(np.einsum("ij,ij->i", numbers, numbers))
+        cosines = np.einsum("ij,j->i", numbers, query) / np.maximum(lengths, 1e-12)
+        order = np.argsort(-cosines, kind="stable")[:top]
+        positions[index], scores[index] = places[order], cosines[order]
     return positions, scores
 
 
-def _blocks(rows: Stored) -> Iterator[tuple[int, int]]:
-    size = max(1, _BLOCK_BYTES // max(1, rows.shape[1] * 4))
-    for start in range(0, len(rows), size):
-        yield start, min(start + size, len(rows))
+def _blocks(kept: Kept) -> Iterator[tuple[int, int]]:
+    size = max(1, _BLOCK_BYTES // max(1, kept.sidecar.dimensions * 4))
+    size *= _BITS_IN_BLOCK if _is_bits(kept.sidecar) else 1
+    for start in range(0, len(kept.rows), size):
+        yield start, min(start + size, len(kept.rows))

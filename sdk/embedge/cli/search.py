@@ -68,6 +68,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--prompt-name", help='of saved vectors: stored prompt for questions (default: "query")'
     )
+    parser.add_argument(
+        "--rescore",
+        type=Path,
+        metavar="VECTORS",
+        help="of saved vectors: the same rows in more bytes, whose cosines decide between the nearest",
+    )
+    parser.add_argument(
+        "--oversample", type=int, metavar="N", help="of saved vectors: rows rescored for each one shown"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per question on stdout")
     parser.set_defaults(run=run_search)
 
@@ -114,6 +123,7 @@ def run_search(args: argparse.Namespace) -> int:
 def _search_rows(args: argparse.Namespace) -> int:
     """Look through rows that were embedded before."""
     vectors = Vectors.open(args.bundle)
+    finer = None if args.rescore is None else Vectors.open(args.rescore)
     facts = vectors.facts
     bundle = args.bundle_of_vectors or facts.bundle
     with EdgeModel(bundle, device=args.device, variant=args.variant) as model:
@@ -122,7 +132,14 @@ def _search_rows(args: argparse.Namespace) -> int:
             print(bold(args.bundle) + dim(f"  {size}, by {facts.bundle} {facts.fingerprint[:12]}"))
         for question in args.questions:
             asked = time.perf_counter()
-            hits = vectors.search(model, question, top=args.top, prompt_name=args.prompt_name)[0]
+            (hits,) = vectors.search(
+                model,
+                question,
+                top=args.top,
+                prompt_name=args.prompt_name,
+                rescore=finer,
+                oversample=args.oversample,
+            )
             latency_ms = (time.perf_counter() - asked) * 1e3
             if args.json:
                 rows = [msgspec.to_builtins(hit) for hit in hits]

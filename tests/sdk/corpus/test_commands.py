@@ -40,6 +40,19 @@ def test_files_to_vectors_to_answers(tiny, file, tmp_path, capsys) -> None:
     assert json.loads(out)["rows"][0]["text"] == "old house"
 
 
+def test_few_bytes_are_searched_and_more_decide(tiny, file, tmp_path, capsys) -> None:
+    bundle = tiny()
+    run(capsys, "encode", bundle, file, "-o", tmp_path / "v.npy")
+    status, _, err = run(
+        capsys, "quantize", tmp_path / "v.npy", "-o", tmp_path / "b.npy", "--precision", "binary"
+    )
+    assert (status, err) == (0, f"wrote 4 rows in binary to {tmp_path / 'b.npy'}\n")
+    asked = ("old house", "--bundle", bundle, "--json")
+    _, out, _ = run(capsys, "search", tmp_path / "b.npy", *asked, "--rescore", tmp_path / "v.npy")
+    _, exact, _ = run(capsys, "search", tmp_path / "v.npy", *asked)
+    assert json.loads(out)["rows"] == json.loads(exact)["rows"]
+
+
 def test_rows_as_json(tiny, file, capsys) -> None:
     status, out, _ = run(capsys, "encode", tiny(), file, "--json")
     rows = [json.loads(line) for line in out.splitlines()]

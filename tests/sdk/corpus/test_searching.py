@@ -45,14 +45,20 @@ def by_hand(numbers, queries, top):
     return order, np.take_along_axis(scores.T, order, 1)
 
 
+def kept(stored, facts):
+    return searching.Kept(rows=stored, sidecar=facts)
+
+
 @pytest.mark.parametrize("precision", [name for name in PRECISIONS if "binary" not in name])
-def test_the_nearest_by_hand(monkeypatch, precision) -> None:
+@pytest.mark.parametrize("normalized", [False, True])
+def test_the_nearest_by_hand(monkeypatch, precision, normalized) -> None:
     monkeypatch.setattr(searching, "_BLOCK_BYTES", 40 * 4 * 100)
-    ranges = find_ranges(ROWS)
-    stored = quantize(ROWS, precision, ranges)
-    facts = sidecar(precision, ranges.tolist())
+    rows = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True) if normalized else ROWS
+    ranges = find_ranges(rows)
+    stored = quantize(rows, precision, ranges)
+    facts = sidecar(precision, ranges.tolist(), normalized=normalized)
     numbers = dequantize(stored, precision, 40, ranges)
-    positions, scores = searching.search(stored, facts, QUERIES, 7, 2)
+    positions, scores = searching.search(kept(stored, facts), QUERIES, 7, 2)
     expected, cosines = by_hand(numbers, QUERIES, 7)
     np.testing.assert_array_equal(positions, expected)
     np.testing.assert_allclose(scores, cosines, atol=1e-6)
@@ -61,30 +67,64 @@ def test_the_nearest_by_hand(monkeypatch, precision) -> None:
 @pytest.mark.parametrize("precision", ["binary", "ubinary"])
 def test_bits_are_scored_by_the_querys_numbers(precision) -> None:
     stored = quantize(ROWS, precision)
-    positions, scores = searching.search(stored, sidecar(precision), QUERIES, 5, 1)
+    positions, scores = searching.search(kept(stored, sidecar(precision)), QUERIES, 5, 1)
     signs = dequantize(stored, precision, 40)
     expected, _ = by_hand(signs, QUERIES, 5)
-    # the candidates are those with most signs in common: nearly all of the best are among them
-    assert np.mean([len({*a} & {*b}) for a, b in zip(positions, expected, strict=True)]) >= 4
+    np.testing.assert_array_equal(positions, expected)
     for found, score, query in zip(positions, scores, QUERIES, strict=True):
         own = signs[found] @ query / np.linalg.norm(query) / np.sqrt(40)
         np.testing.assert_allclose(score, own, atol=1e-6)
-        assert list(score) == sorted(score, reverse=True)
+
+
+@pytest.mark.parametrize("dimensions", [40, 64])
+@pytest.mark.parametrize("precision", ["binary", "ubinary"])
+def test_candidates_have_the_fewest_other_signs(precision, dimensions) -> None:
+    rows = RNG.normal(size=(300, dimensions)).astype(np.float32)
+    (query,) = RNG.normal(size=(1, dimensions)).astype(np.float32)
+    facts = sidecar(precision, dimensions=dimensions, num_rows=300)
+    (found,), _ = searching.search(kept(quantize(rows, precision), facts), query[None], 3, 1, oversample=1)
+    others = ((rows > 0) != (query > 0)).sum(1)
+    assert sorted(others[found]) == sorted(others)[:3]
+
+
+@pytest.mark.parametrize("finer", ["int8", "float16", "float32"])
+def test_bits_are_rescored_by_finer_rows(finer) -> None:
+    rows = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
+    ranges = find_ranges(rows)
+    more = kept(quantize(rows, finer, ranges), sidecar(finer, ranges.tolist(), normalized=True))
+    bits = kept(quantize(rows, "binary"), sidecar("binary"))
+    positions, scores = searching.search(bits, QUERIES, 5, 2, finer=more, oversample=200)
+    expected, cosines = searching.search(more, QUERIES, 5, 2)
+    np.testing.assert_array_equal(positions, expected)
+    np.testing.assert_allclose(scores, cosines, atol=1e-6)
 
 
 def test_bits_are_counted_without_numpy_2(monkeypatch) -> None:
-    stored = quantize(ROWS, "ubinary")
-    with_numpy = searching.search(stored, sidecar("ubinary"), QUERIES, 5, 1)
+    bits = kept(quantize(ROWS, "ubinary"), sidecar("ubinary"))
+    with_numpy = searching.search(bits, QUERIES, 5, 1)
     monkeypatch.delattr(np, "bitwise_count", raising=False)
-    without = searching.search(stored, sidecar("ubinary"), QUERIES, 5, 1)
+    without = searching.search(bits, QUERIES, 5, 1)
     np.testing.assert_array_equal(with_numpy[0], without[0])
 
 
-def test_of_equal_rows_the_earlier_comes_first(monkeypatch) -> None:
+def test_halves_of_every_size() -> None:
+    """Each finite number of float16 has the product that numpy's own conversion gives."""
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    halves = bits.view(np.float16)
+    halves = halves[np.isfinite(halves)].reshape(-1, 1).astype("<f2")
+    with np.errstate(all="ignore"):
+        (products,) = searching._by_halves(np.ones((1, 1), dtype=np.float32))(halves)
+    np.testing.assert_array_equal(products, halves[:, 0].astype(np.float32))
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "binary"])
+def test_of_equal_rows_the_earlier_comes_first(monkeypatch, precision) -> None:
     monkeypatch.setattr(searching, "_BLOCK_BYTES", 40 * 4 * 3)
+    monkeypatch.setattr(searching, "_BITS_IN_BLOCK", 1)
     same = np.tile(ROWS[:1], (10, 1))
-    facts = sidecar("float32", normalized=True, num_rows=10)
-    positions, _ = searching.search(same, facts, QUERIES[:1], 4, 2)
+    ranges = find_ranges(ROWS)
+    facts = sidecar(precision, ranges.tolist(), normalized=True, num_rows=10)
+    positions, _ = searching.search(kept(quantize(same, precision, ranges), facts), QUERIES[:1], 4, 2)
     assert positions.tolist() == [[0, 1, 2, 3]]
 
 
@@ -114,6 +154,51 @@ def test_questions_take_the_stored_prompt(load, tmp_path) -> None:
     (hits,) = Vectors.open(tmp_path / "a.npy").search(model, "house")
     assert hits[0].text == "the old house"
     assert hits[0].score == pytest.approx(1, abs=1e-5)
+
+
+def test_stored_again_in_fewer_bytes(load, tmp_path) -> None:
+    model = load()
+    texts = [f"{a} {b}" for a in ("good", "bad", "old") for b in ("food", "water", "house", "river")]
+    (tmp_path / "a.txt").write_text("\n".join(texts))
+    encode_files(model, tmp_path / "a.txt", tmp_path / "a.npy")
+    whole = Vectors.open(tmp_path / "a.npy")
+    expected = whole.search(model, texts, top=3)
+    for precision, name in (("int8", "b.npy"), ("binary", "c.jsonl"), ("ubinary", "d.npy")):
+        small = whole.quantize(tmp_path / name, precision)
+        assert (small.facts.precision, small.ids) == (precision, whole.ids)
+        assert small.entry(3) == whole.entry(3)
+        found = small.search(model, texts, top=3, rescore=whole, oversample=4)
+        assert found == expected
+        np.testing.assert_allclose(small.dequantize(), whole.dequantize(), atol=2)
+    ranges = find_ranges(whole.dequantize())
+    np.testing.assert_array_equal(
+        Vectors.open(tmp_path / "b.npy").rows, quantize(whole.dequantize(), "int8", ranges)
+    )
+    with pytest.raises(CorpusError, match=r"c\.jsonl is there already"):
+        whole.quantize(tmp_path / "c.jsonl", "int8")
+    assert whole.quantize(tmp_path / "c.jsonl", "float16", overwrite=True).facts.precision == "float16"
+    with pytest.raises(CorpusError, match="bits, whose numbers are gone"):
+        Vectors.open(tmp_path / "d.npy").quantize(tmp_path / "e.npy", "int8")
+    with pytest.raises(CorpusError, match="precision='int4' is not known"):
+        whole.quantize(tmp_path / "e.npy", "int4")
+
+
+def test_rescored_with_other_rows(saved, tmp_path) -> None:
+    model, path = saved
+    whole = Vectors.open(path)
+    small = whole.quantize(tmp_path / "small.npy", "binary")
+    (tmp_path / "b.txt").write_text("good food\nbad water\nold house\n")
+    encode_files(model, tmp_path / "b.txt", tmp_path / "b.npy")
+    with pytest.raises(CorpusError, match="have num_rows 3, and those searched 4"):
+        small.search(model, "food", rescore=Vectors.open(tmp_path / "b.npy"))
+    rows = tmp_path / "small.npy.rows.jsonl"
+    rows.write_bytes(b"".join(reversed(rows.read_bytes().splitlines(keepends=True))))
+    with pytest.raises(
+        CorpusError, match="in the rows to rescore with; expected the same rows in the same order"
+    ):
+        Vectors.open(tmp_path / "small.npy").search(model, "food", rescore=whole)
+    with pytest.raises(CorpusError, match="oversample=0 is out of range"):
+        small.search(model, "food", rescore=whole, oversample=0)
 
 
 def test_wrong_questions(saved, load) -> None:
