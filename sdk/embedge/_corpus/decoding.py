@@ -96,11 +96,13 @@ def _lines_of_bytes(stream: IO[bytes], encoding: str, errors: str) -> Iterator[L
             continue
         try:
             # the mark belongs to the first line alone
-            text = raw.decode(encoding if number == 1 or encoding != "utf-8-sig" else "utf-8", errors)
+            by = encoding if number == 1 or encoding != "utf-8-sig" else "utf-8"
+            text = str(memoryview(raw)[: len(raw) - _size_of_end(raw)], by, errors)
         except UnicodeDecodeError as error:
             yield number, None, f"not {encoding}: {error.reason} at byte {error.start} of the line"
             continue
-        yield number, _without_end(text), ""
+        del raw  # which may be as large as the text, and would be held as long as that is computed
+        yield number, text, ""
 
 
 def _lines_of_text(stream: IO[bytes], encoding: str, errors: str) -> Iterator[Line]:
@@ -114,7 +116,7 @@ def _lines_of_text(stream: IO[bytes], encoding: str, errors: str) -> Iterator[Li
                     pass
                 yield number, None, f"longer than {MAX_ROW_BYTES / 1e6:.0f} million characters"
                 continue
-            yield number, _without_end(text), ""
+            yield number, text[: len(text) - _size_of_end(text)], ""
     except UnicodeError as error:
         raise CorpusError(
             f"after line {number} the text is not {encoding}: {error}. Pass the right --encoding, or "
@@ -122,8 +124,9 @@ def _lines_of_text(stream: IO[bytes], encoding: str, errors: str) -> Iterator[Li
         ) from error
 
 
-def _without_end(line: str) -> str:
-    return line[:-2] if line.endswith("\r\n") else line.removesuffix("\n")
+def _size_of_end(line: str | bytes) -> int:
+    feed, both = ("\n", "\r\n") if isinstance(line, str) else (b"\n", b"\r\n")
+    return 2 if line.endswith(both) else int(line.endswith(feed))  # type: ignore[arg-type]  # both of one type
 
 
 class _Raw(io.RawIOBase):

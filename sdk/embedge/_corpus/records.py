@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -16,6 +17,7 @@ from embedge.errors import CorpusError
 
 Identifier: TypeAlias = "str | int | None"
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _USUAL_COLUMNS = ("text", "sentence", "content")
 
 
@@ -80,9 +82,7 @@ def read_rows(files: Sequence[InputFile], reading: Reading) -> Iterator[Row]:
 def _checked(row: Row) -> Row:
     if row.problem:
         return row
-    try:
-        (row.text + (row.pair or "")).encode()
-    except UnicodeEncodeError:
+    if _SURROGATE.search(row.text) or (row.pair and _SURROGATE.search(row.pair)):
         return msgspec.structs.replace(
             row, text="", problem="holds half of a surrogate pair, which is no text"
         )

@@ -20,6 +20,9 @@ from embedge.errors import CorpusError
 _HEADER_SIZE = 128
 """Of an .npy file: room for any number of rows, so that it is written last."""
 
+_PIECE = 1 << 20
+"""Characters of a text that are encoded together."""
+
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What is written of a chunk.
@@ -112,7 +115,7 @@ class _Npy:
 
     def append(self, rows: Rows) -> None:
         self._numbers.stream.write(np.ascontiguousarray(rows.numbers).data)
-        self._rows.stream.write(b"".join(_lines(rows)))
+        self._rows.stream.writelines(_lines(rows))
 
     def sync(self) -> dict[str, int]:
         return {each.target.name: each.size() for each in (self._numbers, self._rows)}
@@ -144,7 +147,7 @@ class _Jsonl:
         self._lines = Growing(output, sizes)
 
     def append(self, rows: Rows) -> None:
-        self._lines.stream.write(b"".join(_lines(rows, rows.numbers)))
+        self._lines.stream.writelines(_lines(rows, rows.numbers))
 
     def sync(self) -> dict[str, int]:
         return {self._output.name: self._lines.size()}
@@ -249,16 +252,30 @@ def left_files(output: Path) -> list[Path]:
 
 
 def _lines(rows: Rows, numbers: Stored | None = None) -> Iterator[bytes]:
-    texts = rows.texts
+    """A JSON object for each row, in one piece or several."""
     for index, identifier in enumerate(rows.identifiers):
         line: dict[str, Any] = {"id": identifier}
-        if texts is not None:
-            line["text"] = texts[index]
-        if rows.pairs is not None:
-            line["pair"] = rows.pairs[index]
+        long: dict[str, str] = {}
+        for name, texts in (("text", rows.texts), ("pair", rows.pairs)):
+            if texts is not None:
+                is_long = len(texts[index]) > _PIECE
+                line[name] = "" if is_long else texts[index]
+                long |= {name: texts[index]} if is_long else {}
         if numbers is not None:
             line["embedding"] = numbers[index].tolist()
-        yield msgspec.json.encode(line) + b"\n"
+        encoded = msgspec.json.encode(line) + b"\n"
+        yield from _with_long(encoded, long) if long else (encoded,)
+
+
+def _with_long(line: bytes, texts: dict[str, str]) -> Iterator[bytes]:
+    """A line with texts in the places of empty ones; encoded whole they would be held four times."""
+    for name, text in texts.items():
+        start = f'"{name}":"'.encode()
+        before, _, line = line.partition(start)
+        yield before + start
+        for place in range(0, len(text), _PIECE):
+            yield msgspec.json.encode(text[place : place + _PIECE])[1:-1]
+    yield line
 
 
 def _npy_header(kind: np.dtype[Any], shape: tuple[int, int]) -> bytes:

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import numpy as np
 import pytest
 
 from embedge import CorpusError, EdgeModel
-from embedge._corpus import journal
+from embedge._corpus import journal, sinks
 from embedge.corpus import Vectors, encode_files
 from embedge.testing import assert_embeddings_close
 
@@ -314,3 +315,53 @@ def test_another_bundle_is_not_gone_on_with(load, file, tmp_path, monkeypatch) -
     assert isinstance(other, EdgeModel)
     with pytest.raises(CorpusError, match="begun with bundle"):
         encode_files(other, file, tmp_path / "out.npy", chunk=16, resume=True)
+
+
+def test_a_long_text_is_written_in_pieces(load, tmp_path, monkeypatch) -> None:
+    model = load()
+    long = 'a "word" \\ and “another”\t🙂\x00é"text":"'
+    (tmp_path / "a.jsonl").write_bytes(
+        b"".join(
+            msgspec.json.encode({"id": f'"text":"{n}', "text": text}) + b"\n"
+            for n, text in enumerate((long, "food"))
+        )
+    )
+    for end in ("npy", "jsonl"):
+        encode_files(model, tmp_path / "a.jsonl", tmp_path / f"whole.{end}", id_column="id")
+        with monkeypatch.context() as patch:
+            patch.setattr(sinks, "_PIECE", 5)
+            encode_files(model, tmp_path / "a.jsonl", tmp_path / f"pieces.{end}", id_column="id")
+        rows = ".npy.rows.jsonl" if end == "npy" else ".jsonl"
+        assert (tmp_path / f"pieces{rows}").read_bytes() == (tmp_path / f"whole{rows}").read_bytes()
+        assert Vectors.open(tmp_path / f"pieces.{end}").entry(0).text == long
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a system that tells of a process's own peak")
+def test_a_very_long_line_is_held_once(tiny, tmp_path) -> None:
+    """Its bytes while they are decoded to two each, and little beside."""
+    bundle, size = tiny(), 30_000_000
+    program = (
+        "import sys; from embedge.cli.main import main; main(sys.argv[1:])\n"
+        "print(open('/proc/self/status').read())"
+    )
+
+    def peak_bytes(text):
+        (tmp_path / "a.txt").write_text(text)
+        command = [
+            sys.executable,
+            "-c",
+            program,
+            "encode",
+            str(bundle),
+            str(tmp_path / "a.txt"),
+            "--overwrite",
+        ]
+        done = subprocess.run(
+            [*command, "-o", str(tmp_path / "a.npy")], capture_output=True, text=True, check=True
+        )
+        return next(
+            1024 * int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("VmHWM:")
+        )
+
+    words = "good food and “bad” water by an old house "
+    assert peak_bytes(words * (size // len(words))) - peak_bytes(words) < 4 * size
