@@ -25,6 +25,7 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         task: "embed" and "classify" for texts, "score" for pairs.
+        query: first text of every pair, where rows hold the second alone.
     """
 
     task: CorpusTask = "embed"
@@ -33,6 +34,7 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
     prompt_name: str | None = None
     prompt: str | None = None
     long_text: LongText = "truncate"
+    query: str | None = None
 
     @property
     def params(self) -> PoolingParams:
@@ -141,7 +143,10 @@ def _at_once(model: EdgeModel, chunk: Chunk, asking: Asking) -> Answered:
 
 def _ask(model: EdgeModel, asked: list[Asked], asking: Asking) -> _Outputs:
     if asking.task == "score":
-        sides = [list(side) for side in zip(*asked, strict=True)]
+        if asking.query is None:
+            sides = [list(side) for side in zip(*asked, strict=True)]
+        else:
+            sides = [[asking.query] * len(asked), [str(text) for text in asked]]
         limit = None if asking.long_text == "error" else -1
         outputs = model.score(
             *sides,

@@ -29,6 +29,31 @@ _TRIVIAL_S = 2.0
 
 def add_corpus_arguments(parser: argparse.ArgumentParser, *, embeds: bool = False) -> None:
     """Add the arguments that say how files are read, and rows written."""
+    add_reading_arguments(parser)
+    writing = parser.add_argument_group("output of files")
+    writing.add_argument("--resume", action="store_true", help="go on with an output that was cut off")
+    writing.add_argument("--overwrite", action="store_true", help="replace an output that is there")
+    writing.add_argument("--no-texts", action="store_true", help="leave the texts out of the output")
+    writing.add_argument(
+        "--chunk", type=int, default=CHUNK, metavar="N", help="texts that are committed together"
+    )
+    if embeds:
+        writing.add_argument(
+            "--precision",
+            choices=PRECISIONS,
+            default="float32",
+            help="how a component is stored (default: %(default)s)",
+        )
+        writing.add_argument(
+            "--long-text",
+            choices=("error", "truncate", "mean"),
+            default="truncate",
+            help="what becomes of texts beyond the model's limit (default: %(default)s)",
+        )
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say how files are read."""
     reading = parser.add_argument_group(
         "files", "where the arguments name files, folders or globs; - is stdin"
     )
@@ -53,26 +78,6 @@ def add_corpus_arguments(parser: argparse.ArgumentParser, *, embeds: bool = Fals
         metavar="stop|skip|FILE",
         help="what becomes of bad rows; FILE.jsonl tells of each, with file, line and reason (default: %(default)s)",
     )
-    writing = parser.add_argument_group("output of files")
-    writing.add_argument("--resume", action="store_true", help="go on with an output that was cut off")
-    writing.add_argument("--overwrite", action="store_true", help="replace an output that is there")
-    writing.add_argument("--no-texts", action="store_true", help="leave the texts out of the output")
-    writing.add_argument(
-        "--chunk", type=int, default=CHUNK, metavar="N", help="texts that are committed together"
-    )
-    if embeds:
-        writing.add_argument(
-            "--precision",
-            choices=PRECISIONS,
-            default="float32",
-            help="how a component is stored (default: %(default)s)",
-        )
-        writing.add_argument(
-            "--long-text",
-            choices=("error", "truncate", "mean"),
-            default="truncate",
-            help="what becomes of texts beyond the model's limit (default: %(default)s)",
-        )
 
 
 def add_texts_or_files(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +85,11 @@ def add_texts_or_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "texts", metavar="TEXT|FILE", nargs="+", help="texts; or files, folders, globs, or - for stdin"
     )
+    add_text_argument(parser)
+
+
+def add_text_argument(parser: argparse.ArgumentParser) -> None:
+    """Add what says that arguments which are names of files are texts."""
     parser.add_argument(
         "--text", action="store_true", help="the arguments are texts, whatever files are there"
     )
@@ -91,7 +101,7 @@ def names_files(args: argparse.Namespace) -> bool:
     Raises:
         CorpusError: some are, others are not.
     """
-    names = args.texts
+    names = args.documents if "documents" in args else args.texts
     if args.text or (names == [STDIN] and not _has_destination(args)):
         return False
     files = [name == STDIN or _is_there(name) for name in names]
@@ -128,7 +138,7 @@ def check_destination(
 
 def run_job(args: argparse.Namespace, names: list[str], asking: Asking) -> int:
     """Read files, compute their rows, and write or print them."""
-    job = _job(args, names, asking)
+    job = job_of(args, names, asking)
     if args.output is not None:
         check_name(job.output)  # before a model is loaded for nothing
     with EdgeModel(args.bundle, device=args.device, variant=args.variant) as model:
@@ -150,14 +160,20 @@ def run_job(args: argparse.Namespace, names: list[str], asking: Asking) -> int:
     return 0
 
 
-def _job(args: argparse.Namespace, names: list[str], asking: Asking) -> Job:
+def job_of(args: argparse.Namespace, names: list[str], asking: Asking) -> Job:
+    """What the arguments ask for.
+
+    Raises:
+        CorpusError: a file or a value is not what was expected.
+    """
     on_error: OnError = args.on_error if args.on_error in ("stop", "skip") else Path(args.on_error)
     if isinstance(on_error, Path) and on_error.suffix.lower() != ".jsonl":
         raise CorpusError(
             f"--on-error {args.on_error} is not known; expected stop, skip, or a file as in bad.jsonl"
         )
-    if args.chunk < 1:
-        raise CorpusError(f"--chunk {args.chunk} is out of range; expected at least 1")
+    chunk = getattr(args, "chunk", CHUNK)
+    if chunk < 1:
+        raise CorpusError(f"--chunk {chunk} is out of range; expected at least 1")
     return Job(
         files=find_inputs(names, args.input_format),
         reading=Reading(
@@ -171,11 +187,11 @@ def _job(args: argparse.Namespace, names: list[str], asking: Asking) -> Job:
         asking=asking,
         output=args.output or Path(),
         precision=getattr(args, "precision", "float32"),
-        keep_texts=not args.no_texts,
+        keep_texts=not getattr(args, "no_texts", False),
         on_error=on_error,
-        resume=args.resume,
+        resume=getattr(args, "resume", False),
         overwrite=args.overwrite,
-        chunk=args.chunk,
+        chunk=chunk,
     )
 
 

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from embedge._corpus.compute import Asking, CorpusTask
+from embedge._corpus.job import answers
+from embedge._corpus.journal import replace_whole
+from embedge._corpus.ranking import rank
+from embedge._corpus.records import Identifier
 from embedge.cli._console import accent, bold, dim, print_json, width
 from embedge.cli.corpus import (
     add_corpus_arguments,
+    add_reading_arguments,
+    add_text_argument,
     add_texts_or_files,
     check_destination,
+    job_of,
     names_files,
     run_job,
 )
@@ -52,10 +62,14 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     rerank = commands.add_parser(
         "rerank",
         help="order documents for a query",
-        description="Score each document and show the best first.",
+        description="Score each document, or each row of files, and show the best first.",
     )
     _add_pair_arguments(rerank)
     rerank.add_argument("--top", type=int, metavar="N", help="show only the best N")
+    rerank.add_argument("-o", "--output", type=Path, metavar="FILE", help="of files: .jsonl to write")
+    rerank.add_argument("--overwrite", action="store_true", help="replace an output that is there")
+    add_text_argument(rerank)
+    add_reading_arguments(rerank)
     rerank.set_defaults(run=run_rerank)
 
 
@@ -108,6 +122,10 @@ def run_score(args: argparse.Namespace) -> int:
 
 def run_rerank(args: argparse.Namespace) -> int:
     """Order the documents."""
+    if names_files(args):
+        return _rerank_files(args)
+    if args.output is not None:
+        raise CorpusError("-o is for the rows of files; expected files, or --json for texts")
     documents = read_texts(args.documents)
     with _load(args) as model:
         results = model.rerank(
@@ -120,6 +138,35 @@ def run_rerank(args: argparse.Namespace) -> int:
         )
     _show(args, [(result.index, result.score, result.document) for result in results])
     return 0
+
+
+def _rerank_files(args: argparse.Namespace) -> int:
+    """Order the rows of files; with --top no more than so many are held."""
+    if args.logits or args.truncate != -1:
+        raise CorpusError("--logits and --truncate are for texts; expected neither for the rows of files")
+    if args.top is not None and args.top < 1:
+        raise CorpusError(f"--top {args.top} shows nothing; expected at least 1")
+    if args.output is not None:
+        _check_ranked(args)
+    job = job_of(args, args.documents, Asking(task="score", query=args.query, prompt=args.instruction))
+    with EdgeModel(args.bundle, device=args.device, variant=args.variant) as model:
+        ranked = rank(answers(model, job), args.top)
+    if args.output is not None:
+        replace_whole(args.output, b"".join(msgspec.json.encode(row) + b"\n" for row in ranked))
+        print(f"wrote {len(ranked):,} rows to {args.output}", file=sys.stderr)
+    elif args.json:
+        for row in ranked:
+            print_json(row)
+    else:
+        _show(args, [(row.id, row.score, row.document) for row in ranked])
+    return 0
+
+
+def _check_ranked(args: argparse.Namespace) -> None:
+    if args.output.suffix.lower() != ".jsonl" or not args.output.parent.is_dir():
+        raise CorpusError(f"-o {args.output} cannot be written; expected a name as in ranked.jsonl")
+    if args.output.exists() and not args.overwrite:
+        raise CorpusError(f"{args.output} is there already; expected a new name. Pass --overwrite.")
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -179,12 +226,12 @@ def _shows_progress(texts: list[str]) -> bool:
     return sys.stderr.isatty() and len(texts) > 1
 
 
-def _show(args: argparse.Namespace, rows: list[tuple[int, float, str]]) -> None:
+def _show(args: argparse.Namespace, rows: Sequence[tuple[Identifier, float, str]]) -> None:
     for index, score, document in rows:
         if args.json:
             print_json({"index": index, "score": score, "document": document})
         else:
-            print(f"{accent(f'{score:8.4f}')}  {dim(f'{index:>4}')}  {_shorten(document, 16)}")
+            print(f"{accent(f'{score:8.4f}')}  {dim(f'{index!s:>4}')}  {_shorten(document, 16)}")
 
 
 def _shorten(text: str, taken: int = 0) -> str:

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from embedge import EdgeModel
 from embedge.cli.main import main
 
 
@@ -134,3 +135,33 @@ def test_a_broken_off_output_says_how_to_go_on(tiny, file, tmp_path, capsys, mon
     assert "No space left on device" in err
     monkeypatch.undo()
     assert run(capsys, "encode", tiny(), file, "-o", tmp_path / "v.npy", "--resume")[0] == 0
+
+
+def test_rerank_files(tiny, tmp_path, capsys) -> None:
+    bundle = tiny("cross_encoder")
+    rows = tmp_path / "rows.csv"
+    texts = ["good food", "bad water", "old house", "good food", "new river"]
+    rows.write_text("id,text\n" + "".join(f"r{n},{text}\n" for n, text in enumerate(texts)))
+    with EdgeModel(bundle) as model:
+        expected = model.rerank("good", texts, truncate_prompt_tokens=-1)
+    files = (bundle, "good", rows, "--id-column", "id")
+    _, out, _ = run(capsys, "rerank", *files, "--json")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [row["index"] for row in found] == [each.index for each in expected]
+    assert [row["id"] for row in found] == [f"r{each.index}" for each in expected]
+    assert [row["score"] for row in found] == pytest.approx([each.score for each in expected], abs=1e-6)
+    status, _, err = run(capsys, "rerank", *files, "--top", 2, "-o", tmp_path / "best.jsonl")
+    assert (status, err) == (0, f"wrote 2 rows to {tmp_path / 'best.jsonl'}\n")
+    best = (tmp_path / "best.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in best] == found[:2]
+    _, out, _ = run(capsys, "rerank", *files, "--top", 1)
+    assert found[0]["document"] in out
+    for words, message in (
+        (("-o", tmp_path / "best.jsonl"), "is there already"),
+        (("-o", tmp_path / "best.npy"), "expected a name as in ranked.jsonl"),
+        (("--top", 0), "--top 0 shows nothing"),
+        (("--logits",), "are for texts"),
+    ):
+        status, _, err = run(capsys, "rerank", *files, *words)
+        assert status == 1
+        assert message in err
