@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal, cast
 
+from embedge._corpus.comparing import Duplicate
 from embedge._corpus.compute import Asking, CorpusTask
 from embedge._corpus.inputs import Format, find_inputs
 from embedge._corpus.job import CHUNK, Job, OnError, Summary, run
@@ -24,7 +25,7 @@ from embedge.errors import CorpusError
 from embedge.model import EdgeModel
 from embedge.types import LongText
 
-__all__ = ["Counts", "Entry", "Hit", "Sidecar", "Summary", "Vectors", "encode_files"]
+__all__ = ["Counts", "Duplicate", "Entry", "Hit", "Sidecar", "Summary", "Vectors", "encode_files"]
 
 
 def encode_files(

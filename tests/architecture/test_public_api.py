@@ -24,7 +24,7 @@ NAMES = {
     "bundle": "Bundle check_files open_bundle sha256_file",
     "cli": "",
     "corpus": """
-        Counts Entry Hit Sidecar Summary Vectors encode_files
+        Counts Duplicate Entry Hit Sidecar Summary Vectors encode_files
     """,
     "errors": """
         BundleError CallCancelledError CorpusError DeadlineError DeviceMemoryError EmbedgeError ExportError

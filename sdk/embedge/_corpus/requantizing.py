@@ -1,26 +1,41 @@
-"""Saved rows are stored once more in fewer bytes, with what is known of each, block by block."""
+"""Saved rows are stored once more, some of them or in fewer bytes, with what is known of each, block by block."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from embedge._corpus.journal import locked
-from embedge._corpus.precision import PRECISIONS, Precision, needs_ranges, quantize
+from embedge._corpus.precision import PRECISIONS, Precision, find_ranges, needs_ranges, quantize
 from embedge._corpus.searching import Kept
 from embedge._corpus.sinks import Rows, check_name, left_files, open_sink
 from embedge._corpus.stored import Opened
 from embedge.errors import CorpusError
-from embedge.types import FloatArray
+from embedge.types import FloatArray, IntArray
 
 _BLOCK = 16384
 
 
-def store_again(opened: Opened, output: Path, precision: Precision, *, overwrite: bool) -> None:
+def store_again(
+    opened: Opened,
+    output: Path,
+    precision: Precision,
+    *,
+    overwrite: bool,
+    places: IntArray | None = None,
+) -> None:
     """Write an output's rows to another.
+
+    Args:
+        opened: the output.
+        output: where they go.
+        precision: how a component is stored.
+        overwrite: replace what is there.
+        places: positions of the rows that are written; None for all.
 
     Raises:
         CorpusError: rows of bits become numbers, or the output is not what was expected.
@@ -43,39 +58,42 @@ def store_again(opened: Opened, output: Path, precision: Precision, *, overwrite
             if file != output:  # which stays until another takes its name
                 file.unlink()
         kept = Kept(rows=opened.rows, sidecar=facts)
-        ranges = _find_ranges(kept) if needs_ranges(precision) else None
+        which = np.arange(len(kept.rows)) if places is None else places
+        is_same = precision == facts.precision
+        ranges = None if is_same or not needs_ranges(precision) else _find_ranges(kept, which)
         sink = open_sink(output, {})
         try:
-            for start, numbers in _blocks(kept):
-                entries = opened.entries[start : start + len(numbers)]
+            for some in _blocks(which):
+                entries = [opened.entries[int(place)] for place in some]
                 sink.append(
                     Rows(
-                        numbers=quantize(numbers, precision, ranges),
+                        numbers=np.asarray(kept.rows[some])
+                        if is_same
+                        else quantize(kept.numbers(some), precision, ranges),
                         identifiers=[entry.id for entry in entries],
                         texts=[entry.text or "" for entry in entries] if facts.has_texts else None,
                         pairs=None,
                     )
                 )
             sink.sync()
-            told = None if ranges is None else ranges.tolist()
-            sink.finish(
-                msgspec.json.encode(
-                    msgspec.structs.replace(facts, precision=precision, ranges=told, clipped=0.0)
-                )
-            )
+            changes: dict[str, Any] = {"num_rows": len(which)}
+            if not is_same:
+                told = None if ranges is None else ranges.tolist()
+                changes |= {"precision": precision, "ranges": told, "clipped": 0.0}
+            sink.finish(msgspec.json.encode(msgspec.structs.replace(facts, **changes)))
         finally:
             sink.close()
         sink.tidy()
 
 
-def _blocks(kept: Kept) -> Iterator[tuple[int, FloatArray]]:
-    for start in range(0, len(kept.rows), _BLOCK):
-        yield start, kept.numbers(slice(start, start + _BLOCK))
+def _blocks(places: IntArray) -> Iterator[IntArray]:
+    for start in range(0, len(places), _BLOCK):
+        yield places[start : start + _BLOCK]
 
 
-def _find_ranges(kept: Kept) -> FloatArray:
-    """Smallest and largest value of each component, of all rows."""
-    ends = [np.stack([numbers.min(0), numbers.max(0)]) for _, numbers in _blocks(kept)]
+def _find_ranges(kept: Kept, places: IntArray) -> FloatArray:
+    """Smallest and largest value of each component."""
+    ends = [find_ranges(kept.numbers(some)) for some in _blocks(places)]
     if not ends:
         return np.zeros((2, kept.sidecar.dimensions), dtype=np.float32)
     every = np.stack(ends)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from embedge._corpus.comparing import Duplicate, find_duplicates, find_similar
 from embedge._corpus.precision import Precision, Stored
 from embedge._corpus.records import Identifier
 from embedge._corpus.requantizing import store_again
@@ -180,6 +181,68 @@ class Vectors:
             for each in zip(positions, scores, strict=True)
         ]
 
+    def duplicates(self, threshold: float = 0.95, *, threads: int = 1) -> list[Duplicate]:
+        """Rows that are near an earlier row, by cosine; the work grows with the square of their number.
+
+        Args:
+            threshold: cosine from which rows are near.
+            threads: products that are made at once.
+
+        Returns:
+            In order; a row that none of the kept ones before it is near is kept itself, and not among them.
+
+        Raises:
+            CorpusError: the threshold is no cosine above 0.
+        """
+        if type(threshold) not in (int, float) or not 0 < threshold <= 1:
+            raise CorpusError(
+                f"threshold={threshold!r} is out of range; expected a cosine above 0, at most 1"
+            )
+        self._check_embeddings()
+        return list(find_duplicates(self._kept, threshold, threads))
+
+    def write_without(
+        self, rows: Iterable[int], output: str | PathLike[str], *, overwrite: bool = False
+    ) -> Vectors:
+        """Write the other rows to an output, as they are stored; arguments and errors as of `quantize`."""
+        places = np.setdiff1d(np.arange(len(self)), np.fromiter(rows, dtype=np.int64))
+        store_again(self._opened, Path(output), self.facts.precision, overwrite=overwrite, places=places)
+        return Vectors.open(output)
+
+    def similar(self, other: Vectors, *, top: int = 1, threads: int = 1) -> Iterator[list[Hit]]:
+        """For each row the nearest of another output; of this one itself the nearest other rows.
+
+        Args:
+            other: rows of the same bundle.
+            top: rows for each.
+            threads: blocks that are looked at at once.
+
+        Raises:
+            CorpusError: the rows cannot be compared, or `top` is below 1.
+        """
+        for name in ("fingerprint", "dimensions"):
+            own, its = getattr(self.facts, name), getattr(other.facts, name)
+            if own != its:
+                raise CorpusError(
+                    f"the rows have {name} {own!r}, and the others {its!r}; expected rows of one bundle. Embed the "
+                    "texts of one of them again."
+                )
+        if type(top) is not int or top < 1:
+            raise CorpusError(f"top={top!r} shows nothing; expected an int >= 1")
+        self._check_embeddings()
+        return self._similar(other, top, threads)
+
+    def _similar(self, other: Vectors, top: int, threads: int) -> Iterator[list[Hit]]:
+        more = int(other is self)
+        for start, positions, scores in find_similar(self._kept, other._kept, top + more, threads):
+            for index, each in enumerate(zip(positions, scores, strict=True), start):
+                found = [
+                    (int(row), float(score))
+                    for row, score in zip(*each, strict=True)
+                    if not more or row != index
+                ]
+                yield [other._hit(row, score) for row, score in found[:top]]
+
     @property
     def _kept(self) -> Kept:
         return Kept(rows=self.rows, sidecar=self.facts)
@@ -205,9 +268,12 @@ class Vectors:
         entry = self._entries[row]
         return Hit(row=row, score=score, id=entry.id, text=entry.text, pair=entry.pair)
 
-    def _check(self, model: EdgeModel) -> None:
+    def _check_embeddings(self) -> None:
         if self.facts.task != "embed":
             raise CorpusError(f"the rows are answers of {self.facts.task}; expected embeddings to search in")
+
+    def _check(self, model: EdgeModel) -> None:
+        self._check_embeddings()
         if self.facts.fingerprint != model.info.fingerprint:
             raise CorpusError(
                 f"the rows were made by {self.facts.bundle}, fingerprint {self.facts.fingerprint[:12]}; the model has "

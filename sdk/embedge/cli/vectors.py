@@ -1,4 +1,4 @@
-"""Commands on saved vectors: `embedge quantize`."""
+"""Commands on saved vectors: `embedge quantize | dedup | similar`."""
 
 from __future__ import annotations
 
@@ -6,28 +6,108 @@ import argparse
 import sys
 from pathlib import Path
 
+import msgspec
+
 from embedge._corpus.precision import PRECISIONS
-from embedge.corpus import Vectors
+from embedge._machine.cpu import available_threads
+from embedge.cli._console import accent, bold, dim, print_json, width
+from embedge.corpus import Entry, Vectors
+from embedge.errors import CorpusError
+
+_WRITTEN = 'what "embedge encode FILES -o VECTORS" wrote'
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `quantize`."""
+    """Add `quantize`, `dedup` and `similar`."""
     quantize = commands.add_parser(
         "quantize",
         help="store saved vectors in fewer bytes",
         description='Store saved vectors once more in fewer bytes. "embedge search SMALL … --rescore VECTORS" looks '
         "through the small ones, and lets the others decide between the nearest.",
     )
-    quantize.add_argument(
-        "vectors", type=Path, metavar="VECTORS", help='what "embedge encode FILES -o VECTORS" wrote'
-    )
+    quantize.add_argument("vectors", type=Path, metavar="VECTORS", help=_WRITTEN)
     quantize.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="as of encode")
     quantize.add_argument("--precision", choices=PRECISIONS, required=True, help="how a component is stored")
     quantize.add_argument("--overwrite", action="store_true", help="replace an output that is there")
     quantize.set_defaults(run=_run_quantize)
+
+    dedup = commands.add_parser(
+        "dedup",
+        help="find near duplicates among saved vectors",
+        description="Tell of every row that is near an earlier one, by cosine; -o writes the others. Each row is "
+        "compared with all that are kept before it: the work grows with the square of their number.",
+    )
+    dedup.add_argument("vectors", type=Path, metavar="VECTORS", help=_WRITTEN)
+    dedup.add_argument(
+        "--threshold", type=float, default=0.95, help="cosine from which rows are near (default: %(default)s)"
+    )
+    dedup.add_argument("--json", action="store_true", help="one JSON object per duplicate on stdout")
+    dedup.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the rows without duplicates")
+    dedup.add_argument("--overwrite", action="store_true", help="replace an output that is there")
+    dedup.set_defaults(run=_run_dedup)
+
+    similar = commands.add_parser(
+        "similar",
+        help="find the nearest saved vectors for saved vectors",
+        description="For each row of A the nearest rows of B, by cosine; where both are one file, the nearest others.",
+    )
+    similar.add_argument("asked", type=Path, metavar="A", help=_WRITTEN)
+    similar.add_argument("others", type=Path, metavar="B", help="likewise, by the same bundle")
+    similar.add_argument("--top", type=int, default=1, help="rows of B for each of A (default: %(default)s)")
+    similar.add_argument("--least", type=float, default=-1.0, metavar="COSINE", help="show none below")
+    similar.add_argument("--json", action="store_true", help="one JSON object per row of A on stdout")
+    similar.set_defaults(run=_run_similar)
 
 
 def _run_quantize(args: argparse.Namespace) -> int:
     made = Vectors.open(args.vectors).quantize(args.output, args.precision, overwrite=args.overwrite)
     print(f"wrote {len(made):,} rows in {args.precision} to {args.output}", file=sys.stderr)
     return 0
+
+
+def _run_dedup(args: argparse.Namespace) -> int:
+    if args.output is not None and args.output.exists() and not args.overwrite:
+        raise CorpusError(f"{args.output} is there already; expected a new name. Pass --overwrite.")
+    vectors = Vectors.open(args.vectors)
+    found = vectors.duplicates(args.threshold, threads=available_threads())
+    for each in found:
+        row, of = vectors.entry(each.row), vectors.entry(each.of)
+        if args.json:
+            told = {"row": each.row, "id": row.id, "text": row.text, "score": each.score}
+            print_json(told | {"of_row": each.of, "of_id": of.id, "of_text": of.text})
+        else:
+            print(f"{accent(f'{each.score:6.4f}')}  {_name(row)}")
+            print(dim(f"  near  {_name(of)}"))
+    print(
+        f"{len(found):,} of {len(vectors):,} rows are near an earlier one, {len(vectors) - len(found):,} are not",
+        file=sys.stderr,
+    )
+    if args.output is not None:
+        made = vectors.write_without((each.row for each in found), args.output, overwrite=args.overwrite)
+        print(f"wrote {len(made):,} rows to {args.output}", file=sys.stderr)
+    return 0
+
+
+def _run_similar(args: argparse.Namespace) -> int:
+    asked = Vectors.open(args.asked)
+    others = asked if args.asked.resolve() == args.others.resolve() else Vectors.open(args.others)
+    rows = asked.similar(others, top=args.top, threads=available_threads())
+    for index, hits in enumerate(rows):
+        shown = [hit for hit in hits if hit.score >= args.least]
+        entry = asked.entry(index)
+        if args.json:
+            told = {"row": index, "id": entry.id, "text": entry.text}
+            print_json(told | {"rows": [msgspec.to_builtins(hit) for hit in shown]})
+        elif shown:
+            print(bold(_name(entry)))
+            for hit in shown:
+                name = _name(Entry(id=hit.id, text=hit.text))
+                print(f"  {accent(f'{hit.score:6.4f}')}  {name}")
+    return 0
+
+
+def _name(entry: Entry) -> str:
+    """Identifier and text of a row, in a line."""
+    line = " ".join(f"{entry.id}  {entry.text or ''}".split())
+    room = width() - 8
+    return line if len(line) <= room else line[: room - 1] + "…"
