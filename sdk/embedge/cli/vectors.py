@@ -1,14 +1,18 @@
-"""Commands on saved vectors: `embedge quantize | dedup | similar`."""
+"""Commands on saved vectors: `embedge quantize | dedup | similar | map`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
+from embedge._corpus.journal import replace_whole
+from embedge._corpus.mapping import MapMethod, draw_map
 from embedge._corpus.precision import PRECISIONS
+from embedge._corpus.stored import open_output
 from embedge._machine.cpu import available_threads
 from embedge.cli._console import accent, bold, dim, print_json, width
 from embedge.corpus import Entry, Vectors
@@ -18,7 +22,7 @@ _WRITTEN = 'what "embedge encode FILES -o VECTORS" wrote'
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `quantize`, `dedup` and `similar`."""
+    """Add `quantize`, `dedup`, `similar` and `map`."""
     quantize = commands.add_parser(
         "quantize",
         help="store saved vectors in fewer bytes",
@@ -57,6 +61,25 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     similar.add_argument("--least", type=float, default=-1.0, metavar="COSINE", help="show none below")
     similar.add_argument("--json", action="store_true", help="one JSON object per row of A on stdout")
     similar.set_defaults(run=_run_similar)
+
+    drawn = commands.add_parser(
+        "map",
+        help="draw saved vectors as points of a page",
+        description="Write a page, without any other file, that shows rows as points: zoom, search, and texts.",
+    )
+    drawn.add_argument("vectors", type=Path, metavar="VECTORS", help=_WRITTEN)
+    drawn.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="map.html")
+    drawn.add_argument(
+        "--method",
+        choices=get_args(MapMethod),
+        default="auto",
+        help="principal components, or UMAP, which auto takes where umap-learn is installed",
+    )
+    drawn.add_argument(
+        "--limit", type=int, default=50_000, metavar="N", help="points at most (default: %(default)s)"
+    )
+    drawn.add_argument("--overwrite", action="store_true", help="replace a page that is there")
+    drawn.set_defaults(run=_run_map)
 
 
 def _run_quantize(args: argparse.Namespace) -> int:
@@ -103,6 +126,19 @@ def _run_similar(args: argparse.Namespace) -> int:
             for hit in shown:
                 name = _name(Entry(id=hit.id, text=hit.text))
                 print(f"  {accent(f'{hit.score:6.4f}')}  {name}")
+    return 0
+
+
+def _run_map(args: argparse.Namespace) -> int:
+    if args.output.suffix.lower() not in (".html", ".htm") or not args.output.parent.is_dir():
+        raise CorpusError(f"-o {args.output} cannot be written; expected a name as in map.html")
+    if args.output.exists() and not args.overwrite:
+        raise CorpusError(f"{args.output} is there already; expected a new name. Pass --overwrite.")
+    if args.limit < 3:
+        raise CorpusError(f"--limit {args.limit} makes no map; expected at least 3")
+    page, how = draw_map(open_output(args.vectors), args.method, args.limit)
+    replace_whole(args.output, page.encode())
+    print(f"wrote {args.output}: {how}", file=sys.stderr)
     return 0
 
 
