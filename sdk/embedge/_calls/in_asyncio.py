@@ -141,6 +141,9 @@ async def computed(
         return await future
     finally:
         scope.cancel("the call was cancelled")
+        # nobody waits any more; asyncio would log an error that comes later, or came in the same moment
+        if not future.cancel() and not future.cancelled():
+            future.exception()
 
 
 def _settle(future: asyncio.Future[Any], settle: Callable[[], None]) -> None:

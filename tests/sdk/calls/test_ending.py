@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
+import logging
 import threading
 
 import numpy as np
@@ -338,3 +340,28 @@ def test_an_asynchronous_stream_may_end_with_a_whole_window(load) -> None:
             yield text
 
     assert len(asyncio.run(drained(load(**OPTIONS).astream(prompts(), window=3)))) == 6
+
+
+def test_an_error_that_comes_when_nobody_waits_is_not_logged(load, caplog) -> None:
+    model = load(threads=2, max_batch_tokens=32, truncate_prompt_tokens=-1)
+    texts = TEXTS * 10
+
+    async def late() -> None:
+        with pytest.raises(DeadlineError):
+            await model.aembed(texts, deadline_s=0.001)
+
+    async def cancelled() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(model.aembed(texts, deadline_s=60.0), 0.001)
+
+    async def all_of_them() -> None:
+        for _ in range(5):
+            await late()
+            await cancelled()
+        while any(thread.name == "embedge-call" for thread in threading.enumerate()):
+            await asyncio.sleep(0.001)
+
+    with caplog.at_level(logging.DEBUG, logger="asyncio"):
+        asyncio.run(all_of_them())
+        gc.collect()
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
