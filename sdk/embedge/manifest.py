@@ -578,12 +578,12 @@ def load_probes(folder: Path) -> Probes:
     """
     path = folder / PROBES_FILE
     try:
-        return _decode_probes(read_regular(folder, PROBES_FILE, _MOST_BYTES), str(path))
+        return decode_probes(read_regular(folder, PROBES_FILE, _MOST_BYTES), str(path))
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error.strerror}. Export the model again.") from error
 
 
-def _decode_probes(content: bytes, name: str) -> Probes:
+def decode_probes(content: bytes, name: str) -> Probes:
     """Probes from the content of probes.json; `name` is what messages call it.
 
     Raises:

@@ -39,6 +39,7 @@ from embedge.types import (
     PathLike,
     Profile,
     PromptInput,
+    Replay,
     Side,
     Task,
     Trust,
@@ -87,6 +88,10 @@ class EdgeModel:
         trust: "exported" refuses graphs and tokenizers that hold what no export writes, such as loops, before
             onnxruntime and tokenizers read them; "any" leaves that to these libraries, for bundles whose maker you
             trust. Hashes are compared in any case.
+        probes: "once" replays the variant's probes when a bundle is first loaded on this machine, by its processor and
+            onnxruntime's version, and keeps the outcome in the store; "always" at every load; "never" not at all. A
+            variant that gives other numbers than at export is refused, and the next that suits the device is taken;
+            `info.variant_reason`, a warning of the logger "embedge" and `embedge doctor` say so.
         runner: "auto" or "pooling", as in vLLM; there is no other runner here.
 
     Raises:
@@ -118,11 +123,12 @@ class EdgeModel:
         verify_hashes: bool = True,
         fingerprint: str | None = None,
         trust: Trust = "exported",
+        probes: Replay = "never",
         runner: Literal["auto", "pooling"] = "auto",
     ) -> None:
         # these imports cost more than this module, so `import embedge` leaves them out
+        from embedge._calls.replaying import load_replayed
         from embedge._calls.verbs import Verbs
-        from embedge._engine.engine import load
         from embedge._engine.options import LoadOptions
 
         options = LoadOptions(
@@ -144,9 +150,10 @@ class EdgeModel:
             verify_hashes=verify_hashes,
             fingerprint=fingerprint,
             trust=trust,
+            probes=probes,
             runner=runner,
         )
-        engine = load(model, options)
+        engine = load_replayed(model, options)
         self.info: ModelInfo = engine.info
         self.manifest: Manifest = engine.manifest
         self._model_config = engine.model_config

@@ -20,6 +20,7 @@ PoolingMode: TypeAlias = Literal["CLS", "LAST", "MEAN", "ALL", "STEP", "MAX", "M
 PairTruncation: TypeAlias = Literal["longest_first", "document"]
 LongText: TypeAlias = Literal["error", "truncate", "mean"]
 Trust: TypeAlias = Literal["exported", "any"]
+Replay: TypeAlias = Literal["never", "once", "always"]
 Profile: TypeAlias = Literal["latency", "throughput", "background"]
 Compat: TypeAlias = Literal["0.13", "0.21"]
 

@@ -36,7 +36,7 @@ NAMES = {
         MANIFEST_FILE Manifest ModuleSpec NormalizeSpec PROBES_FILE PoolingSpec PositiveInt Probe Probes ProblemType
         ReferenceRecord
         REPORT_FILE SCHEMA_VERSION Sha256 Similarity SourceSpec TOKENIZER_FILE Target TemplateSpec
-        TokenId TokenizerSpec UNMEASURED Variant WitnessRecord dump_manifest fingerprint load_manifest
+        TokenId TokenizerSpec UNMEASURED Variant WitnessRecord decode_probes dump_manifest fingerprint load_manifest
         load_probes
     """,
     "measure": """
@@ -62,7 +62,7 @@ NAMES = {
     "testing": "TinyKind assert_embeddings_close tiny_bundle",
     "types": """
         Activation Compat FloatArray IntArray LongText PairTruncation ParsedPrompt PathLike
-        PoolingMode Profile PromptInput Side Task Trust
+        PoolingMode Profile PromptInput Replay Side Task Trust
     """,
     "verify": "ProbeReport raw_params verify",
 }

@@ -20,9 +20,10 @@ from embedge._sessions.tuning import Tuning
 from embedge._text.ahead import PIECE
 from embedge._text.tokenizer import TEXTS_PER_CALL, PromptTokenizer
 from embedge._workers import start
+from embedge.bundle import Bundle
 from embedge.errors import BundleError, SessionError
-from embedge.manifest import TOKENIZER_FILE
-from embedge.types import Profile, Trust
+from embedge.manifest import PROBES_FILE, TOKENIZER_FILE, Probes, decode_probes
+from embedge.types import Profile, Replay, Trust
 
 
 class Pinned(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -31,10 +32,12 @@ class Pinned(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     Attributes:
         tokenizer: content of tokenizer.json.
         graphs: by their files.
+        probes: to be replayed, if they are to be.
     """
 
     tokenizer: bytes
     graphs: dict[str, PinnedGraph]
+    probes: Probes | None = None
 
 
 def open_model(
@@ -48,7 +51,7 @@ def open_model(
         ProviderUnavailableError: it would not run on the device.
     """
     import_onnxruntime()  # before there are threads: an import holds up every other that needs the interpreter
-    pinned = _pin(choice, check=options.verify_hashes, trust=options.trust)
+    pinned = _pin(choice, check=options.verify_hashes, trust=options.trust, replay=options.probes)
     # onnxruntime lets other threads run while it loads a graph; tokenizers do not while they load
     opened = start(lambda: _open_sessions(choice, options, pinned))
     try:
@@ -72,7 +75,7 @@ def open_cpu_sessions(
     return CpuSessions(open_session, threads=choice.threads, profile=profile, tuning=tuning)
 
 
-def _pin(choice: Choice, *, check: bool, trust: Trust) -> Pinned:
+def _pin(choice: Choice, *, check: bool, trust: Trust, replay: Replay) -> Pinned:
     """Open the files of the chosen variant; nothing has parsed any when a wrong one is refused."""
     bundle, spec = choice.bundle, choice.variant.spec
     files = {name: bundle.pinned(name, check=check) for name in (TOKENIZER_FILE, *spec.files)}
@@ -84,7 +87,18 @@ def _pin(choice: Choice, *, check: bool, trust: Trust) -> Pinned:
         inputs = outputs.pop("inputs")
         for name, graph in graphs.items():
             check_graph(graph.facts, name, inputs=inputs, outputs=outputs)
-    return Pinned(tokenizer=tokenizer, graphs=graphs)
+    probes = None if replay == "never" else _probes(bundle, replay)
+    return Pinned(tokenizer=tokenizer, graphs=graphs, probes=probes)
+
+
+def _probes(bundle: Bundle, replay: Replay) -> Probes:
+    probes = decode_probes(bundle.read(PROBES_FILE), str(bundle.folder / PROBES_FILE))
+    if not probes.probes:
+        raise BundleError(
+            f"{bundle.folder} holds no probes, so probes={replay!r} has nothing to replay; expected some, as every "
+            "export writes them. Export the model again, or use probes='never'."
+        )
+    return probes
 
 
 def _open_tokenizer(choice: Choice, content: bytes) -> PromptTokenizer:

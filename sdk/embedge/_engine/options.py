@@ -11,7 +11,7 @@ import numpy as np
 
 from embedge.errors import ParamsError
 from embedge.params import COMPATS, PoolerConfig, PoolingParams
-from embedge.types import Compat, Profile, Task, Trust
+from embedge.types import Compat, Profile, Replay, Task, Trust
 
 _RUNNERS = ("auto", "pooling")
 
@@ -44,6 +44,7 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     verify_hashes: bool = True
     fingerprint: str | None = None
     trust: Trust = "exported"
+    probes: Replay = "never"
     runner: str = "auto"
 
     def __post_init__(self) -> None:
@@ -69,10 +70,10 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             raise ParamsError(
                 f"profile={self.profile!r} is not known; expected one of {', '.join(get_args(Profile))}"
             )
-        if self.trust not in get_args(Trust):
-            raise ParamsError(
-                f"trust={self.trust!r} is not known; expected one of {', '.join(get_args(Trust))}"
-            )
+        for name, choices in (("trust", get_args(Trust)), ("probes", get_args(Replay))):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ParamsError(f"{name}={value!r} is not known; expected one of {', '.join(choices)}")
         if self.fingerprint is not None and not re.fullmatch("[0-9a-f]{12,64}", str(self.fingerprint)):
             raise ParamsError(
                 f"fingerprint={self.fingerprint!r} is none; expected 12 to 64 of its hexadecimal digits, in small "

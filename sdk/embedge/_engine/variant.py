@@ -81,6 +81,13 @@ def _instead(manifest: Manifest, variant: str) -> VariantChoice:
     )
 
 
+def suiting(manifest: Manifest, device_kind: str) -> tuple[str, ...]:
+    """Variants that the device has what they need for; those that "auto" would take first come first."""
+    order = dict.fromkeys((*_PREFERENCE.get(device_kind, _PREFERENCE["cpu"]), *manifest.variants))
+    there = (name for name in order if name in manifest.variants)
+    return tuple(name for name in there if suits(manifest.variants[name], device_kind))
+
+
 def suits(spec: Variant, device_kind: str, features: frozenset[str] | None = None) -> bool:
     """Whether that kind of device has what a variant needs; arguments are those of `choose_variant`."""
     if device_kind != "cpu":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from embedge import store
+from embedge._engine.replayed import refused_here
 from embedge._machine.cpu import available_threads, cpu_features, cpu_name, processor_quota
 from embedge._machine.memory import available_memory_bytes
 from embedge._sessions.cuda import cuda_problem
@@ -146,6 +147,7 @@ def _findings() -> dict[str, Any]:
     return found | {
         "providers": list(ort.get_available_providers()),
         "cuda": cuda_problem() or "usable",
+        "refused variants": [f"{each.bundle} {each.variant} ({each.outcome})" for each in refused_here()],
     }
 
 
