@@ -85,6 +85,9 @@ class EdgeModel:
         verify_hashes: compare the files with the manifest's hashes while loading.
         fingerprint: the bundle's fingerprint as you know it, or its first 12 digits or more; another bundle is refused
             before anything of it but the manifest is read.
+        signature: file that signs the bundle's fingerprint, in the format of minisign; a bundle that it does not sign
+            is refused. Needs the extra "signed".
+        public_key: file with the key of who made the bundle, or its line that begins with RW.
         trust: "exported" refuses graphs and tokenizers that hold what no export writes, such as loops, before
             onnxruntime and tokenizers read them; "any" leaves that to these libraries, for bundles whose maker you
             trust. Hashes are compared in any case.
@@ -95,7 +98,7 @@ class EdgeModel:
         runner: "auto" or "pooling", as in vLLM; there is no other runner here.
 
     Raises:
-        BundleError: no bundle there, a manifest that cannot be used, or an altered file.
+        BundleError: no bundle there, a manifest that cannot be used, an altered file, or another maker's signature.
         ParamsError: an argument is out of range.
         PluginError: the pooling that was named is not registered.
         ProviderUnavailableError: the device cannot be used.
@@ -122,6 +125,8 @@ class EdgeModel:
         max_model_len: int | None = None,
         verify_hashes: bool = True,
         fingerprint: str | None = None,
+        signature: PathLike | None = None,
+        public_key: PathLike | None = None,
         trust: Trust = "exported",
         probes: Replay = "never",
         runner: Literal["auto", "pooling"] = "auto",
@@ -149,6 +154,8 @@ class EdgeModel:
             max_model_len=max_model_len,
             verify_hashes=verify_hashes,
             fingerprint=fingerprint,
+            signature=signature,
+            public_key=public_key,
             trust=trust,
             probes=probes,
             runner=runner,

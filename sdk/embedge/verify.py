@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from embedge._calls.replaying import ProbeReport, raw_params, replay
+from embedge._contents.signature import check_signature
 from embedge._engine.engine import load
 from embedge._engine.options import LoadOptions
 from embedge._engine.variant import suiting
@@ -14,22 +15,35 @@ from embedge.types import PathLike
 __all__ = ["ProbeReport", "raw_params", "verify"]
 
 
-def verify(bundle: PathLike, *, device: str = "auto", variants: tuple[str, ...] = ()) -> list[ProbeReport]:
-    """Check every file's hash, then run the probes through each variant.
+def verify(
+    bundle: PathLike,
+    *,
+    device: str = "auto",
+    variants: tuple[str, ...] = (),
+    signature: PathLike | None = None,
+    public_key: PathLike | None = None,
+) -> list[ProbeReport]:
+    """Check the signature, if one is given, and every file's hash, then run the probes through each variant.
 
     Args:
         bundle: a bundle's folder, or its name in the store.
         device: as for EdgeModel.
         variants: which to run; empty means all that the device has the operators for.
+        signature: as for EdgeModel.
+        public_key: as for EdgeModel.
 
     Returns:
         One report per variant; a difference beyond the tolerance is reported, not raised.
 
     Raises:
-        BundleError: a file is missing or altered, or the folder is no bundle.
+        BundleError: a file is missing or altered, the folder is no bundle, or it is not signed by the key's owner.
+        MissingExtraError: a signature is to be checked, and cryptography is not installed.
         ProviderUnavailableError: the device cannot be used.
     """
+    signed = LoadOptions(signature=signature, public_key=public_key)
     opened = open_bundle(bundle)
+    if signed.signature is not None and signed.public_key is not None:
+        check_signature(opened.manifest.fingerprint, signed.signature, signed.public_key)
     check_files(opened)
     probes = load_probes(opened.folder)
     kind = find_devices(device)[0].kind

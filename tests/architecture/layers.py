@@ -76,6 +76,7 @@ ONLY_IN = MappingProxyType(
     {
         "onnxruntime": ("_sessions",),
         "tokenizers": ("_text", "testing"),
+        "cryptography": ("_contents",),
         "embedge_export": ("cli",),
     }
 )

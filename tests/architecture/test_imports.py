@@ -15,7 +15,11 @@ from embedge.testing import tiny_bundle
 SDK = Path(embedge.__file__).parent
 MODULES = sorted(SDK.rglob("*.py"))
 RUNTIME = {"msgspec", "numpy", "onnxruntime", "tokenizers"}
-EXTRAS = {"_corpus/mapping.py": {"umap"}, "_corpus/parquet.py": {"pyarrow"}}
+EXTRAS = {
+    "_contents/signature.py": {"cryptography"},
+    "_corpus/mapping.py": {"umap"},
+    "_corpus/parquet.py": {"pyarrow"},
+}
 """The one file each that imports what an extra, or an application, brings."""
 
 HEAVY = (

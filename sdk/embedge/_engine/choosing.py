@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from embedge._contents.signature import check_signature
 from embedge._engine.options import LoadOptions
 from embedge._engine.variant import VariantChoice, choose_variant
 from embedge._machine.cpu import available_threads
@@ -70,6 +71,7 @@ def choose(model: PathLike, options: LoadOptions) -> Choice:
 
     Raises:
         BundleError: no bundle there, or one that cannot be used.
+        MissingExtraError: a signature is to be checked, and cryptography is not installed.
         ParamsError: the bundle or the machine cannot do what was asked.
         PluginError: the pooling that was named is not registered.
         ProviderUnavailableError: the device cannot be used.
@@ -81,6 +83,8 @@ def choose(model: PathLike, options: LoadOptions) -> Choice:
             f"{bundle.folder} has the fingerprint {manifest.fingerprint}; fingerprint={options.fingerprint!r} was "
             "expected. It is another model, or another export of it: use the bundle that was meant."
         )
+    if options.signature is not None and options.public_key is not None:
+        check_signature(manifest.fingerprint, options.signature, options.public_key)
     model_config = _model_config(manifest, options.pooler_config)
     plugin_name = options.pooling_plugin or manifest.plugin
     plugin = find_pooling(plugin_name) if plugin_name else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import get_args
@@ -11,7 +12,7 @@ import numpy as np
 
 from embedge.errors import ParamsError
 from embedge.params import COMPATS, PoolerConfig, PoolingParams
-from embedge.types import Compat, Profile, Replay, Task, Trust
+from embedge.types import Compat, PathLike, Profile, Replay, Task, Trust
 
 _RUNNERS = ("auto", "pooling")
 
@@ -43,6 +44,8 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     max_model_len: int | None = None
     verify_hashes: bool = True
     fingerprint: str | None = None
+    signature: PathLike | None = None
+    public_key: PathLike | None = None
     trust: Trust = "exported"
     probes: Replay = "never"
     runner: str = "auto"
@@ -74,6 +77,12 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             value = getattr(self, name)
             if value not in choices:
                 raise ParamsError(f"{name}={value!r} is not known; expected one of {', '.join(choices)}")
+        for name in ("signature", "public_key"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, (str, os.PathLike)) or not str(value)):
+                raise ParamsError(f"{name}={value!r} is no path; expected a file of minisign, or None")
+        if (self.signature is None) != (self.public_key is None):
+            raise ParamsError("signature and public_key go together; expected both, or neither")
         if self.fingerprint is not None and not re.fullmatch("[0-9a-f]{12,64}", str(self.fingerprint)):
             raise ParamsError(
                 f"fingerprint={self.fingerprint!r} is none; expected 12 to 64 of its hexadecimal digits, in small "

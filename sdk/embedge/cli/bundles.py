@@ -24,6 +24,9 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     output = inspect.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="the manifest as JSON")
     output.add_argument(
+        "--fingerprint", action="store_true", help="the fingerprint alone, which may be signed"
+    )
+    output.add_argument(
         "--report",
         action="store_true",
         help="print where the export's report is, and open it in a browser where there is a display",
@@ -38,6 +41,12 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     check.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or its name in the store")
     check.add_argument("--device", default="auto", help='"cpu", "cuda", "cuda:N" or "auto" (default)')
     check.add_argument("--variant", action="append", default=[], help="only this variant; may be repeated")
+    check.add_argument(
+        "--signature", metavar="FILE", help="minisign's, of what `embedge inspect --fingerprint` prints"
+    )
+    check.add_argument(
+        "--public-key", metavar="KEY", help="minisign's, as a file or as its line that begins with RW"
+    )
     check.add_argument("--json", action="store_true", help="the reports as JSON")
     check.set_defaults(run=run_verify)
 
@@ -52,6 +61,9 @@ def run_inspect(args: argparse.Namespace) -> int:
     manifest = bundle.manifest
     if args.json:
         print_json(manifest)
+        return 0
+    if args.fingerprint:
+        print(manifest.fingerprint)
         return 0
     if args.report:
         return _show_report(bundle)
@@ -108,13 +120,21 @@ def _has_display() -> bool:
 
 def run_verify(args: argparse.Namespace) -> int:
     """Check hashes and probes; fails where a probe is off."""
-    reports = verify(args.bundle, device=args.device, variants=tuple(args.variant))
+    reports = verify(
+        args.bundle,
+        device=args.device,
+        variants=tuple(args.variant),
+        signature=args.signature,
+        public_key=args.public_key,
+    )
     manifest = open_bundle(args.bundle).manifest
     replayed = {report.variant for report in reports}
     left_out = [] if args.variant else [name for name in manifest.variants if name not in replayed]
     if args.json:
         print_json([{**msgspec.to_builtins(report), "passed": report.passed} for report in reports])
     else:
+        if args.signature is not None:
+            print(f"the fingerprint {manifest.fingerprint[:12]}… is signed by the owner of the key")
         print(f"{len(manifest.files)} files have the size and sha256 of the manifest")
         for report in reports:
             verdict = "passed" if report.passed else "FAILED"
