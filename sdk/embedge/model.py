@@ -89,8 +89,9 @@ class EdgeModel:
             is refused. Needs the extra "signed".
         public_key: file with the key of who made the bundle, or its line that begins with RW.
         trust: "exported" refuses graphs and tokenizers that hold what no export writes, such as loops, before
-            onnxruntime and tokenizers read them; "any" leaves that to these libraries, for bundles whose maker you
-            trust. Hashes are compared in any case.
+            onnxruntime and tokenizers read them; "any" runs such a graph in a helper process on the CPU, one batch
+            after another, with a minute for each and memory for four times its files and a gigabyte (on Linux); it ends
+            with the call's deadline or with this process. Hashes are compared in any case.
         probes: "once" replays the variant's probes when a bundle is first loaded on this machine, by its processor and
             onnxruntime's version, and keeps the outcome in the store; "always" at every load; "never" not at all. A
             variant that gives other numbers than at export is refused, and the next that suits the device is taken;

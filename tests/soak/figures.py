@@ -20,6 +20,7 @@ _HEAD = "# Reliability\n\nEach part is written by the command that it names.\n"
 def section(seen: Soak, loads: tuple[Held, Held], failing: tuple[Held, Held], count: int) -> str:
     """What was seen, as Markdown."""
     counts = seen.counts
+    tenths = [each[0].rss_mib for each in _parts(seen.samples, 10)]
     lines = [
         "## Soak",
         "",
@@ -39,6 +40,7 @@ def section(seen: Soak, loads: tuple[Held, Held], failing: tuple[Held, Held], co
         f"| unexpected errors; threads that hung | {counts.get('unexpected', 0)}; {len(seen.hung)} |",
         f"| resident memory, second and last thirtieth of the time | {seen.early.rss_mib:.1f}; "
         f"{seen.late.rss_mib:.1f} MiB ({seen.growth:+.1%}) |",
+        f"| the same at the beginning of each tenth, MiB | {' '.join(f'{each:.0f}' for each in tenths)} |",
         f"| before the model was loaded; after it was closed | {_words(seen.start)}; {_words(seen.end)} |",
         f"| {count:,} × load, answer, close: before; after | {_words(loads[0])}; {_words(loads[1])} |",
         f"| {count:,} × a load that fails: before; after | {_words(failing[0])}; {_words(failing[1])} |",
@@ -64,8 +66,13 @@ def write(name: str, text: str, file: Path = FILE) -> None:
         file.write_text(f"{present.rstrip()}\n\n{whole}\n")
 
 
+def _parts(samples: list[Held], count: int) -> list[list[Held]]:
+    size = max(1, len(samples) // count)
+    return [samples[i : i + size] for i in range(0, len(samples), size)][:count]
+
+
 def _words(held: Held) -> str:
     return (
-        f"{held.rss_mib:.1f} MiB, {held.threads} threads, {held.descriptors} descriptors, "
+        f"{held.rss_mib:.1f} MiB ({held.kept_mib:.1f} in use), {held.threads} threads, {held.descriptors} descriptors, "
         f"{held.mappings} mappings"
     )

@@ -12,10 +12,11 @@ from embedge._contents.graphs import PinnedGraph
 from embedge._engine.choosing import Choice
 from embedge._engine.options import LoadOptions
 from embedge._sessions.devices import Device
+from embedge._sessions.in_helper import HelperSession
 from embedge._sessions.on_cpu import CpuSessions
 from embedge._sessions.on_devices import DeviceSessions
 from embedge._sessions.onnxruntime import import_onnxruntime
-from embedge._sessions.session import Session
+from embedge._sessions.session import Lane, Session
 from embedge._sessions.tuning import Tuning
 from embedge._text.ahead import PIECE
 from embedge._text.tokenizer import TEXTS_PER_CALL, PromptTokenizer
@@ -32,11 +33,13 @@ class Pinned(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     Attributes:
         tokenizer: content of tokenizer.json.
         graphs: by their files.
+        foreign: graphs that no export wrote, which run in a helper process.
         probes: to be replayed, if they are to be.
     """
 
     tokenizer: bytes
     graphs: dict[str, PinnedGraph]
+    foreign: frozenset[str] = frozenset()
     probes: Probes | None = None
 
 
@@ -67,10 +70,22 @@ def open_cpu_sessions(
     choice: Choice, options: LoadOptions, pinned: Pinned, tuning: Tuning, profile: Profile
 ) -> CpuSessions:
     """The chosen graph's sessions on the CPU, its workers as the tuning says."""
-    graph = pinned.graphs[choice.variant.spec.file]
+    file = choice.variant.spec.file
+    graph = pinned.graphs[file]
+    if file in pinned.foreign:
+        # one process, whose runs come one after another
+        tuning = Tuning(workers=1, threads_per_worker=choice.threads, batch_tokens=tuning.batch_tokens)
 
-    def open_session(threads: int) -> Session:
-        return _open_session(choice, options, choice.device, threads, graph)
+    def open_session(threads: int) -> Lane:
+        if file not in pinned.foreign:
+            return _open_session(choice, options, choice.device, threads, graph)
+        return HelperSession(
+            graph,
+            device=choice.device,
+            threads=threads,
+            disabled_optimizers=choice.variant.spec.disabled_optimizers,
+            plan_memory=options.profile == "latency",
+        )
 
     return CpuSessions(open_session, threads=choice.threads, profile=profile, tuning=tuning)
 
@@ -82,13 +97,35 @@ def _pin(choice: Choice, *, check: bool, trust: Trust, replay: Replay) -> Pinned
     graph_files = [spec.file] if spec.query_file is None else [spec.file, spec.query_file]
     graphs = {name: PinnedGraph(files[name], {d: files[d] for d in spec.data_files}) for name in graph_files}
     tokenizer = files[TOKENIZER_FILE].read()
-    if trust != "any":
-        outputs = msgspec.structs.asdict(choice.manifest.graph)
-        inputs = outputs.pop("inputs")
-        for name, graph in graphs.items():
-            check_graph(graph.facts, name, inputs=inputs, outputs=outputs)
+    foreign = _foreign(choice, graphs, trust)
     probes = None if replay == "never" else _probes(bundle, replay)
-    return Pinned(tokenizer=tokenizer, graphs=graphs, probes=probes)
+    return Pinned(tokenizer=tokenizer, graphs=graphs, foreign=foreign, probes=probes)
+
+
+def _foreign(choice: Choice, graphs: dict[str, PinnedGraph], trust: Trust) -> frozenset[str]:
+    """Graphs that no export wrote; refused, unless they are to run all the same.
+
+    Raises:
+        BundleError: they are not to, or could only run on a device that no helper process may use.
+    """
+    outputs = msgspec.structs.asdict(choice.manifest.graph)
+    inputs = outputs.pop("inputs")
+
+    def is_foreign(name: str) -> bool:
+        try:
+            check_graph(graphs[name].facts, name, inputs=inputs, outputs=outputs)
+        except BundleError as error:
+            if trust != "any":
+                raise
+            if not choice.on_cpu:
+                raise BundleError(
+                    f"{error} On {choice.device.name} it is not run: a helper process computes on the CPU. Use "
+                    "device='cpu'."
+                ) from error
+            return True
+        return False
+
+    return frozenset(filter(is_foreign, graphs))
 
 
 def _probes(bundle: Bundle, replay: Replay) -> Probes:

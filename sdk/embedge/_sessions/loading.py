@@ -6,9 +6,9 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from embedge._contents.graphs import PinnedGraph, Weight
+from embedge._contents.graphs import Weight
 from embedge._lifetime import outside_python
 from embedge._sessions.cuda import CUDA_ADVICE
 from embedge._sessions.devices import CPU, Device, plugin_devices
@@ -27,8 +27,26 @@ _WARNING, _ERROR = 2, 3
 """Of onnxruntime's log; it has the first by default, and does not tell which one it has."""
 
 
+class Graph(Protocol):
+    """What a session is made of: a PinnedGraph, or what a helper process was sent of it."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        ...
+
+    @property
+    def content(self) -> bytes:
+        """Of the .onnx file."""
+        ...
+
+    def weights(self) -> contextlib.AbstractContextManager[list[Weight]]:
+        """The weights outside of it."""
+        ...
+
+
 def load_graph(
-    graph: PinnedGraph,
+    graph: Graph,
     device: Device,
     threads: int,
     *,
@@ -83,9 +101,7 @@ def load_graph(
     return session
 
 
-def check_placement(
-    session: onnxruntime.InferenceSession, device: Device, graph: PinnedGraph
-) -> dict[str, int]:
+def check_placement(session: onnxruntime.InferenceSession, device: Device, graph: Graph) -> dict[str, int]:
     """Nodes by execution provider, as Session.placement.
 
     Raises:

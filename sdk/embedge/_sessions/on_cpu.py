@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from embedge._lifetime import renew_after_fork
-from embedge._sessions.session import Lane, Session
+from embedge._sessions.session import Lane
 from embedge._sessions.tuning import Tuning
 from embedge.types import Profile
 
@@ -34,12 +34,12 @@ class CpuSessions:
     """
 
     def __init__(
-        self, open_session: Callable[[int], Session], *, threads: int, profile: Profile, tuning: Tuning
+        self, open_session: Callable[[int], Lane], *, threads: int, profile: Profile, tuning: Tuning
     ) -> None:
         self._open = open_session
         self._lock = threading.Lock()
         self._tuning = tuning
-        self._large: list[Session] = []
+        self._large: list[Lane] = []
         self._crowded = 0
         self.placement: dict[str, int] = {}
         self.lost_devices: list[str] = []
