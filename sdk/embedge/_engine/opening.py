@@ -58,7 +58,7 @@ def open_model(
     # onnxruntime lets other threads run while it loads a graph; tokenizers do not while they load
     opened = start(lambda: _open_sessions(choice, options, pinned))
     try:
-        tokenizer = _open_tokenizer(choice, pinned.tokenizer)
+        tokenizer = _open_tokenizer(choice, pinned.tokenizer, options.trust)
     except BundleError:
         with contextlib.suppress(SessionError, BundleError):
             opened()
@@ -138,8 +138,12 @@ def _probes(bundle: Bundle, replay: Replay) -> Probes:
     return probes
 
 
-def _open_tokenizer(choice: Choice, content: bytes) -> PromptTokenizer:
+def _open_tokenizer(choice: Choice, content: bytes, trust: Trust) -> PromptTokenizer:
     manifest = choice.manifest
+    if trust != "any":
+        from embedge._contents.tokenizer_policy import checked_tokenizer  # its grammar takes time to compile
+
+        content = checked_tokenizer(content, TOKENIZER_FILE, vocab_size=manifest.vocab_size)
     return PromptTokenizer(
         content,
         manifest.tokenizer,
