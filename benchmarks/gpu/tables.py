@@ -25,7 +25,11 @@ FORM_OPERATORS = {
     "query": "ONNX's Attention",
     "bfloat16": "ONNX's Attention, bfloat16",
 }
-FAMILY_OPERATORS = {"merged": "packed", "standard": "ONNX's Attention"}
+FAMILY_OPERATORS = {
+    "merged": "packed",
+    "separate": "PackedMultiHeadAttention",
+    "standard": "ONNX's Attention",
+}
 
 
 def targets_table(results: dict, two: dict | None) -> str:
@@ -197,6 +201,8 @@ def others_table(results: dict) -> str:
                 f" = {ours['tokens_per_s'][shape] / torch[shape]:.2f}x"
                 for shape in torch
             ]
+            ragged = ours["tokens_per_s"].get("ragged")
+            rates.append("–" if ragged is None else f"{ragged / 1e3:,.0f}")
             cosine = int(1e6 * ours["agreement"]["cosine_min"]) / 1e6
             query = number(ours["query_ms"]["p50"])
             rows.append([f"{label}, {peer}", *rates, query, f"{cosine:.6f}"])
@@ -204,6 +210,7 @@ def others_table(results: dict) -> str:
         "thousand tokens/s, embedge / torch SDPA",
         "64 x 128",
         "32 x 512",
+        "ragged",
         "one query (ms)",
         "smallest cosine",
     ]

@@ -62,6 +62,12 @@ Padding costs Attention half of a ragged batch (256 texts of 4 to 128 tokens). W
 cuDNN's kernels, which onnxruntime plans anew for each shape in each thread: 47 ms for a batch that then takes 1.6.
 ONNX's Attention plans nothing and is as fast there: 5 to 10 % where 8,192 or 16,384 tokens are all real, but 1 % in the
 32,768 and more of a long call, for which a third branch would have to wait for a count on the device.
+
+Rotary positions are turned before PackedMultiHeadAttention, windows are added to its scores. Millions of real tokens a
+second of ModernBERT-base, packed against ONNX's Attention with padding: 64 x 128 1.06 against 0.85, 32 x 512 0.91
+against 0.76, ragged 1.07 against 0.49. GroupQueryAttention, which turns by itself, takes a decoder no further (0.350
+against 0.360 at Qwen3-0.6B's size and 64 x 128). Of ModernBERT's time at 32 x 512 the products take 34 %, windowed
+attention 26 % (its kernel with added scores computes all of a row), turning 16 %.
 """
 CUDA_BF16 = Choices(precision="bf16", attention="standard")
 """For what float16 does not hold. The packed operators have no bfloat16."""

@@ -1,9 +1,9 @@
 """Encoders in half precision for CUDA: fused operators, and no padding between the embedding and the last layer.
 
-Encoders whose tokens all see each other, at learnt positions, take the packed operators of onnxruntime's CUDA provider,
-which its CPU provider lacks. All others take ONNX's own Attention, which both have, on rows with padding. Sums of
-products are kept in float32 by the kernels; the last hidden states are given as float32, and what pools them computes
-in it.
+Encoders whose tokens see each other, at learnt or rotary positions, all or within a window, take the packed operators
+of onnxruntime's CUDA provider, which its CPU provider lacks. Decoders and relative positions take ONNX's own Attention,
+which both have, on rows with padding. Sums of products are kept in float32 by the kernels; the last hidden states are
+given as float32, and what pools them computes in it.
 """
 
 from __future__ import annotations
@@ -27,20 +27,23 @@ if TYPE_CHECKING:
 
 _HEAD_MULTIPLE = 8
 _LENGTH_MULTIPLE = 8
-_STANDARD_OPSET = 24
-"""Of the first Attention that takes the number of a text's real tokens."""
-
-
-def suits_packing(encoder: Encoder) -> bool:
-    """Whether the packed operators have its attention."""
-    return all(layer.attention.is_plain for layer in encoder.layers)
+_RECENT_OPSET = 24
+"""Of the first Attention that takes the number of a text's real tokens; RotaryEmbedding came before it."""
 
 
 def suited(encoder: Encoder, choices: Choices) -> Choices:
-    """The choices, or those of ONNX's Attention where the packed operators do not have the encoder's."""
-    if choices.attention == "standard" or suits_packing(encoder):
+    """The choices, or those of other operators where theirs do not have the encoder's attention."""
+    if choices.attention == "standard" or all(layer.attention.is_plain for layer in encoder.layers):
         return choices
+    if all(_can_pack(layer.attention) for layer in encoder.layers):
+        return msgspec.structs.replace(choices, attention="separate", separate_from=None)
     return msgspec.structs.replace(choices, attention="standard", packed=False, separate_from=None)
+
+
+def _can_pack(block: Attention) -> bool:
+    """Whether PackedMultiHeadAttention has it: heads have keys of their own, and no token is hidden by causality."""
+    own_keys = block.num_heads == block.num_kv_heads
+    return own_keys and not block.causal and not block.relative and block.disentangled is None
 
 
 def for_queries(choices: Choices) -> Choices:
@@ -48,7 +51,11 @@ def for_queries(choices: Choices) -> Choices:
     if choices.attention == "standard":
         return choices
     return msgspec.structs.replace(
-        choices, attention="standard", packed=False, separate_from=None, split_matrices=True
+        choices,
+        attention="standard",
+        packed=False,
+        separate_from=None,
+        split_matrices=choices.attention == "merged",
     )
 
 
@@ -94,7 +101,7 @@ def pad_to(encoder: Encoder, choices: Choices) -> int:
     masked = any(
         block.window is not None or block.relative or block.disentangled is not None for block in blocks
     )
-    return _LENGTH_MULTIPLE if masked and choices.attention == "standard" else 1
+    return _LENGTH_MULTIPLE if masked and choices.attention != "merged" else 1
 
 
 def build_cuda(
@@ -113,8 +120,8 @@ def build_cuda(
     """
     from onnx import TensorProto
 
-    standard = choices.attention == "standard"
-    canvas = Canvas(opset=_STANDARD_OPSET) if standard else Canvas()
+    turned = any(layer.attention.rotary is not None for layer in encoder.layers)
+    canvas = Canvas(opset=_RECENT_OPSET) if turned or choices.attention == "standard" else Canvas()
     if choices.separate_from is None:
         hidden = _body(canvas, encoder, weights, choices)
     else:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from embedge.types import FloatArray
+from embedge.types import FloatArray, IntArray
 from embedge_export.families.structure import Linear
 from embedge_export.graph.built.canvas import Canvas
 from embedge_export.graph.built.weights import Weights
@@ -66,6 +66,23 @@ def absorbed_bias(weights: Weights, output: Linear, value: Linear) -> LoadFloats
         return moved.astype(np.float32)
 
     return load
+
+
+def with_pairs_together(matrix: Projection, num_heads: int) -> Projection:
+    """Put each head's component i beside component i + head_dim / 2, with which it is rotated."""
+    order = pair_order(num_heads, matrix.shape[1])
+    load_bias = matrix.load_bias
+    return Projection(
+        name=f"{matrix.name}.pairs",
+        shape=matrix.shape,
+        load=lambda: matrix.load()[:, order],
+        load_bias=None if load_bias is None else lambda: load_bias()[order],
+    )
+
+
+def pair_order(num_heads: int, size: int) -> IntArray:
+    """Which of `size` components of heads stands where, once those that are rotated together are neighbours."""
+    return np.arange(size).reshape(num_heads, 2, -1).swapaxes(1, 2).reshape(-1)
 
 
 def pad_heads(matrix: Projection, num_heads: int, fill: float, suffix: str, bias: bool = True) -> Projection:

@@ -35,10 +35,12 @@ class RestorePadding(OpRun):
         return (padded.reshape(*offsets.shape, -1),)
 
 
-def attend(query, key, value, num_heads, scale):
-    """Attention of one text, (seq_len, hidden) each."""
+def attend(query, key, value, num_heads, scale, added=None):
+    """Attention of one text, (seq_len, hidden) each; what scores get added is for texts of the padded length."""
     q, k, v = (rows.reshape(len(rows), num_heads, -1).transpose(1, 0, 2) for rows in (query, key, value))
     scores = q @ k.transpose(0, 2, 1) * scale
+    if added is not None:
+        scores = scores + added[0, :, : len(query), : len(query)]
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     mixed = (weights / weights.sum(-1, keepdims=True)) @ v
     return mixed.transpose(1, 0, 2).reshape(query.shape).astype(query.dtype)
@@ -47,10 +49,12 @@ def attend(query, key, value, num_heads, scale):
 class PackedMultiHeadAttention(OpRun):
     op_domain = "com.microsoft"
 
-    def _run(self, query, key, value, bias, offsets, ends, num_heads=None, scale=None):
-        assert bias is None
+    def _run(self, query, key, value, _, offsets, ends, added=None, num_heads=None, scale=None):
+        # the evaluator keeps unused outputs under the name of inputs that are left out
+        assert self.onnx_node.input[3] == ""
         parts = [
-            attend(query[a:b], key[a:b], value[a:b], num_heads, scale) for a, b in itertools.pairwise(ends)
+            attend(query[a:b], key[a:b], value[a:b], num_heads, scale, added)
+            for a, b in itertools.pairwise(ends)
         ]
         return (np.concatenate(parts),)
 
@@ -72,7 +76,10 @@ class SkipLayerNormalization(OpRun):
         total = rows.astype(np.float64) + skip + (0 if bias is None else bias)
         centred = total - total.mean(-1, keepdims=True)
         normal = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
-        return ((normal * scale + (0 if shift is None else shift)).astype(rows.dtype),)
+        normal = normal * scale + (0 if shift is None else shift)
+        # two outputs for training, then the sum
+        outputs = tuple(made.astype(rows.dtype) for made in (normal, total, total, total))
+        return outputs[: len(self.onnx_node.output)]
 
 
 class BiasGelu(OpRun):
@@ -81,6 +88,13 @@ class BiasGelu(OpRun):
     def _run(self, rows, bias):
         x = rows + bias
         return ((0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))).astype(rows.dtype),)
+
+
+class QuickGelu(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, rows, alpha=None):
+        return ((rows / (1 + np.exp(-alpha * rows))).astype(rows.dtype),)
 
 
 class FastGelu(OpRun):
@@ -93,7 +107,7 @@ class FastGelu(OpRun):
 
 OPS = [
     RemovePadding, RestorePadding, PackedMultiHeadAttention, PackedAttention, SkipLayerNormalization, BiasGelu,
-    FastGelu,
+    FastGelu, QuickGelu,
 ]  # fmt: skip
 
 

@@ -191,6 +191,54 @@ def test_every_family_has_a_graph_whose_operators_in_float32_give_the_same(name,
         assert np.abs((session.run(None, inputs)[0] - expected(encoder, weights, inputs)) * real).max() < 5e-5
 
 
+TURNED = {"gte", "modernbert", "new", "nomic_bert"}
+
+
+@pytest.mark.parametrize("name", sorted(TURNED))
+def test_turned_and_windowed_encoders_are_packed(name) -> None:
+    encoder, weights = read_encoder(tiny.facts(tiny.config(name), name)), SeededWeights(3)
+    inputs = feeds(encoder, seq_len=24)  # longer than any window
+    chosen = msgspec.structs.replace(suited(encoder, CUDA_FP16), precision="fp32")
+    assert chosen.packed
+    graph = fill(*build_cuda(encoder, weights, chosen))
+    rows = ReferenceEvaluator(graph, new_ops=OPS).run(None, inputs)[0]
+    real = inputs["attention_mask"][..., None]
+    assert np.abs((rows - expected(encoder, weights, inputs)) * real).max() < 2e-5
+    kinds = Counter(node.op_type for node in graph.graph.node)
+    assert kinds["PackedMultiHeadAttention"] == len(encoder.layers)
+    assert kinds["RotaryEmbedding"] == 2 * len(encoder.layers)
+
+
+def test_only_what_packed_operators_cannot_do_stays_padded() -> None:
+    padded = set()
+    for name in BUILT:
+        encoder = read_encoder(tiny.facts(tiny.config(name), name))
+        if not suited(encoder, CUDA_FP16).packed:
+            padded.add(name)
+            blocks = [layer.attention for layer in encoder.layers]
+            assert any(
+                block.causal
+                or block.relative
+                or block.disentangled is not None
+                or block.num_heads != block.num_kv_heads
+                for block in blocks
+            )
+    assert set(BUILT) - padded >= TURNED | PACKED
+    assert {"mpnet", "qwen3", "llama"} <= padded
+
+
+def test_heads_are_turned_several_at_once() -> None:
+    """The operator takes one time for each head it knows of; it is told of wide ones."""
+    encoder = read_encoder(MEASURED["modernbert"])
+    graph, _ = build_cuda(encoder, SeededWeights(0), suited(encoder, CUDA_FP16))
+    block = encoder.layers[0].attention
+    turns = [node for node in graph.graph.node if node.op_type == "RotaryEmbedding"]
+    for node in turns:
+        stated = {item.name: item.i for item in node.attribute}
+        assert stated["interleaved"] == 1
+        assert 128 <= block.num_heads * block.head_dim // stated["num_heads"] <= 256
+
+
 MEASURED = models.families()
 """Larger ones, which the benchmark runs on a GPU."""
 
