@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from embedge_export.families.spelling import FULL, SLIDING
 from embedge_export.source.transformer import config_facts
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
@@ -18,6 +19,10 @@ _RELATIVE = _ENCODER | {"relative_attention": True, "pos_att_type": ["p2c", "c2p
 _GROUPED = {"num_key_value_heads": 2, "max_position_embeddings": 128}
 _ROTARY = _GROUPED | {"head_dim": 8}
 _WINDOWED = _ROTARY | {"sliding_window": 16}
+_GROWING = {
+    "rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, "original_max_position_embeddings": 32,
+    "llama_4_scaling_beta": 0.1, "mscale": 1.0, "mscale_all_dim": 1.0,
+}  # fmt: skip
 _T5_SIZES = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
 _T5 = {"eos_token_id": 3, "decoder_start_token_id": 0}  # a classifier runs the decoder too
 
@@ -58,12 +63,34 @@ TINY: dict[str, Tiny] = {
     "gemma": Tiny("Gemma", _ROTARY),
     "gemma2": Tiny("Gemma2", _WINDOWED),
     "gemma3_text": Tiny("Gemma3Text", _WINDOWED),
+    "granite": Tiny(
+        "Granite",
+        _GROUPED
+        | {
+            "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.4,
+            "attention_multiplier": 0.2,
+            "logits_scaling": 4.0,
+        },
+    ),
     "gte": Tiny("Gte", {"max_position_embeddings": 64, "pad_token_id": 0, "type_vocab_size": 2}),
     "llama": Tiny("Llama", _ROTARY),
+    "ministral": Tiny("Ministral", _WINDOWED | {"layer_types": [SLIDING, FULL]}),
+    "ministral3": Tiny("Ministral3", _ROTARY | {"pad_token_id": 0, "rope_parameters": dict(_GROWING)}),
     "mistral": Tiny("Mistral", _ROTARY),
     "modernbert": Tiny(
         "ModernBert",
         {"max_position_embeddings": 64, "local_attention": 8, "pad_token_id": 0, "reference_compile": False},
+    ),
+    "modernbert-decoder": Tiny(
+        "ModernBertDecoder",
+        {
+            "max_position_embeddings": 64,
+            "local_attention": 16,
+            "pad_token_id": 0,
+            "classifier_bias": True,
+            "layer_types": [FULL, SLIDING],
+        },
     ),
     "mpnet": Tiny("MPNet", _ENCODER | {"pad_token_id": 0}),
     "mt5": Tiny("MT5", _T5, _T5_SIZES, scale=0.05),
@@ -85,10 +112,15 @@ TINY: dict[str, Tiny] = {
             "mlp_fc2_bias": False,
         },
     ),
+    "olmo2": Tiny("Olmo2", _GROUPED | {"pad_token_id": 0}),
+    "olmo3": Tiny(
+        "Olmo3", _GROUPED | {"pad_token_id": 0, "sliding_window": 16, "layer_types": [SLIDING, FULL]}
+    ),
     "phi3": Tiny("Phi3", _GROUPED | {"pad_token_id": 0}),
     "qwen2": Tiny("Qwen2", _GROUPED),
     "qwen3": Tiny("Qwen3", _ROTARY),
     "roberta": Tiny("Roberta", _ROBERTA),
+    "smollm3": Tiny("SmolLM3", _GROUPED | {"pad_token_id": 0, "no_rope_layers": [1, 0]}),
     "t5": Tiny("T5", _T5, _T5_SIZES, scale=0.05),
     "xlm-roberta": Tiny("XLMRoberta", _ROBERTA),
 }

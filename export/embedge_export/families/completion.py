@@ -27,6 +27,10 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
         theta: base of the rotation in each kind of layer, where it rotates.
         theta_names: keys of the generation before 5 that state `theta`.
         scaled: kinds of layers that the older rope_scaling is of.
+        rotation: rope_parameters where config.json states none; None for what stands outside of them.
+        has_two_rotations: kinds of layers rotate otherwise, so that rope_parameters holds one entry for each.
+        full_every: each so many-th layer has no window, where config.json does not say which; 0 where it depends on
+            other keys.
     """
 
     classes: str
@@ -38,11 +42,9 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     theta: Mapping[str, float] = msgspec.field(default_factory=dict)
     theta_names: Mapping[str, str] = msgspec.field(default_factory=dict)
     scaled: tuple[str, ...] = (FULL, SLIDING)
-
-    @property
-    def has_two_rotations(self) -> bool:
-        """Kinds of layers rotate otherwise, so that rope_parameters holds one entry for each."""
-        return len(self.theta_names) > 1
+    rotation: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    has_two_rotations: bool = False
+    full_every: int = 0
 
 
 def keys_of(row: Defaults) -> frozenset[str]:
@@ -79,10 +81,17 @@ def complete(stated: Mapping[str, Any], row: Defaults) -> dict[str, Any]:
         facts["pos_att_type"] = [part.strip() for part in facts["pos_att_type"].lower().split("|")]
     if "use_sliding_window" in facts and not facts["use_sliding_window"]:
         facts["sliding_window"] = None
+    if "local_attention" in facts and facts.get("sliding_window", 0) is None:
+        facts["sliding_window"] = int(facts["local_attention"]) // 2
     if facts.get("use_bidirectional_attention") and facts.get("sliding_window") is not None:
         facts["sliding_window"] = int(facts["sliding_window"]) // 2 + 1  # as it counts from the token itself
+    if "no_rope_layers" in facts and facts["no_rope_layers"] is None:
+        every = int(facts["no_rope_layer_interval"])
+        facts["no_rope_layers"] = [
+            int((index + 1) % every != 0) for index in range(int(facts["num_hidden_layers"]))
+        ]
     if "layer_types" in facts and facts["layer_types"] is None:
-        facts["layer_types"] = _layer_types(facts)
+        facts["layer_types"] = _layer_types(facts, row)
     if row.theta:
         facts["rope_parameters"] = _rotation(facts, row)
         facts = {key: value for key, value in facts.items() if key not in (*row.theta_names, *_OLD_ROTATION)}
@@ -102,21 +111,29 @@ def _labels(facts: Mapping[str, Any]) -> dict[int, Any]:
     return {index: f"LABEL_{index}" for index in range(_NUM_LABELS if count is None else int(count))}
 
 
-def _layer_types(facts: Mapping[str, Any]) -> list[str]:
+def _layer_types(facts: Mapping[str, Any], row: Defaults) -> list[str]:
     layers = range(int(facts["num_hidden_layers"]))
+    if "no_rope_layers" in facts:
+        windowed = facts["sliding_window"] is not None
+        return [SLIDING if windowed and not facts["no_rope_layers"][index] else FULL for index in layers]
+    if row.full_every:
+        return [SLIDING if (index + 1) % row.full_every else FULL for index in layers]
     if "max_window_layers" in facts:
         first = len(layers) if facts["sliding_window"] is None else int(facts["max_window_layers"])
         return [SLIDING if index >= first else FULL for index in layers]
     if "sliding_window_pattern" in facts:
         every = int(facts["sliding_window_pattern"])
         return [SLIDING if (index + 1) % every else FULL for index in layers]
-    every = int(facts["global_attn_every_n_layers"])
-    return [SLIDING if index % every else FULL for index in layers]
+    if "global_attn_every_n_layers" in facts:
+        every = int(facts["global_attn_every_n_layers"])
+        return [SLIDING if index % every else FULL for index in layers]
+    return [FULL if facts["sliding_window"] is None else SLIDING for _ in layers]
 
 
 def _rotation(facts: Mapping[str, Any], row: Defaults) -> dict[str, dict[str, Any]]:
     """rope_parameters of each kind of layer, from either generation's words."""
-    stated = facts.get("rope_parameters") or {}
+    default = {key: facts[key] if value is None else value for key, value in row.rotation.items()}
+    stated = facts.get("rope_parameters") or default
     scaling = facts.get("rope_scaling")
     has_two = row.has_two_rotations
     made = {}

@@ -1,4 +1,4 @@
-"""DeBERTa v2 and v3: BERT whose attention keeps contents and distances apart."""
+"""DeBERTa, in its three versions: BERT whose attention keeps contents and distances apart."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ from embedge_export.families.parts import (
     layer_norm,
     linear,
 )
-from embedge_export.families.structure import Attention, Disentangled, Encoder, Head, Layer, Tensor
+from embedge_export.families.structure import (
+    Attention,
+    Disentangled,
+    Encoder,
+    Head,
+    Layer,
+    Linear,
+    Tensor,
+)
 
 _FEWEST_BUCKETS = 4
 _NAMES = msgspec.structs.replace(
@@ -28,6 +36,42 @@ _NAMES = msgspec.structs.replace(
     key="attention.self.key_proj",
     value="attention.self.value_proj",
 )
+
+
+def _first(config: Config) -> Encoder:
+    """The first version: heads' rows alternate in one projection, and keys have no bias."""
+    expect(config, talking_head=False, embedding_size=int(config["hidden_size"]))
+    encoder = _encoder(config)
+    layers = tuple(_merged(layer, index, encoder.hidden_size) for index, layer in enumerate(encoder.layers))
+    return msgspec.structs.replace(encoder, layers=layers)
+
+
+def _merged(layer: Layer, index: int, size: int) -> Layer:
+    """A layer as the first version stores it."""
+    at, attention = f"encoder.layer.{index}.attention.self", layer.attention
+
+    def part(number: int, bias: str | None) -> Linear:
+        share = (number, 3, attention.head_dim)
+        return Linear(
+            weight=Tensor(name=f"{at}.in_proj.weight", shape=(3 * size, size), share=share),
+            bias=None if bias is None else Tensor(name=f"{at}.{bias}", shape=(size,)),
+        )
+
+    relative = attention.disentangled
+    if relative is not None:
+        relative = msgspec.structs.replace(
+            relative,
+            key=relative.key and linear(f"{at}.pos_proj", size, size, bias=False),
+            query=relative.query and linear(f"{at}.pos_q_proj", size, size),
+        )
+    attention = msgspec.structs.replace(
+        attention,
+        query=part(0, "q_bias"),
+        key=part(1, None),
+        value=part(2, "v_bias"),
+        disentangled=relative,
+    )
+    return msgspec.structs.replace(layer, attention=attention)
 
 
 def _encoder(config: Config) -> Encoder:
@@ -132,3 +176,4 @@ DEBERTA_V2 = Family(
     prefixes=("deberta.",),
     renames=TENSORFLOW_NORMS,
 )
+DEBERTA = msgspec.structs.replace(DEBERTA_V2, encoder=_first)

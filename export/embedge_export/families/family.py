@@ -9,12 +9,13 @@ import msgspec
 
 from embedge.types import PoolingMode
 from embedge_export.families.parts import Config
-from embedge_export.families.structure import Encoder, Head
+from embedge_export.families.structure import Encoder, Head, WordLogits
 
 HeadKind: TypeAlias = Literal["sequence", "token", "vocabulary"]
 """What a head's logits are of: the whole sequence, each token, or the vocabulary at each token."""
 ReadEncoder: TypeAlias = Callable[[Config], Encoder]
 ReadHead: TypeAlias = Callable[[Config, HeadKind], Head]
+ReadWordLogits: TypeAlias = Callable[[Config], WordLogits]
 
 ROUNDING = 2.0**-23
 """The distance of 1 from the next float32.
@@ -22,6 +23,10 @@ ROUNDING = 2.0**-23
 Real weights of 12 layers were seen to differ by 80 times that where a computation in float64 says that either answer is
 right.
 """
+
+
+def _plain(_config: Config) -> WordLogits:
+    return WordLogits()
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +46,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
         native: transformers has an architecture of the same name and the same weights, too.
         encoder: from a configuration to the encoder's structure; None where the graph is always traced.
         head: from a configuration to the structure of a head; None where heads are traced, or attached afterwards.
+        word_logits: from a configuration to what is made of a language model's products with its words.
         prefixes: what a checkpoint with a head puts before the names of its encoder's weights.
         renames: what stands in the names of older checkpoints' weights, and what the structure calls it.
     """
@@ -56,6 +62,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     native: bool = False
     encoder: ReadEncoder | None = None
     head: ReadHead | None = None
+    word_logits: ReadWordLogits = _plain
     prefixes: tuple[str, ...] = ()
     renames: Mapping[str, str] = msgspec.field(default_factory=dict)
 

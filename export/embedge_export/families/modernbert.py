@@ -1,6 +1,8 @@
-"""ModernBERT: norms before, windows and another theta in some layers."""
+"""ModernBERT and its decoder: norms before, windows and another theta in some layers."""
 
 from __future__ import annotations
+
+import msgspec
 
 from embedge_export.families.family import Family, HeadKind
 from embedge_export.families.parts import (
@@ -8,18 +10,20 @@ from embedge_export.families.parts import (
     UnsupportedError,
     activation,
     classifier,
+    expect,
     layer_norm,
     linear,
     rows,
 )
 from embedge_export.families.rotary import rotary
 from embedge_export.families.rotary_layers import RotaryLayer, rotary_encoder
-from embedge_export.families.spelling import SLIDING
+from embedge_export.families.spelling import FULL, SLIDING
 from embedge_export.families.structure import (
     Embedding,
     Encoder,
     FeedForward,
     Head,
+    Layer,
     Linear,
     Norm,
     Sublayer,
@@ -27,7 +31,9 @@ from embedge_export.families.structure import (
 )
 
 
-def _encoder(config: Config) -> Encoder:
+def _encoder(config: Config, ropes: Config | None = None) -> Encoder:
+    """The encoder, with its own rope_parameters or those given."""
+    ropes = config["rope_parameters"] if ropes is None else ropes
     size, inner, heads, count = (
         int(config[key])
         for key in ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
@@ -46,7 +52,7 @@ def _encoder(config: Config) -> Encoder:
         return RotaryLayer(
             merged=linear(f"{at}.attn.Wqkv", 3 * size, size, bias),
             output=linear(f"{at}.attn.Wo", size, size, bias),
-            rotary=rotary(config["rope_parameters"][kind], size // heads),
+            rotary=rotary(ropes[kind], size // heads),
             window=(side, side) if kind == SLIDING else None,
             feed_forward=FeedForward(
                 gate=rows(units, 0, inner),
@@ -66,6 +72,52 @@ def _encoder(config: Config) -> Encoder:
     )
     return rotary_encoder(
         size, heads, count, layer, embedding, vocab_size=vocab_size, final_norm=norm("final_norm")
+    )
+
+
+def _decoder(config: Config) -> Encoder:
+    """ModernBERT's decoder: projections apart, and a token sees no later one."""
+    expect(config, is_causal=True)
+    encoder = _encoder(config, _ropes(config))
+    size, bias = encoder.hidden_size, bool(config["attention_bias"])
+    side = config.get("sliding_window")
+    # transformers counts the token itself in
+    before = (int(config["local_attention"]) // 2 if side is None else int(side)) - 1
+
+    def changed(index: int, layer: Layer) -> Layer:
+        query, key, value = (
+            linear(f"layers.{index}.attn.{name}_proj", size, size, bias) for name in ("q", "k", "v")
+        )
+        attention = msgspec.structs.replace(
+            layer.attention,
+            query=query,
+            key=key,
+            value=value,
+            causal=True,
+            window=None if layer.attention.window is None else (before, 0),
+        )
+        return msgspec.structs.replace(layer, attention=attention)
+
+    layers = tuple(changed(index, layer) for index, layer in enumerate(encoder.layers))
+    return msgspec.structs.replace(encoder, layers=layers)
+
+
+def _ropes(config: Config) -> Config:
+    """rope_parameters of both kinds of layers; transformers 4 reads local_rope_theta for neither."""
+    ropes: Config = config["rope_parameters"]
+    return ropes if config.get("global_rope_theta") is None else dict.fromkeys((FULL, SLIDING), ropes[FULL])
+
+
+def _decoder_head(config: Config, kind: HeadKind) -> Head:
+    if kind != "sequence":
+        raise UnsupportedError(f"a head of kind {kind!r} has no built graph; expected one for the sequence")
+    size, bias = int(config["hidden_size"]), bool(config["classifier_bias"])
+    return Head(
+        pooling="LAST",
+        first=linear("head.dense", size, size, bias),
+        activation=activation(config["classifier_activation"]),
+        norm=layer_norm("head.norm", size, float(config["norm_eps"]), bool(config["norm_bias"])),
+        last=linear("classifier", len(config["id2label"]), size, bias),
     )
 
 
@@ -98,5 +150,13 @@ MODERNBERT = Family(
     load_options={"reference_compile": False},
     encoder=_encoder,
     head=_head,
+    prefixes=("model.",),
+)
+MODERNBERT_DECODER = Family(
+    pooling="LAST",
+    bounded_positions=False,
+    rounding_units=1024,
+    encoder=_decoder,
+    head=_decoder_head,
     prefixes=("model.",),
 )

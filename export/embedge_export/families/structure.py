@@ -30,17 +30,21 @@ class Tensor(_Part, frozen=True, kw_only=True):
         name: key in the checkpoint, without the prefix of the base model.
         shape: of the stored weight.
         rows: the first row that belongs to this part and the first after it, where several share a weight.
+        share: where rows alternate among parts: this part's index, how many parts, and how many rows it has at a time.
         offset: added to every element (Gemma's norms store w, and multiply by 1 + w).
     """
 
     name: str
     shape: tuple[int, ...]
     rows: tuple[int, int] | None = None
+    share: tuple[int, int, int] | None = None
     offset: float = 0.0
 
     @property
     def size(self) -> tuple[int, ...]:
         """Shape of this part."""
+        if self.share is not None:
+            return (self.shape[0] // self.share[1], *self.shape[1:])
         return self.shape if self.rows is None else (self.rows[1] - self.rows[0], *self.shape[1:])
 
 
@@ -104,6 +108,13 @@ class Disentangled(_Part, frozen=True, kw_only=True):
     query: Linear | None = None
 
 
+class Growth(_Part, frozen=True, kw_only=True):
+    """Queries grow with their positions: times 1 + rate * log(1 + floor(position / length))."""
+
+    rate: float
+    length: int
+
+
 class Attention(_Part, frozen=True, kw_only=True):
     """Attention over the tokens of one sequence.
 
@@ -111,8 +122,11 @@ class Attention(_Part, frozen=True, kw_only=True):
         query, key, value, output: projections; key and value may have fewer heads.
         num_heads, num_kv_heads, head_dim: sizes.
         scale: factor on the products of queries and keys.
-        query_norm, key_norm: over each head's components, before the rotation.
+        query_norm, key_norm: before the rotation.
+        norms_of: what they normalise, each head's components or all heads' together.
         rotary: rotation of queries and keys.
+        growth: of queries, after the rotation.
+        softcap: scores s become softcap * tanh(s / softcap), before what is not seen is hidden; None to leave them.
         causal: a token sees no later token.
         window: how many tokens before and after itself a token sees; None for all.
         relative: add the encoder's relative-position bias.
@@ -129,7 +143,10 @@ class Attention(_Part, frozen=True, kw_only=True):
     scale: float
     query_norm: Norm | None = None
     key_norm: Norm | None = None
+    norms_of: Literal["head", "all heads"] = "head"
     rotary: Rotary | None = None
+    growth: Growth | None = None
+    softcap: float | None = None
     causal: bool = False
     window: Window | None = None
     relative: bool = False
@@ -145,6 +162,8 @@ class Attention(_Part, frozen=True, kw_only=True):
             or self.disentangled is not None
             or self.num_heads != self.num_kv_heads
             or self.rotary is not None
+            or self.growth is not None
+            or self.softcap is not None
             or self.query_norm is not None
             or self.key_norm is not None
         )
@@ -160,11 +179,12 @@ class FeedForward(_Part, frozen=True, kw_only=True):
 
 
 class Sublayer(_Part, frozen=True, kw_only=True):
-    """Where the norms stand around attention or feed-forward: norm_after(x + norm_out(f(norm_in(x))))."""
+    """What stands around attention or feed-forward: norm_after(x + scale * norm_out(f(norm_in(x))))."""
 
     norm_in: Norm | None = None
     norm_out: Norm | None = None
     norm_after: Norm | None = None
+    scale: float = 1.0
 
 
 class Layer(_Part, frozen=True, kw_only=True):
@@ -223,14 +243,26 @@ class Head(_Part, frozen=True, kw_only=True):
     """Hidden states to logits: last(norm(activation(first(x)))), each but the last where there is one.
 
     Attributes:
-        pooling: the sequence's first token, or the mean of all; None for logits at every token.
+        pooling: the sequence's first token, its last, or the mean of all; None for logits at every token.
     """
 
     last: Linear
-    pooling: Literal["CLS", "MEAN"] | None = None
+    pooling: Literal["CLS", "LAST", "MEAN"] | None = None
     first: Linear | None = None
     activation: Activation | None = None
     norm: Norm | None = None
+
+
+class WordLogits(_Part, frozen=True, kw_only=True):
+    """A language model's logits: cap * tanh(x / divisor / cap) of products x of hidden states and words.
+
+    Attributes:
+        divisor: as it stands there.
+        cap: likewise; None for x / divisor.
+    """
+
+    divisor: float = 1.0
+    cap: float | None = None
 
 
 class Encoder(_Part, frozen=True, kw_only=True):

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from embedge_export.families.decoders import FACTS
 from embedge_export.families.family import Family
 
-DEBERTA = Family(bounded_positions=False)
-DECODER = FACTS
-"""Gemma2."""
 T5 = Family(pooling="MEAN", bounded_positions=False, encoder_only="T5EncoderModel", default_max_seq_len=512)
 MT5 = msgspec.structs.replace(T5, encoder_only="MT5EncoderModel")

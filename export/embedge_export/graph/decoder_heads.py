@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from embedge.errors import ExportError
 from embedge.types import FloatArray
 from embedge_export.families.structure import Linear, Tensor
@@ -49,7 +51,7 @@ def row(matrix: Linear, index: int) -> Linear:
 
 
 def stored_head(checkpoint: Checkpoint) -> tuple[FloatArray, FloatArray | None]:
-    """Weight (num_labels, hidden_size) and bias of a decoder's head, as outputs.linear_head gives them.
+    """Weight (n, hidden_size) and bias of a decoder's head, as outputs.linear_head gives them.
 
     Raises:
         ExportError: as `decoder_head`.
@@ -60,11 +62,9 @@ def stored_head(checkpoint: Checkpoint) -> tuple[FloatArray, FloatArray | None]:
     check_finite([tensor for tensor in (head.weight, head.bias) if tensor is not None], weights)
     if not isinstance(checkpoint.what, CausalReranker):
         return _read(head, weights)
-    weight, bias = _read(row(head, checkpoint.what.yes_id), weights)
-    if checkpoint.what.no_id is None:
-        return weight, bias
-    other, other_bias = _read(row(head, checkpoint.what.no_id), weights)
-    return weight - other, None if bias is None or other_bias is None else bias - other_bias
+    read = [_read(row(head, token), weights) for token in checkpoint.what.token_ids]
+    biases = [bias for _, bias in read if bias is not None]
+    return np.concatenate([weight for weight, _ in read]), np.concatenate(biases) if biases else None
 
 
 def _words(checkpoint: Checkpoint, weights: Weights) -> Linear:

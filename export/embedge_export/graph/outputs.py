@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from embedge.manifest import GraphSpec
 from embedge.types import FloatArray
 from embedge_export.graph.decoder_heads import stored_head
@@ -48,7 +50,8 @@ def attach_heads(graph: onnx.ModelProto, checkpoint: Checkpoint, weights: Loaded
         if hidden:
             loaded = weights.model is not None
             head = linear_head(weights.model, checkpoint) if loaded else stored_head(checkpoint)
-            _attach_linear(graph, checkpoint, *head)
+            attach = _attach_words if isinstance(checkpoint.what, CausalReranker) else _attach_linear
+            attach(graph, checkpoint, *head)
         if checkpoint.facts.outputs == "token_logits":
             return GraphSpec(inputs=inputs, hidden=hidden, token=LOGITS)
         return GraphSpec(inputs=inputs, hidden=hidden, pooled=LOGITS)
@@ -62,30 +65,22 @@ def traces_base(checkpoint: Checkpoint) -> bool:
     """Whether the head of a classifier is left out of the trace and attached afterwards.
 
     Decoders read their last token where input_ids is not the padding id, which a text may hold as well; here it is
-    the attention mask that decides.
+    the attention mask that decides. A family that describes its heads builds them itself.
     """
     has_head = checkpoint.head is not None and checkpoint.facts.outputs != "pooled_logits"
-    return has_head and checkpoint.is_decoder
+    return has_head and checkpoint.is_decoder and checkpoint.family.head is None
 
 
 def linear_head(model: Any, checkpoint: Checkpoint) -> tuple[FloatArray, FloatArray | None]:
-    """Weight (num_labels, hidden_size) and bias of a decoder's head.
-
-    A causal reranker has one label: the difference of the two rows of its output embedding, or the single row.
-    """
+    """Weight (n, hidden_size) and bias of a decoder's head: of its labels, or of the words that it compares."""
     if not isinstance(checkpoint.what, CausalReranker):
         layer = getattr(model, "score", None) or model.classifier
         bias = getattr(layer, "bias", None)
         return _array(layer.weight), None if bias is None else _array(bias)
     layer = model.get_output_embeddings()
     bias = getattr(layer, "bias", None)
-    what = checkpoint.what
-    return _difference(_array(layer.weight), what), None if bias is None else _difference(_array(bias), what)
-
-
-def _difference(rows: FloatArray, what: CausalReranker) -> FloatArray:
-    yes, no = what.yes_id, what.no_id
-    return rows[yes : yes + 1] if no is None else rows[yes : yes + 1] - rows[no : no + 1]
+    rows = list(checkpoint.what.token_ids)
+    return _array(layer.weight[rows]), None if bias is None else _array(bias[rows])
 
 
 def _attach_embedding(
@@ -156,6 +151,32 @@ def _attach_linear(
     rows = HIDDEN if by_token else head.pool(HIDDEN, ["LAST"])
     head.dense(rows, weight, bias, "Identity", output=LOGITS)
     head.output(LOGITS, [_BATCH, _SEQ, len(weight)] if by_token else [_BATCH, len(weight)])
+
+
+def _attach_words(
+    graph: onnx.ModelProto, checkpoint: Checkpoint, weight: FloatArray, bias: FloatArray | None
+) -> None:
+    """The logit of the one word, or by how much it is larger than that of the other."""
+    logits = checkpoint.family.word_logits(checkpoint.config)
+    weight = weight / np.float32(logits.divisor)
+    bias = None if bias is None else bias / np.float32(logits.divisor)
+    if logits.cap is None:
+        signs = np.array([[1.0], [-1.0]], np.float32)[: len(weight)]
+        _attach_linear(
+            graph, checkpoint, _sum(weight * signs), None if bias is None else _sum(bias * signs[:, 0])
+        )
+        return
+    head, cap = PoolingNodes(graph), np.float32(logits.cap)
+    capped = head.dense(
+        head.pool(HIDDEN, ["LAST"]), weight / cap, None if bias is None else bias / cap, "Tanh"
+    )
+    head.dense(capped, np.array([[cap, -cap]], np.float32)[:, : len(weight)], None, "Identity", output=LOGITS)
+    head.output(LOGITS, [_BATCH, 1])
+
+
+def _sum(rows: FloatArray) -> FloatArray:
+    total: FloatArray = rows.sum(axis=0, keepdims=True)
+    return total
 
 
 def _array(tensor: Any) -> FloatArray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
-from embedge.errors import MissingExtraError
+from embedge.errors import ExportError, MissingExtraError
 from embedge_export.families.parts import UnsupportedError, expect
 from embedge_export.families.structure import Encoder, Head, Load, tensors
 from embedge_export.families.table import FAMILIES, read_encoder, read_head
@@ -26,6 +26,7 @@ from embedge_export.graph.built.cuda import (
 from embedge_export.graph.built.fit import check_finite, check_fit
 from embedge_export.graph.built.weights import StoredWeights
 from embedge_export.graph.outputs import traces_base
+from embedge_export.source.causal_reranker import CausalReranker
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.libraries import how_to_install, is_light
 from embedge_export.source.repository import weight_files
@@ -88,6 +89,11 @@ def choose_route(checkpoint: Checkpoint, spec: ExportSpec) -> Chosen:
     """
     if checkpoint.kind == "static":
         return Chosen(route="built from the table")
+    if isinstance(checkpoint.what, CausalReranker) and checkpoint.family.head is not None:
+        raise ExportError(
+            f"a {checkpoint.model_type} model has a head between its hidden states and its words, and is asked for the "
+            "likelihood of words; expected one whose words follow its hidden states. Pass another --task."
+        )
     if is_light(spec):
         return Chosen(route="built from the weights", described=_describe_alone(checkpoint, spec))
     if spec.route == "build":
@@ -96,6 +102,11 @@ def choose_route(checkpoint: Checkpoint, spec: ExportSpec) -> Chosen:
     if spec.route == "auto" and spec.opset is None:
         with contextlib.suppress(UnsupportedError):
             return Chosen(route="built from the weights", described=describe(checkpoint))
+    if checkpoint.is_decoder and checkpoint.facts.head == "sequence" and checkpoint.family.head is not None:
+        raise ExportError(
+            f"a traced {checkpoint.model_type} classifier takes the last token that is not the padding token, which "
+            " a text may hold; expected a built graph. Leave out --route and --opset."
+        )
     from embedge_export.graph.traced import described_by_optimum
 
     by_optimum = described_by_optimum(checkpoint)

@@ -42,6 +42,11 @@ class CausalReranker(msgspec.Struct, frozen=True, kw_only=True, tag="causal_rera
     yes_id: int
     no_id: int | None = None
 
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The tokens whose logits are compared."""
+        return (self.yes_id,) if self.no_id is None else (self.yes_id, self.no_id)
+
 
 def read_causal_reranker(
     files: Files, spec: ExportSpec, tokenizer: Any, instruction: str | None

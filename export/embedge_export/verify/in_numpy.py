@@ -55,6 +55,7 @@ class InNumpy:
         self._forward = Forward(described.encoder, described.weights)
         if isinstance(checkpoint.what, CausalReranker):
             self._words = decoder_head(checkpoint, described.weights)
+            self._made_of = checkpoint.family.word_logits(checkpoint.config)
         elif checkpoint.facts.head is not None:
             self._head = described.head or Head(last=decoder_head(checkpoint, described.weights))
 
@@ -78,7 +79,7 @@ class InNumpy:
         """See Computation."""
         assert self._head is not None
         rows = self.hidden_states(encoding)
-        if self._last_only:
+        if self._last_only and self._head.pooling is None:
             return self._forward.logits(self._head, rows[-1:])[0]
         return self._forward.logits(self._head, rows)
 
@@ -87,7 +88,10 @@ class InNumpy:
         assert self._words is not None
         rows = self.hidden_states(encoding)[-1:]
         heads = (Head(last=row(self._words, token)) for token in token_ids)
-        return np.concatenate([self._forward.logits(head, rows)[0] for head in heads])
+        made = np.concatenate([self._forward.logits(head, rows)[0] for head in heads])
+        made /= np.float32(self._made_of.divisor)
+        cap = self._made_of.cap
+        return made if cap is None else _single(np.tanh(made / cap) * cap)
 
     def pool(self, rows: FloatArray, mode: PoolingMode) -> FloatArray:
         """See Computation."""

@@ -106,8 +106,9 @@ def test_built_graph_traced_graph_and_torch_agree(family, task, tmp_path):
     checkpoint = open_checkpoint(ExportSpec(model=str(folder))).checkpoint
     assert choose_route(checkpoint, ExportSpec(model=str(folder))).route == "built from the weights"
     model = load_model(checkpoint)
-    decoder = checkpoint.is_decoder
-    batch = token_batch(left=decoder)
+    decoder = checkpoint.is_decoder and FAMILIES[family].head is None
+    # the queries of ministral3 grow with their positions, which padding before a text would move
+    batch = token_batch(left=decoder and family != "ministral3")
     built = run(*build_from_weights(describe(checkpoint)), tmp_path / "built", batch)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -120,7 +121,7 @@ def test_built_graph_traced_graph_and_torch_agree(family, task, tmp_path):
     assert_allclose(built[real], traced[real], atol=gate)
 
 
-@pytest.mark.parametrize("family", WITH_HEADS)
+@pytest.mark.parametrize("family", [name for name in WITH_HEADS if name != "modernbert-decoder"])
 def test_the_head_of_a_masked_language_model(family, tmp_path):
     with quiet():
         model = seeded(family, "ForMaskedLM")
@@ -271,7 +272,7 @@ def test_every_built_family_is_held_against_torch_above():
     ("family", "changes"),
     [
         ("bert", {"hidden_act": "mish"}),
-        ("gemma2", {}),
+        ("gemma3_text", {"attn_logit_softcapping": 30.0}),
         ("phi3", {"partial_rotary_factor": 0.5}),
         ("deberta-v2", {"conv_kernel_size": 3}),
     ],

@@ -69,10 +69,10 @@ def _layer(blocks: Blocks, hidden: str, layer: Layer, name: str) -> str:
     around = layer.around_attention
     canvas.scope(f"{name}.attention")
     mixed = blocks.attention(blocks.norm(hidden, around.norm_in), layer.attention, f"{name}.attention")
-    hidden = canvas.op("Add", hidden, blocks.norm(mixed, around.norm_out))
+    hidden = canvas.op("Add", hidden, blocks.scaled(blocks.norm(mixed, around.norm_out), around.scale))
     hidden = blocks.norm(hidden, around.norm_after)
     around = layer.around_feed_forward
     canvas.scope(f"{name}.feed_forward")
     inner = blocks.feed_forward(blocks.norm(hidden, around.norm_in), layer.feed_forward)
-    hidden = canvas.op("Add", hidden, blocks.norm(inner, around.norm_out))
+    hidden = canvas.op("Add", hidden, blocks.scaled(blocks.norm(inner, around.norm_out), around.scale))
     return blocks.norm(hidden, around.norm_after)

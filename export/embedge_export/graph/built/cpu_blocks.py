@@ -63,6 +63,12 @@ class Blocks:
             inputs.append(canvas.weight(bias.name, size, lambda: weights.read(bias)))
         return canvas.op("LayerNormalization", *inputs, axis=-1, epsilon=norm.epsilon)
 
+    def scaled(self, rows: str, factor: float) -> str:
+        """Multiply by a number."""
+        return (
+            rows if factor == 1.0 else self.canvas.op("Mul", rows, self.canvas.constant(factor, np.float32))
+        )
+
     def activate(self, rows: str, activation: Activation) -> str:
         """Apply an activation to each element."""
         canvas = self.canvas
@@ -123,6 +129,10 @@ class Blocks:
         canvas = self.canvas
         if head.pooling == "CLS":
             return canvas.op("Gather", hidden, canvas.constant(0), axis=1)
+        if head.pooling == "LAST":
+            places = canvas.op("Mul", "attention_mask", self.positions.positions())
+            last = canvas.op("ReduceMax", places, canvas.constant([1]), keepdims=1)
+            return canvas.op("GatherND", hidden, last, batch_dims=1)
         mask = self.positions.mask()
         total = canvas.op("MatMul", canvas.op("Unsqueeze", mask, canvas.constant([1])), hidden)
         count = canvas.op("ReduceSum", mask, canvas.constant([1]), keepdims=1)
@@ -166,6 +176,7 @@ class Blocks:
         canvas, weights = self.canvas, self.weights
         bias = self.positions.bias(block)
         rotation = None if block.rotary is None else self.positions.rotation(block.rotary)
+        growth = None if block.growth is None else self.positions.growth(block.growth)
         canvas.scope(scope)
         groups = block.num_heads // block.num_kv_heads
         kept = groups > 1 or block.rotary is not None or block.key_norm is not None
@@ -181,6 +192,7 @@ class Blocks:
         )
         # (batch, kv_heads, groups * seq_len, head_dim): the heads of a group share one product with their keys
         q = self._heads(q, block.num_heads, block, block.query_norm, rotation)
+        q = q if growth is None else canvas.op("Mul", q, growth)
         k = self._heads(k, block.num_kv_heads, block, block.key_norm, rotation)
         v = self._heads(v, block.num_kv_heads, block, None, None)
         if block.disentangled is not None:
@@ -188,7 +200,7 @@ class Blocks:
             bias = canvas.op("Add", near, bias)
         if groups > 1:
             q = canvas.op("Reshape", q, canvas.constant([0, block.num_kv_heads, -1, block.head_dim]))
-        scores = canvas.contrib("FusedMatMul", q, k, transB=1, alpha=block.scale)
+        scores = self._scores(q, k, block)
         if groups > 1:
             scores = self._split_groups(scores, block)
         attended = canvas.op("Softmax", canvas.op("Add", scores, bias), axis=-1)
@@ -199,6 +211,13 @@ class Blocks:
             mixed = self._split_groups(mixed, block, block.head_dim)
         mixed = canvas.op("Transpose", mixed, perm=[0, 2, 1, 3])
         return canvas.op("Reshape", mixed, canvas.constant([0, 0, block.num_heads * block.head_dim]))
+
+    def _scores(self, q: str, k: str, block: Attention) -> str:
+        """Scaled products of queries and keys, capped where there is a cap."""
+        canvas, cap = self.canvas, block.softcap
+        alpha = block.scale if cap is None else block.scale / cap
+        scores = canvas.contrib("FusedMatMul", q, k, transB=1, alpha=alpha)
+        return scores if cap is None else self.scaled(canvas.op("Tanh", scores), cap)
 
     def _split_groups(self, rows: str, block: Attention, last: int | None = None) -> str:
         """(batch, kv_heads, groups * seq_len, n) to (batch, num_heads, seq_len, n)."""
@@ -225,6 +244,8 @@ class Blocks:
     ) -> str:
         """(batch, seq_len, num_heads * head_dim) to (batch, num_heads, seq_len, head_dim), normalised and rotated."""
         canvas = self.canvas
+        if block.norms_of == "all heads":
+            rows, norm = self.norm(rows, norm), None
         heads = canvas.op("Reshape", rows, canvas.constant([0, 0, num_heads, block.head_dim]))
         heads = canvas.op("Transpose", self.norm(heads, norm), perm=[0, 2, 1, 3])
         if rotation is None or block.rotary is None:

@@ -43,7 +43,8 @@ def suited(encoder: Encoder, choices: Choices) -> Choices:
 def _can_pack(block: Attention) -> bool:
     """Whether PackedMultiHeadAttention has it: heads have keys of their own, and no token is hidden by causality."""
     own_keys = block.num_heads == block.num_kv_heads
-    return own_keys and not block.causal and not block.relative and block.disentangled is None
+    plain_scores = not block.relative and block.disentangled is None and block.softcap is None
+    return own_keys and plain_scores and not block.causal and block.growth is None
 
 
 def for_queries(choices: Choices) -> Choices:
@@ -99,7 +100,11 @@ def pad_to(encoder: Encoder, choices: Choices) -> int:
     """What a batch's padded length should be a multiple of: kernels that add masks to scores load that many at once."""
     blocks = [layer.attention for layer in encoder.layers]
     masked = any(
-        block.window is not None or block.relative or block.disentangled is not None for block in blocks
+        block.window is not None
+        or block.relative
+        or block.disentangled is not None
+        or block.softcap is not None
+        for block in blocks
     )
     return _LENGTH_MULTIPLE if masked and choices.attention != "merged" else 1
 
@@ -169,6 +174,9 @@ def _body(canvas: Canvas, encoder: Encoder, weights: Weights, choices: Choices) 
             )
             if around.norm_out is not None:
                 delta, bias = blocks.norm(blocks.add_bias(delta, bias), around.norm_out), None
+            if around.scale != 1.0:
+                factor = canvas.constant(around.scale, blocks.dtype)
+                delta, bias = canvas.op("Mul", blocks.add_bias(delta, bias), factor), None
             state = Sum(rows=state.rows, delta=delta, bias=bias)
             if around.norm_after is not None:
                 rows, _ = blocks.add_norm(state, around.norm_after, keep_sum=False)

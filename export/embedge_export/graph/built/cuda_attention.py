@@ -9,6 +9,7 @@ import numpy as np
 
 from embedge.types import FloatArray
 from embedge_export.families.structure import Attention, Norm
+from embedge_export.graph.built.capped import capped
 from embedge_export.graph.built.cuda_blocks import CudaBlocks
 from embedge_export.graph.built.disentangled import distance_scores
 from embedge_export.graph.built.linear import absorbed_bias, pair_order, projection, with_pairs_together
@@ -70,14 +71,20 @@ class CudaAttention:
         canvas = self._canvas
         scope = canvas.scope_name
         rotation = None if block.rotary is None else self._rotation(block)
-        mask = self._score_mask(block)
+        growth = None if block.growth is None else self._narrowed(self._blocks.positions.growth(block.growth))
+        mask = self._capped_mask(block) if block.softcap is not None else self._score_mask(block)
         canvas.scope(scope)
         grouped = block.num_heads != block.num_kv_heads
         turned = grouped or block.rotary is not None or block.key_norm is not None
-        turned = turned or block.disentangled is not None
+        turned = turned or block.disentangled is not None or block.softcap is not None
         query, key, value = self._products(rows, block, key_bias=turned, value_bias=grouped)
         query = self._turn(query, block.num_heads, block, block.query_norm, rotation)
+        query = query if growth is None else canvas.op("Mul", query, growth)
         key = self._turn(key, block.num_kv_heads, block, block.key_norm, rotation)
+        if block.softcap is not None:
+            return capped(
+                canvas, self._blocks.positions, block, (query, key, value), mask, self._blocks.dtype
+            )
         if block.disentangled is not None:
             mask = self._distance_scores(query, key, block, mask)
         inputs = [query, key, value, mask, "", "", "" if block.causal else self._blocks.lengths]
@@ -126,11 +133,14 @@ class CudaAttention:
         canvas = self._canvas
         packed = self._blocks.padding is not None
         kept = [0] if packed else [0, 0]
-        if norm is not None:
+        size = num_heads * block.head_dim
+        if norm is not None and block.norms_of == "all heads":
+            rows = self._blocks.norm(rows, norm, None if rotation is None else pair_order(num_heads, size))
+        elif norm is not None:
             heads = canvas.op("Reshape", rows, canvas.constant([*kept, num_heads, block.head_dim]))
             order = None if rotation is None else pair_order(1, block.head_dim)
             rows = self._blocks.norm(heads, norm, order)
-            rows = canvas.op("Reshape", rows, canvas.constant([*kept, num_heads * block.head_dim]))
+            rows = canvas.op("Reshape", rows, canvas.constant([*kept, size]))
         if rotation is None:
             return rows
         num_wide = num_heads // _heads_in_one(block)
@@ -153,6 +163,16 @@ class CudaAttention:
         if self._blocks.padding is None:
             return cosines, sines
         return self._blocks.of_packed(cosines), self._blocks.of_packed(sines)
+
+    def _capped_mask(self, block: Attention) -> str:
+        """What capped scores get added, padding's part included, (batch, 1, seq_len, seq_len)."""
+        key = "capped", block.causal, block.window
+        if key not in self._narrow:
+            floor = self._canvas.constant(_MASKED, np.float32)
+            self._narrow[key] = self._narrowed(
+                self._canvas.op("Max", self._blocks.positions.bias(block), floor)
+            )
+        return self._narrow[key]
 
     def _score_mask(self, block: Attention) -> str:
         """What scores get added, (1, 1 or num_heads, seq_len, seq_len): windows, relative positions; "" for none."""

@@ -43,7 +43,9 @@ def projection(weights: Weights, linear: Linear, bias: bool = True) -> Projectio
 
 
 def _name(linear: Linear) -> str:
-    rows = linear.weight.rows
+    rows, share = linear.weight.rows, linear.weight.share
+    if share is not None:
+        return f"{linear.weight.name}[{share[0]}/{share[1]}]"
     return linear.weight.name if rows is None else f"{linear.weight.name}[{rows[0]}:{rows[1]}]"
 
 

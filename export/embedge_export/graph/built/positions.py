@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from embedge_export.families.structure import Attention, LearntPositions, RelativeBias, Rotary
+from embedge_export.families.structure import Attention, Growth, LearntPositions, RelativeBias, Rotary
 from embedge_export.graph.built.canvas import Canvas
 from embedge_export.graph.built.weights import Weights
 
@@ -198,6 +198,22 @@ class PositionNodes:
                 made = [canvas.op("Mul", part, canvas.constant(rotary.scale, np.float32)) for part in made]
             self._made[key], self._made[(*key, "sin")] = made
         return self._made[key], self._made[("rotary", rotary, "sin")]
+
+    def growth(self, growth: Growth) -> str:
+        """What queries are multiplied by, float32 (seq_len, 1)."""
+        if growth not in self._made:
+            from onnx import TensorProto
+
+            canvas = self._canvas
+            turns = canvas.op("Div", self.positions(), canvas.constant(growth.length))
+            canvas.scope(POSITIONS_SCOPE)
+            one, rate = canvas.constant(1.0, np.float32), canvas.constant(growth.rate, np.float32)
+            logarithm = canvas.op(
+                "Log", canvas.op("Add", canvas.op("Cast", turns, to=TensorProto.FLOAT), one)
+            )
+            factors = canvas.op("Add", canvas.op("Mul", logarithm, rate), one)
+            self._made[growth] = canvas.op("Unsqueeze", factors, canvas.constant([1]))
+        return self._made[growth]
 
     def position_ids(self, learnt: LearntPositions) -> str:
         """Rows of the position table: (seq_len,) or (batch, seq_len)."""

@@ -40,6 +40,9 @@ class Weights(Protocol):
 
 def _part(tensor: Tensor, array: Any) -> FloatArray:
     rows = array if tensor.rows is None else array[tensor.rows[0] : tensor.rows[1]]
+    if tensor.share is not None:
+        index, parts, count = tensor.share
+        rows = array.reshape(-1, parts, count, *tensor.shape[1:])[:, index].reshape(tensor.size)
     part: FloatArray = np.ascontiguousarray(rows, np.float32)
     return part + np.float32(tensor.offset) if tensor.offset else part
 

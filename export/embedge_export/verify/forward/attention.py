@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedge.types import FloatArray, IntArray
-from embedge_export.families.structure import Attention, Linear, RelativeBias, Rotary
+from embedge_export.families.structure import Attention, Linear, Norm, RelativeBias, Rotary
 from embedge_export.verify.forward.arithmetic import Kept, linear, normalised, softmax
 
 _SCORES = 4_000_000
@@ -35,13 +35,19 @@ class Text(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 def attend(attention: Attention, rows: FloatArray, text: Text, kept: Kept) -> FloatArray:
     """What attention gives for the rows of a text, (num_tokens, hidden_size)."""
     groups = attention.num_heads // attention.num_kv_heads
-    queries = _heads(linear(rows, attention.query, kept), attention.num_heads)
-    keys = _heads(linear(rows, attention.key, kept), attention.num_kv_heads)
+    queries = _normed(
+        linear(rows, attention.query, kept), attention.num_heads, attention.query_norm, attention, kept
+    )
+    keys = _normed(
+        linear(rows, attention.key, kept), attention.num_kv_heads, attention.key_norm, attention, kept
+    )
     values = _heads(linear(rows, attention.value, kept), attention.num_kv_heads)
-    queries = normalised(queries, attention.query_norm, kept)
-    keys = normalised(keys, attention.key_norm, kept)
     if attention.rotary is not None:
         queries, keys = rotated(queries, attention.rotary), rotated(keys, attention.rotary)
+    if attention.growth is not None:
+        turns = np.arange(text.num_tokens, dtype=np.int64) // attention.growth.length
+        growth = 1 + attention.growth.rate * np.log1p(turns.astype(np.float32))
+        queries = queries * growth.astype(np.float32)[:, None]
     by_distance = _by_distance(attention, queries, keys, kept)
     queries = queries * np.float32(attention.scale)
     # (heads of keys, queries for each, num_tokens, head_dim)
@@ -55,6 +61,9 @@ def attend(attention: Attention, rows: FloatArray, text: Text, kept: Kept) -> Fl
         whole = scores.reshape(attention.num_heads, stop - start, last - first)
         if by_distance is not None:
             whole += by_distance(slice(start, stop), slice(first, last))
+        if attention.softcap is not None:
+            cap = np.float32(attention.softcap)
+            whole[...] = np.tanh(whole / cap) * cap
         _shift(whole, attention, text, start, first)
         made = softmax(scores) @ values[:, None, first:last]
         seen[start:stop] = made.reshape(attention.num_heads, stop - start, -1).swapaxes(0, 1)
@@ -135,6 +144,14 @@ def _buckets(distances: IntArray, each_side: int, exact: int, max_distance: int)
 def _heads(rows: FloatArray, num_heads: int) -> FloatArray:
     """(num_tokens, num_heads * head_dim) as (num_heads, num_tokens, head_dim)."""
     return rows.reshape(len(rows), num_heads, -1).swapaxes(0, 1)
+
+
+def _normed(
+    rows: FloatArray, num_heads: int, norm: Norm | None, attention: Attention, kept: Kept
+) -> FloatArray:
+    if attention.norms_of == "all heads":
+        return _heads(normalised(rows, norm, kept), num_heads)
+    return normalised(_heads(rows, num_heads), norm, kept)
 
 
 def _span(attention: Attention, start: int, stop: int, num_tokens: int) -> tuple[int, int]:

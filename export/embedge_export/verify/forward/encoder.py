@@ -64,6 +64,8 @@ class Forward:
         """What a head makes of hidden states: float32 (size,), or (num_tokens, size) without pooling."""
         if head.pooling == "CLS":
             rows = rows[:1]
+        elif head.pooling == "LAST":
+            rows = rows[-1:]
         elif head.pooling == "MEAN":
             rows = rows.mean(axis=0, keepdims=True)
         if head.first is not None:
@@ -99,6 +101,8 @@ class Forward:
 
     def _added(self, around: Sublayer, rows: FloatArray, made: FloatArray) -> FloatArray:
         made = normalised(made, around.norm_out, self._kept)
+        if around.scale != 1.0:
+            made = made * np.float32(around.scale)
         return normalised(rows + made, around.norm_after, self._kept)
 
 

@@ -26,16 +26,47 @@ HEADS = {
 }
 HEAD_CELLS = [(name, kind) for name in WITH_HEADS for kind in HEADS]
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "rope_theta": 10000.0}
+PLAIN = {"rope_type": "default", "rope_theta": 500.0}
 OPTIONS = [
     ("bert", {"hidden_act": "gelu_new"}),
     ("bert", {"hidden_act": "relu"}),
     ("bert", {"type_vocab_size": 5}),
+    ("deberta", {"pos_att_type": ["c2p"], "max_relative_positions": 20}),
+    ("deberta", {"pos_att_type": ["p2c"], "position_biased_input": False}),
+    ("deberta", {"relative_attention": False}),
     ("deberta-v2", {"share_att_key": True, "norm_rel_ebd": "layer_norm"}),
     ("deberta-v2", {"pos_att_type": ["c2p"], "position_buckets": -1, "max_relative_positions": 20}),
     ("deberta-v2", {"pos_att_type": ["p2c"], "position_biased_input": False}),
     ("llama", {"rope_parameters": YARN, "attention_bias": True, "mlp_bias": True}),
     ("qwen3", {"is_causal": False}),
     ("mistral", {"sliding_window": 5}),
+    ("gemma2", {"attn_logit_softcapping": 1.5, "query_pre_attn_scalar": 9}),
+    ("gemma2", {"attn_logit_softcapping": None, "attention_bias": True}),
+    ("gemma2", {"is_causal": False, "attn_logit_softcapping": 1.5}),
+    ("granite", {"attention_bias": True, "mlp_bias": True, "residual_multiplier": 0.1}),
+    (
+        "modernbert-decoder",
+        {"local_attention": 6, "norm_bias": True, "mlp_bias": True, "attention_bias": True},
+    ),
+    ("olmo2", {"attention_bias": True, "is_causal": False}),
+    (
+        "olmo3",
+        {
+            "rope_parameters": {
+                "full_attention": YARN,
+                "sliding_attention": {"rope_theta": 500.0, "rope_type": "default"},
+            }
+        },
+    ),
+    (
+        "smollm3",
+        {
+            "use_sliding_window": True,
+            "sliding_window": 5,
+            "no_rope_layer_interval": 2,
+            "no_rope_layers": None,
+        },
+    ),
     ("gemma3_text", {"use_bidirectional_attention": True}),
     ("deberta-v2", {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False}),
     ("deberta-v2", {"pos_att_type": ["c2p"], "max_relative_positions": 12, "position_buckets": -1}),
@@ -216,12 +247,13 @@ def test_the_forward_knows_every_field_of_the_structure():
         if isinstance(part, type) and issubclass(part, structure._Part) and part is not structure._Part
     }
     assert fields == {
-        "Attention": "query key value output num_heads num_kv_heads head_dim scale query_norm key_norm rotary "
-        "causal window relative disentangled",
+        "Attention": "query key value output num_heads num_kv_heads head_dim scale query_norm key_norm "
+        "norms_of rotary growth softcap causal window relative disentangled",
         "Disentangled": "table row_at norm key query",
         "Embedding": "words positions types types_input scale norm projection",
         "Encoder": "embedding layers hidden_size vocab_size final_norm relative",
         "FeedForward": "up down activation gate",
+        "Growth": "rate length",
         "Head": "last pooling first activation norm",
         "Layer": "attention feed_forward around_attention around_feed_forward",
         "LearntPositions": "table kind padding_id",
@@ -229,8 +261,9 @@ def test_the_forward_knows_every_field_of_the_structure():
         "Norm": "kind epsilon weight bias",
         "RelativeBias": "table max_distance",
         "Rotary": "frequencies scale",
-        "Sublayer": "norm_in norm_out norm_after",
-        "Tensor": "name shape rows offset",
+        "Sublayer": "norm_in norm_out norm_after scale",
+        "Tensor": "name shape rows share offset",
+        "WordLogits": "divisor cap",  # by verify/in_numpy
     }
 
 
