@@ -59,8 +59,11 @@ class CancelScope:
             DeadlineError: its time is over.
         """
         error = self.problem()
-        if error is not None:
-            raise error
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # it holds this frame
 
     def problem(self) -> EmbedgeError | None:
         """What `check` raises."""

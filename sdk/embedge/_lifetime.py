@@ -131,6 +131,32 @@ def outside_python() -> Iterator[None]:
                 life.returned.notify_all()
 
 
+@contextlib.contextmanager
+def freed_on_failure() -> Iterator[None]:
+    """Around what builds something large: an error that leaves it holds nothing of what was built.
+
+    Its traceback stays; the variables of the functions in it are let go of, those of its causes, too.
+    """
+    try:
+        yield
+    except BaseException as raised:
+        seen: set[int] = set()
+        waiting: list[BaseException | None] = [raised]
+        while waiting:
+            error = waiting.pop()
+            if error is None or id(error) in seen:
+                continue
+            seen.add(id(error))
+            place = error.__traceback__
+            while place is not None:
+                with contextlib.suppress(RuntimeError):  # it runs
+                    place.tb_frame.clear()
+                place = place.tb_next
+            waiting += [error.__cause__, error.__context__]
+        del error, waiting
+        raise
+
+
 def _in_child() -> None:
     _LIFE.reset()
     for held in list(_LIFE.forkable):

@@ -53,8 +53,11 @@ class Begun(Generic[ResultT]):
             break
         self._thread.join()
         if isinstance(result, _Failure):
-            # nobody is told when the process ends: a thread ends by SystemExit without a word
-            raise SystemExit if ending() and isinstance(result.error, Stopped) else result.error
+            try:
+                # nobody is told when the process ends: a thread ends by SystemExit without a word
+                raise SystemExit if ending() and isinstance(result.error, Stopped) else result.error
+            finally:
+                del result  # the error holds this frame, which would hold the error
         return result
 
     def stop_soon(self) -> None:

@@ -133,8 +133,7 @@ class EdgeModel:
         runner: Literal["auto", "pooling"] = "auto",
     ) -> None:
         # these imports cost more than this module, so `import embedge` leaves them out
-        from embedge._calls.replaying import load_replayed
-        from embedge._calls.verbs import Verbs
+        from embedge._calls.loading import open_verbs
         from embedge._engine.options import LoadOptions
 
         options = LoadOptions(
@@ -161,11 +160,12 @@ class EdgeModel:
             probes=probes,
             runner=runner,
         )
-        engine = load_replayed(model, options)
+        verbs = open_verbs(model, options)
+        engine = verbs.engine
         self.info: ModelInfo = engine.info
         self.manifest: Manifest = engine.manifest
         self._model_config = engine.model_config
-        self._verbs: Verbs | None = Verbs(engine, options)
+        self._verbs: Verbs | None = verbs
         self._in_flight = CallsInFlight(engine.info.name)
 
     @property

@@ -177,14 +177,20 @@ class _Dealing(Generic[LaneT, JobT, ResultT]):
                 continue
             if isinstance(result, _AllMade):
                 if result.error is not None:
-                    raise result.error
+                    try:
+                        raise result.error
+                    finally:
+                        del result  # the error holds this frame, which would hold the error
                 total = result.count
                 continue
             self._room.release()
             if isinstance(result, _Failed):
                 self._lanes_left -= 1
                 if survives is None or not survives(result.lane, result.error) or not self._lanes_left:
-                    raise result.error
+                    try:
+                        raise result.error
+                    finally:
+                        del result
                 self._pending.put(result.job)
                 continue
             done += 1

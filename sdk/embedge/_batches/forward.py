@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from functools import partial
@@ -83,7 +84,12 @@ class Forward:
         self._max_square = max_square if attention is None else attention.max_square()
         self._small = None
         if isinstance(sessions, CpuSessions):
-            self._small = SmallCalls(self._run, sessions.num_workers, self._fits)
+            me = weakref.proxy(
+                self
+            )  # a model that is dropped is freed at once, not when cycles are looked for
+            self._small = SmallCalls(
+                lambda *call: me._run(*call), sessions.num_workers, lambda *shape: me._fits(*shape)
+            )
 
     def batches(
         self, output: str, encoded: Sequence[Encoded], finish: FinishBatch | None = None

@@ -7,6 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -99,9 +100,11 @@ class PinnedFile:
             )
         if not self._check:
             return content, lambda: None
-        if self.size_bytes < _CHUNK_BYTES:
-            return content, lambda: self._compare(_hash(content))
-        return content, start(lambda: self._compare(_hash(content)))
+        confirm = partial(self._confirm, content)
+        return content, confirm if self.size_bytes < _CHUNK_BYTES else start(confirm)
+
+    def _confirm(self, content: npt.NDArray[np.uint8]) -> None:
+        self._compare(hashlib.sha256(content.data).hexdigest())
 
     def _read_into(self, content: memoryview) -> int:
         """Fill a buffer from the start of the file; returns how many bytes there were."""
@@ -137,7 +140,3 @@ class PinnedFile:
             expected_sha256=self._sha256,
             actual_sha256=actual,
         )
-
-
-def _hash(content: npt.NDArray[np.uint8]) -> str:
-    return hashlib.sha256(content.data).hexdigest()

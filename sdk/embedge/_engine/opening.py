@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
@@ -56,7 +57,7 @@ def open_model(
     import_onnxruntime()  # before there are threads: an import holds up every other that needs the interpreter
     pinned = _pin(choice, check=options.verify_hashes, trust=options.trust, replay=options.probes)
     # onnxruntime lets other threads run while it loads a graph; tokenizers do not while they load
-    opened = start(lambda: _open_sessions(choice, options, pinned))
+    opened = start(partial(_open_sessions, choice, options, pinned))
     try:
         tokenizer = _open_tokenizer(choice, pinned.tokenizer, options.trust)
     except BundleError:
@@ -72,21 +73,12 @@ def open_cpu_sessions(
     """The chosen graph's sessions on the CPU, its workers as the tuning says."""
     file = choice.variant.spec.file
     graph = pinned.graphs[file]
+    # no functions inside of this one: an error's traceback would hold it, and all that it refers to
+    open_session: Callable[[int], Lane] = partial(_open_session, choice, options, graph, choice.device)
     if file in pinned.foreign:
         # one process, whose runs come one after another
         tuning = Tuning(workers=1, threads_per_worker=choice.threads, batch_tokens=tuning.batch_tokens)
-
-    def open_session(threads: int) -> Lane:
-        if file not in pinned.foreign:
-            return _open_session(choice, options, choice.device, threads, graph)
-        return HelperSession(
-            graph,
-            device=choice.device,
-            threads=threads,
-            disabled_optimizers=choice.variant.spec.disabled_optimizers,
-            plan_memory=options.profile == "latency",
-        )
-
+        open_session = partial(_open_helper, choice, options, graph)
     return CpuSessions(open_session, threads=choice.threads, profile=profile, tuning=tuning)
 
 
@@ -164,30 +156,36 @@ def _open_sessions(choice: Choice, options: LoadOptions, pinned: Pinned) -> CpuS
         from embedge._sessions.captured import CapturedQueries, QueryLane
 
         captured = CapturedQueries(
-            _open_session(choice, options, choice.device, choice.threads, pinned.graphs[file], capture=True),
+            _open_session(choice, options, pinned.graphs[file], choice.device, choice.threads, capture=True),
             inputs=choice.manifest.graph.inputs,
             pad_token_id=choice.manifest.tokenizer.pad_token_id,
             max_seq_len=choice.max_seq_len,
         )
         query_lane = partial(QueryLane, captured=captured)
-
-    def open_session(device: Device) -> Session:
-        return _open_session(choice, options, device, choice.threads, graph)
-
     return DeviceSessions(
-        open_session,
+        partial(_open_session, choice, options, graph, threads=choice.threads),
         devices=choice.devices,
         retry_smaller_batches=options.retry_smaller_batches,
         query_lane=query_lane,
     )
 
 
+def _open_helper(choice: Choice, options: LoadOptions, graph: PinnedGraph, threads: int) -> HelperSession:
+    return HelperSession(
+        graph,
+        device=choice.device,
+        threads=threads,
+        disabled_optimizers=choice.variant.spec.disabled_optimizers,
+        plan_memory=options.profile == "latency",
+    )
+
+
 def _open_session(
     choice: Choice,
     options: LoadOptions,
+    graph: PinnedGraph,
     device: Device,
     threads: int,
-    graph: PinnedGraph,
     *,
     capture: bool = False,
 ) -> Session:
