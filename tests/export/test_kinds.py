@@ -1,10 +1,12 @@
 """Every kind of checkpoint, exported and verified; what the manifest says of it."""
 
 import pytest
-from tests.export import tiny_kinds
+from numpy.testing import assert_allclose
+from tests.checkpoints.vocabularies import byte_bpe
+from tests.export import architectures, tiny_kinds
 from tests.export.tiny import edit_json, write_json
 
-from embedge import EdgeModel
+from embedge import EdgeModel, PoolingParams
 from embedge.errors import ExportError
 from embedge.manifest import load_manifest, load_probes
 from embedge.verify import verify
@@ -103,6 +105,30 @@ def test_qwen3_embedder(tmp_path):
     assert manifest.tokenizer.padding_side == "right"  # causal attention sees nothing after a text
     assert len(manifest.tokenizer.suffix_ids) == 1
     assert manifest.prompts["query"].startswith("Instruct")
+
+
+@pytest.mark.parametrize("reference", ["torch", "numpy"])
+def test_a_decoders_classifier_passes_over_the_padding_tokens_that_end_a_text(reference, tmp_path):
+    tokenizer = byte_bpe("qwen-embedding", model_max_length=64)
+    assert tokenizer("a fox")["input_ids"][-1] == tokenizer.pad_token_id
+    sizes = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    folder = architectures.make(tmp_path / "m", "qwen2", "classify", **sizes)
+    tokenizer.save_pretrained(folder)
+    end = tokenizer.pad_token
+    texts = [
+        "a fox",
+        "a",
+        f"a fox{end}",
+        f"a{end}fox",
+        end,
+        f"{end}{end}",
+        "a longer text beside the others",
+    ]
+    expected = architectures.answers(folder, "classify", [(text,) for text in texts], "", 64, remote=False)
+    bundle = export(ExportSpec(model=str(folder), output=tmp_path / "out", reference=reference))
+    with EdgeModel(bundle, device="cpu") as model:
+        actual = model.classify(texts, pooling_params=PoolingParams(use_activation=False)).numpy()
+    assert_allclose(actual, expected, atol=1e-4)
 
 
 def test_qwen3_classifier(tmp_path):

@@ -64,8 +64,9 @@ def attach_heads(graph: onnx.ModelProto, checkpoint: Checkpoint, weights: Loaded
 def traces_base(checkpoint: Checkpoint) -> bool:
     """Whether the head of a classifier is left out of the trace and attached afterwards.
 
-    Decoders read their last token where input_ids is not the padding id, which a text may hold as well; here it is
-    the attention mask that decides. A family that describes its heads builds them itself.
+    Decoders read their last token where input_ids is not the padding id, so that a text of that token alone gets what
+    stands at the first place, which may be padding; here it is the text's own first token, as without neighbours. A
+    family that describes its heads builds them itself.
     """
     has_head = checkpoint.head is not None and checkpoint.facts.outputs != "pooled_logits"
     return has_head and checkpoint.is_decoder and checkpoint.family.head is None
@@ -148,7 +149,7 @@ def _attach_linear(
 ) -> None:
     head = PoolingNodes(graph)
     by_token = checkpoint.facts.outputs == "token_logits"
-    rows = HIDDEN if by_token else head.pool(HIDDEN, ["LAST"])
+    rows = HIDDEN if by_token else head.last_but(HIDDEN, checkpoint.passed_over_id)
     head.dense(rows, weight, bias, "Identity", output=LOGITS)
     head.output(LOGITS, [_BATCH, _SEQ, len(weight)] if by_token else [_BATCH, len(weight)])
 

@@ -172,6 +172,17 @@ class PoolingNodes:
         positions = self.op("Mul", self._positions(), self.mask())
         return self._take(hidden, self._reduce("ReduceMax", positions, 1))
 
+    def last_but(self, hidden: str, passed_over_id: int | None) -> str:
+        """The last real token's row that is not of an id, or the first one's where all are: (batch, size)."""
+        if passed_over_id is None:
+            return self._last(hidden)
+        other = self.op("Not", self.op("Equal", "input_ids", self.constant(passed_over_id)))
+        beyond = self.constant(-_FLOOR, np.float32)
+        positions = self.op("Where", self._real(), self._positions(), beyond)
+        first = self._reduce("ReduceMin", positions, 1)
+        read = self.op("Mul", self.op("Mul", self._positions(), self.mask()), self.float32(other))
+        return self._take(hidden, self.op("Max", self._reduce("ReduceMax", read, 1), first))
+
     def _mean(self, hidden: str) -> str:
         # a row has a real token unless model2vec's unknown ones were taken out: then the mean is 0
         count = self.op("Max", self._reduce("ReduceSum", self.mask(), 1), self.constant(1, np.float32))

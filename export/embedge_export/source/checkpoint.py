@@ -171,6 +171,17 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         """A causal architecture: heads read the last token, and only the base model is traced."""
         return self.family.pooling == "LAST"
 
+    @property
+    def passed_over_id(self) -> int | None:
+        """Id of tokens that are not the last one to a decoder's classifier, though real; None where each may be.
+
+        transformers looks for the last token that is not the padding one, which a tokenizer may also end texts with.
+        """
+        if not (self.is_decoder and isinstance(self.what, Classifier)):
+            return None
+        padding = self.config.get("pad_token_id")
+        return padding if isinstance(padding, int) else None
+
 
 def weight_sizes(checkpoint: Checkpoint) -> dict[str, int]:
     """Size in bytes of every weight file, by its path in the checkpoint."""

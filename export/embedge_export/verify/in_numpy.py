@@ -47,6 +47,7 @@ class InNumpy:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._last_only = isinstance(checkpoint.what, Classifier) and checkpoint.is_decoder
+        self._passed_over_id = checkpoint.passed_over_id
         self._head: Head | None = None
         self._words: Linear | None = None
         if checkpoint.kind == "static":
@@ -80,7 +81,10 @@ class InNumpy:
         assert self._head is not None
         rows = self.hidden_states(encoding)
         if self._last_only and self._head.pooling is None:
-            return self._forward.logits(self._head, rows[-1:])[0]
+            ids = encoding["input_ids"]
+            read = [place for place, token in enumerate(ids) if token != self._passed_over_id]
+            place = read[-1] if read else 0
+            return self._forward.logits(self._head, rows[place : place + 1])[0]
         return self._forward.logits(self._head, rows)
 
     def word_logits(self, encoding: Encoding, token_ids: Sequence[int]) -> FloatArray:

@@ -13,8 +13,6 @@ import numpy as np
 
 from embedge.manifest import ReferenceRecord
 from embedge.types import Activation, FloatArray, PoolingMode
-from embedge_export.source.checkpoint import Checkpoint
-from embedge_export.source.classifier import Classifier
 from embedge_export.source.embedder import Splade
 from embedge_export.source.modules import Dense
 from embedge_export.source.tensors import LoadedModule
@@ -26,13 +24,9 @@ class InTorch:
 
     Args:
         model: the transformer, as load_weights gave it; None where there is none.
-        checkpoint: its facts.
     """
 
-    def __init__(self, model: Any, checkpoint: Checkpoint) -> None:
-        if isinstance(checkpoint.what, Classifier) and checkpoint.is_decoder:
-            # there is no padding here, and a text may well end in the text of the padding token
-            model.config.pad_token_id = None
+    def __init__(self, model: Any) -> None:
         self._model = model
         # tokenizers may give token_type_ids to models that have no use for them
         self._takes = set(inspect.signature(model.forward).parameters) if model is not None else set()

@@ -34,7 +34,7 @@ def open_reference(
     Raises:
         UnsupportedError: it is to be in numpy, and the structure of its network is not known.
     """
-    computation: Computation = InNumpy(checkpoint) if light else InTorch(weights.model, checkpoint)
+    computation: Computation = InNumpy(checkpoint) if light else InTorch(weights.model)
     return Reference(computation, weights, checkpoint, tokenization)
 
 

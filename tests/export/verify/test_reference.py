@@ -35,7 +35,7 @@ def computation(request, tmp_path):
     """What comes after the network, which static embeddings have none of."""
     folder = tiny_kinds.static(tmp_path / "static")
     checkpoint = open_checkpoint(ExportSpec(model=str(folder))).checkpoint
-    return InTorch(None, checkpoint) if request.param == "torch" else InNumpy(checkpoint)
+    return InTorch(None) if request.param == "torch" else InNumpy(checkpoint)
 
 
 @pytest.mark.parametrize("dimensions", [None, 5])
@@ -165,7 +165,7 @@ def test_dense_modules_are_computed_in_numpy_as_in_torch(activation, residual, t
         module=module, weight=weight, bias=bias, residual=weight.T.copy() if residual else None
     )
     for rows in (ROWS / 10, ROWS[4]):
-        expected = InTorch(None, checkpoint).dense(rows, module, loaded)
+        expected = InTorch(None).dense(rows, module, loaded)
         actual = InNumpy(checkpoint).dense(rows, module, loaded)
         np.testing.assert_allclose(actual, expected, rtol=2e-6, atol=2e-5)
 
