@@ -1,35 +1,28 @@
 """Every architecture as every kind of model: tiny checkpoints, and transformers' own answers in float32.
 
-    python -m tests.export.architectures          # measures all of it, and writes the table of README.md
-
 The difference in a cell is the largest of any component between the bundle, asked a batch of mixed lengths, and
-transformers, asked one text at a time without padding.
+transformers, asked one text at a time without padding. tests/generations makes the table of README.md of all of it.
 """
 
 from __future__ import annotations
 
 import inspect
-import sys
-import tempfile
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 from tests.export import tiny_kinds, tiny_remote
 from tests.export.tiny import word_piece
-from tests.families.groups import LOCAL, NAMED
+from tests.families.groups import LOCAL
 from tests.families.tiny import TINY
 
 from embedge import EdgeModel, PoolingParams
-from embedge.errors import EmbedgeError
 from embedge_export.families.table import FAMILIES
 from embedge_export.pipeline import export
 from embedge_export.source.torch_model import quiet
 from embedge_export.spec import ExportSpec
 from embedge_export.texts.built_in import PAIRS, TEXTS
 
-README = Path(__file__).parents[2] / "README.md"
-BEGIN, END = "<!-- architectures:begin -->", "<!-- architectures:end -->"
 TASKS = ("embed", "token_embed", "classify", "token_classify", "score")
 REMOTE_ROW = "code of its own"
 _HEADS = {
@@ -133,46 +126,3 @@ def cells() -> list[tuple[str, str]]:
     """Architectures and main tasks that transformers has a class for; token_embed comes with embed."""
     rows = [*LOCAL, REMOTE_ROW]
     return [(row, task) for row in rows for task in TASKS if task != "token_embed" and model_class(row, task)]
-
-
-def table(figures: dict[tuple[str, str], float]) -> str:
-    """The table of README.md."""
-    lines = [f"| model_type | {' | '.join(TASKS)} |", f"|---|{'---|' * len(TASKS)}"]
-    for row in [*NAMED, REMOTE_ROW]:
-        shown = (f"{figures[row, task]:.1e}" if (row, task) in figures else _gap(row, task) for task in TASKS)
-        lines.append(f"| {row} | {' | '.join(shown)} |")
-    return "\n".join(lines)
-
-
-def _gap(row: str, task: str) -> str:
-    return "refused" if model_class(row, task) else "–"
-
-
-def main() -> None:
-    """Measure every cell and write the table."""
-    import torch
-
-    torch.set_num_threads(1)
-    figures: dict[tuple[str, str], float] = {}
-    failed = []
-    for number, (row, task) in enumerate(cells(), 1):
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                measured = measure(row, task, Path(folder))
-            except EmbedgeError as error:
-                failed.append(f"{row}, {task}: {error}")
-                continue
-        figures |= {(row, name): value for name, value in measured.items()}
-        sys.stderr.write(f"{number}/{len(cells())} {row}: {measured}\n")
-    text = README.read_text("utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if not rest or not after:
-        raise SystemExit(f"README.md lacks {BEGIN} or {END}")
-    README.write_text(f"{before}{BEGIN}\n{table(figures)}\n{END}{after}", "utf-8")
-    if failed:
-        raise SystemExit("\n".join(failed))
-
-
-if __name__ == "__main__":
-    main()

@@ -8,16 +8,23 @@ from typing import Any
 
 GATE, DECODERS_GATE = 1e-5, 1e-4
 _YES = {"task": "score", "yes_token": "yes", "no_token": "no"}
+_ALSO = {"embed": ("embed", "token_embed"), "score": ("score", "rerank")}
+CODE = "code of its own"
+"""Checkpoints with Python files beside their weights: an architecture of no family, and the source of such a case."""
+
+
+Asked = Mapping[str, Any]
+"""Texts, pairs, or a query and its documents, by task."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One checkpoint, asked for one task.
+    """One checkpoint, asked for its main task and for what comes with that.
 
     Attributes:
         family: model_type, or what stands in for one.
-        task: what is asked.
-        source: a recipe of tests.checkpoints; "" for transformers' own class, made by tests.export.architectures.
+        task: the main one.
+        source: a recipe of tests.checkpoints; "" for transformers' own class, made by tests.export.architectures; CODE.
         gate: largest difference of any component to the library that saved it; sums over many positions round more.
         spec: further arguments of ExportSpec.
     """
@@ -31,7 +38,16 @@ class Case:
     @property
     def name(self) -> str:
         """Of its folder."""
-        return f"{self.family}-{self.task}-{self.source or 'plain'}"
+        return f"{self.family}-{self.task}-{self.source or 'plain'}".replace(" ", "-")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What is asked."""
+        if self.source in _UNRANKED or (self.source == CODE and self.task == "score"):
+            return (self.task,)
+        if self.source not in ("", CODE) and self.task == "embed":
+            return (self.task,)
+        return _ALSO.get(self.task, (self.task,))
 
 
 def _decoder(family: str, task: str, source: str = "", **settings: Any) -> Case:
@@ -76,8 +92,9 @@ _MORE = (
 )
 
 
-_OWN_TOKENIZER = ("qwen2",)
-"""transformers 5 reads any tokenizer of these as their own kind, which the plain checkpoints' is not."""
+_UNRANKED = ("colbert", "qwen3-reranker", "qwen3-reranker-st")
+"""Recipes whose library is not CrossEncoder, or whose pairs are rendered through a template: scored, not ranked."""
+_NATIVE_ONLY_TODAY: tuple[tuple[str, str], ...] = (("nomic_bert", "embed"), ("nomic_bert", "classify"))
 
 
 def all_cases() -> tuple[Case, ...]:
@@ -87,10 +104,15 @@ def all_cases() -> tuple[Case, ...]:
     from embedge_export.families.table import FAMILIES
 
     plain = [
-        Case(
-            family, "token_embed" if task == "embed" else task, gate=max(GATE, FAMILIES[family].max_abs_diff)
-        )
-        for family, task in cells()
-        if family not in (REMOTE_ROW, *_OWN_TOKENIZER)
+        Case(family, task, gate=DECODERS_GATE if FAMILIES[family].max_abs_diff > 1e-4 else GATE)
+        for family, task in (*cells(), *_NATIVE_ONLY_TODAY)
+        if family != REMOTE_ROW
     ]
-    return tuple(sorted((*SHORT, *_MORE, *plain), key=lambda case: (case.family, case.task, case.source)))
+    trusted = {"trust_remote_code": True}
+    coded = [
+        *(Case(name, "embed", CODE, spec=trusted) for name, family in FAMILIES.items() if family.remote),
+        *(Case(CODE, task, CODE, spec=trusted) for family, task in cells() if family == REMOTE_ROW),
+    ]
+    return tuple(
+        sorted((*SHORT, *_MORE, *plain, *coded), key=lambda case: (case.family, case.task, case.source))
+    )

@@ -3,8 +3,8 @@
     python -m tests.generations.child save SAVED < cases.json
     python -m tests.generations.child export SAVED BUNDLES < cases.json
 
-Answers lie beside each checkpoint and bundle as answers.npz, one array per text; outcomes.json says for each case ""
-or, in one line, why there are none.
+Answers lie beside each checkpoint and bundle as answers.npz, one array per task and text; outcomes.json says for each
+case "" or, in one line, why there are none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,8 +25,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from tests.export import architectures
-from tests.generations.cases import Case
+from tests.generations.cases import CODE, Asked, Case
 from tests.parity.asked import PAIRS, TEXTS, load
 
 from embedge import EdgeModel, PoolingParams
@@ -35,13 +35,15 @@ ANSWERS = "answers.npz"
 OUTCOMES = "outcomes.json"
 ABSENT = "absent"
 _ASKED = 24
+Answers = dict[str, list[np.ndarray]]
 
 
 def main(argv: list[str], cases: list[Case]) -> None:
     """Do one of the two for every case."""
-    import torch
+    if find_spec("torch"):
+        import torch
 
-    torch.set_num_threads(1)
+        torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     job, *folders = argv
     saved = Path(folders[0])
@@ -55,8 +57,10 @@ def main(argv: list[str], cases: list[Case]) -> None:
     (saved if job == "save" else bundles).joinpath(OUTCOMES).write_text(json.dumps(outcomes), "utf-8")
 
 
-def _tried(job: Callable[..., Iterable[np.ndarray]], case: Case, *folders: Path) -> str:
+def _tried(job: Callable[..., Answers], case: Case, *folders: Path) -> str:
     folders[-1].mkdir(parents=True)
+    if len(folders) > 1 and not (folders[0] / ANSWERS).is_file():
+        return "unsaved"
     try:
         answers = job(case, *folders)
     except NotImplementedError as error:
@@ -65,65 +69,54 @@ def _tried(job: Callable[..., Iterable[np.ndarray]], case: Case, *folders: Path)
         return f"refused: {_line(error)}"
     except Exception as error:  # a table of what fails must not end at the first
         return f"{type(error).__name__}: {_line(error)}"
-    np.savez(folders[-1] / ANSWERS, *answers)
+    rows = {f"{task}.{place}": row for task, found in answers.items() for place, row in enumerate(found)}
+    np.savez(folders[-1] / ANSWERS, **rows)
     return ""
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).split())[:900]
 
 
-def _inputs(case: Case) -> list[Any]:
-    if case.task == "score":
-        return PAIRS[:_ASKED]
+def _inputs(case: Case) -> Asked:
     # those at both ends of the list: short, long, and other scripts
-    return [*TEXTS[: _ASKED // 2], *TEXTS[-_ASKED // 2 :]]
+    texts = [*TEXTS[: _ASKED // 2], *TEXTS[-_ASKED // 2 :]]
+    asked: dict[str, Any] = {"score": PAIRS[:_ASKED], "rerank": (PAIRS[0][0], texts)}
+    return {task: asked.get(task, texts) for task in case.tasks}
 
 
-def _save(case: Case, folder: Path) -> list[np.ndarray]:
-    from tests.checkpoints import make
-    from tests.checkpoints.reference import answers
+def _save(case: Case, folder: Path) -> Answers:
+    from tests.generations import saving
 
-    checkpoint = folder / "checkpoint"
-    if not case.source and architectures.model_class(case.family, case.task) is None:
-        raise NotImplementedError(f"transformers has no class for {case.family} here")
-    if case.source:
-        return answers(case.source, make(case.source, checkpoint), _inputs(case))
-    main = "embed" if case.task == "token_embed" else case.task
-    architectures.make(checkpoint, case.family, main)
-    asked = [pair if case.task == "score" else (pair,) for pair in _inputs(case)]
-    return architectures.answers(checkpoint, case.task, asked, "", _limit(checkpoint), remote=False)
+    saving.save(case, folder / "checkpoint")
+    return saving.answers(case, folder / "checkpoint", _inputs(case))
 
 
-def _limit(checkpoint: Path) -> int:
-    return int(json.loads((checkpoint / "tokenizer_config.json").read_text("utf-8"))["model_max_length"])
-
-
-def _export(case: Case, saved: Path, folder: Path) -> list[np.ndarray]:
+def _export(case: Case, saved: Path, folder: Path) -> Answers:
     from embedge_export.pipeline import export
     from embedge_export.spec import ExportSpec
 
-    spec = ExportSpec(model=str(saved / "checkpoint"), output=folder / "bundle", **case.spec)
-    # whether numbers are equal is asked below; tests/export is about the retrieval set
+    # whether numbers are the library's is what the answers are compared for; tests/export is about the retrieval set
+    spec = ExportSpec(model=str(saved / "checkpoint"), output=folder / "bundle", witness=False, **case.spec)
     with mock.patch("embedge_export.verify.questions.QUICK_DOCUMENTS", 24):
         bundle = export(spec)
     with load(bundle) as model:
-        return [np.asarray(row) for row in _ask(model, case)]
+        return {task: _ask(model, case, task, asked) for task, asked in _inputs(case).items()}
 
 
-def _ask(model: EdgeModel, case: Case) -> Iterable[np.ndarray]:
-    """What the library's answer is compared with: CrossEncoder's scores, embeddings as they come, else raw numbers."""
-    inputs = _inputs(case)
-    if case.task == "embed":
-        return model.embed(inputs).numpy()
-    if case.task == "score":
-        params = None if case.source else PoolingParams(use_activation=False)
-        rows = model.score(*map(list, zip(*inputs, strict=True)), pooling_params=params).numpy()
-        return rows[:, 0] if case.source else rows
-    raw = (
-        PoolingParams(normalize=False) if case.task == "token_embed" else PoolingParams(use_activation=False)
-    )
-    return model.encode(inputs, raw, pooling_task=case.task).numpy()
+def _ask(model: EdgeModel, case: Case, task: str, asked: Any) -> list[np.ndarray]:
+    """What the library's answer is compared with: embeddings as they come, a recipe's scores, else raw numbers."""
+    if task == "embed":
+        return list(model.embed(asked).numpy())
+    if task == "score":
+        params = None if case.source not in ("", CODE) else PoolingParams(use_activation=False)
+        rows = model.score(*map(list, zip(*asked, strict=True)), pooling_params=params).numpy()
+        return list(rows if params else rows[:, 0])
+    if task == "rerank":
+        places = {each.index: each.score for each in model.rerank(*asked)}
+        return [np.array([places[place]]) for place in range(len(asked[1]))]
+    raw = PoolingParams(normalize=False) if task == "token_embed" else PoolingParams(use_activation=False)
+    return [np.asarray(row) for row in model.encode(asked, raw, pooling_task=task).numpy()]
 
 
 if __name__ == "__main__":

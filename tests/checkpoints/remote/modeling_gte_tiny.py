@@ -100,7 +100,7 @@ class GteTinyModel(PreTrainedModel):
         self.encoder = nn.ModuleDict({"layer": layers})
         self.post_init()
 
-    def forward(self, input_ids, attention_mask):
+    def forward(self, input_ids, attention_mask, **options):
         hidden = self.embeddings["word_embeddings"](input_ids)
         if "token_type_embeddings" in self.embeddings:
             hidden = hidden + self.embeddings["token_type_embeddings"](torch.zeros_like(input_ids))
