@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import weakref
 
 import pytest
 from tests import bundles
@@ -141,6 +143,20 @@ def test_info_says_what_runs(model) -> None:
     assert (info.variant, info.device, info.execution_provider) == ("fp32", "cpu", "CPUExecutionProvider")
     assert info.fingerprint == model.manifest.fingerprint
     assert repr(model) == "EdgeModel('tiny', variant='fp32', device='cpu')"
+
+
+def test_closing_frees_the_graph_at_once(tiny_embedder) -> None:
+    model = EdgeModel(tiny_embedder, device="cpu", threads=2, max_batch_tokens=64)
+    model.embed("alone")
+    model.embed(["one of many texts that several workers embed"] * 100)
+    assert model._verbs is not None
+    sessions = weakref.ref(model._verbs.engine.sessions)
+    gc.disable()  # a circle would wait for it
+    try:
+        model.close()
+        assert sessions() is None
+    finally:
+        gc.enable()
 
 
 def test_closed(tiny_embedder) -> None:

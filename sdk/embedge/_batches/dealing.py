@@ -201,6 +201,7 @@ class _Dealing(Generic[LaneT, JobT, ResultT]):
         self.stop_soon()
         for thread in self._threads:
             thread.join()
+        self._works.clear()  # they hold this one in a circle, and the model with it
 
     def stop_soon(self) -> None:
         """See Stoppable."""

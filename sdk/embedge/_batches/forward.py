@@ -84,11 +84,11 @@ class Forward:
         self._max_square = max_square if attention is None else attention.max_square()
         self._small = None
         if isinstance(sessions, CpuSessions):
-            me = weakref.proxy(
-                self
-            )  # a model that is dropped is freed at once, not when cycles are looked for
+            me = weakref.proxy(self)  # not in a circle: a closed model's memory is freed at once
             self._small = SmallCalls(
-                lambda *call: me._run(*call), sessions.num_workers, lambda *shape: me._fits(*shape)
+                lambda output, encoded, worker: me._run(output, encoded, worker),
+                sessions.num_workers,
+                lambda num_rows, seq_len: me._fits(num_rows, seq_len),
             )
 
     def batches(
