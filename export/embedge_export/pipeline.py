@@ -23,6 +23,7 @@ from embedge_export.graph.outputs import attach_heads
 from embedge_export.graph.route import Chosen, build_from_weights, check_values, choose_route
 from embedge_export.graph.static import build_graph
 from embedge_export.graph.traced import trace
+from embedge_export.memory import given_back
 from embedge_export.precisions import CUDA_VARIANTS, VARIANTS
 from embedge_export.progress import Listener, Stages
 from embedge_export.report.card import CARD_FILE, write_card
@@ -188,6 +189,7 @@ def _attach_heads(made: _Made, opened: _Opened) -> tuple[GraphSpec, str]:
     return outputs, f"outputs {', '.join(value.name for value in made.graph.graph.output)}"
 
 
+@given_back()
 def _write(
     made: _Made, outputs: GraphSpec, opened: _Opened, spec: ExportSpec, folder: Path
 ) -> tuple[_Written, str]:

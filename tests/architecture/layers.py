@@ -51,7 +51,7 @@ EXPORT = (
     ("source",),
     ("families",),
     ("spec", "stage_lines"),
-    ("__init__", "interrupts", "leftovers", "precisions", "progress", "texts", "threads"),
+    ("__init__", "interrupts", "leftovers", "memory", "precisions", "progress", "texts", "threads"),
 )
 """Rooms of the exporter, likewise."""
 

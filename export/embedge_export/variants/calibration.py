@@ -11,6 +11,7 @@ import numpy as np
 
 from embedge.runtime import open_on_cpu
 from embedge.types import FloatArray, IntArray
+from embedge_export.memory import given_back
 from embedge_export.texts.built_in import PAIRS, TEXTS
 from embedge_export.texts.many_kinds import CALIBRATION_TEXTS, paired
 from embedge_export.texts.retrieval import CALIBRATION_DOCUMENTS, built_in_set
@@ -37,6 +38,7 @@ class Activations(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     sample: FloatArray
 
 
+@given_back()
 def calibrate(graph: Path, feeds: Sequence[Mapping[str, IntArray]]) -> dict[str, Activations]:
     """Look at the activations that int8 quantises.
 

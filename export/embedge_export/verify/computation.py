@@ -28,6 +28,10 @@ class Computation(Protocol):
         """How many texts it computes at a time, each in a thread."""
         ...
 
+    def forget(self) -> None:
+        """Let go of the weights; who asks again has them read again."""
+        ...
+
     def hidden_states(self, encoding: Encoding) -> FloatArray:
         """The network's last hidden states, (num_tokens, hidden_size)."""
         ...

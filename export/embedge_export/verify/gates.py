@@ -26,6 +26,7 @@ import msgspec
 from embedge import EdgeModel
 from embedge.errors import EmbedgeError, VerificationError
 from embedge.manifest import Dtype, EndToEnd, Fidelity, load_manifest
+from embedge_export.memory import given_back
 from embedge_export.precisions import STORED_AS, Comparison
 from embedge_export.verify.asking import Answers, ask
 from embedge_export.verify.comparison import compare
@@ -47,6 +48,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     reference: Answers | None
 
 
+@given_back()
 def try_variant(
     folder: Path,
     variant: str,

@@ -50,6 +50,7 @@ class InNumpy:
         self._passed_over_id = checkpoint.passed_over_id
         self._head: Head | None = None
         self._words: Linear | None = None
+        self._forward: Forward | None = None
         if checkpoint.kind == "static":
             return
         described = describe(checkpoint)
@@ -70,14 +71,21 @@ class InNumpy:
         """See Computation."""
         return min(available_threads(), _MOST_THREADS)
 
+    def forget(self) -> None:
+        """See Computation."""
+        if self._forward is not None:
+            self._forward.forget()
+
     def hidden_states(self, encoding: Encoding) -> FloatArray:
         """See Computation."""
+        assert self._forward is not None
         return self._forward.hidden_states(
             encoding["input_ids"], encoding.get("token_type_ids", ()), encoding.get("attention_mask", ())
         )
 
     def logits(self, encoding: Encoding) -> FloatArray:
         """See Computation."""
+        assert self._forward is not None
         assert self._head is not None
         rows = self.hidden_states(encoding)
         if self._last_only and self._head.pooling is None:
@@ -89,6 +97,7 @@ class InNumpy:
 
     def word_logits(self, encoding: Encoding, token_ids: Sequence[int]) -> FloatArray:
         """See Computation."""
+        assert self._forward is not None
         assert self._words is not None
         rows = self.hidden_states(encoding)[-1:]
         heads = (Head(last=row(self._words, token)) for token in token_ids)

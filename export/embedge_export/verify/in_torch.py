@@ -41,6 +41,9 @@ class InTorch:
         """See Computation; torch has its own threads."""
         return 1
 
+    def forget(self) -> None:
+        """See Computation; the model stays for who asks again."""
+
     def hidden_states(self, encoding: Encoding) -> FloatArray:
         """See Computation."""
         return _array(self._run(encoding).last_hidden_state[0])

@@ -61,6 +61,7 @@ def judge(
     )
     with part(0.35 if others else 0.0, 0.5):
         answers = ask_reference(reference, manifest, asked)
+    reference.computation.forget()
     trials: dict[str, Trial] = {}
     with part(0.5, 1.0):
         for name in tracked(["fp32", *others]):

@@ -13,6 +13,7 @@ from embedge.errors import EmbedgeError, VerificationError
 from embedge.manifest import Fidelity, Probe, load_manifest
 from embedge.types import FloatArray, Task
 from embedge.verify import raw_params
+from embedge_export.memory import given_back
 from embedge_export.progress import part, tracked
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.texts.built_in import PAIRS, PROBE_PAIRS, PROBES, TEXTS, steps
@@ -111,6 +112,7 @@ def _few(cases: Sequence[Case], task: Task) -> list[Case]:
     return sorted(answered, key=lambda case: case.expected[task].size)[:_FEW_PROBES]
 
 
+@given_back()
 def verify_variant(
     folder: Path,
     variant: str,

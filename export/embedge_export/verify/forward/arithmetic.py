@@ -33,6 +33,11 @@ class Kept:
         self._turned: dict[Tensor, FloatArray] = {}
         self._made: dict[tuple[Tensor, ...], FloatArray] = {}
 
+    def forget(self) -> None:
+        """Let go of all that was read and made."""
+        for kept in (self._arrays, self._turned, self._made):
+            kept.clear()
+
     def once(self, name: tuple[Tensor, ...], make: Callable[[], FloatArray]) -> FloatArray:
         """What is made of some weights alone, made at the first time that it is asked for."""
         if name not in self._made:

@@ -33,6 +33,10 @@ class Forward:
         self._encoder = encoder
         self._kept = Kept(weights)
 
+    def forget(self) -> None:
+        """Let go of the weights; they are read again when they are needed."""
+        self._kept.forget()
+
     @one_thread()
     def hidden_states(
         self, token_ids: Sequence[int], type_ids: Sequence[int] = (), attended: Sequence[int] = ()
