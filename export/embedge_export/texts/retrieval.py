@@ -30,7 +30,7 @@ CALIBRATION_DOCUMENTS = 64
 CANDIDATES = 8
 """Documents that a reranker sees for each query."""
 
-QUICK_DOCUMENTS = 256
+QUICK_DOCUMENTS = 192
 """How many documents the export's gate uses, beside texts of other kinds: the full set takes MiniLM a quarter of a
 minute a variant on two cores."""
 

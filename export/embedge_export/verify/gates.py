@@ -11,7 +11,7 @@ To let a variant through, when the bundle with its graph is on disk:
 variant's dtype. `trial.figures` goes into `Fidelity.end_to_end`; `trial.answers` is what later variants and the report
 compare with. With a model that is open already: `measure(model, asked, reference, "fp32")`, then `check`.
 
-The reference answers the first 32 texts only: it takes one text at a time, and all 700 would double the export's time.
+The reference answers the first 32 texts only: it takes one text at a time, and all 600 would double the export's time.
 The fp32 variant, which differs from it by rounding alone, is the reference for every other one on all texts.
 """
 

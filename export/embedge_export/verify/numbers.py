@@ -28,7 +28,7 @@ PROBE_MARGIN = 1.5
 _AGAIN = 8
 """Of texts that were asked alone for one task, every so manyth is for the next one."""
 
-_BATCH_TOKENS = (1024, 8192)
+_BATCH_TOKENS = (512, 8192)
 """Tokens of a batch, padding included: twice the longest text that a model takes, but no fewer and no more."""
 _DIGITS = 7
 _PROBE_VALUES = 20_000

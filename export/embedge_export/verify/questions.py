@@ -22,7 +22,7 @@ from embedge_export.texts.retrieval import (
 _QUICK_QUERIES = 40
 _QUICK_CLASSIFIED = 200
 _FEWEST = 24
-_ALONE = 0.1875
+_REFERENCE_SHARE = 1 / 6
 _STEP_CHARS = 300
 """A chain's tag must not be cut off."""
 
@@ -76,7 +76,7 @@ def choose_questions(
         answerable: whether the tokenizer gives a text any token.
     """
     share = 1.0 if size_bytes < 150e6 else 0.5 if size_bytes < 600e6 else 0.2
-    share = min(share, _ALONE) if alone else share
+    share = min(share, _REFERENCE_SHARE) if alone else share
     documents = max(_FEWEST, int(QUICK_DOCUMENTS * (min(share, 0.5) if manifest.sparse else share)))
     whole = built_in_set()
     texts = whole.subset(len(whole.documents) - CALIBRATION_DOCUMENTS if full else documents)
