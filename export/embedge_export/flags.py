@@ -41,6 +41,7 @@ def read_spec(args: argparse.Namespace) -> ExportSpec:
         output=args.output if args.only_verify is None else args.only_verify,
         name=args.name,
         task=args.task,
+        tower=args.tower,
         pooling=args.pooling or (),
         normalize=args.normalize,
         matryoshka=args.matryoshka,
@@ -112,6 +113,11 @@ def _add_facts(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument("--name", help="what to call the model (default: as its files say)")
     parser.add_argument("--task", choices=_TASKS, help="main task (default: what the checkpoint is for)")
+    parser.add_argument(
+        "--tower",
+        metavar="ROUTE",
+        help="of a model that embeds queries and documents apart: query or document, each a bundle of its own",
+    )
     parser.add_argument(
         "--kind",
         choices=("sparse",),

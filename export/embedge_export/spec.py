@@ -25,6 +25,7 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
         output: folder to write; None writes into the bundle store.
         name: what messages and the store call the model.
         task: the bundle's main task.
+        tower: of a model that embeds queries and documents apart, which of its towers.
         pooling: pooling modes, concatenated in this order.
         normalize: default of PoolingParams.normalize.
         matryoshka: sizes that `dimensions` may take, or True for any.
@@ -59,6 +60,7 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
     output: Path | None = None
     name: str | None = None
     task: Task | None = None
+    tower: str | None = None
     pooling: tuple[PoolingMode, ...] = ()
     normalize: bool | None = None
     matryoshka: bool | tuple[int, ...] | None = None

@@ -423,6 +423,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
         sparse: the pooled output is (batch, vocab_size) term weights.
         prompts: stored prompts by name.
         default_prompt_name: prompt applied when a call names none.
+        tower: "query" or "document" of a model that embeds them apart, as it calls them; the bundle then scores no
+            pairs. None embeds both.
         matryoshka: True for every size, a tuple for these sizes only, False for none.
         dimensions: components of an embedding where a call asks for no size: sentence-transformers' truncate_dim, which
             cuts after normalising and does not normalise again; None keeps all.
@@ -463,6 +465,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     sparse: bool = False
     prompts: dict[str, str] = msgspec.field(default_factory=dict)
     default_prompt_name: str | None = None
+    tower: str | None = None
     matryoshka: bool | tuple[PositiveInt, ...] = False
     dimensions: PositiveInt | None = None
     similarity: Similarity = "cosine"

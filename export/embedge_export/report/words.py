@@ -52,6 +52,8 @@ def facts(manifest: Manifest) -> list[tuple[str, str]]:
         pairs.append(("modules", " → ".join(module.words for module in manifest.modules)))
     if manifest.embedding_size is not None:
         pairs.append(("embedding", f"{manifest.embedding_size:,} components, {_length(manifest)}"))
+    if manifest.tower is not None:
+        pairs.append(("tower", f"{manifest.tower}, one of a model's"))
     if manifest.matryoshka:
         some = manifest.matryoshka
         sizes = "any size" if isinstance(some, bool) else ", ".join(str(size) for size in some)

@@ -74,6 +74,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     message: TemplateSpec | None = None
     prompts: dict[str, str] = msgspec.field(default_factory=dict)
     default_prompt_name: str | None = None
+    tower: str | None = None
     matryoshka: bool | tuple[int, ...] = False
     dimensions: int | None = None
     similarity: Similarity = "cosine"

@@ -65,6 +65,7 @@ _FLAGS: dict[str, tuple[Kind, ...]] = {
     "normalize": ("embedding", "static"),
     "pooling": ("embedding", "pooled_classifier", "reward"),
     "step_tag": ("reward",),
+    "tower": ("embedding", "sparse", "static"),
     "yes_token": ("causal_reranker",),
 }
 """What the caller may say, and of which kinds of checkpoint."""

@@ -76,7 +76,7 @@ def read_files(spec: ExportSpec) -> Files:
         repository.folder,
         spec.pooling,
         by_token=_by_token(stated),
-        model_type=stated.get("model_type", "SentenceTransformer"),
+        tower=spec.tower,
         ignore_keys=spec.ignore_keys,
     )
     config = read_json(modules.folder if modules else repository.folder, CONFIG)

@@ -68,7 +68,9 @@ def download(spec: ExportSpec) -> Path:
                         tqdm_class=bar,
                     )
                 )
-            missing = [name for path in _folders(folder) for name in _missing_weights(folder, path)]
+            missing = [
+                name for path in _folders(folder, spec.tower) for name in _missing_weights(folder, path)
+            ]
             if missing:
                 with part(_SMALL_PART, 1.0):
                     snapshot_download(
@@ -92,18 +94,17 @@ def pickles_only(name: str, pickle: str) -> ExportError:
     )
 
 
-def _folders(folder: Path) -> list[str]:
-    """Folders in which a checkpoint's weights may lie, as modules.json names them."""
+def _folders(folder: Path, tower: str | None) -> list[str]:
+    """Folders in which a checkpoint's weights may lie, as modules.json names them, and a Router of the tower's."""
+    from embedge_export.source.towers import without_routers  # which reads what was fetched
+
     try:
-        modules = json.loads((folder / "modules.json").read_bytes())
-        return list(
-            dict.fromkeys(
-                str(module["path"]).strip("/")
-                for module in modules
-                if not str(module["type"]).endswith(_WITHOUT_WEIGHTS)
-            )
-        )
-    except (OSError, ValueError, KeyError, TypeError):  # which the readers will tell about
+        listed = json.loads((folder / "modules.json").read_bytes())
+        modules = [(str(module["type"]), str(module["path"])) for module in listed]
+        modules = without_routers(folder, modules, tower)
+        with_weights = (path.strip("/") for kind, path in modules if not kind.endswith(_WITHOUT_WEIGHTS))
+        return list(dict.fromkeys(with_weights))
+    except (ExportError, OSError, ValueError, KeyError, TypeError):  # which the readers will tell about
         return [""]
 
 
@@ -122,7 +123,9 @@ def _missing_weights(folder: Path, path: str) -> list[str]:
 
 def _find_pickle(spec: ExportSpec, folder: Path) -> str | None:
     """What the repository has in place of weights that the folder lacks."""
-    without = [path for path in _folders(folder) if not any((folder / path).glob("*.safetensors"))]
+    without = [
+        path for path in _folders(folder, spec.tower) if not any((folder / path).glob("*.safetensors"))
+    ]
     if not without:
         return None
     from huggingface_hub import list_repo_files

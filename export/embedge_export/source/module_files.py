@@ -26,6 +26,7 @@ from embedge_export.source.modules import (
 )
 from embedge_export.source.repository import inside
 from embedge_export.source.settings import TransformerSettings, read_settings
+from embedge_export.source.towers import without_routers
 
 _MODES: dict[str, PoolingMode] = {
     "cls": "CLS",
@@ -124,7 +125,7 @@ def read_modules(
     pooling: tuple[PoolingMode, ...] = (),
     *,
     by_token: bool = False,
-    model_type: str = "SentenceTransformer",
+    tower: str | None = None,
     ignore_keys: Iterable[str] = (),
 ) -> Modules | None:
     """Read modules.json, or return None where the checkpoint has none.
@@ -133,7 +134,7 @@ def read_modules(
         folder: the checkpoint.
         pooling: modes that the caller wants in place of those that a Pooling module states.
         by_token: a Dense module that names no input reads rows of tokens, as in models of late interaction.
-        model_type: class of sentence-transformers that loads it, for messages.
+        tower: that of a Router's which stands in its place.
         ignore_keys: keys of the modules' files that the caller wants to be passed over.
 
     Raises:
@@ -143,10 +144,10 @@ def read_modules(
     if not path.is_file():
         return None
     ignore_keys = tuple(ignore_keys)
-    entries = _entries(path, ignore_keys)
+    entries = _entries(path, tower, ignore_keys)
     first = entries[0].kind
     if first not in get_args(First):
-        raise refuse(first, folder, entries[0].path, model_type, first=True)
+        raise refuse(first, folder, entries[0].path, first=True)
     first_folder = inside(folder, entries[0].path)
     settings = TransformerSettings()
     if first != "StaticEmbedding":
@@ -162,7 +163,7 @@ def read_modules(
             config.account_for(known, ignored)
             facts[name] = config.stated
         elif entry.kind not in _SEQUENCE:
-            raise refuse(entry.kind, folder, entry.path, model_type, first=False)
+            raise refuse(entry.kind, folder, entry.path, first=False)
         elif entry.kind != "Dropout":  # which does nothing at inference
             reads = TOKENS if by_token or entry.library == "pylate." else EMBEDDING
             sequence.append(_module(entry.kind, config, folder_of_module, pooling, reads))
@@ -202,7 +203,7 @@ def activation_name(stated: str) -> str:
     return name
 
 
-def _entries(path: Path, ignore_keys: tuple[str, ...]) -> list[_Entry]:
+def _entries(path: Path, tower: str | None, ignore_keys: tuple[str, ...]) -> list[_Entry]:
     try:
         listed = json.loads(path.read_bytes())
         stated = [(str(each["type"]), str(each["path"]), each.get("name"), each) for each in listed]
@@ -218,9 +219,14 @@ def _entries(path: Path, ignore_keys: tuple[str, ...]) -> list[_Entry]:
         raise ExportError(
             f"modules.json names two modules {twice[0]!r}, of which the library runs one; expected different names"
         )
-    entries = []
-    for kind, folder, _, each in stated:
+    for _, _, _, each in stated:
         account_for(each, "modules.json", known=_ENTRY_KEYS, ignored=_ENTRY_IGNORED, ignore_keys=ignore_keys)
+    return _of_library(without_routers(path.parent, [each[:2] for each in stated], tower, ignore_keys))
+
+
+def _of_library(stated: list[tuple[str, str]]) -> list[_Entry]:
+    entries = []
+    for kind, folder in stated:
         library = next((library for library in _LIBRARIES if kind.startswith(library)), None)
         if library is None:
             raise ExportError(

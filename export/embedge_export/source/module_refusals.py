@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from embedge.errors import ExportError
-from embedge_export.source.repository import inside, read_json
+from embedge_export.source.repository import inside
+from embedge_export.source.towers import tower_names
 
 EXPECTED = (
     "Transformer, Pooling, Dense, Normalize, LayerNorm, Dropout, SpladePooling, LogitScore, MultiVectorMask or "
@@ -15,10 +16,7 @@ FIRST = "a Transformer, MLMTransformer or StaticEmbedding module first"
 _WORDS = "reads words by a tokenizer of sentence-transformers' own, which bundles do not have"
 _OTHER_MODEL = "Train a StaticEmbedding in its place, or run it with sentence-transformers"
 _AFTER = "Save the model without it where you can do that after embedding"
-_TOWER = (
-    "Save one alone, here that of {route}, and export that: model = {model}(MODEL); "
-    '{model}(modules=[*model[0].sub_modules["{route}"], *list(model)[1:]], prompts=model.prompts).save_pretrained(NEW)'
-)
+_TOWER = "Export each alone, into a bundle of its own: --tower {tower}"
 
 REFUSED: dict[str, tuple[str, str]] = {
     "Asym": ("chooses among towers by the text's task", _TOWER),
@@ -35,7 +33,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "SparseStaticEmbedding": (
         "gives each token id one weight, without a network",
-        "Look the weights up in its files; export the tower of documents",
+        "Look the weights up in its files; export the tower of documents with --tower document",
     ),
     "WeightedLayerPooling": (
         "takes the hidden states of all layers, of which a graph gives the last",
@@ -47,14 +45,13 @@ REFUSED: dict[str, tuple[str, str]] = {
 """By class: what it does that a bundle does not, and what to do."""
 
 
-def refuse(kind: str, folder: Path, path: str, model_type: str, *, first: bool) -> ExportError:
+def refuse(kind: str, folder: Path, path: str, *, first: bool) -> ExportError:
     """The error for a module that is not exported.
 
     Args:
         kind: its class.
         folder: the checkpoint.
         path: the module's folder within it.
-        model_type: class of sentence-transformers that loads the checkpoint.
         first: it is the first module.
     """
     opening = f"modules.json {'begins with' if first else 'holds a'} {kind}"
@@ -65,13 +62,7 @@ def refuse(kind: str, folder: Path, path: str, model_type: str, *, first: bool) 
         return ExportError(f"{opening}, which embedge does not know; expected {expected}")
     why, instead = REFUSED[kind]
     if instead is _TOWER:
-        routes = _routes(inside(folder, path))
-        why += f" ({', '.join(routes)})" if routes else ""
-        instead = _TOWER.format(model=model_type, route=next(iter(reversed(routes)), "document"))
+        towers = tower_names(inside(folder, path))
+        why += f" ({', '.join(towers)})" if towers else ""
+        instead = _TOWER.format(tower=next(iter(reversed(towers)), "document"))
     return ExportError(f"{opening}, which {why}; expected {FIRST if first else EXPECTED}. {instead}.")
-
-
-def _routes(folder: Path) -> list[str]:
-    config = read_json(folder, "router_config.json") or read_json(folder, "config.json")
-    structure = config.get("structure")
-    return list(structure) if isinstance(structure, dict) else []

@@ -6,6 +6,7 @@ import msgspec
 
 from embedge.errors import ExportError
 from embedge_export.source.files import Files
+from embedge_export.source.towers import default_prompt
 from embedge_export.spec import ExportSpec
 
 
@@ -28,7 +29,8 @@ def read_prompts(files: Files, spec: ExportSpec) -> Prompts:
         ExportError: the default is not among them.
     """
     texts = {**files.stated.get("prompts", {}), **spec.prompts}
-    name = spec.default_prompt_name or files.stated.get("default_prompt_name")
+    stated = default_prompt(spec.tower, texts, files.stated.get("default_prompt_name"))
+    name = spec.default_prompt_name or stated
     if name is not None and name not in texts:
         raise ExportError(
             f"default_prompt_name {name!r} is not among the stored prompts; "

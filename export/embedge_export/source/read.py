@@ -135,6 +135,7 @@ def open_checkpoint(spec: ExportSpec) -> Source:
         message=_message(kind, files, tokenizer),
         prompts=prompts.texts,
         default_prompt_name=prompts.default_name,
+        tower=spec.tower,
         matryoshka=matryoshka,
         dimensions=dimensions,
         similarity=read_similarity(files, is_sparse=kind == "sparse", by_token=kind == "late_interaction"),

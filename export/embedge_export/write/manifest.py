@@ -93,6 +93,7 @@ def make_manifest(
         sparse=checkpoint.sparse,
         prompts=checkpoint.prompts,
         default_prompt_name=checkpoint.default_prompt_name,
+        tower=checkpoint.tower,
         matryoshka=checkpoint.matryoshka,
         dimensions=checkpoint.dimensions,
         similarity=checkpoint.similarity,

@@ -114,6 +114,11 @@ def score_pairs(
 
 def _check_options(manifest: Manifest, options: PairOptions) -> None:
     """Refuse what a call asks for and this kind of bundle has no place for."""
+    if manifest.tower is not None:
+        raise ParamsError(
+            f"bundle {manifest.name!r} is the {manifest.tower} tower of a model that embeds queries and documents "
+            "apart, so it scores no pairs; embed each side with the bundle of its own tower, and compare the embeddings"
+        )
     if options.instruction is not None and manifest.template is None:
         raise ParamsError(
             f"bundle {manifest.name!r} has no template, so it takes no instruction; leave it out"

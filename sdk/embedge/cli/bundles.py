@@ -209,6 +209,8 @@ def _facts(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
         facts.append(
             ("embedding", f"{manifest.embedding_size} components, compared by {manifest.similarity}")
         )
+    if manifest.tower is not None:
+        facts.append(("tower", f"{manifest.tower}, one of a model's"))
     if manifest.matryoshka:
         listed = manifest.matryoshka if isinstance(manifest.matryoshka, tuple) else ()
         sizes = ", ".join(map(str, listed)) or "any size"

@@ -15,6 +15,7 @@ from embedge import (
     TaskNotSupportedError,
 )
 from embedge._calls.scoring import max_sim
+from embedge.cli.main import main
 
 DOCUMENTS = ["the river is cold", "no light in the city", "good"]
 LONG = "the " * 80
@@ -206,3 +207,13 @@ def test_a_logit_bias_is_subtracted_before_the_activation(load) -> None:
     logits = plain.score("river", DOCUMENTS, pooling_params=raw).numpy().astype(np.float64)
     assert_allclose(biased.score("river", DOCUMENTS, pooling_params=raw).numpy(), logits - 1.5, atol=1e-6)
     assert_allclose(biased.score("river", DOCUMENTS).numpy(), 1 / (1 + np.exp(1.5 - logits)), atol=1e-6)
+
+
+def test_a_tower_scores_no_pairs(load, tiny, capsys) -> None:
+    changes = {"tower": "query"}
+    with pytest.raises(
+        ParamsError, match="is the query tower of a model .*; embed each side with the bundle of its"
+    ):
+        load(bundle={"changes": changes}).score("food", "good")
+    assert main(["inspect", str(tiny("embed", changes=changes))]) == 0
+    assert "query, one of a model's" in capsys.readouterr().out

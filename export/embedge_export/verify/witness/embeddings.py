@@ -20,10 +20,10 @@ _AS_IT_IS = PoolingParams(normalize=False)
 
 def ask_sentence_transformer(both: Both) -> Iterator[Question]:
     """Embeddings, with every prompt; their similarity; the rows of tokens."""
-    library, model, texts = both.library, both.model, both.texts()
+    model, texts = both.model, both.texts()
 
     def embedded(asked: Sequence[str], **prompt: str) -> Rows:
-        return _unit(both, library.encode(list(asked), show_progress_bar=False, batch_size=ALONE, **prompt))
+        return _unit(both, both.encode(list(asked), show_progress_bar=False, batch_size=ALONE, **prompt))
 
     def ours(asked: Sequence[str], **prompt: Any) -> Rows:
         return _unit(both, model.embed(asked, **prompt).numpy())
@@ -38,9 +38,7 @@ def ask_sentence_transformer(both: Both) -> Iterator[Question]:
         yield Question(
             words="token_embed",
             library=lambda: [
-                library.encode(
-                    text, output_value="token_embeddings", prompt="", show_progress_bar=False
-                ).numpy()
+                both.encode(text, output_value="token_embeddings", prompt="", show_progress_bar=False).numpy()
                 for text in few
             ],
             bundle=lambda: _token_rows(model, few),
@@ -49,11 +47,11 @@ def ask_sentence_transformer(both: Both) -> Iterator[Question]:
 
 def ask_sparse_encoder(both: Both) -> Iterator[Question]:
     """Weights of terms, dense and sparse."""
-    library, model, texts = both.library, both.model, both.texts()
+    model, texts = both.model, both.texts()
 
     def embedded(asked: Sequence[str], **prompt: str) -> Rows:
         options = {"show_progress_bar": False, "batch_size": ALONE, "convert_to_sparse_tensor": False}
-        return library.encode(list(asked), **options, **prompt).numpy()
+        return both.encode(list(asked), **options, **prompt).numpy()
 
     def ours(asked: Sequence[str], **prompt: Any) -> Rows:
         return model.embed(asked, **prompt).numpy()
@@ -117,7 +115,7 @@ def _limit(both: Both) -> Iterator[Question]:
         tokenise = library.preprocess if hasattr(library, "preprocess") else library.tokenize
         yield Question(
             words="tokens of a long text",
-            library=lambda: [np.array([tokenise([text])["input_ids"].shape[-1]])],
+            library=lambda: [np.array([tokenise([text], **both.route)["input_ids"].shape[-1]])],
             bundle=lambda: [np.asarray(count_tokens(both.model, [text]))],
         )
 
@@ -135,7 +133,8 @@ def _similarities(
         bundle=lambda: _SIMILARITIES[stated](np.asarray(bundle(first)), np.asarray(bundle(second))),
     )
     written = [(a, b) for a, b in zip(first, second, strict=True) if a.strip() and b.strip()]
-    if getattr(both.library, "similarity_fn_name", None) == "cosine" and written:
+    scores = both.checkpoint.tower is None  # a tower has one side of a pair
+    if scores and getattr(both.library, "similarity_fn_name", None) == "cosine" and written:
         queries, documents = ([pair[side] for pair in written] for side in (0, 1))
         yield Question(
             words="score",

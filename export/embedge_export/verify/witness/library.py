@@ -117,7 +117,8 @@ def open_door(door: Door, checkpoint: Checkpoint, spec: ExportSpec, limit: int) 
     )
     if spec.max_seq_len is not None:
         library.max_seq_length = spec.max_seq_len
-    _without_dropout(library.tokenizer)
+    for module in library.modules():  # a Router's towers have tokenizers of their own
+        _without_dropout(getattr(module, "tokenizer", None))
     return library.float().eval()
 
 

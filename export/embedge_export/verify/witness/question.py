@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, cast
 
 import msgspec
 
@@ -62,6 +63,19 @@ class Both(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     model: EdgeModel
     checkpoint: Checkpoint
     spec: ExportSpec
+
+    @property
+    def encode(self) -> Callable[..., Any]:
+        """How the library embeds texts: by its encode, or as the tower's texts are."""
+        tower = self.checkpoint.tower
+        if tower in ("query", "document"):
+            return cast("Callable[..., Any]", getattr(self.library, f"encode_{tower}"))
+        return partial(self.library.encode, **self.route)
+
+    @property
+    def route(self) -> dict[str, str]:
+        """The task that leads the library to the tower, where it has towers."""
+        return {} if self.checkpoint.tower is None else {"task": self.checkpoint.tower}
 
     @property
     def few(self) -> int:
