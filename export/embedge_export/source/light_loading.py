@@ -1,4 +1,4 @@
-"""A tokenizer is loaded from tokenizer.json and the files beside it as transformers 5 does, without it."""
+"""A tokenizer is loaded from its files as transformers 5 does, without it: tokenizer.json, or a vocabulary alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from embedge_export.source.tokenizer_classes import (
     NOT_BELIEVED,
     TokenizerClass,
 )
-from embedge_export.source.tokenizer_files import NAMED, NOT_OPTIONS, Stated, read_stated, text_of
+from embedge_export.source.tokenizer_files import (
+    NAMED,
+    NOT_OPTIONS,
+    Stated,
+    read_stated,
+    text_of,
+    vocabulary_of,
+)
 from embedge_export.source.tokenizer_pipelines import CHARACTERS, precompiled, without_specials
 
 _TOO_LONG = int(1e30)
@@ -35,7 +42,7 @@ def load_light_tokenizer(files: Files) -> LightTokenizer:
     """
     folder = files.transformer
     path = folder / "tokenizer.json"
-    if not path.is_file():
+    if not path.is_file() and vocabulary_of(folder) is None:
         raise needs_transformers(f"{files.repository.name} has no tokenizer.json")
     config = read_json(folder, "tokenizer_config.json")
     if config.get("auto_map") or config.get("init_inputs") or config.get("fast_tokenizer_files"):
@@ -71,7 +78,12 @@ def _class_name(files: Files, config: dict[str, Any], path: Path) -> str:
     registered = BY_MODEL_TYPE.get(str(model_type))
     chosen = str(stated or registered or GENERIC)
     bare = _bare(chosen)
-    if stated and _bare(str(stated)) == "LlamaTokenizer" and '"ByteLevel"' in path.read_text("utf-8"):
+    if (
+        stated
+        and _bare(str(stated)) == "LlamaTokenizer"
+        and path.is_file()
+        and '"ByteLevel"' in path.read_text("utf-8")
+    ):
         return GENERIC
     if stated and registered is not None and registered != bare:
         if registered == GENERIC:
@@ -90,12 +102,17 @@ def _bare(name: str) -> str:
 
 def _make(name: str, stated: Stated) -> LightTokenizer:
     """What the class's constructor makes."""
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer, models
 
     known, options = CLASSES.get(name), stated.options
     if options.get("fix_mistral_regex"):
         raise needs_transformers("tokenizer_config.json states fix_mistral_regex")
-    loaded = Tokenizer.from_file(str(stated.path))
+    if stated.path.is_file():
+        loaded = Tokenizer.from_file(str(stated.path))
+    elif known is None:
+        raise needs_transformers(f"a vocabulary without tokenizer.json is read by {name}")
+    else:
+        loaded = Tokenizer(models.BPE())  # which states nothing
     if known is not None:
         _check_model(name, known, stated.file)
         options = {**known.defaults, **options}
@@ -141,7 +158,7 @@ def _check_model(name: str, known: TokenizerClass, file: dict[str, Any]) -> None
     kind = file["model"].get("type")
     if kind != known.model:
         raise needs_transformers(
-            f"{name} takes a vocabulary for {known.model}, and tokenizer.json has one for {kind}"
+            f"{name} takes a vocabulary for {known.model}, and the checkpoint has one for {kind}"
         )
 
 

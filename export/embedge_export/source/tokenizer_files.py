@@ -24,8 +24,8 @@ class Stated(msgspec.Struct, kw_only=True, eq=False):
         options: by the names of tokenizer_config.json, special tokens as tokenizers has them.
         named: further special tokens with names.
         added: tokens beside the vocabulary, by id.
-        file: tokenizer.json.
-        path: where that is.
+        file: tokenizer.json, or what the vocabulary alone says in its words.
+        path: where tokenizer.json is, or would be.
     """
 
     options: dict[str, Any]
@@ -45,6 +45,22 @@ def _templates(folder: Path) -> str | dict[str, str] | None:
     return found["default"] if list(found) == ["default"] else found or None
 
 
+def vocabulary_of(folder: Path) -> dict[str, Any] | None:
+    """A vocabulary that lies in files of its own, in the words of tokenizer.json; None where there is none.
+
+    Files are read by tokenizers, as transformers 5 has them read.
+    """
+    from tokenizers import models
+
+    words, pairs, merges = (folder / name for name in ("vocab.txt", "vocab.json", "merges.txt"))
+    if words.is_file():
+        return {"model": {"type": "WordPiece", "vocab": models.WordPiece.read_file(str(words))}}
+    if pairs.is_file() and merges.is_file():
+        vocabulary, pairs_of_pieces = models.BPE.read_file(str(pairs), str(merges))
+        return {"model": {"type": "BPE", "vocab": vocabulary, "merges": pairs_of_pieces}}
+    return None
+
+
 def read_stated(folder: Path, kwargs: dict[str, Any]) -> Stated:
     """Put a tokenizer's files together, in the order of transformers' _from_pretrained.
 
@@ -55,7 +71,7 @@ def read_stated(folder: Path, kwargs: dict[str, Any]) -> Stated:
     from tokenizers import AddedToken
 
     path = folder / "tokenizer.json"
-    file = json.loads(path.read_bytes())
+    file = json.loads(path.read_bytes()) if path.is_file() else vocabulary_of(folder) or {}
     config = read_json(folder, "tokenizer_config.json")
     templates = _templates(folder)
     options = {name: value for name, value in config.items() if name not in NOT_OPTIONS}
@@ -76,7 +92,7 @@ def read_stated(folder: Path, kwargs: dict[str, Any]) -> Stated:
             added[int(index)] = AddedToken(**_properties(token))
     else:
         _read_older(folder, options, named, added, kwargs)
-        for token in file["added_tokens"]:
+        for token in file.get("added_tokens", []):
             added[token["id"]] = AddedToken(**_properties({**token, "id": None}))
     by_text = {token.content: token for token in added.values()}
     options = {name: _as_token(value) for name, value in options.items()}
