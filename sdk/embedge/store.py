@@ -7,8 +7,11 @@ import re
 import sys
 from pathlib import Path
 
+from embedge._locking import hold_file
 from embedge.errors import BundleError, ParamsError
 from embedge.manifest import MANIFEST_FILE
+
+__all__ = ["HOME_VARIABLE", "bundle_path", "find", "hold_file", "home", "list_bundles"]
 
 HOME_VARIABLE = "EMBEDGE_HOME"
 

@@ -58,7 +58,7 @@ NAMES = {
         EXACT_INT8 __version__ available_threads cpu_name cuda_problem import_onnxruntime
         open_on_cpu
     """,
-    "store": "HOME_VARIABLE bundle_path find home list_bundles",
+    "store": "HOME_VARIABLE bundle_path find hold_file home list_bundles",
     "testing": "TinyKind assert_embeddings_close tiny_bundle",
     "types": """
         Activation Compat FloatArray IntArray LongText PairTruncation ParsedPrompt PathLike

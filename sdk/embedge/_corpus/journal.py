@@ -6,10 +6,10 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from embedge._locking import hold_file
 from embedge.errors import CorpusError
 
 
@@ -114,26 +114,9 @@ def locked(output: Path) -> Iterator[None]:
     Raises:
         CorpusError: another process has it.
     """
-    file = output.with_name(f".{output.name}.lock")
-    with file.open("a+b") as stream:
-        try:
-            _lock(stream.fileno())
-        except OSError:
+    with hold_file(output.with_name(f".{output.name}.lock")) as is_held:
+        if not is_held:
             raise CorpusError(
                 f"another process writes {output} at this moment; expected one at a time. Wait for it to end."
-            ) from None
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # it is only a name; who waits for it holds the file
-                file.unlink()
-
-
-def _lock(descriptor: int) -> None:
-    if os.name == "nt":  # pragma: no cover  # the other system's call
-        msvcrt: Any = __import__("msvcrt")
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            )
+        yield
