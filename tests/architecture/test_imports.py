@@ -17,10 +17,11 @@ MODULES = sorted(SDK.rglob("*.py"))
 RUNTIME = {"msgspec", "numpy", "onnxruntime", "tokenizers"}
 EXTRAS = {
     "_contents/signature.py": {"cryptography"},
+    "_corpus/handover.py": {"faiss", "lancedb", "pyarrow", "usearch"},
     "_corpus/mapping.py": {"umap"},
     "_corpus/parquet.py": {"pyarrow"},
 }
-"""The one file each that imports what an extra, or an application, brings."""
+"""The files that import what an extra, or an application, brings."""
 
 HEAVY = (
     "onnxruntime",
