@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 import platform
-import sys
 from pathlib import Path
 
-import numpy as np
+from embedge._machine.other_systems import other_features, other_name
 
 _CGROUP = Path("/sys/fs/cgroup")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -56,29 +54,26 @@ def cgroup_quota(root: Path) -> float | None:
 
 
 def cpu_features(cpuinfo: Path = _CPUINFO) -> tuple[str, ...]:
-    """Instruction sets that matter to the speed of a graph; empty where the system does not list them.
+    """Instruction sets that matter to the speed of a graph, in Linux's words, as far as the system tells them.
 
     Args:
-        cpuinfo: Linux's description of the processors.
+        cpuinfo: Linux's description of the processors; where there is none, the system or numpy is asked.
     """
-    flags = set(_first_value(cpuinfo, ("flags", "Features")).split())
+    flags = (
+        set(_first_value(cpuinfo, ("flags", "Features")).split()) if cpuinfo.exists() else other_features()
+    )
     return tuple(name for name in _FEATURES if name in flags)
 
 
 def graph_features(cpuinfo: Path = _CPUINFO) -> frozenset[str]:
-    """What a variant may need of the processor, see Variant.needs; on another system than Linux numpy is asked.
+    """What a variant may need of the processor, see Variant.needs.
 
     Args:
         cpuinfo: Linux's description of the processors.
     """
     if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
         return frozenset({EXACT_INT8})
-    if cpuinfo.exists():
-        exact = not {"avx512_vnni", "avx_vnni"}.isdisjoint(cpu_features(cpuinfo))
-    else:
-        # numpy 2 moved it
-        core = "numpy._core" if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else "numpy.core"
-        exact = bool(importlib.import_module(f"{core}._multiarray_umath").__cpu_features__.get("AVX512VNNI"))
+    exact = not {"avx512_vnni", "avx_vnni"}.isdisjoint(cpu_features(cpuinfo))
     return frozenset({EXACT_INT8}) if exact else frozenset()
 
 
@@ -88,21 +83,9 @@ def cpu_name(cpuinfo: Path = _CPUINFO) -> str:
     Args:
         cpuinfo: Linux's description of the processors.
     """
-    stated = _first_value(cpuinfo, ("model name", "Model")) or _brand_on_macos()
+    stated = _first_value(cpuinfo, ("model name", "Model")) or other_name()
     name = " ".join(stated.replace("(R)", "").replace("(TM)", "").split())
     return name or platform.processor() or platform.machine() or "unknown processor"
-
-
-def _brand_on_macos() -> str:
-    if sys.platform != "darwin":
-        return ""
-    import subprocess  # costs more at import than the rest of this module
-
-    asked = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:
-        return ""
 
 
 def _first_value(cpuinfo: Path, names: tuple[str, ...]) -> str:

@@ -73,7 +73,7 @@ def test_8_bit_products_are_exact_on_arm(tmp_path, monkeypatch) -> None:
 
 def test_numpy_is_asked_where_the_system_lists_no_flags(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "AMD64")
-    assert graph_features(tmp_path / "missing") <= {EXACT_INT8}
+    assert graph_features(tmp_path / "missing") == graph_features()
 
 
 def test_processor_facts_are_read_as_linux_states_them(tmp_path) -> None:
@@ -83,7 +83,6 @@ def test_processor_facts_are_read_as_linux_states_them(tmp_path) -> None:
     arm = tmp_path / "arm"
     arm.write_text("processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\n")
     assert cpu_features(arm) == ("asimd", "asimddp", "i8mm")
-    assert cpu_features(tmp_path / "none") == ()
     assert cpu_name(tmp_path / "none")
 
 
@@ -103,7 +102,7 @@ def test_macos_says_the_brand(tmp_path, monkeypatch, brand) -> None:
     def run(command, **_):
         if brand is None:
             raise FileNotFoundError(command[0])
-        return SimpleNamespace(stdout=f"{brand}\n")
+        return SimpleNamespace(stdout=f"machdep.cpu.brand_string: {brand}\n")
 
     monkeypatch.setattr("sys.platform", "darwin")
     monkeypatch.setattr("subprocess.run", run)
