@@ -1,7 +1,7 @@
 """What macOS and Windows tell of a processor, in Linux's words.
 
-M1, M3 and BROADWELL are lines of what sysctl printed on such machines; ICE_LAKE and Windows' answers are written after the
-names of Apple's kernel and the numbers of winnt.h, as no recording of them was at hand.
+M1, M3 and BROADWELL are lines of what sysctl printed on such machines; ICE_LAKE and Windows' answers are written after
+the names of Apple's kernel and the numbers of winnt.h, as no recording of them was at hand.
 """
 
 from __future__ import annotations
