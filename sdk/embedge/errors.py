@@ -27,9 +27,22 @@ from __future__ import annotations
 
 from typing import Any
 
+_LONGEST = 3000
+
 
 class EmbedgeError(Exception):
-    """Base class of all exceptions that embedge raises on purpose; they can be pickled."""
+    """Base class of all exceptions that embedge raises on purpose; they can be pickled.
+
+    Its text is one printable line, whatever a bundle or a caller's values put into it.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if not text.isprintable():
+            text = "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+        if len(text) > _LONGEST:
+            text = f"{text[: _LONGEST - 600]} … {text[-600:]}"
+        return text
 
     def __reduce__(self) -> tuple[Any, ...]:
         # an exception is made anew from its arguments, which leave out those that are passed by name

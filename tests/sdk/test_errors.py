@@ -38,3 +38,15 @@ def test_an_error_survives_pickling_and_copying(kind) -> None:
 def test_every_error_is_of_the_tree() -> None:
     assert all(issubclass(each, errors.EmbedgeError) for each in CLASSES)
     assert issubclass(errors.DeadlineError, TimeoutError)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_message_is_one_printable_line(kind) -> None:
+    names = list(inspect.signature(kind.__init__).parameters)[2:]
+    text = "a\x1b[31m name\nforged: line\u2028 \ud800 naïve 河" + "x" * 10_000 + " Do this."
+    error = kind(text, **{name: VALUES[name] for name in names if name in VALUES})
+    assert str(error).startswith("a\ufffd[31m name forged: line  \ufffd naïve 河xxx")
+    assert str(error).endswith("xxx Do this.")
+    assert str(error).isprintable()
+    assert len(str(error)) < 3100
+    assert error.args == (text,)

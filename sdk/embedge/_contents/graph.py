@@ -11,6 +11,8 @@ import math
 
 import msgspec
 
+from embedge._contents.graph_parts import OutsideTensor, ValueInfo, entry, outside_tensor, value_info
+from embedge._contents.graph_sizes import GROWING, largest, small_integers
 from embedge._contents.wire import MalformedError, Message, fields, numbers, part, text
 from embedge.errors import BundleError
 
@@ -47,37 +49,6 @@ _BITS = {
 }
 """Size of an element by TensorProto.DataType; there is none for text."""
 _EXTERNAL = 1
-
-
-class OutsideTensor(msgspec.Struct, frozen=True, kw_only=True):
-    """A weight that lies in a file beside the graph.
-
-    Attributes:
-        name: in the graph.
-        dtype: TensorProto.DataType.
-        dims: its shape.
-        location: the file, as the graph names it.
-        offset, size_bytes: where in that file.
-    """
-
-    name: str
-    dtype: int
-    dims: tuple[int, ...]
-    location: str
-    offset: int
-    size_bytes: int
-
-
-class ValueInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """An input or output.
-
-    Attributes:
-        dtype: TensorProto.DataType, 0 where the graph does not say.
-        rank: number of dimensions, None likewise.
-    """
-
-    dtype: int = 0
-    rank: int | None = None
 
 
 class GraphFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +90,8 @@ class _Reader:
         self._operators: dict[str, int] = {}
         self._outside: list[OutsideTensor] = []
         self._weights: set[str] = set()
+        self._known: dict[str, list[int]] = {}
+        self._makers: list[tuple[str, list[str]]] = []
         self._num_nodes = self._num_tensors = self._depth = 0
 
     def read(self, model: Message) -> GraphFacts:
@@ -140,8 +113,10 @@ class _Reader:
             elif number == 15:
                 self._refuse("has sparse weights")
             elif number in (11, 12):
-                name, info = _value_info(part(value))
+                name, info = value_info(part(value))
                 (inputs if number == 11 else outputs)[name] = info
+        if (too_large := largest(self._makers, self._known)) is not None:
+            self._refuse(too_large)
         return GraphFacts(
             inputs={name: info for name, info in inputs.items() if name not in self._weights},
             outputs=outputs,
@@ -159,13 +134,16 @@ class _Reader:
             raise MalformedError(f"it has more than {MOST_NODES} nodes")
         operator = domain = ""
         branches: list[Message] = []
+        ends: dict[int, list[str]] = {1: [], 2: []}
         for number, value in fields(node):
-            if number == 4:
+            if number in ends:
+                ends[number].append(text(value))
+            elif number == 4:
                 operator = text(value)
             elif number == 7:
                 domain = text(value)
             elif number == 5:
-                branches += self._attribute(part(value))
+                branches += self._attribute(part(value), ends[2])
         if branches and operator != _BRANCH:
             self._refuse("has a graph within an operator")
         for branch in branches:
@@ -174,15 +152,17 @@ class _Reader:
             self._refuse(f"has an operator {operator!r} of the domain {domain!r}")
         if operator in _REFUSED:
             self._refuse(f"has an operator {operator!r}")
+        if operator in GROWING:
+            self._makers.append((operator, ends[1]))
         key = f"{'' if domain == 'ai.onnx' else domain}:{operator}"
         self._operators[key] = self._operators.get(key, 0) + 1
 
-    def _attribute(self, attribute: Message) -> list[Message]:
-        """Count what an attribute holds; the graphs in it."""
+    def _attribute(self, attribute: Message, outputs: list[str]) -> list[Message]:
+        """Count what an attribute holds; the graphs in it. A tensor may be what a node states as its output."""
         graphs = []
         for number, value in fields(attribute):
             if number in (5, 10):
-                self._tensor(part(value), may_be_outside=False)
+                self._tensor(part(value), may_be_outside=False, names=outputs)
             elif number in (6, 11):
                 graphs.append(part(value))
             elif number in (22, 23):
@@ -203,13 +183,15 @@ class _Reader:
                 self._refuse("has sparse weights")
         self._depth -= 1
 
-    def _tensor(self, tensor: Message, *, may_be_outside: bool) -> str:
+    def _tensor(self, tensor: Message, *, may_be_outside: bool, names: list[str] | None = None) -> str:
         self._num_tensors += 1
         if self._num_tensors > MOST_TENSORS:
             raise MalformedError(f"it has more than {MOST_TENSORS} tensors")
         name, dtype, location, raw, stored = "", 0, 0, None, 0
         dims: list[int] = []
         outside: dict[str, str] = {}
+        bytes_of: Message | None = None
+        integers: list[Message | int] = []
         for number, value in fields(tensor):
             if number == 1:
                 dims += numbers(value)
@@ -218,24 +200,28 @@ class _Reader:
             elif number == 8:
                 name = text(value)
             elif number == 9:
-                raw = len(part(value))
+                bytes_of = part(value)
+                raw = len(bytes_of)
             elif number == 13:
-                key, said = _entry(part(value))
+                key, said = entry(part(value))
                 outside[key] = said
             elif number == 14 and isinstance(value, int):
                 location = value
             else:  # numbers by their type, packed or one by one
                 stored += 1 if isinstance(value, int) else len(value)
+                integers.append(value)
         bits = self._num_bits(name, dtype, dims)
         if location == _EXTERNAL or outside:
             if may_be_outside:
-                self._outside.append(_outside(name, dtype, dims, bits, outside))
+                self._outside.append(outside_tensor(name, dtype, dims, bits, outside))
             else:
                 self._refuse("has a constant in another file")
         elif raw is not None and raw != -(-bits // 8):
             raise MalformedError(f"{name!r} has {raw} bytes, and its shape needs {-(-bits // 8)}")
         elif raw is None and dtype != 8 and math.prod(dims) > 8 * stored:
             raise MalformedError(f"{name!r} has fewer values than its shape needs")
+        elif (values := small_integers(dtype, dims, bytes_of, integers)) is not None:
+            self._known.update(dict.fromkeys([name, *(names or [])], values))
         return name
 
     def _num_bits(self, name: str, dtype: int, dims: list[int]) -> int:
@@ -247,44 +233,3 @@ class _Reader:
         if dtype not in _BITS:
             raise MalformedError(f"{name!r} is of an unknown type {dtype}")
         return math.prod(dims) * _BITS[dtype]
-
-
-def _outside(name: str, dtype: int, dims: list[int], bits: int, stated: dict[str, str]) -> OutsideTensor:
-    size_bytes = -(-bits // 8)
-    try:
-        offset, length = int(stated.get("offset", "0")), int(stated.get("length", size_bytes))
-    except ValueError as error:
-        raise MalformedError(f"{name!r} lies at no number of a file") from error
-    if offset < 0 or length != size_bytes:
-        raise MalformedError(f"{name!r} has {length} bytes at {offset}, and its shape needs {size_bytes}")
-    return OutsideTensor(
-        name=name,
-        dtype=dtype,
-        dims=tuple(dims),
-        location=stated.get("location", ""),
-        offset=offset,
-        size_bytes=size_bytes,
-    )
-
-
-def _entry(entry: Message) -> tuple[str, str]:
-    found = {number: text(value) for number, value in fields(entry)}
-    return found.get(1, ""), found.get(2, "")
-
-
-def _value_info(info: Message) -> tuple[str, ValueInfo]:
-    name, dtype, rank = "", 0, None
-    for number, value in fields(info):
-        if number == 1:
-            name = text(value)
-        elif number == 2:
-            for kind, content in fields(part(value)):
-                if kind != 1:
-                    dtype = -1  # a sequence, map, optional or sparse tensor
-                    continue
-                for field, said in fields(part(content)):
-                    if field == 1 and isinstance(said, int):
-                        dtype = said
-                    elif field == 2:
-                        rank = sum(1 for each, _ in fields(part(said)) if each == 1)
-    return name, ValueInfo(dtype=dtype, rank=rank)

@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from embedge._contents.graph import GraphFacts, OutsideTensor, read_graph
+from embedge._contents.graph import GraphFacts, read_graph
+from embedge._contents.graph_parts import OutsideTensor
 from embedge._contents.pinned import PinnedFile
 from embedge.errors import BundleError
 

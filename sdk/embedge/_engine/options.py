@@ -10,11 +10,15 @@ from typing import get_args
 import msgspec
 import numpy as np
 
+from embedge._machine.cpu import available_threads
 from embedge.errors import ParamsError
 from embedge.params import COMPATS, PoolerConfig, PoolingParams
 from embedge.types import Compat, PathLike, Profile, Replay, Task, Trust
 
 _RUNNERS = ("auto", "pooling")
+_MOST_THREADS = 256
+"""Onnxruntime starts as many as it is told, which takes seconds for some hundred."""
+_MAY_BE_NONE = ("task", "pooling_plugin", "fingerprint")
 
 
 class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -51,7 +55,8 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     runner: str = "auto"
 
     def __post_init__(self) -> None:
-        if str(self.runner) not in _RUNNERS:
+        self._check_types()
+        if self.runner not in _RUNNERS:
             raise ParamsError(
                 f"runner={self.runner!r} is not possible; embedge only pools: expected 'auto' or 'pooling'"
             )
@@ -69,6 +74,9 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 msgspec.structs.force_setattr(self, name, value)
             if value is not None and (type(value) is not int or value < 1):
                 raise ParamsError(f"{name}={value!r} is out of range; expected an int >= 1")
+        most = max(_MOST_THREADS, available_threads())
+        if self.threads is not None and self.threads > most:
+            raise ParamsError(f"threads={self.threads} is out of range; expected {most} at most")
         if self.profile not in get_args(Profile):
             raise ParamsError(
                 f"profile={self.profile!r} is not known; expected one of {', '.join(get_args(Profile))}"
@@ -88,3 +96,24 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 f"fingerprint={self.fingerprint!r} is none; expected 12 to 64 of its hexadecimal digits, in small "
                 "letters, as `embedge inspect` shows them"
             )
+
+    def _check_types(self) -> None:
+        """Nothing is compared before this: of an array even that raises."""
+        for name in ("retry_smaller_batches", "cuda_graphs", "verify_hashes"):
+            value = getattr(self, name)
+            if not isinstance(value, bool | np.bool_):
+                raise ParamsError(f"{name} is a {type(value).__name__}; expected True or False")
+            msgspec.structs.force_setattr(self, name, bool(value))
+        for name in (
+            "runner",
+            "compat",
+            "profile",
+            "trust",
+            "variant",
+            "task",
+            "pooling_plugin",
+            "fingerprint",
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (value is None and name in _MAY_BE_NONE):
+                raise ParamsError(f"{name} is a {type(value).__name__}, {str(value)[:60]}; expected text")

@@ -74,15 +74,24 @@ def parse_prompt(prompt: Any, index: int) -> ParsedPrompt:
         or not hasattr(prompt, "__iter__")
     ):
         raise PromptError(f"prompt {index} is {_describe(prompt)}; {_PROMPT_FORMS}", index=index)
-    if len(prompt) == 0:
+    try:
+        items = list(prompt)
+    except TypeError as error:  # an array of no dimensions
+        raise PromptError(f"prompt {index} is {_describe(prompt)}; {_PROMPT_FORMS}", index=index) from error
+    if not items:
         raise PromptError(f"prompt {index} is an empty list of token ids; expected at least one", index=index)
     token_ids = []
-    for token_id in prompt:
-        if isinstance(token_id, bool) or not hasattr(token_id, "__index__"):
+    for token_id in items:
+        try:
+            # arrays have __index__, too, and so have the classes of whole numbers
+            whole = None if isinstance(token_id, bool) else operator.index(token_id)
+        except TypeError:
+            whole = None
+        if whole is None:
             raise PromptError(
                 f"prompt {index} is a list that holds {_describe(token_id)}; {_PROMPT_FORMS}", index=index
             )
-        token_ids.append(operator.index(token_id))
+        token_ids.append(whole)
     return token_ids
 
 

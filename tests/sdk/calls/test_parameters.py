@@ -52,6 +52,7 @@ def values() -> list:
         *([], ["a"], [1], [None], (), {}, {"a": 1}, set(), [["a"]], [["a", 1]], [2**70], range(3)),
         *(np.array(["a", "b"]), np.array([1, 2]), np.array(1), np.array([]), np.array([[1, 2], [3, 4]])),
         *(np.float32(1), np.int64(3), np.str_("embed"), np.bool_(True), np.array([2**63], dtype=np.uint64)),
+        *([np.array(1)], [np.array([1, 2])], [[int]], [[np.array([1])]], {"prompt_token_ids": np.array(5)}),
         *(iter(["a"]), (text for text in ["a"]), object(), Broken(), int, lambda: 1, Path("x")),
         *(PoolingParams(), [PoolingParams()], Series(["a", "b"], [1, 0])),
     ]

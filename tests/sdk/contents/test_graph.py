@@ -32,6 +32,27 @@ def add(operator: str, domain: str = "", **attributes):
     return change
 
 
+def add_sized(operator: str, *sizes: int, stated: str = "raw"):
+    """A node of a constant of whole numbers, stated as bytes, as numbers, or by a node."""
+
+    def change(model) -> None:
+        tensor = onnx.helper.make_tensor(
+            "sizes",
+            7,
+            [len(sizes)],
+            np.int64(sizes).tobytes() if stated == "raw" else sizes,
+            raw=stated == "raw",
+        )
+        if stated == "node":
+            model.graph.node.append(onnx.helper.make_node("Constant", [], ["sizes"], value=tensor))
+        else:
+            model.graph.initializer.append(tensor)
+        inputs = ["sizes"] if operator == "ConstantOfShape" else ["input_ids", "sizes"]
+        model.graph.node.append(onnx.helper.make_node(operator, inputs, ["made"]))
+
+    return change
+
+
 def add_function(model) -> None:
     model.functions.append(onnx.helper.make_function("own", "F", ["x"], ["y"], [], []))
 
@@ -78,6 +99,14 @@ def constant_elsewhere(model) -> None:
         (add("If", then_branch=body("RandomNormal")), "has an operator 'RandomNormal'"),
         (add("RandomNormalLike"), "has an operator 'RandomNormalLike'"),
         (add("Gelu", "com.stranger"), "has an operator 'Gelu' of the domain 'com.stranger'"),
+        (
+            add_sized("ConstantOfShape", 10**8, 4),
+            "has an operator 'ConstantOfShape' that makes 4.0e\\+08 elements",
+        ),
+        (add_sized("Expand", 1 << 13, 1 << 12, stated="numbers"), "has an operator 'Expand' that makes"),
+        (add_sized("Tile", 1, 1 << 60, stated="node"), "has an operator 'Tile' that makes"),
+        (add_sized("Tile", 1, -(1 << 60), stated="numbers"), "has an operator 'Tile' that makes"),
+        (add_sized("Expand", 1, 8), ""),
         (add_function, "has functions or training steps"),
         (add_sparse, "has sparse weights"),
         (rename_input, "has an input 'secret' that is not in the manifest"),

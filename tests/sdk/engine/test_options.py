@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+import numpy as np
 import pytest
 
 from embedge import EdgeModel, ParamsError
@@ -28,6 +29,11 @@ def test_fields_and_defaults_are_those_of_the_signature() -> None:
         ({"threads": 0}, "threads=0 is out of range; expected an int >= 1"),
         ({"max_batch_tokens": 1.5}, "max_batch_tokens=1.5"),
         ({"device_memory_bytes": True}, "device_memory_bytes=True"),
+        ({"threads": 100_000}, "threads=100000 is out of range; expected .* at most"),
+        ({"verify_hashes": np.array([1, 2])}, "verify_hashes is a ndarray; expected True or False"),
+        ({"cuda_graphs": None}, "cuda_graphs is a NoneType"),
+        ({"trust": np.array(["any", "any"])}, "trust is a ndarray, .*; expected text"),
+        ({"task": {}}, "task is a dict"),
         ({"profile": "fast"}, "expected one of latency, throughput, background"),
     ],
 )
