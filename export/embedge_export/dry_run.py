@@ -18,7 +18,7 @@ from embedge_export.source.modules import Pooling, in_words, weighted
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.static import Static
 from embedge_export.source.tokenizer import Tokenization
-from embedge_export.spec import ExportSpec
+from embedge_export.spec import ExportSpec, expanded
 from embedge_export.variants.cuda import describe_for_cuda, graph_stems
 from embedge_export.write.graph_files import EXTERNAL_DATA_BYTES
 from embedge_export.write.staging import choose_target
@@ -190,7 +190,7 @@ def _limit_from(spec: ExportSpec, checkpoint: Checkpoint, tokenization: Tokeniza
 def _given_variant(path: Path, spec: ExportSpec, checkpoint: Checkpoint) -> str:
     """Look at an ONNX file as wrapping it would; returns its variant's name."""
     check_wraps(checkpoint)
-    path = path.expanduser().absolute()
+    path = expanded(path).absolute()
     graph = load_graph(path)
     check_inputs(graph, path)
     choose_output(graph, checkpoint, path, spec.output_name)

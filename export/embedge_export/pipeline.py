@@ -34,7 +34,7 @@ from embedge_export.source.libraries import is_light
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.weights import LoadedWeights, load_weights
-from embedge_export.spec import DEFAULT_OPSET, ExportSpec
+from embedge_export.spec import DEFAULT_OPSET, ExportSpec, expanded
 from embedge_export.variants.calibration import calibration_feeds
 from embedge_export.variants.cpu import write_cpu_variants
 from embedge_export.variants.cuda import describe_for_cuda, write_cuda_variants
@@ -134,7 +134,7 @@ def export(spec: ExportSpec, progress: Listener | None = None) -> Path:
         require_packages(WITH_TORCH, "export-torch")
     stages = Stages(progress)
     if spec.output is not None:
-        check_target(spec.output.expanduser().absolute(), force=spec.force)
+        check_target(expanded(spec.output).absolute(), force=spec.force)
     opened = stages.run("source", _open, spec)
     with staging(opened.target, _needed_bytes(opened.checkpoint, spec.variants), force=spec.force) as folder:
         made = stages.run("graph", _make_graph, opened, spec, folder)

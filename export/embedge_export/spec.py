@@ -17,6 +17,19 @@ OPSETS = range(17, 23)
 DEFAULT_OPSET = 18
 
 
+def expanded(path: Path | str) -> Path:
+    """A path with ~ in its place.
+
+    Raises:
+        ExportError: nobody's home directory is known by that name.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        reason = str(error).rstrip(".")
+        raise ExportError(f"{path} is at no known place: {reason}. Name the whole path.") from error
+
+
 class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One export. None, and an empty collection, mean what the checkpoint itself states.
 

@@ -36,7 +36,7 @@ from embedge_export.source.libraries import is_light
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.weights import LoadedWeights, load_weights
-from embedge_export.spec import ExportSpec
+from embedge_export.spec import ExportSpec, expanded
 from embedge_export.verify.asking import ask_reference
 from embedge_export.verify.gates import try_variant
 from embedge_export.verify.given_probes import GivenProbes, as_cases, compare_embeddings, read_probes
@@ -105,7 +105,7 @@ def wrap(spec: ExportSpec, progress: Listener | None = None) -> Path:
         raise ExportError("from_onnx is missing; expected an ONNX file to wrap")
     require_packages(PACKAGES)
     stages = Stages(progress)
-    opened, graph = stages.run("source", _open, spec, spec.from_onnx.expanduser().absolute())
+    opened, graph = stages.run("source", _open, spec, expanded(spec.from_onnx).absolute())
     with staging(opened.target, opened.file.stat().st_size * 2 + 5_000_000, force=spec.force) as folder:
         draft = stages.run("write", _write, opened, graph, folder)
         del graph

@@ -17,12 +17,26 @@ HOME_VARIABLE = "EMBEDGE_HOME"
 
 
 def home() -> Path:
-    """Folder of the store: EMBEDGE_HOME, else the platform's place for application data."""
+    """Folder of the store: EMBEDGE_HOME, else the platform's place for application data.
+
+    Raises:
+        BundleError: there is none, as the user has no home directory.
+    """
+    try:
+        return _home()
+    except RuntimeError as error:
+        raise BundleError(
+            f"there is no place for the bundle store: {str(error).rstrip('.')}. Set {HOME_VARIABLE} to a folder, or "
+            "name bundles by their folders."
+        ) from error
+
+
+def _home() -> Path:
     stated = os.environ.get(HOME_VARIABLE)
     if stated:
         return Path(stated).expanduser()
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "embedge"
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "embedge"
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "embedge"
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "embedge"
@@ -64,9 +78,7 @@ def find(model: str | os.PathLike[str]) -> Path:
     """
     text: object = model.__fspath__() if isinstance(model, os.PathLike) else model
     if not isinstance(text, str) or not text:
-        raise ParamsError(
-            f"model={model!r} names no bundle; expected a folder, or a name in the store {home()}"
-        )
+        raise ParamsError(f"model={model!r} names no bundle; expected a folder, or a name in the store")
     try:
         path = Path(text).expanduser()
         if path.is_dir():
@@ -78,9 +90,8 @@ def find(model: str | os.PathLike[str]) -> Path:
                 f"{path} is a file; expected the folder of a bundle, which holds {MANIFEST_FILE}"
             )
     except (OSError, RuntimeError) as error:  # too long, not allowed, or ~ of a user that does not exist
-        raise BundleError(
-            f"no bundle at {text[:80]!r}: {getattr(error, 'strerror', None) or error}. Expected a bundle's folder."
-        ) from error
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise BundleError(f"no bundle at {text[:80]!r}: {reason}. Expected a bundle's folder.") from error
     if re.fullmatch(r"([A-Za-z0-9._-]+/)?[A-Za-z0-9][A-Za-z0-9._-]*", text):
         stored = bundle_path(text)
         if (stored / MANIFEST_FILE).is_file():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from typing import Any
 
 TEXTS = (
@@ -37,6 +36,9 @@ NUMBERS = (
 )
 
 
+_MOST_PLACES = 5000
+
+
 def _copy(tree: Any) -> Any:
     return json.loads(json.dumps(tree))
 
@@ -56,19 +58,30 @@ def value(rng: random.Random, depth: int = 0) -> Any:
     return [value(rng, depth + 1) for _ in range(count)]
 
 
-def places(tree: Any) -> Iterator[tuple[Any, Any]]:
-    """Every container of a tree with each of its keys or positions."""
-    keys: Any = list(tree) if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
-    for key in keys:
-        yield tree, key
-        yield from places(tree[key])
+def places(tree: Any) -> list[tuple[Any, Any]]:
+    """Containers of a tree with each of their keys or positions, the first some thousand."""
+    found: list[tuple[Any, Any]] = []
+    waiting = [tree]
+    while waiting and len(found) < _MOST_PLACES:
+        holder = waiting.pop()
+        keys: Any = (
+            list(holder)
+            if isinstance(holder, dict)
+            else range(len(holder))
+            if isinstance(holder, list)
+            else ()
+        )
+        for key in keys:
+            found.append((holder, key))
+            waiting.append(holder[key])
+    return found
 
 
 def changed(tree: Any, rng: random.Random) -> Any:
     """A copy with one to three changes: values replaced, taken from elsewhere, removed, repeated, nested or added."""
     tree = _copy(tree)
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
-        found = list(places(tree))
+        found = places(tree)
         if not found:
             return tree
         # vocabularies have thousands of places, and the rest some dozens
@@ -93,7 +106,7 @@ def _change(holder: Any, key: Any, found: list[tuple[Any, Any]], rng: random.Ran
         holder[key] = [holder[key]] * rng.choice([1, 2, 1000])
     elif way == 6:
         inner = holder[key]
-        for _ in range(rng.choice([1, 3, 300])):
+        for _ in range(rng.choice([1, 3, 120])):
             inner = rng.choice([[inner], {"type": "Sequence", "normalizers": [inner]}])
         holder[key] = inner
     elif isinstance(holder, dict):
@@ -125,7 +138,7 @@ def bytes_changed(content: bytes, rng: random.Random) -> bytes:
         if not data:
             break
         at, size = rng.randrange(len(data)), rng.choice([1, 2, 8, 100])
-        way = rng.randrange(6)
+        way = rng.randrange(7)
         if way in (0, 1):
             data[at] ^= 1 << rng.randrange(8)
         elif way == 2:
@@ -134,6 +147,8 @@ def bytes_changed(content: bytes, rng: random.Random) -> bytes:
             del data[at : at + size]
         elif way == 4:
             data[at:at] = data[at : at + size] * rng.choice([1, 1, 50])
+        elif way == 5:
+            data[at:at] = rng.choice([b"[", b'{"a":', b'"', b"\\u0000"]) * rng.choice([1, 1, 100_000])
         else:
             del data[at:]
     return bytes(data)

@@ -20,7 +20,7 @@ from embedge_export.source.hub import (
     pickles_only,
     snapshot_of,
 )
-from embedge_export.spec import ExportSpec
+from embedge_export.spec import ExportSpec, expanded
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _GENERIC_NAMES = re.compile(
@@ -51,7 +51,7 @@ def open_repository(spec: ExportSpec) -> Repository:
         ExportError: no such checkpoint, or a link or path that leads outside of it.
         MissingExtraError: a hub id, and huggingface_hub is not installed.
     """
-    folder = Path(spec.model).expanduser()
+    folder = expanded(spec.model)
     if folder.is_dir():
         folder = folder.resolve()
         snapshot = snapshot_of(folder)

@@ -15,6 +15,7 @@ from embedge.types import FloatArray
 from embedge.verify import raw_params
 from embedge_export.precisions import STORED_AS
 from embedge_export.source.checkpoint import Checkpoint
+from embedge_export.spec import expanded
 from embedge_export.verify.numbers import Case, largest_difference
 
 _TOKEN_TASKS = ("token_embed", "token_classify")
@@ -46,7 +47,7 @@ def read_probes(path: Path) -> GivenProbes:
         ExportError: it is not there, in neither form, or holds no probe.
     """
     try:
-        data = path.expanduser().read_bytes()
+        data = expanded(path).read_bytes()
     except OSError as error:
         raise ExportError(f"{path} cannot be read: {error.strerror}. Check --probes.") from error
     try:
@@ -55,7 +56,7 @@ def read_probes(path: Path) -> GivenProbes:
         else:
             probes = msgspec.json.decode(data, type=Probes)
             given = GivenProbes(probes=probes.probes, tolerances=probes.tolerances)
-    except msgspec.DecodeError as error:
+    except ValueError as error:  # msgspec's errors, and wrong UTF-8
         raise ExportError(
             f'{path} is no file of probes: {error}; expected a list of {{"text": …, "embedding": […]}}, or '
             "the probes.json of a bundle"

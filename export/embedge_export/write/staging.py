@@ -13,7 +13,7 @@ from embedge import store
 from embedge.errors import ExportError
 from embedge.manifest import MANIFEST_FILE
 from embedge_export.interrupts import ended_by_signals
-from embedge_export.spec import ExportSpec
+from embedge_export.spec import ExportSpec, expanded
 from embedge_export.write.locking import locked
 from embedge_export.write.swapping import put_back, put_in_place
 
@@ -26,7 +26,7 @@ def choose_target(spec: ExportSpec, name: str) -> Path:
     Raises:
         ExportError: as `check_target`.
     """
-    target = (spec.output or store.bundle_path(name)).expanduser().absolute()
+    target = expanded(spec.output or store.bundle_path(name)).absolute()
     check_target(target, force=spec.force)
     return target
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -28,7 +29,8 @@ class ProgressBar:
         self._description = description
         self._started = self._drawn = time.perf_counter()
         self._bar = use_tqdm(total=total, desc=description) if callable(use_tqdm) else None
-        self._shown = use_tqdm is True
+        # a program without a console has no stderr
+        self._shown = use_tqdm is True and sys.stderr is not None
         self._live = self._shown and sys.stderr.isatty()
 
     def __enter__(self) -> ProgressBar:
@@ -42,8 +44,7 @@ class ProgressBar:
         now = time.perf_counter()
         if self._live and now - self._drawn >= _REDRAW_S:
             self._drawn = now
-            sys.stderr.write("\r" + self._line(now))
-            sys.stderr.flush()
+            _write("\r" + self._line(now))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -51,8 +52,7 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.close()
         if self._shown:
-            sys.stderr.write(("\r" if self._live else "") + self._line(time.perf_counter()) + "\n")
-            sys.stderr.flush()
+            _write(("\r" if self._live else "") + self._line(time.perf_counter()) + "\n")
 
     def _line(self, now: float) -> str:
         share = self._done / self._total if self._total else 1.0
@@ -63,3 +63,10 @@ class ProgressBar:
             f"{self._description} {bar} {share:4.0%} {self._done:,}/{self._total:,} "
             f"in {elapsed:.1f} s, {self._done / elapsed:,.0f}/s"
         )
+
+
+def _write(line: str) -> None:
+    """A line that cannot be shown, as stderr is closed or has no such characters, is no reason to lose the answers."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(line)
+        sys.stderr.flush()

@@ -34,21 +34,23 @@ class InputFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file to read.
 
     Attributes:
-        name: as messages show it; "-" for stdin.
+        name: as messages and outputs show it; "-" for stdin.
         format: how it is read.
         size: bytes; None for stdin, and for what has no size.
         modified_ns: when it was written last; None likewise.
+        place: where it is, if its name is no valid text and is shown otherwise.
     """
 
     name: str
     format: Format
     size: int | None = None
     modified_ns: int | None = None
+    place: str | None = None
 
     @property
     def path(self) -> Path:
         """Where it is."""
-        return Path(self.name)
+        return Path(self.name if self.place is None else self.place)
 
 
 def find_inputs(names: Iterable[str], given_format: Format | None = None) -> tuple[InputFile, ...]:
@@ -113,8 +115,11 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _describe(path: Path, given_format: Format | None) -> InputFile:
     facts = path.stat()
     is_file = path.is_file()
+    # a system's names are bytes, which JSON and tables cannot hold where they are no text
+    name = str(path).encode("utf-8", "backslashreplace").decode()
     return InputFile(
-        name=str(path),
+        name=name,
+        place=None if name == str(path) else str(path),
         format=given_format or FORMATS.get(path.suffix.lower(), "text"),
         size=facts.st_size if is_file else None,
         modified_ns=facts.st_mtime_ns if is_file else None,

@@ -142,6 +142,10 @@ def _refuse(row: Row) -> None:
 
 def _begin(model: EdgeModel, job: Job) -> State:
     """The state to go on from; a new one where nothing is there."""
+    if not _is_text(job.output.name):
+        raise CorpusError(
+            f"{str(job.output)!r} is no valid text; expected a name in UTF-8. Choose another -o."
+        )
     settings = _settings(model, job)
     found = read_state(job.output)
     if job.resume and found is not None:
@@ -273,3 +277,7 @@ def _dimensions(model: EdgeModel, asking: Asking) -> int:
     if asking.task == "classify":
         return len(model.manifest.head.labels) if model.manifest.head is not None else 1
     return asking.dimensions or model.manifest.dimensions or model.manifest.embedding_size or 0
+
+
+def _is_text(name: str) -> bool:
+    return name.encode("utf-8", "replace").decode() == name

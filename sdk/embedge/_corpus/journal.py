@@ -71,7 +71,7 @@ def read_state(output: Path) -> State | None:
         return None
     try:
         return msgspec.json.decode(data, type=State)
-    except msgspec.DecodeError as error:
+    except ValueError as error:  # msgspec's errors, and wrong UTF-8
         raise CorpusError(
             f"{job_file(output)} cannot be read: {error}; expected the state of an unfinished job. Pass --overwrite."
         ) from error

@@ -166,7 +166,7 @@ def _sidecar(file: Path) -> Sidecar:
 def _decode_sidecar(data: bytes, file: Path) -> Sidecar:
     try:
         sidecar = msgspec.json.decode(data, type=Sidecar)
-    except msgspec.DecodeError as error:
+    except ValueError as error:  # msgspec's errors, and wrong UTF-8
         raise CorpusError(f"{file} cannot be read: {error}. Copy it again.") from error
     if sidecar.schema != SCHEMA:
         raise CorpusError(

@@ -13,6 +13,7 @@ from embedge import store
 from embedge._engine.choosing import Choice
 from embedge._machine.cpu import cpu_features, cpu_name
 from embedge._sessions.onnxruntime import import_onnxruntime
+from embedge.errors import BundleError
 
 _LOG = logging.getLogger("embedge")
 _FOLDER = ".probes"
@@ -40,7 +41,10 @@ class ReplayRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 def find_record(choice: Choice) -> ReplayRecord | None:
     """What became of a chosen graph's probes on this machine with this onnxruntime, if that is known."""
-    found = _read(_file(choice))
+    try:
+        found = _read(_file(choice))
+    except BundleError:  # there is no store
+        return None
     fresh = _record(choice, "", passed=False)
     if found is None or _holds_for(found) != _holds_for(fresh):
         return None
@@ -50,7 +54,11 @@ def find_record(choice: Choice) -> ReplayRecord | None:
 def save_record(choice: Choice, outcome: str, *, passed: bool) -> ReplayRecord:
     """Keep an outcome; where the store cannot be written, probes are replayed at every load."""
     record = _record(choice, outcome, passed=passed)
-    path = _file(choice)
+    try:
+        path = _file(choice)
+    except BundleError as error:
+        _LOG.info("%s Probes are replayed at every load", error)
+        return record
     fresh = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +70,11 @@ def save_record(choice: Choice, outcome: str, *, passed: bool) -> ReplayRecord:
 
 
 def refused_here() -> list[ReplayRecord]:
-    """Variants that missed their probes on this machine with this onnxruntime, by bundle and name."""
+    """Variants that missed their probes on this machine with this onnxruntime, by bundle and name.
+
+    Raises:
+        BundleError: there is no store.
+    """
     version = str(import_onnxruntime().__version__)
     found = [record for path in sorted(_folder().glob("*.json")) if (record := _read(path)) is not None]
     here = [each for each in found if each.onnxruntime == version and each.machine.startswith(_processor())]
@@ -101,5 +113,5 @@ def _file(choice: Choice) -> Path:
 def _read(path: Path) -> ReplayRecord | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=ReplayRecord)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError):
         return None

@@ -9,6 +9,7 @@ import msgspec
 from embedge import store
 from embedge._machine.cpu import cpu_name
 from embedge._sessions.onnxruntime import import_onnxruntime
+from embedge.errors import BundleError
 
 BATCH_TOKENS = 512
 """Padded tokens per run that suit a core's caches on the machines that were measured (benchmarks/results)."""
@@ -68,15 +69,15 @@ def find_tuning(fingerprint: str, variant: str, threads: int) -> tuple[Tuning, s
         variant: graph that runs.
         threads: processors to use.
     """
-    path = tuning_file(fingerprint, variant)
     default = default_tuning(threads)
     try:
+        path = tuning_file(fingerprint, variant)
         data = path.read_bytes()
-    except OSError:
+    except (OSError, BundleError):  # nothing was measured, or there is no store
         return default, "rule: one worker per processor"
     try:
         record = msgspec.json.decode(data, type=TuningRecord)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         return default, f"rule: {path} cannot be used ({error}); measure again with embedge bench --save"
     here = (threads, cpu_name(), str(import_onnxruntime().__version__))
     there = (record.threads, record.cpu, record.onnxruntime)
@@ -96,7 +97,11 @@ def save_tuning(record: TuningRecord) -> Path:
 
 
 def tuning_file(fingerprint: str, variant: str) -> Path:
-    """Where the store keeps the tuning of a graph."""
+    """Where the store keeps the tuning of a graph.
+
+    Raises:
+        BundleError: there is no store.
+    """
     return store.home() / _FOLDER / f"{fingerprint[:16]}-{variant}.json"
 
 

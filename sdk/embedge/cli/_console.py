@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -13,7 +14,11 @@ import msgspec
 
 def print_json(value: object) -> None:
     """Write one JSON document and a newline to stdout."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    try:
+        text = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:  # a file's name that is no text, which JSON can only escape
+        text = json.dumps(msgspec.to_builtins(value))
+    sys.stdout.write(text + "\n")
 
 
 def width() -> int:

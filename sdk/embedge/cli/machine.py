@@ -20,7 +20,7 @@ from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge._sessions.tuning import TuningRecord, default_tuning, save_tuning
 from embedge._version import __version__
 from embedge.cli._console import accent, bold, dim, print_facts, print_json, print_table, size
-from embedge.errors import EmbedgeError, PromptError
+from embedge.errors import BundleError, EmbedgeError, PromptError
 from embedge.measure import fastest, measure_latency, measure_splits, sample_texts
 from embedge.model import EdgeModel
 
@@ -136,8 +136,7 @@ def _findings() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "cgroup quota": quota,
         "free memory": None if free is None else size(free),
-        "store": str(store.home()),
-        "bundles": [folder.name for folder in store.list_bundles()],
+        **_store(),
         "telemetry": _telemetry(stated),
     }
     try:
@@ -147,8 +146,19 @@ def _findings() -> dict[str, Any]:
     return found | {
         "providers": list(ort.get_available_providers()),
         "cuda": cuda_problem() or "usable",
-        "refused variants": [f"{each.bundle} {each.variant} ({each.outcome})" for each in refused_here()],
+        **({} if found["bundles"] is None else {"refused variants": _refused()}),
     }
+
+
+def _store() -> dict[str, Any]:
+    try:
+        return {"store": str(store.home()), "bundles": [folder.name for folder in store.list_bundles()]}
+    except BundleError as error:
+        return {"store": str(error), "bundles": None}
+
+
+def _refused() -> list[str]:
+    return [f"{each.bundle} {each.variant} ({each.outcome})" for each in refused_here()]
 
 
 def _telemetry(stated: str | None) -> str:

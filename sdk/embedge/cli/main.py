@@ -46,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("embedge: interrupted; no file was left half written. Run the command again.", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except MemoryError:
+        print("embedge: the machine has no memory left for this. Pass less at a time.", file=sys.stderr)
+        return EXIT_FAILED
     except BrokenPipeError:
         _drop_stdout()  # the reader has gone (… | head)
         return EXIT_FAILED
