@@ -20,8 +20,8 @@ MANIFEST_FILE = "manifest.json"
 PROBES_FILE = "probes.json"
 TOKENIZER_FILE = "tokenizer.json"
 REPORT_FILE = "report.html"
-_MOST_BYTES = 64_000_000
-"""Of manifest.json and probes.json."""
+_MOST_BYTES = 8_000_000
+_MOST_PROBE_BYTES = 64_000_000
 
 Dtype: TypeAlias = Literal["float32", "float16", "bfloat16", "int8", "int4"]
 Target: TypeAlias = Literal["cpu", "cuda"]
@@ -581,7 +581,7 @@ def load_probes(folder: Path) -> Probes:
     """
     path = folder / PROBES_FILE
     try:
-        return decode_probes(read_regular(folder, PROBES_FILE, _MOST_BYTES), str(path))
+        return decode_probes(read_regular(folder, PROBES_FILE, _MOST_PROBE_BYTES), str(path))
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error.strerror}. Export the model again.") from error
 

@@ -11,11 +11,12 @@ import argparse
 import random
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.fuzz.figures import section
 from tests.fuzz.kinds import KINDS
-from tests.fuzz.running import Finding, fuzz
+from tests.fuzz.running import Finding, Summary, fuzz
 from tests.soak.figures import write
 
 
@@ -28,6 +29,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="things to try; the long form's where it is not given")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--jobs", type=int, default=1, help="kinds at a time")
     parser.add_argument("--case", type=int, help="run one case in this process, and show what it raises")
     parser.add_argument(
         "--write", action="store_true", help="put the figures into benchmarks/results/reliability.md"
@@ -37,19 +39,23 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as scratch:
             KINDS[asked.kind].make(Path(scratch)).run(asked.case, random.Random(f"{asked.seed}/{asked.case}"))
         return 0
-    summaries = []
-    for kind in KINDS if asked.kind == "all" else [asked.kind]:
-        count = KINDS[kind].count if asked.count is None else asked.count
-        summaries.append(fuzz(kind, count, asked.seed, first=asked.first, tell=_tell))
-        summary = summaries[-1]
-        print(
-            f"{kind}: {summary.tried:,} {KINDS[kind].what} in {summary.seconds:.0f} s, "
-            f"{len(summary.findings)} findings; {dict(summary.outcomes)}, refused by {dict(summary.refusals)}",
-            flush=True,
-        )
+    kinds = [*KINDS] if asked.kind == "all" else [asked.kind]
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        summaries = list(pool.map(lambda kind: _fuzz(kind, asked), kinds))
     if asked.write:
         write("fuzz", section(summaries, asked.seed))
     return min(99, sum(len(summary.findings) for summary in summaries))
+
+
+def _fuzz(kind: str, asked: argparse.Namespace) -> Summary:
+    count = KINDS[kind].count if asked.count is None else asked.count
+    summary = fuzz(kind, count, asked.seed, first=asked.first, tell=_tell)
+    print(
+        f"{kind}: {summary.tried:,} {KINDS[kind].what} in {summary.seconds:.0f} s, "
+        f"{len(summary.findings)} findings; {dict(summary.outcomes)}, refused by {dict(summary.refusals)}",
+        flush=True,
+    )
+    return summary
 
 
 def _tell(found: Finding) -> None:

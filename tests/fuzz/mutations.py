@@ -103,7 +103,8 @@ def _change(holder: Any, key: Any, found: list[tuple[Any, Any]], rng: random.Ran
     elif way == 4:
         holder[key] = _near(holder[key], rng)
     elif way == 5:
-        holder[key] = [holder[key]] * rng.choice([1, 2, 1000])
+        # what is made here counts to the memory that a case takes
+        holder[key] = [holder[key]] * (rng.choice([1, 2, 1000]) if len(json.dumps(holder[key])) < 200 else 2)
     elif way == 6:
         inner = holder[key]
         for _ in range(rng.choice([1, 3, 120])):

@@ -20,6 +20,12 @@ TEXTS = ("the river and the sea", "good", "a very dark cold night, no water.", "
 _ZEROS = "0" * 64
 
 
+def before_asking() -> None:
+    """Here a bundle's part of a case begins, and what it took to make it is over."""
+    if (counters := Path("/proc/self/clear_refs")).exists():
+        counters.write_text("5")  # the most memory that was held so far
+
+
 class DiffersError(Exception):
     """An answer that is neither the sound bundle's nor an error."""
 
@@ -41,6 +47,7 @@ class Place:
 
     def ask(self, folder: Path | None = None) -> np.ndarray:
         """What the bundle answers to a few texts."""
+        before_asking()
         with EdgeModel(folder or self.folder, device="cpu", threads=1) as model:
             return model.embed(TEXTS).numpy()
 

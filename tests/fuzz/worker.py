@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from tests.fuzz.kinds import KINDS, Cases
-from tests.fuzz.places import DiffersError
+from tests.fuzz.places import DiffersError, before_asking
 
 from embedge.errors import EmbedgeError
 
@@ -31,7 +31,7 @@ def run(kind: str, seed: int, first: int, last: int, report: TextIO) -> None:
         _limit_address_space()
         for index in range(first, last):
             _say(report, begun=index, cpu_s=_cpu_s())
-            _reset_peak()
+            before_asking()
             before = _cpu_s()
             outcome, words = _outcome(cases, index, random.Random(f"{seed}/{index}"))
             if outcome in ("answered", "refused"):
@@ -83,10 +83,6 @@ def _memory_kib(name: str) -> int:
         if line.startswith(f"{name}:"):
             return int(line.split()[1])
     raise LookupError(name)
-
-
-def _reset_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 def _limit_address_space() -> None:

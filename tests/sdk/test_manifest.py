@@ -81,7 +81,7 @@ def test_a_manifest_that_no_file_system_would_end(tiny) -> None:
     path = tiny() / "manifest.json"
     with path.open("r+b") as stream:
         stream.truncate(1 << 40)
-    with pytest.raises(ManifestError, match="has more than 64000000 bytes"):
+    with pytest.raises(ManifestError, match="has more than 8000000 bytes"):
         load_manifest(path.parent)
 
 

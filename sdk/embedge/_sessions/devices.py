@@ -72,7 +72,10 @@ def find_devices(
     if isinstance(device, str):
         words: list[Any] = [device]
     else:
-        words = list(device) if hasattr(device, "__iter__") else [device]
+        try:
+            words = list(device)
+        except TypeError:  # no sequence, or an array of no dimensions
+            words = [device]
         if not words:
             raise ParamsError(
                 'device=[] names none; expected "cpu", "cuda", "auto", or a list such as ["cuda:0", "cuda:1"]'

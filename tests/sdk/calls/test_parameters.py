@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedge import EmbedgeError, ParamsError, PoolerConfig, PoolingParams, PromptError
+from embedge import EdgeModel, EmbedgeError, ParamsError, PoolerConfig, PoolingParams, PromptError
 from embedge._engine.options import LoadOptions
 
 
@@ -106,3 +106,8 @@ def test_numbers_of_numpy_are_numbers(load) -> None:
     assert len(list(model.stream(["a"] * 3, window=np.uint8(2)))) == 3
     with pytest.raises(ParamsError, match="prompt_name is a ndarray"):
         model.embed("a", prompt_name=np.array(["a", "b"]))
+
+
+def test_a_device_in_an_array_of_no_dimensions(tiny) -> None:
+    with pytest.raises(ParamsError, match="device=.*array"):
+        EdgeModel(tiny(), device=np.array("x"))
