@@ -34,7 +34,7 @@ class Manifests:
                 place.sign(changed(place.manifest, rng))
                 place.check_numbers()
             elif way == 7:
-                place.write(MANIFEST_FILE, json.dumps(changed(place.manifest, rng), indent=2).encode())
+                place.write(MANIFEST_FILE, json.dumps(changed(place.manifest, rng)).encode())
                 place.compare()
             else:
                 place.write(MANIFEST_FILE, bytes_changed(sound, rng))

@@ -104,6 +104,7 @@ def sealed(stated: Any) -> bytes:
         except (msgspec.ValidationError, EmbedgeError, ValueError, TypeError, RecursionError, AttributeError):
             pass
         stated = {**stated, "checksum": _ZEROS}
-    content = json.dumps(stated, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+    # without its indentation, which would be most of what is nested deeply
+    content = json.dumps(stated, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
     before, zeros, after = content.rpartition(_ZEROS.encode())
     return before + hashlib.sha256(content).hexdigest().encode() + after if zeros else content

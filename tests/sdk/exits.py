@@ -1,16 +1,21 @@
 """Ways to leave a process that uses a model, and what a forked child does: none hangs, aborts or says a word.
 
-python -m tests.sdk.exits --runs 20     # every way so many times, and a line each
+python -m tests.sdk.exits --runs 20 --write     # so many times; figures into benchmarks/results/reliability.md
 """
 
 from __future__ import annotations
 
 import argparse
+import platform
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from embedge.testing import tiny_bundle
@@ -105,13 +110,19 @@ DELAYS_S = (0.02, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5, 1.0)
 _SAYS = "embedge: interrupted; no file was left half written. Run the command again."
 
 
-def interrupt(name: str, folder: Path, scratch: Path, delay_s: float) -> str:
-    """Press Ctrl-C in a command after a time; what went wrong, or an empty text."""
+def write_texts(scratch: Path) -> Path:
+    """A file that takes every command a while."""
     texts = scratch / "texts.txt"
     if not texts.exists():
         texts.write_text(
             "\n\n".join(f"the river and the sea {'and the land ' * (i % 40)}" for i in range(40_000))
         )
+    return texts
+
+
+def interrupt(name: str, folder: Path, scratch: Path, delay_s: float) -> str:
+    """Press Ctrl-C in a command after a time; what went wrong, or an empty text."""
+    texts = write_texts(scratch)
     named = {"bundle": str(folder), "texts": str(texts), "long": "the river " * 10_000}
     command = [part.format(**named) for part in COMMANDS[name]]
     with texts.open("rb") as stdin, tempfile.TemporaryFile() as out:
@@ -125,7 +136,7 @@ def interrupt(name: str, folder: Path, scratch: Path, delay_s: float) -> str:
         time.sleep(delay_s)
         process.send_signal(signal.SIGINT)
         try:
-            said = process.communicate(timeout=30)[1].strip()
+            said = process.communicate(timeout=60)[1].strip()
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -164,30 +175,55 @@ def leave(name: str, folder: Path, timeout_s: float = 30) -> str:
     return f"status {done.returncode}: {said}" if done.returncode or said else ""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main() -> int:
+    """Run every way so many times; the status says whether one went wrong."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=3)
-    runs = parser.parse_args().runs
-    with tempfile.TemporaryDirectory() as scratch:
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
+    parser.add_argument("--write", action="store_true")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(asked.jobs) as pool:
         folder = tiny_bundle(Path(scratch) / "bundle")
-        wrong = 0
+        write_texts(Path(scratch))
+        ways: dict[str, Callable[[int], str]] = {}
         for name in (*EXITS, *FORKS):
-            found = [problem for _ in range(runs) if (problem := leave(name, folder))]
-            wrong += len(found)
-            print(f"{name:48} {len(found)} of {runs} wrong {found[0][-120:] if found else ''}", flush=True)
+            ways[name] = partial(lambda name, _: leave(name, folder, timeout_s=120), name)
         for name in COMMANDS:
-            found = [
-                problem
-                for run in range(runs)
-                if (problem := interrupt(name, folder, Path(scratch), DELAYS_S[run % len(DELAYS_S)]))
-            ]
-            wrong += len(found)
-            print(
-                f"Ctrl-C in {name:38} {len(found)} of {runs} wrong {found[0][-120:] if found else ''}",
-                flush=True,
+            ways[f"Ctrl-C in {name}"] = partial(
+                lambda name, run: interrupt(name, folder, Path(scratch), DELAYS_S[run % len(DELAYS_S)]), name
             )
-        print(f"{wrong} of {runs * len([*EXITS, *FORKS, *COMMANDS])} wrong")
+        found: dict[str, list[str]] = {}
+        for name, way in ways.items():
+            found[name] = [problem for problem in pool.map(way, range(asked.runs)) if problem]
+            last = found[name][0][-120:] if found[name] else ""
+            print(f"{name:48} {len(found[name])} of {asked.runs} wrong {last}", flush=True)
+    problems = [problem for each in found.values() for problem in each]
+    print(f"{len(problems)} of {asked.runs * len(found)} wrong")
+    if asked.write:
+        from tests.soak.figures import write
+
+        write("exits", section(found, asked.runs))
+    return int(bool(problems))
+
+
+def section(found: dict[str, list[str]], runs: int) -> str:
+    """What was seen, as Markdown."""
+    problems = [problem for each in found.values() for problem in each]
+    hangs = sum(problem == "hangs" for problem in problems)
+    aborts = sum(problem.startswith("status -") for problem in problems)
+    lines = [
+        "## Ways to leave a process",
+        "",
+        f"`python -m tests.sdk.exits --runs {runs} --write`, {datetime.now(timezone.utc):%Y-%m-%d}, {sys.platform}, "
+        f"Python {platform.python_version()}: {len(EXITS)} ways to end a process, {len(FORKS)} of what a forked child "
+        f"does, and Ctrl-C in {len(COMMANDS)} commands at {len(DELAYS_S)} moments, each {runs} times, "
+        f"{runs * len(found)} processes.",
+        "",
+        f"{hangs} hangs, {aborts} aborts, {len(problems) - hangs - aborts} with words on stderr or another status.",
+    ]
+    bad = [f"- {name}: {len(each)} of {runs}" for name, each in found.items() if each]
+    return "\n".join([*lines, *([""] if bad else []), *bad])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
