@@ -95,7 +95,7 @@ class PoolingNodes:
         linear = self.op("MatMul", rows, self.constant(weight.T, np.float32))
         if bias is not None:
             linear = self.op("Add", linear, self.constant(bias, np.float32))
-        activated = ACTIVATIONS[activation](self, linear)
+        activated = ACTIVATION_NODES[activation](self, linear)
         return self.op("Identity", activated, output=output) if output else activated
 
     def residual(self, made: str, rows: str, weight: FloatArray | None) -> str:
@@ -222,7 +222,7 @@ def _clip(head: PoolingNodes, x: str, low: float, high: float) -> str:
     return head.op("Clip", x, head.constant(low, np.float32), head.constant(high, np.float32))
 
 
-ACTIVATIONS: dict[str, Callable[[PoolingNodes, str], str]] = {
+ACTIVATION_NODES: dict[str, Callable[[PoolingNodes, str], str]] = {
     "Identity": lambda _, x: x,
     "ELU": lambda head, x: head.op("Elu", x),
     "GELU": _gelu,

@@ -141,18 +141,42 @@ def check_keys(stated: Mapping[str, Any], config: Any, *, translated: Sequence[s
     if unknown:
         import transformers
 
-        saved = stated.get("transformers_version")
-        origin = f" (the checkpoint was saved by {saved})" if saved else ""
-        flags = " ".join(f"--ignore-key {key}" for key in unknown)
-        raise ExportError(
-            f"config.json states {', '.join(unknown)}, which transformers {transformers.__version__} does not know "
-            f"for model_type {model_type!r}{origin}; expected keys that it reads, for the numbers may depend on them. "
-            f"Install the version that saved it, or pass {flags} where you know that it changes nothing."
+        raise unknown_keys(
+            unknown, stated, f"transformers {transformers.__version__}", "Install the version that saved it."
         )
 
 
+def unknown_keys(unknown: Sequence[str], stated: Mapping[str, Any], reader: str, advice: str) -> ExportError:
+    """The error for keys of config.json that nobody is known to read.
+
+    Args:
+        unknown: the keys.
+        stated: config.json.
+        reader: who does not know them.
+        advice: what to do, as a sentence.
+    """
+    saved = stated.get("transformers_version")
+    origin = f" (the checkpoint was saved by transformers {saved})" if saved else ""
+    flags = " ".join(f"--ignore-key {key}" for key in unknown)
+    shown = ", ".join(f"{key} {stated[key]!r}" for key in unknown)
+    return ExportError(
+        f"config.json states {shown}, which {reader} does not know for model_type "
+        f"{str(stated.get('model_type'))!r}{origin}; expected keys that it reads, for the numbers may depend on them. "
+        f"{advice} Or pass {flags} where you know that it changes nothing."
+    )
+
+
 def known_keys(config_class: type) -> frozenset[str]:
-    """Keys that a class of transformers, or the model that belongs to it, reads."""
+    """Keys that a class of transformers, or the model that belongs to it, reads; its source is read once."""
+    if config_class not in _KNOWN:
+        _KNOWN[config_class] = _read_known_keys(config_class)
+    return _KNOWN[config_class]
+
+
+_KNOWN: dict[type, frozenset[str]] = {}
+
+
+def _read_known_keys(config_class: type) -> frozenset[str]:
     known: set[str] = set(getattr(config_class, "attribute_map", None) or ())
     try:
         known.update(config_class().to_dict())

@@ -44,7 +44,7 @@ _LEGACY_MODES = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-ACTIVATIONS = (
+MODULE_ACTIVATIONS = (
     "ELU",
     "GELU",
     "Hardsigmoid",
@@ -64,7 +64,7 @@ ACTIVATIONS = (
     "Tanh",
 )
 """Classes of torch.nn without parameters that a Dense module may end in; graph/pooling_nodes.py has each as nodes."""
-_ACTIVATION_MODULES = ("torch.nn.modules.", "torch.nn.")
+_OF_TORCH = ("torch.nn.modules.", "torch.nn.")
 _LIBRARIES = ("sentence_transformers.", "pylate.")
 _ENTRY_KEYS = ("name", "path", "type")
 _ENTRY_IGNORED = {
@@ -195,10 +195,10 @@ def activation_name(stated: str) -> str:
         ExportError: it lies outside of torch.nn.modules, or embedge has no operator for it.
     """
     name = stated.rsplit(".", 1)[-1]
-    if not stated.startswith(_ACTIVATION_MODULES) or name not in ACTIVATIONS:
+    if not stated.startswith(_OF_TORCH) or name not in MODULE_ACTIVATIONS:
         raise ExportError(
             f"activation {stated!r} is not one that embedge knows; expected torch.nn.modules' "
-            f"{', '.join(ACTIVATIONS)}"
+            f"{', '.join(MODULE_ACTIVATIONS)}"
         )
     return name
 

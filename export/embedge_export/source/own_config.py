@@ -10,7 +10,7 @@ from embedge_export.families.completion import Defaults, complete, keys_of
 from embedge_export.families.defaults import COMMON, DEFAULTS
 from embedge_export.families.spelling import FULL, SLIDING
 from embedge_export.families.table import family_of
-from embedge_export.source.config_keys import is_harmless, refuse_values, says_nothing
+from embedge_export.source.config_keys import is_harmless, refuse_values, says_nothing, unknown_keys
 from embedge_export.source.libraries import how_to_install
 from embedge_export.spec import ExportSpec
 
@@ -91,15 +91,7 @@ def _account_for(stated: Mapping[str, Any], row: Defaults, spec: ExportSpec, mod
             continue
         unknown.append(key)
     if unknown:
-        saved = stated.get("transformers_version")
-        origin = f" (the checkpoint was saved by transformers {saved})" if saved else ""
-        flags = " ".join(f"--ignore-key {key}" for key in unknown)
-        shown = ", ".join(f"{key} {stated[key]!r}" for key in unknown)
-        raise ExportError(
-            f"config.json states {shown}, which embedge does not know for model_type {model_type!r}{origin}; expected "
-            "keys that it reads, for the numbers may depend on them. "
-            f"{how_to_install()} Or pass {flags} where you know that it changes nothing."
-        )
+        raise unknown_keys(unknown, stated, "embedge", how_to_install())
 
 
 def _check_rotation(stated: Any, row: Defaults) -> None:

@@ -13,7 +13,7 @@ import embedge_export.verify
 from embedge._rows.heads import activate, cut_and_normalize
 from embedge.manifest import load_manifest
 from embedge.testing import tiny_bundle
-from embedge_export.source.module_files import ACTIVATIONS
+from embedge_export.source.module_files import MODULE_ACTIVATIONS
 from embedge_export.source.modules import Dense
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.tensors import LoadedModule
@@ -149,7 +149,7 @@ def test_every_kind_is_answered_in_numpy_as_in_torch(both):
 
 
 @pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("activation", sorted(MODULE_ACTIVATIONS))
 def test_dense_modules_are_computed_in_numpy_as_in_torch(activation, residual, tmp_path):
     checkpoint = open_checkpoint(ExportSpec(model=str(tiny_kinds.static(tmp_path / "static")))).checkpoint
     module = Dense(
