@@ -60,14 +60,17 @@ def call_witness(
             if doors
             else f"no library has a public door to this {checkpoint.kind.replace('_', ' ')}"
         )
-    if is_light(spec):
+    if is_light(spec) and door.needs_torch:
         asked_for = spec.reference == "numpy"
         return WitnessRecord(
             reason="left out by --reference numpy"
             if asked_for
             else f"{door.package} needs torch and transformers, which are not both installed"
         )
-    with silent(), EdgeModel(folder, device="cpu", variant=variant, truncate_prompt_tokens=_LIMIT) as model:
+    with (
+        silent(door),
+        EdgeModel(folder, device="cpu", variant=variant, truncate_prompt_tokens=_LIMIT) as model,
+    ):
         try:
             library = open_door(door, checkpoint, spec, model.info.max_seq_len)
         except (

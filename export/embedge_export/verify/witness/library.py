@@ -19,6 +19,8 @@ from embedge_export.spec import ExportSpec
 
 _SENTENCE_TRANSFORMERS = ("SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder")
 _CROSS_ENCODER_KEYS = ("sentence_transformers", "sbert_ce_default_activation_function")
+_STATIC = "StaticModel"
+"""Of model2vec."""
 _STATED = "config_sentence_transformers.json"
 
 
@@ -36,18 +38,19 @@ class Door(msgspec.Struct, frozen=True):
         """The library, as pip knows it."""
         if self.name in _SENTENCE_TRANSFORMERS:
             return "sentence-transformers"
-        return "model2vec" if self.name == "StaticModel" else "transformers"
+        return "transformers" if self.needs_torch else "model2vec"
+
+    @property
+    def needs_torch(self) -> bool:
+        """Whether it takes torch and transformers to open it."""
+        return self.name != _STATIC
 
     @property
     def versions(self) -> dict[str, str]:
         """Of the library, and of transformers below it; empty where it is not installed."""
         try:
             own = {self.package: metadata.version(self.package)}
-            return (
-                own
-                if self.name == "StaticModel"
-                else own | {"transformers": metadata.version("transformers")}
-            )
+            return own | {"transformers": metadata.version("transformers")} if self.needs_torch else own
         except metadata.PackageNotFoundError:
             return {}
 
@@ -63,7 +66,7 @@ def find_doors(checkpoint: Checkpoint, spec: ExportSpec) -> tuple[Door, ...]:
     doors: tuple[str, ...]
     match checkpoint.kind:
         case "static":
-            doors = ("SentenceTransformer",) if has_modules else ("StaticModel",)
+            doors = ("SentenceTransformer",) if has_modules else (_STATIC,)
         case "embedding" if has_modules:
             doors = ("SentenceTransformer",)
         case "embedding":
@@ -96,7 +99,7 @@ def open_door(door: Door, checkpoint: Checkpoint, spec: ExportSpec, limit: int) 
         spec: what the caller states against its files.
         limit: the bundle's, in tokens; transformers' own classes know none but the tokenizer's.
     """
-    if door.name == "StaticModel":
+    if not door.needs_torch:
         from model2vec import StaticModel
 
         return StaticModel.from_pretrained(str(checkpoint.repository.folder), quantize_to="float32")
@@ -163,8 +166,8 @@ class Transformers:
 
 
 @contextlib.contextmanager
-def silent() -> Iterator[None]:
-    """Keep the libraries' progress and warnings off the user's screen."""
+def silent(door: Door) -> Iterator[None]:
+    """Keep a library's progress and warnings off the user's screen."""
     loggers = [logging.getLogger(name) for name in ("sentence_transformers", "model2vec", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -172,9 +175,12 @@ def silent() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from embedge_export.source.torch_model import quiet
+            if door.needs_torch:
+                from embedge_export.source.torch_model import quiet
 
-            with quiet():
+                with quiet():
+                    yield
+            else:
                 yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

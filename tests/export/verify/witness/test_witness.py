@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from importlib import metadata
 
 import msgspec
@@ -264,3 +266,25 @@ def test_stored_prompts_are_asked_one_by_one(tmp_path):
     assert asked[:4] == (
         "embed", "embed without prompt", "embed with prompt 'query'", "embed with prompt 'document'",
     )  # fmt: skip
+
+
+_EXPORT = """
+import sys
+from pathlib import Path
+from embedge.manifest import load_manifest
+from embedge_export.pipeline import export
+from embedge_export.spec import ExportSpec
+folder = export(ExportSpec(model=sys.argv[1], output=Path(sys.argv[2]), reference="numpy"))
+witness = load_manifest(folder).witness
+print(witness.door, witness.reason, witness.asked, [name for name in ("torch", "transformers") if name in sys.modules])
+"""
+
+
+def test_model2vec_is_asked_where_the_export_goes_without_torch(tmp_path):
+    folder = make("model2vec", tmp_path / "m")
+    (folder / "modules.json").unlink()  # with which sentence-transformers reads it, otherwise than model2vec
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _EXPORT, str(folder), str(tmp_path / "out")],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.stdout.splitlines()[-1] == "StaticModel None ('embed',) []"
