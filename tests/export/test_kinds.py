@@ -281,8 +281,16 @@ def test_classifiers_that_are_refused(tmp_path, spoil, message):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("stated", [{"num_labels": 1}, {"id2label": {"0": None}}])
-def test_a_reranker_needs_no_name_for_its_score(tmp_path, stated):
+@pytest.mark.parametrize(
+    ("stated", "label"),
+    [
+        ({"num_labels": 1}, "LABEL_0"),
+        ({"id2label": {"0": None}}, "LABEL_0"),
+        ({"id2label": {"1": "relevant"}}, "relevant"),
+        ({"id2label": {"1": None}}, "LABEL_0"),
+    ],
+)
+def test_a_reranker_needs_no_name_for_its_score(tmp_path, stated, label):
     folder = tiny_kinds.bert_classifier(tmp_path / "m", "relevance")
     config = {
         key: value
@@ -291,7 +299,7 @@ def test_a_reranker_needs_no_name_for_its_score(tmp_path, stated):
     }
     write_json(folder / "config.json", config | stated)
     _, manifest = exported(folder, variants=("fp32",))
-    assert manifest.head.labels == ("LABEL_0",)
+    assert manifest.head.labels == (label,)
     assert manifest.tasks[0] == "score"
 
 

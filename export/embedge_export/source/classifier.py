@@ -21,6 +21,10 @@ from embedge_export.spec import ExportSpec
 _ACTIVATIONS: dict[str, Activation] = {"Identity": "identity", "Sigmoid": "sigmoid", "Softmax": "softmax"}
 
 
+_ONE = "LABEL_0"
+"""What transformers calls a score that has no name, and needs none."""
+
+
 class Classifier(msgspec.Struct, frozen=True, kw_only=True, tag="classifier"):
     """One row of logits for each text or pair; a reranker where there is one label.
 
@@ -183,14 +187,16 @@ def _labels(spec: ExportSpec, raw: dict[str, Any]) -> tuple[str, ...]:
             )
         return spec.labels
     if not stated and raw.get("num_labels") == 1:
-        return ("LABEL_0",)  # one score needs no name, and this is what transformers calls it
+        return (_ONE,)
     if not isinstance(stated, dict) or not stated:
         raise ExportError(
             "labels are missing: config.json has no id2label; expected a name for each logit. "
             "Add it to config.json, or pass --labels A,B"
         )
-    if len(stated) == 1 and None in stated.values():
-        stated = dict.fromkeys(stated, "LABEL_0")
+    if len(stated) == 1:
+        ((index, name),) = stated.items()
+        if str(index).isdigit():  # whichever index its one name has, transformers makes one logit of it
+            return (_ONE if name is None else str(name),)
     by_index = {int(index): str(label) for index, label in stated.items() if str(index).isdigit()}
     if sorted(by_index) != list(range(len(stated))):
         raise ExportError(
