@@ -31,7 +31,7 @@ def load_pairs(job):
     from embedge import PoolingParams
 
     model, raw = _open(job), PoolingParams(use_activation=False)
-    return lambda query, documents: model.score(query, documents, pooling_params=raw).numpy()[:, 0]
+    return lambda query, documents: model.score(query, documents, pooling_params=raw).numpy()
 
 
 def load_stream(job):

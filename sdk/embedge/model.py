@@ -476,7 +476,7 @@ class EdgeModel:
             cancel: as for `encode`.
 
         Returns:
-            One ScoringRequestOutput per pair; `.numpy()` is float32 (num_pairs, 1). Cross-encoders and LLM rerankers:
+            One ScoringRequestOutput per pair; `.numpy()` is float32 (num_pairs,). Cross-encoders and LLM rerankers:
             the activated logit; bi-encoders: cosine; late interaction: MaxSim.
 
         Raises:

@@ -225,7 +225,7 @@ class ArrayOutputs(RequestOutputs[RequestT]):
     """Outputs that are one row per prompt."""
 
     def numpy(self) -> FloatArray:
-        """All rows as one float32 array (num_prompts, dim), without copying.
+        """All rows as one float32 array (num_prompts, dim), of scores (num_pairs,), without copying.
 
         Raises:
             ShapeError: the rows have different sizes, because the prompts asked for different dimensions.

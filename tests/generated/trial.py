@@ -177,16 +177,16 @@ def _of_pairs(plan: Plan, library: Any) -> Asked:
             )
         }
     asked: Asked = {
-        "score": (predicted, lambda model: model.score(queries, documents).numpy()),
+        "score": (predicted, lambda model: model.score(queries, documents).numpy()[:, None]),
         "score without activation": (
             lambda: predicted(activation_fn=torch.nn.Identity()),
-            lambda model: model.score(queries, documents, pooling_params=raw).numpy(),
+            lambda model: model.score(queries, documents, pooling_params=raw).numpy()[:, None],
         ),
     }
     for name in plan.settings.get("prompts", {}):
         asked[f"score with prompt {name}"] = (
             lambda name=name: predicted(prompt_name=name),
-            lambda model, name=name: model.score(queries, documents, query_prompt_name=name).numpy(),
+            lambda model, name=name: model.score(queries, documents, query_prompt_name=name).numpy()[:, None],
         )
     return asked
 

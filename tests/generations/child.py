@@ -111,7 +111,7 @@ def _ask(model: EdgeModel, case: Case, task: str, asked: Any) -> list[np.ndarray
     if task == "score":
         params = None if case.source not in ("", CODE) else PoolingParams(use_activation=False)
         rows = model.score(*map(list, zip(*asked, strict=True)), pooling_params=params).numpy()
-        return list(rows if params else rows[:, 0])
+        return list(rows[:, None] if params else rows)
     if task == "rerank":
         places = {each.index: each.score for each in model.rerank(*asked)}
         return [np.array([places[place]]) for place in range(len(asked[1]))]

@@ -155,9 +155,9 @@ def test_cross_encoders(exported, name) -> None:
     queries, documents = map(list, zip(*PAIRS, strict=True))
     with load(bundle) as model:
         identity = model.manifest.head.score_activation == "identity"
-        scores = model.score(queries, documents).numpy()[:, 0]
+        scores = model.score(queries, documents).numpy()
         assert_allclose(
-            model.score(queries, documents, pooling_params=RAW).numpy()[:, 0], logits, atol=ATOL, rtol=0
+            model.score(queries, documents, pooling_params=RAW).numpy(), logits, atol=ATOL, rtol=0
         )
         expected = reference.predict(PAIRS, batch_size=size)
         assert_allclose(scores, expected, atol=ATOL if identity else PROBS_ATOL, rtol=0)
@@ -231,9 +231,9 @@ def test_a_causal_reranker_fills_its_template(exported) -> None:
     expected = np.array([row.item() for row in answers("qwen3-reranker", checkpoint, PAIRS)])
     queries, documents = map(list, zip(*PAIRS, strict=True))
     with load(bundle) as model:
-        scores = model.score(queries, documents).numpy()[:, 0]
-        logits = model.score(queries, documents, pooling_params=RAW).numpy()[:, 0].astype(np.float64)
-        other = model.score(queries[:5], documents[:5], instruction="Find texts about foxes").numpy()[:, 0]
+        scores = model.score(queries, documents).numpy()
+        logits = model.score(queries, documents, pooling_params=RAW).numpy().astype(np.float64)
+        other = model.score(queries[:5], documents[:5], instruction="Find texts about foxes").numpy()
     assert np.ptp(expected) > 0.05
     assert_allclose(scores, expected, atol=PROBS_ATOL, rtol=0)
     assert_allclose(logits, np.log(expected / (1 - expected)), atol=ATOL, rtol=0)
@@ -251,8 +251,8 @@ def test_late_interaction(exported, name) -> None:
     queries, documents = map(list, zip(*PAIRS, strict=True))
     with load(bundle) as model:
         scores = model.score(queries, documents)
-        assert_allclose(scores.numpy()[:, 0], expected[: len(PAIRS)], atol=ATOL, rtol=0)
-        one_query = model.score(query, TEXTS).numpy()[:, 0]
+        assert_allclose(scores.numpy(), expected[: len(PAIRS)], atol=ATOL, rtol=0)
+        one_query = model.score(query, TEXTS).numpy()
         assert_allclose(one_query, expected[len(PAIRS) :], atol=ATOL, rtol=0)
         ranked = model.rerank(query, TEXTS, top_n=5)
         late = model.manifest.late_interaction

@@ -162,7 +162,7 @@ def test_a_checkpoint_that_cuts_does_not_normalise_again_and_a_call_does(exporte
         assert_allclose(whole, reference.encode(SOME, truncate_dim=32), atol=ATOL, rtol=0)
         tokens = model.encode(SOME[:1], RAW, pooling_task="token_embed")[0].outputs.data
         assert tokens.shape[1] == 32
-        scores = model.score(SOME[0], SOME[1:4]).numpy()[:, 0]
+        scores = model.score(SOME[0], SOME[1:4]).numpy()
     rows = reference.encode(SOME[:4])
     assert_allclose(scores, reference.similarity(rows[0], rows[1:])[0], atol=ATOL, rtol=0)
 
@@ -236,7 +236,7 @@ def test_a_cross_encoder_of_modules(tmp_path, activation, sequence) -> None:
         if expected.ndim == 1:
             assert model.manifest.tasks == ("score", "classify")
             queries, documents = map(list, zip(*pairs, strict=True))
-            assert_allclose(model.score(queries, documents).numpy()[:, 0], expected, atol=ATOL, rtol=0)
+            assert_allclose(model.score(queries, documents).numpy(), expected, atol=ATOL, rtol=0)
             best = model.rerank(pairs[0][0], documents)[0]
             assert best.score == max(result.score for result in model.rerank(pairs[0][0], documents))
         else:
@@ -261,7 +261,7 @@ def test_a_cross_encoder_of_modules_on_a_decoder(tmp_path) -> None:
     pairs = PAIRS[::8]
     expected = CrossEncoder(str(tmp_path / "m"), device="cpu").predict(pairs, batch_size=1)
     with load(exported_to(tmp_path, tmp_path / "m")) as model:
-        actual = model.score(*map(list, zip(*pairs, strict=True))).numpy()[:, 0]
+        actual = model.score(*map(list, zip(*pairs, strict=True))).numpy()
     assert_allclose(actual, expected, atol=1e-4, rtol=0)
 
 
@@ -326,7 +326,7 @@ def test_late_interaction_with_residual_dense_modules(exported) -> None:
     queries, documents, expected = late_scores(checkpoint)
     with load(bundle) as model:
         assert any(module.use_residual for module in model.manifest.modules)
-        assert_allclose(model.score(queries, documents).numpy()[:, 0], expected, atol=1e-4, rtol=0)
+        assert_allclose(model.score(queries, documents).numpy(), expected, atol=1e-4, rtol=0)
 
 
 def saved_again(name: str, folder: Path) -> Path:
@@ -344,7 +344,7 @@ def test_late_interaction_as_sentence_transformers_saves_it(tmp_path, name) -> N
     queries, documents, expected = late_scores(checkpoint)
     with load(exported_to(tmp_path, checkpoint)) as model:
         assert model.manifest.late_interaction.skip_token_ids
-        assert_allclose(model.score(queries, documents).numpy()[:, 0], expected, atol=1e-4, rtol=0)
+        assert_allclose(model.score(queries, documents).numpy(), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def predicted(checkpoint: Path, pairs: list[tuple[str, str]], **arguments: str) 
 
 
 def scored(model, pairs: list[tuple[str, str]], **arguments: str) -> np.ndarray:
-    return model.score([q for q, _ in pairs], [d for _, d in pairs], **arguments).numpy()[:, 0]
+    return model.score([q for q, _ in pairs], [d for _, d in pairs], **arguments).numpy()
 
 
 @pytest.mark.parametrize("name", ["embedder-message", "embedder-message-system", "embedder-message-cut"])

@@ -27,7 +27,7 @@ def test_scores(exported, name) -> None:
     pairs = [*PAIRS, *zip(SPECIAL, SPECIAL[::-1], strict=True)]
     expected = np.array(answers(name, checkpoint, pairs)).ravel()
     with load(bundle) as model:
-        scores = model.score(*map(list, zip(*pairs, strict=True))).numpy().ravel()
+        scores = model.score(*map(list, zip(*pairs, strict=True))).numpy()
     assert_allclose(scores, expected, atol=1e-6, rtol=0)
     assert np.ptp(expected) > 0.01
 

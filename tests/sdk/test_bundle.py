@@ -104,14 +104,14 @@ def test_probes_of_pairs_scores_and_late_interaction(load, tiny) -> None:
     cross = load("cross_encoder")
     from embedge import PoolingParams
 
-    logit = float(cross.score("river", "good", pooling_params=PoolingParams(**raw)).numpy()[0, 0])
+    logit = float(cross.score("river", "good", pooling_params=PoolingParams(**raw)).numpy()[0])
     pair = Probe(task="score", prompt="river", document="good", expected=(logit,))
     same = Probe(task="classify", prompt="river", document="good", expected=(logit,))
     (report,) = verify(with_probes(tiny("cross_encoder"), pair, same))
     assert report.passed
     assert report.num_probes == 2
     late = load("late_interaction")
-    value = float(late.score("river", "good").numpy()[0, 0])
+    value = float(late.score("river", "good").numpy()[0])
     probe = Probe(task="score", prompt="river", document="good", expected=(value,))
     (report,) = verify(with_probes(tiny("late_interaction"), probe))
     assert report.passed

@@ -209,7 +209,7 @@ def test_scores_of_wrong_sides(model, cross, data_1, data_2, message) -> None:
 def test_bi_encoder_scores_are_cosines(model) -> None:
     vectors = model.embed(TEXTS[:2] + TEXTS[3:]).numpy()
     scores = model.score(TEXTS[0], TEXTS[1:2] + TEXTS[3:])
-    assert_allclose(scores.numpy()[:, 0], vectors[1:] @ vectors[0], atol=1e-6)
+    assert_allclose(scores.numpy(), vectors[1:] @ vectors[0], atol=1e-6)
     assert scores[0].outputs.score == pytest.approx(float(vectors[1] @ vectors[0]), abs=1e-6)
     pairs = model.score(["food", "city"], ["water", "berlin"]).numpy()
     assert_allclose(pairs[1], model.score("city", "berlin").numpy()[0], atol=1e-6)
@@ -223,7 +223,7 @@ def test_rerank_orders_by_logit_where_scores_round_to_one(tiny_cross_encoder) ->
     documents = ["food", "city", "water", "light", "berlin"]
     raw = PoolingParams(use_activation=False)
     with EdgeModel(tiny_cross_encoder, pooler_config=PoolerConfig(logit_bias=-40.0)) as loaded:
-        logits = loaded.score("how", documents, pooling_params=raw).numpy()[:, 0]
+        logits = loaded.score("how", documents, pooling_params=raw).numpy()
         ranked = loaded.rerank("how", documents)
     assert {r.score for r in ranked} == {1.0}
     assert [r.index for r in ranked] == list(np.argsort(-logits, kind="stable"))
@@ -254,4 +254,4 @@ def test_compat_021(tiny_embedder, tiny_cross_encoder) -> None:
     with EdgeModel(tiny_cross_encoder, compat="0.21") as loaded:
         with pytest.raises(ParamsError, match='use "classify"'):
             loaded.encode("a", pooling_task="score")
-        assert loaded.score("a", "b").numpy().shape == (1, 1)
+        assert loaded.score("a", "b").numpy().shape == (1,)

@@ -165,7 +165,7 @@ class _Answerer:
         if self._asked.comparison == "score":
             queries, documents = ([prompt[side] for prompt in prompts] for side in (0, 1))
             scores = self._model.score(queries, documents, pooling_params=self._params, use_tqdm=use_tqdm)
-            return scores.numpy(), sum(len(output.prompt_token_ids) for output in scores)
+            return scores.numpy()[:, None], sum(len(output.prompt_token_ids) for output in scores)
         name = self._asked.document_prompt if prompt_name == "" else prompt_name
         outputs = self._model.encode(
             [str(prompt) for prompt in prompts],

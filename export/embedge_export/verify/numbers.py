@@ -208,7 +208,8 @@ def _run(model: EdgeModel, task: Task, cases: Sequence[Case]) -> Sequence[FloatA
     params = raw_params(task, model.manifest)
     if task == "score":
         documents = [case.document or "" for case in cases]
-        return list(model.score([case.prompt for case in cases], documents, pooling_params=params).numpy())
+        scores = model.score([case.prompt for case in cases], documents, pooling_params=params)
+        return [output.outputs.data for output in scores]
     prompts = [
         case.prompt if case.document is None else {"text": case.prompt, "text_pair": case.document}
         for case in cases

@@ -125,7 +125,7 @@ def scoring_outputs(scores: Scores, first_id: int) -> ArrayOutputs[ScoringReques
             num_truncated_document_tokens=total - query,
         )
 
-    return ArrayOutputs(scores.scores, make)
+    return ArrayOutputs(scores.scores[:, 0], make)
 
 
 def ranking(scores: Scores, documents: Sequence[str], top_n: int | None) -> list[RerankResult]:

@@ -170,8 +170,9 @@ def _ask(model: EdgeModel, asked: list[Asked], asking: Asking) -> _Outputs:
             prompt_name=asking.prompt_name,
             prompt=asking.prompt,
         )
+    numbers = outputs.numpy()
     return _Outputs(
-        numbers=outputs.numpy(),
+        numbers=numbers[:, None] if asking.task == "score" else numbers,
         tokens=np.array([len(output.prompt_token_ids) for output in outputs]),
         cut=np.array([output.num_truncated_tokens for output in outputs]),
     )

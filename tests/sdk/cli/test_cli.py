@@ -187,7 +187,7 @@ def test_score_and_rerank(bundle, request, capsys) -> None:
     assert main(["score", str(path), "city", *documents, "--json"]) == 0
     scores = [json.loads(line)["score"] for line in capsys.readouterr().out.splitlines()]
     with EdgeModel(path) as model:
-        assert_allclose(scores, model.score("city", documents).numpy()[:, 0], atol=1e-6)
+        assert_allclose(scores, model.score("city", documents).numpy(), atol=1e-6)
     assert main(["rerank", str(path), "city", *documents, "--top", "2", "--json"]) == 0
     ranked = [json.loads(line)["index"] for line in capsys.readouterr().out.splitlines()]
     assert ranked == list(np.argsort(scores)[::-1][:2])

@@ -275,7 +275,7 @@ def test_labels_and_scores(load, tmp_path) -> None:
     encode_files(model, tmp_path / "p.csv", tmp_path / "s.jsonl", task="score", column="q", pair_column="d")
     scores = Vectors.open(tmp_path / "s.jsonl")
     np.testing.assert_allclose(
-        scores.dequantize(), model.score(["good", "bad"], ["food", "water"]).numpy(), atol=1e-6
+        scores.dequantize(), model.score(["good", "bad"], ["food", "water"]).numpy()[:, None], atol=1e-6
     )
     assert scores.entry(1).pair == "water"
 

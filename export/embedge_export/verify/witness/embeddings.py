@@ -140,7 +140,7 @@ def _similarities(
             words="score",
             library=lambda: np.diag(
                 np.asarray(both.library.similarity(library(queries), library(documents)))
-            ).reshape(-1, 1),
+            ),
             bundle=lambda: both.model.score(queries, documents).numpy(),
         )
 

@@ -31,7 +31,7 @@ def ask_multi_vector_encoder(both: Both) -> Iterator[Question]:
     yield Question(
         words="score",
         library=lambda: scores(queries, documents),
-        bundle=lambda: model.score(queries, documents).numpy(),
+        bundle=lambda: _scored(model, queries, documents),
     )
     few = documents[: both.few]
     by_document = partial(scores, [queries[0]] * len(few), few)
@@ -66,18 +66,18 @@ def _scores(both: Both, queries: list[str], documents: list[str]) -> Iterator[Qu
     yield Question(
         words="score",
         library=lambda: _predicted(both, queries, documents),
-        bundle=lambda: model.score(queries, documents).numpy(),
+        bundle=lambda: _scored(model, queries, documents),
     )
     yield Question(
         words="score without activation",
         library=lambda: _predicted(both, queries, documents, activation_fn=_identity()),
-        bundle=lambda: model.score(queries, documents, pooling_params=_RAW).numpy(),
+        bundle=lambda: _scored(model, queries, documents, pooling_params=_RAW),
     )
     for name in both.checkpoint.prompts:
         yield Question(
             words=f"score with prompt {name!r}",
             library=partial(_predicted, both, queries[: both.few], few, prompt_name=name),
-            bundle=partial(_scored_with, model, queries[: both.few], few, name),
+            bundle=partial(_scored, model, queries[: both.few], few, query_prompt_name=name),
         )
     yield Question(
         words="rerank",
@@ -109,8 +109,9 @@ def _identity() -> Any:
     return torch.nn.Identity()
 
 
-def _scored_with(model: EdgeModel, queries: list[str], documents: list[str], prompt_name: str) -> Rows:
-    return model.score(queries, documents, query_prompt_name=prompt_name).numpy()
+def _scored(model: EdgeModel, queries: list[str], documents: list[str], **options: Any) -> Rows:
+    """A row of one score for each pair."""
+    return model.score(queries, documents, **options).numpy()[:, None]
 
 
 def _as_prompts(queries: Sequence[str], documents: Sequence[str]) -> list[Any]:
@@ -147,7 +148,7 @@ def ask_sequence_classification(both: Both) -> Iterator[Question]:
                 library.rows(query, document)[0][0] - bias
                 for query, document in zip(queries, documents, strict=True)
             ],
-            bundle=lambda: model.score(queries, documents, pooling_params=_RAW).numpy(),
+            bundle=lambda: _scored(model, queries, documents, pooling_params=_RAW),
         )
 
 
