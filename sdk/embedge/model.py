@@ -355,8 +355,9 @@ class EdgeModel:
             truncation_side: see `encode`.
             long_text: what becomes of prompts beyond the limit. "error" and "truncate" are truncate_prompt_tokens
                 None and -1. "mean" embeds windows of max_seq_len tokens, each with its own special tokens and
-                stored prompt, and averages their embeddings weighted by the tokens of text in each; cut and
-                normalisation come after the average. vLLM's HTTP server has another rule for long texts.
+                stored prompt, or the chat template around it, and averages their embeddings weighted by the tokens
+                of text in each; cut and normalisation come after the average. vLLM's HTTP server has another rule
+                for long texts.
             use_tqdm: see `encode`.
             deadline_s: see `encode`.
             cancel: see `encode`.

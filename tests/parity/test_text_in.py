@@ -13,7 +13,7 @@ from tests.checkpoints import make
 from tests.checkpoints.saving import edit_json
 from tests.parity.asked import PAIRS, TEXTS, load
 
-from embedge import ParamsError
+from embedge import ParamsError, PoolingParams
 from embedge.errors import ExportError, PromptError
 from embedge_export.pipeline import export
 from embedge_export.spec import ExportSpec
@@ -46,6 +46,35 @@ def scored(model, pairs: list[tuple[str, str]], **arguments: str) -> np.ndarray:
     return model.score([q for q, _ in pairs], [d for _, d in pairs], **arguments).numpy()
 
 
+AROUND = {
+    "embedder-message": ("<|im_start|>user\n", "<|im_end|>\n"),
+    "embedder-message-cut": ("<|im_start|>user\n", "<|im_end|>\n"),
+    "embedder-message-system": ("system: You are helpful.\nuser: ", "\nassistant: the answer is"),
+}
+"""What the chat templates put around a text where no prompt is given."""
+
+
+def mean_of_windows(library, before: str, text: str, after: str) -> np.ndarray:
+    """The library's network on pieces of 96 tokens, each with the template's tokens, weighed by those of the text."""
+    import torch
+
+    tokens = library.tokenizer(before + text + after, add_special_tokens=False, return_offsets_mapping=True)
+    ends = [end for _, end in tokens["offset_mapping"]]
+    starts = [start for start, _ in tokens["offset_mapping"]]
+    lead = sum(end <= len(before) for end in ends)
+    tail = sum(start >= len(before + text) for start in starts)
+    ids = tokens["input_ids"]
+    body, room = ids[lead : len(ids) - tail], 96 - lead - tail
+    pieces = [body[start : start + room] for start in range(0, len(body), room)] or [[]]
+    rows = []
+    for piece in pieces:
+        window = torch.tensor([ids[:lead] + piece + ids[len(ids) - tail :]])
+        with torch.inference_mode():
+            answer = library({"input_ids": window, "attention_mask": torch.ones_like(window)})
+        rows.append(answer["sentence_embedding"][0].numpy())
+    return np.average(rows, axis=0, weights=[max(1, len(piece)) for piece in pieces])
+
+
 @pytest.mark.parametrize("name", ["embedder-message", "embedder-message-system", "embedder-message-cut"])
 def test_texts_are_messages_of_the_chat_template(exported, name) -> None:
     from sentence_transformers import SentenceTransformer
@@ -63,8 +92,14 @@ def test_texts_are_messages_of_the_chat_template(exported, name) -> None:
         rows = model.encode(["  a fox "], pooling_task="token_embed")[0]
         spans = [span for span in rows.outputs.offsets if span != (0, 0)]
         assert "".join("  a fox "[a:b] for a, b in spans).strip() == "a fox"
-        with pytest.raises(ParamsError, match="chat template, which long_text='mean'"):
-            model.embed("a", long_text="mean")
+        asked = [LONG, "a fox", "", "2 " + LONG]
+        averaged = model.embed(asked, pooling_params=PoolingParams(normalize=False), long_text="mean")
+        for text, output in zip(asked, averaged, strict=True):
+            before, after = AROUND[name]
+            assert_allclose(
+                output.outputs.embedding, mean_of_windows(library, before, text, after), atol=DECODER_ATOL
+            )
+            assert (len(output.prompt_token_ids) > 96) == (len(text) > 20)
 
 
 @pytest.mark.parametrize("name", ["reranker-joined", "reranker-query-first", "reranker-structured"])

@@ -20,7 +20,7 @@ from embedge._rows.resolved import ResolvedParams
 from embedge._text.prompts import parse_prompts
 from embedge._text.templated_pairs import encode_template
 from embedge._text.tokens import Encoded
-from embedge._text.windows import cut_into_windows, join_windows, num_text_tokens
+from embedge._text.windows import cut_into_windows
 from embedge.errors import ParamsError, PromptError, TaskNotSupportedError
 from embedge.manifest import TemplateSpec
 from embedge.outputs import (
@@ -209,20 +209,16 @@ class Verbs:
         """Embed each prompt as the mean of its windows."""
         tokenizer = self.engine.tokenizer
         task = self._checked("embed")
-        if self._manifest.message is not None:
-            raise ParamsError(
-                f"bundle {self._manifest.name!r} puts texts into a chat template, which long_text='mean' would cut "
-                "into pieces; use long_text='truncate', or split the texts yourself"
-            )
         texts = parse_prompts(prompts)
         refuse_pairs(texts, task)
         params = self._resolved(options.pooling_params, task, len(texts))
         before = stored_prompt(self._manifest, options.prompt_name, options.prompt)
         windows = cut_into_windows(tokenizer, texts, before)
         with ProgressBar(len(texts), options.use_tqdm, task) as progress:
-            weights = [[num_text_tokens(tokenizer, window) for window in parts] for parts in windows]
-            rows = self.engine.answerer.window_embeddings(windows, weights, params, progress.update)
-        joined = [join_windows(tokenizer, parts) for parts in windows]
+            weights = [each.num_text_tokens for each in windows]
+            parts = [each.parts for each in windows]
+            rows = self.engine.answerer.window_embeddings(parts, weights, params, progress.update)
+        joined = [each.joined() for each in windows]
         return Call(task=task, encoded=joined, params=params, first_id=self._count(len(texts))), rows
 
     def _scores(self, data_1: Any, data_2: Any, options: PairOptions) -> tuple[Scores, int]:

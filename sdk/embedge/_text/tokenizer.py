@@ -45,8 +45,8 @@ class PromptTokenizer:
             until it is taken over.
 
     Attributes:
+        message, spec: see above.
         texts: what calls the tokenizers package.
-        spec: see above.
         truncation: what is done with prompts that are too long.
 
     Raises:
@@ -68,7 +68,7 @@ class PromptTokenizer:
         self._vocab_size = vocab_size
         self._parallel = parallel
         self._texts_per_call = texts_per_call
-        self._message = message
+        self.message = message
         self.spec = spec
         self.truncation = Truncation(
             max_seq_len=max_seq_len,
@@ -134,18 +134,19 @@ class PromptTokenizer:
         return EncodedRows.concatenate(parts) if parts else []
 
     def whole(
-        self, prompts: Sequence[ParsedPrompt], stored_prompt: str = ""
+        self, prompts: Sequence[ParsedPrompt], stored_prompt: str = "", *, with_offsets: bool = False
     ) -> Generator[Encoded, None, None]:
         """Tokenise prompts and cut none. Close the generator to stop early.
 
         Args:
             prompts: texts and token ids; a pair is refused before.
             stored_prompt: as in `encode`.
+            with_offsets: as in `encode`.
 
         Raises:
             PromptError: a prompt holds no token or an id outside the vocabulary.
         """
-        shared = self._shared(stored_prompt)
+        shared = self._shared(stored_prompt, with_offsets=with_offsets)
         with contextlib.closing(self._tokenise(prompts, shared)) as tokenised:
             for start, encodings in tokenised:
                 texts = iter(encodings)
@@ -153,9 +154,9 @@ class PromptTokenizer:
                     yield self._whole(prompt, texts, index, shared)
 
     def _shared(self, stored_prompt: str, *, with_offsets: bool = False) -> Shared:
-        if self._message is not None:
+        if self.message is not None:
             return in_message(
-                self._message, stored_prompt, self.texts, self.truncation, with_offsets=with_offsets
+                self.message, stored_prompt, self.texts, self.truncation, with_offsets=with_offsets
             )
         return after_prompt(stored_prompt, self.texts, self.truncation, with_offsets=with_offsets)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
-from embedge import ParamsError, PromptError
+from embedge import ParamsError, PoolingParams, PromptError
 from embedge._text.templates import around_text, body_of, fill
 from embedge.manifest import TemplateSpec
 
@@ -86,6 +88,22 @@ def test_offsets_count_in_the_text_as_it_was_given(load) -> None:
     text = "  food city "
     (output,) = model.encode([text], pooling_task="token_embed")
     assert [text[a:b] for a, b in output.outputs.offsets] == ["", "", "food", "city", "", ""]
+
+
+def test_each_window_of_a_long_text_has_the_template_around_it(load) -> None:
+    model = load(bundle={"changes": {"message": MESSAGE}})
+    whole, empty, given = model.embed([LONG, "", [5] * 70], long_text="mean")
+    assert whole.prompt_token_ids == ids(model, f"how : {LONG} yes no")
+    assert empty.prompt_token_ids == ids(model, "how : yes no")
+    assert given.prompt_token_ids == [5] * 70
+    before, text, after = (ids(model, part) for part in ("how :", LONG, "yes no"))
+    room = 32 - len(before) - len(after)
+    pieces = [text[start : start + room] for start in range(0, len(text), room)]
+    assert len(pieces) > 2
+    windows = [[*before, *piece, *after] for piece in pieces]
+    rows = model.embed(windows, pooling_params=PoolingParams(normalize=False)).numpy()
+    mean = np.average(rows, axis=0, weights=[len(piece) for piece in pieces])
+    assert_allclose(whole.outputs.embedding, mean / np.linalg.norm(mean), atol=1e-5)
 
 
 def test_pairs_are_tokenised_whole(load) -> None:
