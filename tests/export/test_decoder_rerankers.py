@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from tests.checkpoints import make as make_checkpoint
 from tests.export import tiny_kinds
 from tests.export.graph.built.test_cuda import fill
 from tests.families.groups import BUILT
@@ -110,3 +111,36 @@ def test_one_word_alone_is_capped_too(tmp_path: Path) -> None:
     folder = saved(tmp_path, "gemma2", final_logit_softcapping=2.0)
     made = compare(folder, "gemma2", lambda words: words[:, 0], yes_token="yes")
     assert np.abs(made).max() <= 2.0
+
+
+def test_words_at_each_step_once_they_are_labels(tmp_path: Path) -> None:
+    """What the refusal of a language model with --step-tag says to make of it has the same numbers."""
+    import torch
+    import transformers
+
+    folder = make_checkpoint("prm-lm", tmp_path / "m")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    words = tokenizer.convert_tokens_to_ids(["+", "-"])
+    with quiet():
+        speaking = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        made = transformers.AutoModelForTokenClassification.from_pretrained(
+            folder, dtype=torch.float32, id2label={0: "+", 1: "-"}, label2id={"+": 0, "-": 1}
+        )
+        with torch.no_grad():
+            made.score.weight.copy_(speaking.lm_head.weight[words])
+            made.score.bias.zero_()
+        made.save_pretrained(tmp_path / "steps")
+    tokenizer.save_pretrained(tmp_path / "steps")
+    spec = ExportSpec(model=str(tmp_path / "steps"), step_tag="ки")
+    checkpoint = open_checkpoint(spec).checkpoint
+    assert (checkpoint.kind, checkpoint.pooling.modes) == ("reward", ("STEP",))
+    described = choose_route(checkpoint, spec).described
+    assert described is not None
+    graph = fill(*build_from_weights(described))
+    attach_heads(graph, checkpoint, load_weights(checkpoint, with_model=False))
+    ids = tokenizer("two and two are four ки so the answer is five ки", return_tensors="pt")["input_ids"]
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    feeds = {"input_ids": ids.numpy(), "attention_mask": np.ones_like(ids.numpy())}
+    with torch.inference_mode():
+        expected = speaking(ids).logits[0, :, words].numpy()
+    assert np.abs(session.run(["logits"], feeds)[0][0] - expected).max() <= FAMILIES["mistral"].max_abs_diff

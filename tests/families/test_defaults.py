@@ -228,7 +228,12 @@ def test_a_switch_that_a_reader_asks_for_is_carried_or_refused(name: str) -> Non
                 continue
             carried += 1
             assert bool(in_new_words(facts).get(key)) is value, key
-    assert carried or name in ("distilbert", "gte", "nomic_bert")  # whose readers ask for no switch
+    assert carried or name in (
+        "distilbert",
+        "gte",
+        "jina_embeddings_v3",
+        "nomic_bert",
+    )  # whose readers ask for no switch
 
 
 @pytest.mark.parametrize(
@@ -268,6 +273,10 @@ def test_a_switch_that_a_reader_asks_for_is_carried_or_refused(name: str) -> Non
             "states truncate",
         ),
         ({"model_type": "olmo3", "rope_theta": 10_000.0}, "states rope_theta 10000.0"),
+        (
+            {"model_type": "gemma", "hidden_act": "gelu", "transformers_version": "4.57.6"},
+            "which computes gelu there, and which transformers 5 takes for gelu_pytorch_tanh",
+        ),
         ({"model_type": "nonsense"}, "is not an architecture that embedge knows"),
     ],
 )
@@ -280,6 +289,47 @@ def test_what_cannot_be_honoured_is_refused(stated: dict[str, Any], words: str) 
 def test_who_knows_better_may_say_so() -> None:
     spec = ExportSpec(model="tiny", reference="numpy", ignore_keys=("novelty",))
     assert "novelty" not in read_own_config({"model_type": "bert", "novelty": 3}, spec, has_code=False)
+
+
+GELUS = {"gelu": "gelu_tanh", "gelu_python": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+
+
+@pytest.mark.parametrize("word", GELUS)
+def test_each_word_for_gemma_s_activation_is_what_its_library_computes(word: str, tmp_path: Path) -> None:
+    """transformers 4.48 to 4.57 computed gelu as it stands, 5 takes it for what the first releases meant."""
+    import torch
+    import transformers
+
+    stated = {"model_type": "gemma", "hidden_act": word, **TINY["gemma"].sizes, **TINY["gemma"].options}
+    folder = state(tmp_path, vocab_size=64, **stated)
+    settings = read_config(folder, trust_remote_code=False)
+    model = transformers.GemmaModel._from_config(settings, attn_implementation="eager")
+    numbers = torch.linspace(-3, 3, 50)
+    approximate = "none" if (word == "gelu" and is_older()) or word == "gelu_python" else "tanh"
+    expected = torch.nn.functional.gelu(numbers, approximate=approximate)
+    assert torch.allclose(model.layers[0].mlp.act_fn(numbers), expected, atol=1e-6)
+    family = FAMILIES["gemma"].encoder
+    assert family is not None
+    theirs = family(in_new_words(config_facts(settings)))
+    ours = family(in_new_words(read_own_config({**stated, "vocab_size": 64}, LIGHT, has_code=False)))
+    assert ours.layers[0].feed_forward.activation == GELUS[word]
+    assert theirs.layers[0].feed_forward.activation == ("gelu" if approximate == "none" else "gelu_tanh")
+
+
+@pytest.mark.skipif(is_older(), reason="which computes it as it was saved")
+def test_a_gelu_that_meant_something_else_is_refused_with_torch_too(tmp_path: Path) -> None:
+    from embedge_export.source.config_keys import check_keys
+
+    stated = {"model_type": "gemma", "hidden_act": "gelu", "transformers_version": "4.57.6"}
+    settings = read_config(state(tmp_path, **stated), trust_remote_code=False)
+    with pytest.raises(ExportError, match="State gelu_python in config.json for the first"):
+        check_keys(stated, settings, translated=())
+
+
+@pytest.mark.parametrize("name", ["lfm2", "embedding_gemma2_text"])
+def test_what_is_not_known_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ExportError, match=f"model_type '{name}' is not an architecture that embedge knows"):
+        read_own_config({"model_type": name}, LIGHT, has_code=False)
 
 
 @pytest.mark.parametrize("name", ["t5", "mt5"])

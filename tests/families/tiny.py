@@ -74,6 +74,7 @@ TINY: dict[str, Tiny] = {
         },
     ),
     "gte": Tiny("Gte", {"max_position_embeddings": 64, "pad_token_id": 0, "type_vocab_size": 2}),
+    "jina_embeddings_v3": Tiny("JinaEmbeddingsV3", _ENCODER | {"pad_token_id": 0, "type_vocab_size": 2}),
     "llama": Tiny("Llama", _ROTARY),
     "ministral": Tiny("Ministral", _WINDOWED | {"layer_types": [SLIDING, FULL]}),
     "ministral3": Tiny("Ministral3", _ROTARY | {"pad_token_id": 0, "rope_parameters": dict(_GROWING)}),

@@ -253,8 +253,8 @@ def _electra_head(config: Config, kind: HeadKind) -> Head:
     return masked_head(config, kind, f"{at}.dense", f"{at}.LayerNorm", "generator_lm_head.bias", "gelu")
 
 
-def _roberta_head(config: Config, kind: HeadKind) -> Head:
-    """RoBERTa's head, and MPNet's."""
+def roberta_head(config: Config, kind: HeadKind) -> Head:
+    """RoBERTa's head, and those of MPNet and Jina embeddings v3."""
     if kind == "sequence":
         return _pooled(config, "classifier.dense", "tanh", "classifier.out_proj")
     return masked_head(config, kind, "lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "gelu")
@@ -308,6 +308,6 @@ ALBERT = _family(_albert, _albert_head, "albert.")
 BERT = _family(_bert, _bert_head, "bert.")
 DISTILBERT = _family(_distilbert, _distilbert_head, "distilbert.")
 ELECTRA = _family(_electra, _electra_head, "electra.")
-MPNET = _family(_mpnet, _roberta_head, "mpnet.", position_offset=2)
-ROBERTA = _family(_roberta, _roberta_head, "roberta.", position_offset=2)
+MPNET = _family(_mpnet, roberta_head, "mpnet.", position_offset=2)
+ROBERTA = _family(_roberta, roberta_head, "roberta.", position_offset=2)
 """RoBERTa, CamemBERT and XLM-RoBERTa."""

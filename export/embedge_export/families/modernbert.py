@@ -114,6 +114,7 @@ def _decoder_head(config: Config, kind: HeadKind) -> Head:
     size, bias = int(config["hidden_size"]), bool(config["classifier_bias"])
     return Head(
         pooling="LAST",
+        passed_over_id=config["pad_token_id"],
         first=linear("head.dense", size, size, bias),
         activation=activation(config["classifier_activation"]),
         norm=layer_norm("head.norm", size, float(config["norm_eps"]), bool(config["norm_bias"])),

@@ -244,10 +244,12 @@ class Head(_Part, frozen=True, kw_only=True):
 
     Attributes:
         pooling: the sequence's first token, its last, or the mean of all; None for logits at every token.
+        passed_over_id: of tokens that are not the last one, though real.
     """
 
     last: Linear
     pooling: Literal["CLS", "LAST", "MEAN"] | None = None
+    passed_over_id: int | None = None
     first: Linear | None = None
     activation: Activation | None = None
     norm: Norm | None = None

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from embedge.errors import ExportError
-from embedge_export.families import bert_like, deberta, decoders, gte_new, modernbert, nomic_bert, traced_only
+from embedge_export.families import (
+    bert_like,
+    deberta,
+    decoders,
+    gte_new,
+    jina_v3,
+    modernbert,
+    nomic_bert,
+    traced_only,
+)
 from embedge_export.families.family import Family, HeadKind
 from embedge_export.families.parts import Config, UnsupportedError
 from embedge_export.families.spelling import LAYER_COUNTS, in_new_words
@@ -23,6 +32,7 @@ FAMILIES: dict[str, Family] = {
     "gemma3_text": decoders.GEMMA3_TEXT,
     "granite": decoders.GRANITE,
     "gte": gte_new.GTE,
+    "jina_embeddings_v3": jina_v3.JINA_EMBEDDINGS_V3,
     "llama": decoders.LLAMA,
     "ministral": decoders.MINISTRAL,
     "ministral3": decoders.MINISTRAL3,

@@ -77,11 +77,17 @@ def check_flags(kind: Kind, files: Files, spec: ExportSpec) -> None:
     Raises:
         ExportError: it is about another kind of checkpoint.
     """
+    architecture = (files.architectures or ("none",))[0]
+    if spec.step_tag is not None and architecture.endswith(_SPEAKING):
+        raise ExportError(
+            f"--step-tag {spec.step_tag!r} asks {architecture} for its words at each step, which no bundle answers; "
+            "expected a token classifier. Make one: ...ForTokenClassification of the same base, whose score.weight are "
+            "the rows of lm_head.weight of those words, with a bias of 0 and the words as id2label."
+        )
     for name, kinds in _FLAGS.items():
         value = getattr(spec, name)
         if value not in (None, ()) and kind not in kinds:
             raise _misplaced(name, value, f"a checkpoint of the kind {kind}", " or ".join(kinds))
-    architecture = (files.architectures or ("none",))[0]
     if spec.yes_token is not None and not architecture.endswith(_SPEAKING):
         raise _misplaced(
             "yes_token", spec.yes_token, architecture, "a language model, such as ...ForCausalLM"

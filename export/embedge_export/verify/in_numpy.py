@@ -88,11 +88,12 @@ class InNumpy:
         assert self._forward is not None
         assert self._head is not None
         rows = self.hidden_states(encoding)
-        if self._last_only and self._head.pooling is None:
+        if self._last_only:
             ids = encoding["input_ids"]
             read = [place for place, token in enumerate(ids) if token != self._passed_over_id]
             place = read[-1] if read else 0
-            return self._forward.logits(self._head, rows[place : place + 1])[0]
+            made = self._forward.logits(self._head, rows[place : place + 1])
+            return made[0] if self._head.pooling is None else made
         return self._forward.logits(self._head, rows)
 
     def word_logits(self, encoding: Encoding, token_ids: Sequence[int]) -> FloatArray:

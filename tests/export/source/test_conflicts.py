@@ -49,6 +49,8 @@ def test_an_activation_counts_where_its_library_reads_it(tmp_path) -> None:
         ("bert-st", {"labels": ("a", "b")}, r"--labels \('a', 'b'\) does not apply to a checkpoint of the kind embedd"),
         ("bert-st", {"yes_token": "yes"}, r"--yes-token 'yes' does not apply to BertModel; expected a language model"),
         ("bert-st", {"step_tag": "x"}, r"--step-tag 'x' does not apply to .* embedding; expected reward"),
+        ("prm-lm", {"step_tag": "ки"}, r"--step-tag 'ки' asks MistralForCausalLM for its words at each step"),
+        ("prm-lm", {"step_tag": "ки", "task": "score", "yes_token": "+"}, r"expected a token classifier. Make one"),
         ("bert-st", {"instruction": "x"}, r"--instruction 'x' does not apply to .* embedding; expected causal_rer"),
         ("cross-encoder-bert-1", {"instruction": "x"}, r"--instruction 'x' does not apply to a classifier without a"),
         ("cross-encoder-bert-1", {"normalize": True}, r"--normalize True does not apply to .* classifier; expected"),

@@ -131,6 +131,9 @@ class Blocks:
             return canvas.op("Gather", hidden, canvas.constant(0), axis=1)
         if head.pooling == "LAST":
             places = canvas.op("Mul", "attention_mask", self.positions.positions())
+            if head.passed_over_id is not None:
+                other = canvas.op("Equal", "input_ids", canvas.constant(head.passed_over_id))
+                places = canvas.op("Where", other, canvas.constant(0), places)
             last = canvas.op("ReduceMax", places, canvas.constant([1]), keepdims=1)
             return canvas.op("GatherND", hidden, last, batch_dims=1)
         mask = self.positions.mask()

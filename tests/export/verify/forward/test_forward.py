@@ -98,7 +98,11 @@ def texts(name):
 
 
 def takes(name):
-    return ("token_type_ids",) if name in ("albert", "bert", "electra", "gte", "nomic_bert") else ()
+    return (
+        ("token_type_ids",)
+        if name in ("albert", "bert", "electra", "gte", "jina_embeddings_v3", "nomic_bert")
+        else ()
+    )
 
 
 def asked(model, ids, types=None, attended=None):
@@ -254,7 +258,7 @@ def test_the_forward_knows_every_field_of_the_structure():
         "Encoder": "embedding layers hidden_size vocab_size final_norm relative",
         "FeedForward": "up down activation gate",
         "Growth": "rate length",
-        "Head": "last pooling first activation norm",
+        "Head": "last pooling passed_over_id first activation norm",
         "Layer": "attention feed_forward around_attention around_feed_forward",
         "LearntPositions": "table kind padding_id",
         "Linear": "weight bias",
