@@ -11,10 +11,12 @@ import onnxruntime
 import pytest
 from tests.checkpoints import make as make_checkpoint
 from tests.export import tiny_kinds
+from tests.export.architectures import make
 from tests.export.graph.built.test_cuda import fill
 from tests.families.groups import BUILT
 from tests.families.tiny import TINY
 
+from embedge.errors import ExportError
 from embedge_export.families.table import FAMILIES
 from embedge_export.graph.outputs import attach_heads
 from embedge_export.graph.route import build_from_weights, choose_route
@@ -31,7 +33,8 @@ def has_class(name: str) -> bool:
     return hasattr(transformers, f"{TINY[name].classes}ForCausalLM")
 
 
-NAMES = [name for name in BUILT if FAMILIES[name].pooling == "LAST" and has_class(name)]
+DECODERS = [name for name in BUILT if FAMILIES[name].pooling == "LAST" and has_class(name)]
+NAMES = [name for name in DECODERS if FAMILIES[name].head is None]
 PROMPTS = ("what is a man", "a man is eating food. the girl plays with a dog and another man, and eats", "x")
 
 
@@ -144,3 +147,38 @@ def test_words_at_each_step_once_they_are_labels(tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = speaking(ids).logits[0, :, words].numpy()
     assert np.abs(session.run(["logits"], feeds)[0][0] - expected).max() <= FAMILIES["mistral"].max_abs_diff
+
+
+def test_words_after_a_head_are_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path, "modernbert-decoder")
+    spec = ExportSpec(model=str(folder), task="score")
+    with pytest.raises(ExportError, match="has a head between its hidden states and its words"):
+        choose_route(open_checkpoint(spec).checkpoint, spec)
+
+
+def test_a_head_of_a_family_s_own_passes_over_the_padding_token(tmp_path: Path) -> None:
+    import torch
+    import transformers
+
+    folder = make(tmp_path / "m", "modernbert-decoder", "classify")
+    spec = ExportSpec(model=str(folder))
+    checkpoint = open_checkpoint(spec).checkpoint
+    described = choose_route(checkpoint, spec).described
+    assert described is not None
+    padding = checkpoint.config["pad_token_id"]
+    ids = [7, 9, padding, 12, padding, padding]
+    session = onnxruntime.InferenceSession(
+        fill(*build_from_weights(described)).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (made,) = session.run(
+        None, {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), np.int64)}
+    )
+    with quiet():
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager"
+        ).eval()
+    with torch.inference_mode():
+        expected = model(torch.tensor([ids])).logits.numpy()
+    gate = FAMILIES["modernbert-decoder"].max_abs_diff
+    assert np.abs(made - expected).max() <= gate
+    assert np.abs(InNumpy(checkpoint).logits({"input_ids": ids}) - expected[0]).max() <= gate

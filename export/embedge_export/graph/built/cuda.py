@@ -87,7 +87,7 @@ def without_idle_windows(encoder: Encoder, max_seq_len: int) -> Encoder:
 def score_heads_on_cuda(encoder: Encoder) -> int | None:
     """Heads whose scores a run on a GPU holds at once.
 
-    Its kernels work in blocks, but not on heads of odd sizes; scores of distances, and scores with a cap, are made for all heads.
+    Its kernels work in blocks, but not on heads of odd sizes; scores of distances or with a cap are made for all heads.
     """
     blocks = [layer.attention for layer in encoder.layers]
     in_blocks = all(block.head_dim % _HEAD_MULTIPLE == 0 for block in blocks)
