@@ -31,8 +31,8 @@ from embedge_export.families.structure import (
 )
 
 
-def _encoder(config: Config, ropes: Config | None = None) -> Encoder:
-    """The encoder, with its own rope_parameters or those given."""
+def _encoder(config: Config, ropes: Config | None = None, side: int | None = None) -> Encoder:
+    """The encoder, with its own rope_parameters and window or those given."""
     ropes = config["rope_parameters"] if ropes is None else ropes
     size, inner, heads, count = (
         int(config[key])
@@ -40,7 +40,7 @@ def _encoder(config: Config, ropes: Config | None = None) -> Encoder:
     )
     bias, mlp_bias = bool(config["attention_bias"]), bool(config["mlp_bias"])
     act = activation(config["hidden_activation"])
-    side = int(config["local_attention"]) // 2
+    side = int(config["local_attention"]) // 2 if side is None else side
 
     def norm(name: str) -> Norm:
         return layer_norm(name, size, float(config["norm_eps"]), bool(config["norm_bias"]))
@@ -78,11 +78,11 @@ def _encoder(config: Config, ropes: Config | None = None) -> Encoder:
 def _decoder(config: Config) -> Encoder:
     """ModernBERT's decoder: projections apart, and a token sees no later one."""
     expect(config, is_causal=True)
-    encoder = _encoder(config, _ropes(config))
+    side = config.get("sliding_window")  # the one that transformers 4 keeps
+    side = int(config["local_attention"]) // 2 if side is None else int(side)
+    encoder = _encoder(config, _ropes(config), side)
     size, bias = encoder.hidden_size, bool(config["attention_bias"])
-    side = config.get("sliding_window")
-    # transformers counts the token itself in
-    before = (int(config["local_attention"]) // 2 if side is None else int(side)) - 1
+    before = side - 1  # transformers counts the token itself in
 
     def changed(index: int, layer: Layer) -> Layer:
         query, key, value = (

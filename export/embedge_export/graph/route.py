@@ -105,7 +105,7 @@ def choose_route(checkpoint: Checkpoint, spec: ExportSpec) -> Chosen:
     if checkpoint.is_decoder and checkpoint.facts.head == "sequence" and checkpoint.family.head is not None:
         raise ExportError(
             f"a traced {checkpoint.model_type} classifier takes the last token that is not the padding token, which "
-            " a text may hold; expected a built graph. Leave out --route and --opset."
+            "a text may hold; expected a built graph. Leave out --route and --opset."
         )
     from embedge_export.graph.traced import described_by_optimum
 
