@@ -251,7 +251,7 @@ def test_a_switch_that_a_reader_asks_for_is_carried_or_refused(name: str) -> Non
         ({"model_type": "bert", "id2label": ["no", "yes"]}, "expected an object with the keys 0, 1"),
         (
             {"model_type": "qwen3", "use_sliding_window": True, "max_window_layers": None},
-            "expected the values of a qwen3 model",
+            "max_window_layers in config.json is None; expected a whole number",
         ),
         ({"model_type": "llama", "is_causal": None}, "is_causal null"),
         *(

@@ -1,4 +1,4 @@
-"""The committed results: docs/results/architectures.json, the page beside it, and the table of README.md.
+"""The committed results: docs/results/architectures.json, the page beside it, and the section of README.md.
 
 A cell is the largest difference to the library that saved the checkpoint, or in one line why there is none.
 """
@@ -13,11 +13,22 @@ from typing import Any
 from tests.generations.cases import CODE
 from tests.generations.measuring import PYTHONS, ROOT, Cell
 
+from embedge_export.families.table import FAMILIES
+
 FOLDER = ROOT / "docs" / "results"
 FILE, PAGE, README = FOLDER / "architectures.json", FOLDER / "architectures.md", ROOT / "README.md"
 BEGIN, END = "<!-- architectures:begin -->", "<!-- architectures:end -->"
 TASKS = ("embed", "token_embed", "classify", "token_classify", "score", "rerank")
 EXTRA = "embedge[export-torch]"
+INTRODUCTION = """\
+Largest difference of any component between a bundle and the library that saved its checkpoint (sentence-transformers,
+transformers), asked the same texts and pairs through its public door. Each checkpoint is saved under transformers 4.57
+with sentence-transformers 5 and under transformers 5 with sentence-transformers 6, and exported under both and without
+torch; a cell is the worst of these. A dash means that there is no such class. The checkpoints are tiny and random, with
+weights large enough to matter; an export of yours makes the same comparison on its own weights. `transformers` names
+the generations that have the architecture, `without torch` the tasks that the light exporter builds.
+[Every way by itself](docs/results/architectures.md); `make architectures` measures all of it again and writes both.
+"""
 
 
 @dataclass(frozen=True)
@@ -90,8 +101,19 @@ def write(versions: dict[str, str], measured: list[Row]) -> None:
     named = json.dumps(versions, ensure_ascii=False)
     FILE.write_text(f'{{"versions": {named},\n"rows": [\n{lines}\n]}}\n', "utf-8")
     PAGE.write_text(page(versions, rows), "utf-8")
-    before, rest = README.read_text("utf-8").split(BEGIN)
-    README.write_text(f"{before}{BEGIN}\n{summary(rows)}\n{END}{rest.split(END)[1]}", "utf-8")
+    if not unmeasured(rows):
+        before, rest = README.read_text("utf-8").split(BEGIN)
+        README.write_text(f"{before}{BEGIN}\n{section(rows)}\n{END}{rest.split(END)[1]}", "utf-8")
+
+
+def unmeasured(rows: list[Row]) -> tuple[str, ...]:
+    """Families without a row; the table of README.md is written once there are none."""
+    return tuple(sorted({*FAMILIES, CODE, "static"} - {row.family for row in rows}))
+
+
+def section(rows: list[Row]) -> str:
+    """What stands between the markers of README.md."""
+    return f"{INTRODUCTION}\n{summary(rows)}"
 
 
 def summary(rows: list[Row]) -> str:

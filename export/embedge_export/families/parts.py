@@ -93,7 +93,7 @@ def self_attention(
 ) -> Attention:
     """Attention with as many heads for keys and values as for queries."""
     query, key, value = query_key_value
-    if size % heads:
+    if heads < 1 or size % heads:
         raise UnsupportedError(f"hidden size {size} is not a multiple of {heads} heads")
     head_dim = size // heads
     return Attention(

@@ -61,6 +61,8 @@ STATIC = Family(pooling="MEAN", bounded_positions=False, default_max_seq_len=1_0
 _UNKNOWN = Family(pooling=None, bounded_positions=False, remote=True)
 """Code of a checkpoint's own that is not in the table."""
 
+_ODD_VALUES = (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError)
+"""What a reader meets with where a file states a value of another type or size than any model has."""
 _MOST_LAYERS = 1000
 """No model has as many; a graph of a damaged configuration would fill the memory."""
 
@@ -102,11 +104,23 @@ def read_encoder(config: Config) -> Encoder:
         raise UnsupportedError(
             f"model_type {config['model_type']!r} has no built graph; expected one of {known}"
         )
+    check_layers(config)
+    try:
+        return family.encoder(in_new_words(config))
+    except _ODD_VALUES as error:
+        raise UnsupportedError(f"config.json has no built graph: {type(error).__name__} {error}") from error
+
+
+def check_layers(config: Config) -> None:
+    """Refuse a number of layers that no model has, before anything makes a list of them.
+
+    Raises:
+        UnsupportedError: it is no whole number, or out of range.
+    """
     for key in LAYER_COUNTS:
         layers = config.get(key, 1)
-        if not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:
+        if isinstance(layers, bool) or not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:
             raise UnsupportedError(f"{key}={layers!r} has no built graph; expected 1 to {_MOST_LAYERS}")
-    return family.encoder(in_new_words(config))
 
 
 def read_head(config: Config, kind: HeadKind) -> Head:
@@ -125,4 +139,7 @@ def read_head(config: Config, kind: HeadKind) -> Head:
         raise UnsupportedError(
             f"model_type {config['model_type']!r} has no built head; expected one of {known}"
         )
-    return family.head(config, kind)
+    try:
+        return family.head(config, kind)
+    except _ODD_VALUES as error:
+        raise UnsupportedError(f"config.json has no built head: {type(error).__name__} {error}") from error

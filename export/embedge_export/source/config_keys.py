@@ -106,7 +106,9 @@ _BY_NEIGHBOURS = (
     "transformers attends in both directions only where no text of a batch is padded, so that a text's numbers depend "
     "on its neighbours; expected is_causal false instead"
 )
+_IN_PIECES = "transformers refuses every text whose length is no multiple of it; expected 0"
 _REFUSED: dict[tuple[str, str], str] = {
+    ("", "chunk_size_feed_forward"): _IN_PIECES,
     ("", "compression_config"): _QUANTIZED,
     ("", "quantization_config"): _QUANTIZED,
     ("gemma", "use_bidirectional_attention"): _BY_NEIGHBOURS,
@@ -227,7 +229,7 @@ def refuse_values(key: str, value: object, model_type: str) -> None:
         ExportError: the key is set to such a value.
     """
     reason = _REFUSED.get(("", key)) or _REFUSED.get((model_type, key))
-    if reason and value is not False:
+    if reason and value not in (False, 0):
         raise ExportError(f"config.json states {key}: {reason}, or pass --ignore-key {key}.")
 
 

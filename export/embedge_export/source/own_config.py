@@ -52,8 +52,13 @@ def read_own_config(stated: Mapping[str, Any], spec: ExportSpec, *, has_code: bo
     refuse_changed(stated, model_type)
     _account_for(stated, row, spec, model_type)
     for key, value in stated.items():
-        _check_type(key, value, row.values.get(row.names.get(key, key)))
+        _check_type(key, value, 0 if key == "num_labels" else row.values.get(row.names.get(key, key)))
     if row.theta:
+        for key in ("rope_parameters", "rope_scaling"):
+            if not isinstance(stated.get(key), Mapping | None):
+                raise ExportError(
+                    f"{key} in config.json is {stated[key]!r}; expected an object. Correct the file."
+                )
         _check_rotation(stated.get("rope_parameters"), row)
     try:
         facts = complete(stated, row)
@@ -105,10 +110,6 @@ def _check_rotation(stated: Any, row: Defaults) -> None:
     """One form of rope_parameters is read by each class of transformers, and the other passed over."""
     if not stated:
         return
-    if not isinstance(stated, Mapping):
-        raise ExportError(
-            f"rope_parameters in config.json is {stated!r}; expected an object. Correct the file."
-        )
     nested = [kind for kind in (FULL, SLIDING) if kind in stated]
     flat = [key for key in stated if key not in (FULL, SLIDING)]
     if row.has_two_rotations and flat:
@@ -128,6 +129,13 @@ def _check_rotation(stated: Any, row: Defaults) -> None:
         )
 
 
+_MAY_BE_NULL = (
+    "norm_rel_ebd", "num_key_value_heads", "pad_token_id", "position_buckets", "position_embedding_type",
+    "share_att_key", "sliding_window", "use_bidirectional_attention",
+)  # fmt: skip
+"""Keys with a default that transformers takes null for, too: all others it refuses, or fails with while it computes."""
+
+
 def _check_type(key: str, value: Any, default: Any) -> None:
     """Numbers must be numbers: int() would read more than a model does."""
     expected = {
@@ -140,8 +148,12 @@ def _check_type(key: str, value: Any, default: Any) -> None:
     kind = dict if key == "id2label" else type(default)
     if kind not in expected:
         return
-    if value is None or type(value) is kind or (kind is float and type(value) is int):
+    if value is None and (kind is dict or key in _MAY_BE_NULL):
         return
+    if type(value) is kind or (kind is float and type(value) is int):
+        if not isinstance(value, int | float) or value >= 0 or value == default:
+            return
+        expected[kind] += " that is not negative"
     raise ExportError(
         f"{key} in config.json is {value!r}; expected {expected[kind]}. Restore the file from the model's origin."
     )

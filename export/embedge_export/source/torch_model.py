@@ -13,7 +13,7 @@ from embedge.errors import ExportError
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.libraries import is_older
 from embedge_export.source.tensors import not_finite, stored_shape
-from embedge_export.source.transformer import read_config_of
+from embedge_export.source.transformer import first_words, read_config_of
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,6 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
     """
     import torch
     import transformers
-    from safetensors import SafetensorError
 
     name = checkpoint.facts.loader
     if name is None:
@@ -58,10 +57,9 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
                 output_loading_info=True,
                 **options,
             )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+    except Exception as error:  # a class is made of whatever config.json states
         raise ExportError(
-            f"transformers cannot load the weights: {reason}. Copy the checkpoint again."
+            f"transformers cannot load the weights: {first_words(error)}. Copy the checkpoint again."
         ) from error
     _check_fit(model, info, checkpoint)
     _check_finite((key, value) for key, value in model.state_dict().items() if not key.startswith(_UNUSED))

@@ -12,7 +12,7 @@ from embedge.errors import ExportError
 from embedge_export.families.defaults import DEFAULTS
 from embedge_export.families.family import Family
 from embedge_export.families.spelling import steady_length
-from embedge_export.families.table import family_of
+from embedge_export.families.table import check_layers, family_of
 from embedge_export.source.config_keys import check_keys, known_keys
 from embedge_export.source.config_words import in_old_words
 from embedge_export.source.fields import positive, whole
@@ -66,6 +66,7 @@ def read_transformer(files: Files, spec: ExportSpec) -> Transformer:
         MissingExtraError: it needs torch and transformers, and the export goes without them.
     """
     _refuse_adapters(files)
+    check_layers(files.config)
     if not files.config:
         wrong = "states nothing in its" if (files.transformer / CONFIG).is_file() else "has no"
         raise ExportError(
@@ -158,7 +159,7 @@ def read_config(
         return config
     except Exception as error:  # transformers 5 adds huggingface_hub's classes to Python's
         raise ExportError(
-            f"transformers cannot read config.json: {_reason(error)}. Check the file and its model_type."
+            f"transformers cannot read config.json: {first_words(error)}. Check the file and its model_type."
         ) from error
 
 
@@ -222,7 +223,8 @@ def read_config_of(checkpoint: Checkpoint, words: Mapping[str, Any] | None = Non
     )
 
 
-def _reason(error: Exception) -> str:
+def first_words(error: Exception) -> str:
+    """What a library's exception says first."""
     first, *more = (str(error).strip() or type(error).__name__).splitlines()
     # "Validation error for field 'hidden_size':", and in the next line what is wrong with it
     return f"{first} {more[0].strip()}".rstrip(".") if first.endswith(":") and more else first.rstrip(".")

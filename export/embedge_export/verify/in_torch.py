@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from embedge.errors import ExportError
 from embedge.manifest import ReferenceRecord
 from embedge.types import Activation, FloatArray, PoolingMode
 from embedge_export.source.embedder import Splade
 from embedge_export.source.modules import Dense
 from embedge_export.source.tensors import LoadedModule
+from embedge_export.source.transformer import first_words
 from embedge_export.verify.computation import Encoding
 
 
@@ -59,10 +61,15 @@ class InTorch:
     def _run(self, encoding: Encoding) -> Any:
         import torch
 
-        with torch.inference_mode():
-            return self._model(
-                **{name: torch.tensor([ids]) for name, ids in encoding.items() if name in self._takes}
-            )
+        inputs = {name: torch.tensor([ids]) for name, ids in encoding.items() if name in self._takes}
+        try:
+            with torch.inference_mode():
+                return self._model(**inputs)
+        except Exception as error:  # a model computes with whatever config.json states
+            raise ExportError(
+                f"transformers cannot run the checkpoint: {first_words(error)}. "
+                "Restore config.json from the model's origin."
+            ) from error
 
     def pool(self, rows: FloatArray, mode: PoolingMode) -> FloatArray:
         """See Computation."""

@@ -1,0 +1,7 @@
+"""Every key of every family's config.json at values it should not have: refused, or the library's numbers.
+
+    python -m tests.altered                      # every key and value; the last line is JSON
+    python -m tests.altered --family bert --reference torch
+
+The tests try a sample of the same.
+"""
