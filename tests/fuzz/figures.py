@@ -12,6 +12,8 @@ from tests.fuzz.kinds import KINDS
 if TYPE_CHECKING:
     from tests.fuzz.running import Summary
 
+_MOST_FINDINGS = 20
+
 
 def section(summaries: Sequence[Summary], seed: int) -> str:
     """A table of what was tried and how it ended, as Markdown."""
@@ -38,4 +40,9 @@ def section(summaries: Sequence[Summary], seed: int) -> str:
         cells = " | ".join(f"{count:,}" for count in counts)
         calls = f" in {sum(seen.values()):,} calls" if KINDS[summary.kind].per_case > 1 else ""
         lines.append(f"| {KINDS[summary.kind].what}{calls} | {summary.tried:,} | {cells} |")
-    return "\n".join(lines)
+    found = [
+        f"- {each.kind}, case {each.index}: {each.outcome}, {each.words}"
+        for summary in summaries
+        for each in summary.findings[:_MOST_FINDINGS]
+    ]
+    return "\n".join([*lines, *([""] if found else []), *found])

@@ -52,6 +52,25 @@ def test_tokenizers_of_published_classes_pass(make, name) -> None:
     check_unchanged(getattr(vocabularies, make)(name).backend_tokenizer.to_str())
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": None}},
+        {
+            "post_processor": {
+                "type": "Sequence",
+                "processors": [{"type": "ByteLevel", "trim_offsets": False}],
+            }
+        },
+        {"post_processor": None, "normalizer": {"type": "Sequence", "normalizers": []}},
+    ],
+)
+def test_rare_components_pass(changes) -> None:
+    file = json.loads(tokenizer_json(special_tokens=True)) | changes
+    passed = checked_tokenizer(json.dumps(file).encode(), NAME, vocab_size=len(VOCABULARY))
+    assert {key: json.loads(passed)[key] for key in changes} == changes
+
+
 def test_every_component_of_the_tokenizers_package_is_known() -> None:
     """A new one shows here: it needs a look before it is let in."""
     from tokenizers import models, normalizers, pre_tokenizers, processors
@@ -137,6 +156,9 @@ HOSTILE = {
     ),
     "a processor's token without a row": (
         edited(post_processor={"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 777]}), "token id 777",
+    ),
+    "a special token that is none": (
+        template(pair=[TEXT_A, TEXT_B, {"SpecialToken": {"id": "[X]", "type_id": 0}}]), "'[X]', which is no special",
     ),
     "a text twice in its template": (template(single=[TEXT_A, TEXT_A]), "has the texts ['A', 'A']"),
     "a pair of one": (template(pair=[TEXT_A]), "template for a pair has the texts"),
