@@ -38,12 +38,13 @@ def section(seen: Soak, loads: tuple[Held, Held], failing: tuple[Held, Held], co
         f"| bundles loaded meanwhile; refused | {counts.get('loads', 0):,}; {counts.get('failed_loads', 0):,} |",
         f"| answers lost; swapped; wrong | {'; '.join(str(counts.get(n, 0)) for n in ('lost', 'swapped', 'wrong'))} |",
         f"| unexpected errors; threads that hung | {counts.get('unexpected', 0)}; {len(seen.hung)} |",
-        f"| resident memory, second and last thirtieth of the time | {seen.early.rss_mib:.1f}; "
+        f"| resident memory, second and last thirtieth of the time (target: < 2 %) | {seen.early.rss_mib:.1f}; "
         f"{seen.late.rss_mib:.1f} MiB ({seen.growth:+.1%}) |",
         f"| the same at the beginning of each tenth, MiB | {' '.join(f'{each:.0f}' for each in tenths)} |",
         f"| before the model was loaded; after it was closed | {_words(seen.start)}; {_words(seen.end)} |",
-        f"| {count:,} × load, answer, close: before; after | {_words(loads[0])}; {_words(loads[1])} |",
-        f"| {count:,} × a load that fails: before; after | {_words(failing[0])}; {_words(failing[1])} |",
+        f"| {count:,} × load, answer, close (target: < 20 MiB more): before; after | {_words(loads[0])}; "
+        f"{_words(loads[1])} |",
+        f"| {count:,} × a load that fails (the same): before; after | {_words(failing[0])}; {_words(failing[1])} |",
     ]
     return "\n".join(lines)
 
