@@ -42,6 +42,16 @@ def column_names(file: str) -> list[str]:
         return names
 
 
+def count_rows(file: str) -> int:
+    """Rows of a file, as its end states them.
+
+    Raises:
+        CorpusError: it is no Parquet file, or damaged.
+    """
+    with _told(), require().ParquetFile(file) as opened:
+        return int(opened.metadata.num_rows)
+
+
 def read_values(file: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Rows of a file, a few thousand of them in memory.
 

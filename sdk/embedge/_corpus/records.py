@@ -79,6 +79,15 @@ def read_rows(files: Sequence[InputFile], reading: Reading) -> Iterator[Row]:
             raise CorpusError(f"{file.name}: {error}") from error
 
 
+def known_total(files: Sequence[InputFile], reading: Reading) -> int | None:
+    """How many rows `read_rows` gives, where that is known before they are read: Parquet, and a text per file."""
+    if reading.text_per_file:
+        return len(files)
+    if any(file.format != "parquet" for file in files):
+        return None
+    return sum(parquet.count_rows(file.name) for file in files)
+
+
 def _checked(row: Row) -> Row:
     if row.problem:
         return row

@@ -16,7 +16,7 @@ from embedge._corpus.inputs import FORMATS, STDIN, find_inputs
 from embedge._corpus.job import CHUNK, Job, OnError, answers, run
 from embedge._corpus.journal import Counts
 from embedge._corpus.precision import PRECISIONS
-from embedge._corpus.records import Reading
+from embedge._corpus.records import Reading, known_total
 from embedge._corpus.sinks import check_name
 from embedge.cli._console import print_json
 from embedge.errors import CorpusError
@@ -142,9 +142,9 @@ def run_job(args: argparse.Namespace, names: list[str], asking: Asking) -> int:
     if args.output is not None:
         check_name(job.output)  # before a model is loaded for nothing
     with EdgeModel(args.bundle, device=args.device, variant=args.variant) as model:
-        meter = _Meter()
         if args.output is None:
             return _print(model, job)
+        meter = _Meter(known_total(job.files, job.reading))
         try:
             summary = run(model, job, meter.show)
         except (KeyboardInterrupt, OSError):
@@ -224,9 +224,11 @@ _KEYS: dict[CorpusTask, str] = {"embed": "embedding", "classify": "values", "sco
 class _Meter:
     """A line that is drawn anew on a terminal, and written every ten seconds elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, total: int | None) -> None:
+        self._total = total
         self._started = self._shown = time.perf_counter()
         self._first: Counts | None = None
+        self._began = self._started
         self._live = sys.stderr.isatty()
         self._drawn = False
 
@@ -234,15 +236,27 @@ class _Meter:
         """Tell how far the job is; nothing in its first seconds, which may be all of it."""
         now = time.perf_counter()
         if self._first is None:
-            self._first = counts
+            self._first, self._began = counts, now
         wait = _REDRAW_S if self._live else _LINE_EVERY_S
         if now - self._shown < wait or now - self._started < _TRIVIAL_S:
             return
         self._shown = now
-        line = _in_words(counts, now - self._started, 0)
+        line = _in_words(counts, now - self._started, 0) + self._left(counts, now)
         sys.stderr.write(f"\r\033[K{line}" if self._live else f"{line}\n")
         sys.stderr.flush()
         self._drawn = self._live
+
+    def _left(self, counts: Counts, now: float) -> str:
+        """Time left, by the rate of this call since its first rows, where the number of rows is known."""
+        assert self._first is not None
+        done, seconds = counts.read - self._first.read, now - self._began
+        if self._total is None or not done:
+            return ""
+        left_s = round(max(0, self._total - counts.read) * seconds / done)
+        minutes, rest_s = divmod(left_s, 60)
+        hours, minutes = divmod(minutes, 60)
+        time_left = f"{hours}:{minutes:02}:{rest_s:02}" if hours else f"{minutes}:{rest_s:02}"
+        return f", {counts.read / max(1, self._total):.0%} of {self._total:,}, {time_left} left"
 
     def end(self) -> None:
         """Leave the line."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from embedge import EdgeModel
+from embedge.cli import corpus
 from embedge.cli.main import main
 
 
@@ -165,3 +166,23 @@ def test_rerank_files(tiny, tmp_path, capsys) -> None:
         status, _, err = run(capsys, "rerank", *files, *words)
         assert status == 1
         assert message in err
+
+
+def test_time_left_where_the_number_of_rows_is_known(tiny, tmp_path, capsys, monkeypatch) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as parquet
+
+    monkeypatch.setattr(corpus, "_TRIVIAL_S", 0.0)
+    monkeypatch.setattr(corpus, "_LINE_EVERY_S", 0.0)
+    texts = [f"good food {n}" for n in range(8)]
+    parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "a.parquet")
+    (tmp_path / "a.txt").write_text("\n".join(texts))
+    bundle = tiny()
+    command = ("encode", bundle, tmp_path / "a.parquet", "-o", tmp_path / "a.npy", "--chunk", 2)
+    _, _, err = run(capsys, *command)
+    lines = [line for line in err.splitlines() if line.endswith(" left")]
+    assert ["50% of 8" in line or "75% of 8" in line or "100% of 8" in line for line in lines] == [True] * 3
+    assert lines[-1].endswith("100% of 8, 0:00 left")
+    _, _, err = run(capsys, "encode", bundle, tmp_path / "a.txt", "-o", tmp_path / "b.npy", "--chunk", 2)
+    assert "rows/s\n" in err
+    assert " left" not in err
