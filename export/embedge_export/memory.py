@@ -13,7 +13,7 @@ def given_back() -> Iterator[None]:
     """Give back what is free at the end of the block.
 
     glibc keeps most of what is freed between what is not, and takes new memory for the next session or graph: an
-    export to float32 and int8 took 860 MB so, and takes 560.
+    export to float32 and int8 took 860 MB so, and takes 540.
     """
     try:
         yield
