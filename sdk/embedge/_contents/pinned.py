@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from embedge._cancelling import check_call
 from embedge._contents.regular import open_regular
 from embedge._workers import start
 from embedge.errors import BundleError, IntegrityError
@@ -104,7 +105,11 @@ class PinnedFile:
         return content, confirm if self.size_bytes < _CHUNK_BYTES else start(confirm)
 
     def _confirm(self, content: npt.NDArray[np.uint8]) -> None:
-        self._compare(hashlib.sha256(content.data).hexdigest())
+        digest = hashlib.sha256()
+        for start_at in range(0, len(content), _CHUNK_BYTES):
+            check_call()  # who presses Ctrl-C does not wait for the rest
+            digest.update(content.data[start_at : start_at + _CHUNK_BYTES])
+        self._compare(digest.hexdigest())
 
     def _read_into(self, content: memoryview) -> int:
         """Fill a buffer from the start of the file; returns how many bytes there were."""

@@ -64,6 +64,9 @@ def open_model(
         with contextlib.suppress(SessionError, BundleError):
             opened()
         raise
+    except BaseException:
+        opened.stop_soon()
+        raise
     return pinned, tokenizer, opened()
 
 

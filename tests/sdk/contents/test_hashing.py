@@ -1,0 +1,42 @@
+"""The hash of a file ends early when nobody waits for it any more."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from embedge._cancelling import Halt, Stopped
+from embedge._contents.pinned import PinnedFile
+from embedge.errors import IntegrityError
+
+
+def _pinned(folder, content: bytes, sha256: str | None = None) -> PinnedFile:
+    (folder / "weights").write_bytes(content)
+    return PinnedFile(
+        folder, "weights", size_bytes=len(content), sha256=sha256 or hashlib.sha256(content).hexdigest()
+    )
+
+
+@pytest.mark.parametrize("size", [1, (1 << 20) - 1, 1 << 20, (3 << 20) + 7])
+def test_every_piece_is_hashed(tmp_path, size) -> None:
+    content = np.random.default_rng(size).bytes(size)
+    file = _pinned(tmp_path, content)
+    assert file.read() == content
+    altered = content[:-1] + bytes([content[-1] ^ 1])
+    with pytest.raises(IntegrityError, match="was altered"):
+        _pinned(tmp_path, altered, hashlib.sha256(content).hexdigest()).read()
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20])
+def test_it_ends_when_nobody_waits(tmp_path, size) -> None:
+    file, halt = _pinned(tmp_path, bytes(size)), Halt()
+    _, confirm = file.read_ahead()
+    confirm()
+    content = np.zeros(size, dtype=np.uint8)
+    with halt.entered():
+        file._confirm(content)
+        halt.stop_soon()
+        with pytest.raises(Stopped):
+            file._confirm(content)
