@@ -107,7 +107,7 @@ class PinnedFile:
     def _confirm(self, content: npt.NDArray[np.uint8]) -> None:
         digest = hashlib.sha256()
         for start_at in range(0, len(content), _CHUNK_BYTES):
-            check_call()  # who presses Ctrl-C does not wait for the rest
+            check_call()
             digest.update(content.data[start_at : start_at + _CHUNK_BYTES])
         self._compare(digest.hexdigest())
 
@@ -115,6 +115,7 @@ class PinnedFile:
         """Fill a buffer from the start of the file; returns how many bytes there were."""
         done = 0
         while done < len(content):
+            check_call()  # who presses Ctrl-C does not wait for the rest
             chunk = self._read_at(min(_CHUNK_BYTES, len(content) - done), done)
             if not chunk:
                 break

@@ -40,3 +40,5 @@ def test_it_ends_when_nobody_waits(tmp_path, size) -> None:
         halt.stop_soon()
         with pytest.raises(Stopped):
             file._confirm(content)
+        with pytest.raises(Stopped):
+            file.read_ahead()
