@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,6 +17,7 @@ from embedge._batches.checking import check_finite, checked, wrong_shape
 from embedge._batches.dealing import deal
 from embedge._batches.joining import SmallCalls, yield_priority
 from embedge._batches.planning import PaddedLength, plan_batches
+from embedge._batches.turns import Turns
 from embedge._cancelling import check_call, current_halt
 from embedge._sessions.on_cpu import LARGE_CALL_BATCHES, CpuSessions
 from embedge._sessions.on_devices import DeviceSessions
@@ -30,6 +32,7 @@ from embedge.types import FloatArray, IntArray
 
 FinishBatch: TypeAlias = Callable[[FloatArray, Indices], FloatArray]
 """Makes of a batch's output, and its prompts' positions in the call, what is yielded instead."""
+ResultT = TypeVar("ResultT")
 FinishRows: TypeAlias = Callable[[FloatArray], FloatArray]
 """Makes of a batch's rows, one per prompt, what is yielded instead."""
 
@@ -83,7 +86,9 @@ class Forward:
         self._attention = attention
         self._max_square = max_square if attention is None else attention.max_square()
         self._small = None
+        self._turns = None
         if isinstance(sessions, CpuSessions):
+            self._turns = Turns(sessions.num_workers)
             me = weakref.proxy(self)  # not in a circle: a closed model's memory is freed at once
             self._small = SmallCalls(
                 lambda output, encoded, worker: me._run(output, encoded, worker),
@@ -115,15 +120,15 @@ class Forward:
         def compute(lane: Lane, job: _Job) -> tuple[Indices, FloatArray, IntArray]:
             if self._small is not None and self._small.came != came and current_halt() is not None:
                 yield_priority()  # somebody waits for a small call
-            feeds = self.feeds(job.rows.batch(job.chosen, pad_token_id, side))
-            array = checked(
-                _in_time(partial(lane.run, output, feeds), feeds), output, feeds["attention_mask"].shape
-            )
+            with contextlib.nullcontext() if self._turns is None else self._turns.turn():
+                feeds = self.feeds(job.rows.batch(job.chosen, pad_token_id, side))
+                array = _in_time(partial(lane.run, output, feeds), feeds)
+            array = checked(array, output, feeds["attention_mask"].shape)
+            # without a turn: an application's own pooling may ask the model again
             return job.positions, finished(array, job.positions), feeds["attention_mask"]
 
         if isinstance(encoded, ArrivingRows):
-            lanes = self._sessions.lanes(LARGE_CALL_BATCHES)
-            yield from deal(self._arriving(encoded), compute, lanes, self._sessions.survives)
+            yield from self._deal(self._arriving(encoded), compute, LARGE_CALL_BATCHES, None)
             return
         if len(encoded) == 1:
             if self._attention is not None:
@@ -141,8 +146,24 @@ class Forward:
             yield positions, finished(array, positions), attention_mask
             return
         jobs = [_Job(rows, positions, positions) for positions in planned]
-        lanes = self._sessions.lanes(len(planned))
-        yield from deal(jobs, compute, lanes[:num_lanes], self._sessions.survives)
+        yield from self._deal(jobs, compute, len(planned), num_lanes)
+
+    def _deal(
+        self,
+        jobs: Sequence[_Job] | Generator[_Job, None, None],
+        compute: Callable[[Lane, _Job], ResultT],
+        num_batches: int,
+        num_lanes: int | None,
+    ) -> Generator[ResultT, None, None]:
+        """Deal a call's batches to its lanes, at most num_lanes."""
+        sessions = self._sessions
+        lanes = sessions.lanes(num_batches)[:num_lanes]
+        with (
+            contextlib.nullcontext(len(lanes))
+            if self._turns is None
+            else self._turns.call(len(lanes)) as count
+        ):
+            yield from deal(jobs, compute, lanes[:count], sessions.survives)
 
     def _plan(self, rows: EncodedRows) -> list[Indices]:
         return plan_batches(rows.num_tokens, self._max_batch_tokens, self._max_square)
