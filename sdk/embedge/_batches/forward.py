@@ -88,7 +88,8 @@ class Forward:
         self._small = None
         self._turns = None
         if isinstance(sessions, CpuSessions):
-            self._turns = Turns(sessions.num_workers)
+            # twice the workers: one more is ready for each when its batch is done
+            self._turns = Turns(2 * sessions.num_workers)
             me = weakref.proxy(self)  # not in a circle: a closed model's memory is freed at once
             self._small = SmallCalls(
                 lambda output, encoded, worker: me._run(output, encoded, worker),
