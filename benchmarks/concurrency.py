@@ -3,7 +3,7 @@
 python -m benchmarks.concurrency BUNDLE --variants fp32,int8
 
 Ways are measured in turn, round by round, in one process with one model; ratios are taken within a round and their
-medians shown. Writes results/cpu-concurrency.json and .md; the last line printed is the JSON.
+medians shown. Writes results/concurrency.json and .md; the last line printed is the JSON.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def main() -> None:
             asked.bundle, device="cpu", variant=variant, threads=asked.threads, truncate_prompt_tokens=-1
         ) as model:
             found["variants"][model.info.variant] = measured(model, asked.rounds)
-    (RESULTS / "cpu-concurrency.json").write_text(json.dumps(found, indent=2) + "\n")
-    (RESULTS / "cpu-concurrency.md").write_text(page(found))
+    (RESULTS / "concurrency.json").write_text(json.dumps(found, indent=2) + "\n")
+    (RESULTS / "concurrency.md").write_text(page(found))
     print(page(found))
     print(json.dumps(found))
 

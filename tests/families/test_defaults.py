@@ -23,8 +23,11 @@ from embedge_export.source.transformer import config_facts, read_config
 from embedge_export.spec import ExportSpec
 
 LIGHT = ExportSpec(model="tiny", reference="numpy")
-OTHERWISE = {"olmo3"} if is_older() else set()
-"""Whose rope_theta transformers 5 reads for some layers alone, so that others than its default are refused."""
+OTHERWISE = {"modernbert-decoder", "olmo3"} if is_older() else set()
+"""What transformers 5 reads otherwise: OLMo 3's rope_theta for some layers alone, so that others than its default are
+refused; the window of ModernBERT's decoder, which transformers 4 saves and does not read, and a local_rope_theta that
+is not stated.
+"""
 NAMES = [name for name in DEFAULTS if name in {*LOCAL, "nomic_bert"} - OTHERWISE]
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
 CHANGES: dict[str, tuple[dict[str, Any], ...]] = {
@@ -208,7 +211,7 @@ def test_no_key_of_the_table_is_passed_over(name: str) -> None:
     elsewhere = {
         "pad_token_id", "tie_word_embeddings", "max_position_embeddings", "rope_parameters", "layer_types",
         "global_attn_every_n_layers", "sliding_window_pattern", "max_window_layers", "no_rope_layer_interval",
-        "use_sliding_window", "sliding_window", "head_dim", "num_key_value_heads",
+        "use_sliding_window", "sliding_window", "local_attention", "head_dim", "num_key_value_heads",
         "num_hidden_layers", "vocab_size", "partial_rotary_factor", "original_max_position_embeddings",
     }  # fmt: skip
     assert set(row.values) - asked <= elsewhere

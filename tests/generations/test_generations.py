@@ -20,6 +20,7 @@ UNMEASURED = (
     "gemma3_text",
     "granite",
     "gte",
+    "jina_embeddings_v3",
     "llama",
     "ministral",
     "ministral3",

@@ -130,8 +130,8 @@ def _check_rotation(stated: Any, row: Defaults) -> None:
 
 
 _MAY_BE_NULL = (
-    "norm_rel_ebd", "num_key_value_heads", "pad_token_id", "position_buckets", "position_embedding_type",
-    "share_att_key", "sliding_window", "use_bidirectional_attention",
+    "attn_logit_softcapping", "final_logit_softcapping", "norm_rel_ebd", "num_key_value_heads", "pad_token_id",
+    "position_buckets", "position_embedding_type", "share_att_key", "sliding_window", "use_bidirectional_attention",
 )  # fmt: skip
 """Keys with a default that transformers takes null for, too: all others it refuses, or fails with while it computes."""
 

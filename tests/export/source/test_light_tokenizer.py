@@ -216,7 +216,7 @@ def test_the_table_is_that_of_transformers() -> None:
     [
         ({"tokenizer_class": "FunnelTokenizer"}, "its class is FunnelTokenizer"),
         ({"auto_map": {"AutoTokenizer": ["a.B", None]}}, "code or files of the tokenizer's own"),
-        ({"tokenizer_class": "RobertaTokenizer"}, "for BPE, and tokenizer.json has one for WordPiece"),
+        ({"tokenizer_class": "RobertaTokenizer"}, "for BPE, and the checkpoint has one for WordPiece"),
     ],
 )  # fmt: skip
 def test_what_only_transformers_knows(tmp_path, edit, words) -> None:

@@ -129,6 +129,7 @@ def test_signals_leave_nothing(tmp_path, name) -> None:
 import sys, signal
 from pathlib import Path
 from embedge_export.write.staging import staging
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup has it ignore
 with staging(Path(sys.argv[1]), 0, force=True) as folder:
     (folder / "weights").write_text("half")
     print("ready", flush=True)

@@ -191,7 +191,7 @@ def test_every_family_has_a_graph_whose_operators_in_float32_give_the_same(name,
         assert np.abs((session.run(None, inputs)[0] - expected(encoder, weights, inputs)) * real).max() < 5e-5
 
 
-TURNED = {"gte", "modernbert", "new", "nomic_bert"}
+TURNED = {"gte", "modernbert", "new", "nomic_bert"} & set(BUILT)
 
 
 @pytest.mark.parametrize("name", sorted(TURNED))
