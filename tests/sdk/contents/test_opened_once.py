@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import msgspec
@@ -114,6 +115,9 @@ def test_a_bundle_that_is_replaced_while_it_is_loaded_is_one_or_the_other(tiny, 
             new = tmp_path / "next"
             new.symlink_to(made[turn % 2])
             new.replace(link)
+            time.sleep(
+                0.001
+            )  # a load opens several files: without a pause it may find those of two bundles for ever
 
     swapping = threading.Thread(target=swap)
     swapping.start()
