@@ -13,7 +13,7 @@ try:
     __import__(library)
 except ImportError:
     sys.exit(77)
-assert main(["search", vectors, "--format", library, "-o", index]) == 0
+assert main(["index", vectors, "--format", library, "-o", index]) == 0
 opened = Vectors.open(vectors)
 bits = "binary" in opened.facts.precision
 queries = opened.dequantize()

@@ -70,20 +70,17 @@ def test_the_same_rows_are_found(saved, tmp_path, library, precision) -> None:
 
 
 def test_what_cannot_be_handed_over(saved, tmp_path, capsys) -> None:
-    for arguments, message in (
-        (("--format", "faiss"), "expected saved vectors and -o, and no question"),
-        (("a question", "--format", "faiss", "-o", "x"), "expected saved vectors and -o, and no question"),
-        ((), "no question is given"),
-        (("--format", "usearch", "-o", str(saved)), "is there already"),
-    ):
-        assert main(["search", str(saved), *arguments]) == 1
-        assert message in capsys.readouterr().err
+    assert main(["index", str(saved), "--format", "usearch", "-o", str(saved)]) == 1
+    assert "is there already" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["index", str(saved), "--format", "faiss"])
+    assert "-o/--output" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("library", ["usearch", "faiss", "lancedb"])
 def test_without_the_library(saved, tmp_path, capsys, monkeypatch, library) -> None:
     for name in (library, f"{library}.index"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert main(["search", str(saved), "--format", library, "-o", str(tmp_path / "index")]) == 1
+    assert main(["index", str(saved), "--format", library, "-o", str(tmp_path / "index")]) == 1
     assert f"pip install {library}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

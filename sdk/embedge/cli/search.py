@@ -8,13 +8,10 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import get_args
 
 import msgspec
 import numpy as np
 
-from embedge._corpus.handover import IndexFormat, hand_over
-from embedge._corpus.stored import open_output
 from embedge.cli._console import accent, bold, dim, print_json, width
 from embedge.cli.run import add_model_arguments, report_truncated, split_lines
 from embedge.corpus import Vectors
@@ -58,7 +55,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="BUNDLE",
         help="of saved vectors: where their bundle is; default: their bundle's name in the store",
     )
-    parser.add_argument("questions", metavar="QUESTION", nargs="*")
+    parser.add_argument("questions", metavar="QUESTION", nargs="+")
     parser.add_argument(
         "--in",
         dest="files",
@@ -81,21 +78,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--oversample", type=int, metavar="N", help="of saved vectors: rows rescored for each one shown"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per question on stdout")
-    over = parser.add_argument_group("saved vectors for another library, instead of a question")
-    over.add_argument(
-        "--format", choices=get_args(IndexFormat), help="write an index whose keys are the numbers of rows"
-    )
-    over.add_argument("-o", "--output", type=Path, metavar="FILE", help="the index; of lancedb a folder")
-    over.add_argument("--overwrite", action="store_true", help="replace an index that is there")
     parser.set_defaults(run=run_search)
 
 
 def run_search(args: argparse.Namespace) -> int:
     """Embed, rank and show."""
-    if args.format is not None:
-        return _hand_over(args)
-    if not args.questions or args.output is not None:
-        raise PromptError("no question is given; expected at least one, or --format and -o for an index")
     if args.top < 1:
         raise PromptError(f"--top {args.top} shows nothing; expected at least 1")
     if args.files is None:
@@ -160,18 +147,6 @@ def _search_rows(args: argparse.Namespace) -> int:
             else:
                 shown = [(hit.score, str(hit.id), hit.text or "") for hit in hits]
                 _show_answer(question, shown, latency_ms)
-    return 0
-
-
-def _hand_over(args: argparse.Namespace) -> int:
-    if args.questions or args.files or args.output is None:
-        raise PromptError(
-            f"--format {args.format} writes an index; expected saved vectors and -o, and no question. Ask "
-            f"{args.format} for the nearest."
-        )
-    opened = open_output(Path(args.bundle))
-    hand_over(opened, args.output, args.format, overwrite=args.overwrite)
-    print(f"wrote {len(opened.rows):,} rows to {args.output} for {args.format}", file=sys.stderr)
     return 0
 
 

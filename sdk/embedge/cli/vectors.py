@@ -1,4 +1,4 @@
-"""Commands on saved vectors: `embedge quantize | dedup | similar | map`."""
+"""Commands on saved vectors: `embedge quantize | dedup | similar | map | index`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import get_args
 
 import msgspec
 
+from embedge._corpus.handover import IndexFormat, hand_over
 from embedge._corpus.journal import replace_whole
 from embedge._corpus.mapping import MapMethod, draw_map
 from embedge._corpus.precision import PRECISIONS
@@ -22,7 +23,7 @@ _WRITTEN = 'what "embedge encode FILES -o VECTORS" wrote'
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `quantize`, `dedup`, `similar` and `map`."""
+    """Add `quantize`, `dedup`, `similar`, `map` and `index`."""
     quantize = commands.add_parser(
         "quantize",
         help="store saved vectors in fewer bytes",
@@ -62,6 +63,10 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     similar.add_argument("--json", action="store_true", help="one JSON object per row of A on stdout")
     similar.set_defaults(run=_run_similar)
 
+    _add_written_for_others(commands)
+
+
+def _add_written_for_others(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     drawn = commands.add_parser(
         "map",
         help="draw saved vectors as points of a page",
@@ -80,6 +85,20 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     drawn.add_argument("--overwrite", action="store_true", help="replace a page that is there")
     drawn.set_defaults(run=_run_map)
+
+    index = commands.add_parser(
+        "index",
+        help="write saved vectors for another library's search",
+        description="Write an index that usearch, faiss or lancedb opens; its keys are the numbers of rows. INDEX.json "
+        "beside it says what made the rows.",
+    )
+    index.add_argument("vectors", type=Path, metavar="VECTORS", help=_WRITTEN)
+    index.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="INDEX", help="a file; of lancedb a folder"
+    )
+    index.add_argument("--format", choices=get_args(IndexFormat), required=True, help="which library's")
+    index.add_argument("--overwrite", action="store_true", help="replace an index that is there")
+    index.set_defaults(run=_run_index)
 
 
 def _run_quantize(args: argparse.Namespace) -> int:
@@ -139,6 +158,13 @@ def _run_map(args: argparse.Namespace) -> int:
     page, how = draw_map(open_output(args.vectors), args.method, args.limit)
     replace_whole(args.output, page.encode())
     print(f"wrote {args.output}: {how}", file=sys.stderr)
+    return 0
+
+
+def _run_index(args: argparse.Namespace) -> int:
+    opened = open_output(args.vectors)
+    hand_over(opened, args.output, args.format, overwrite=args.overwrite)
+    print(f"wrote {len(opened.rows):,} rows to {args.output} for {args.format}", file=sys.stderr)
     return 0
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests import bundles
 
 from embedge.cli._console import size
-from embedge.cli.main import main
+from embedge.cli.main import build_parser, main
 
 
 def run(capsys, *argv: object) -> str:
@@ -165,3 +165,21 @@ def test_another_missing_module_is_not_mistaken_for_the_exporter(monkeypatch) ->
     monkeypatch.setattr(builtins, "__import__", broken)
     with pytest.raises(ModuleNotFoundError, match="torch"):
         main(["list"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["search", "B", "--in", "a.md", "b.md", "--", "Q"],
+        ["search", "B", "--top", "3", "Q"],
+        ["search", "B", "Q", "--in", "a.md"],
+        ["encode", "B", "--json", "Q"],
+        ["classify", "B", "--json", "Q"],
+        ["rerank", "B", "--top", "1", "--json", "Q", "D"],
+    ],
+    ids=" ".join,
+)
+def test_texts_may_stand_after_options(line) -> None:
+    """A positional that may be empty is taken for empty as soon as an option stands before it."""
+    args = vars(build_parser().parse_args(line))
+    assert any(value in ("Q", ["Q"], ["Q", "D"]) for value in args.values())
