@@ -31,34 +31,34 @@ def require() -> Any:
     return pyarrow.parquet
 
 
-def column_names(file: str) -> list[str]:
+def column_names(file: Path) -> list[str]:
     """Columns of a file, in order.
 
     Raises:
         CorpusError: it is no Parquet file, or damaged.
     """
-    with _told(), require().ParquetFile(file) as opened:
+    with _opened(file) as opened:
         names: list[str] = opened.schema_arrow.names
         return names
 
 
-def count_rows(file: str) -> int:
+def count_rows(file: Path) -> int:
     """Rows of a file, as its end states them.
 
     Raises:
         CorpusError: it is no Parquet file, or damaged.
     """
-    with _told(), require().ParquetFile(file) as opened:
+    with _opened(file) as opened:
         return int(opened.metadata.num_rows)
 
 
-def read_values(file: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def read_values(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Rows of a file, a few thousand of them in memory.
 
     Raises:
         CorpusError: it is damaged.
     """
-    with _told(), require().ParquetFile(file) as opened:
+    with _opened(file) as opened:
         for batch in opened.iter_batches(_ROWS, columns=list(columns)):
             yield from batch.to_pylist()
 
@@ -120,6 +120,13 @@ def read_output(file: Path) -> tuple[bytes, Stored, list[dict[str, Any]]]:
     rows = column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
     others = [name for name in table.column_names if name != "embedding"]
     return stated, rows, table.select(others).to_pylist()
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """A file that is read; opened here, as pyarrow finds none whose name is no valid text."""
+    with _told(), file.open("rb") as stream, require().ParquetFile(stream) as opened:
+        yield opened
 
 
 @contextlib.contextmanager

@@ -85,7 +85,7 @@ def known_total(files: Sequence[InputFile], reading: Reading) -> int | None:
         return len(files)
     if any(file.format != "parquet" for file in files):
         return None
-    return sum(parquet.count_rows(file.name) for file in files)
+    return sum(parquet.count_rows(file.path) for file in files)
 
 
 def _checked(row: Row) -> Row:
@@ -181,10 +181,10 @@ def _fields(reader: Any, file: InputFile, reading: Reading) -> Iterator[Row]:
 
 
 def _parquet_rows(file: InputFile, reading: Reading) -> Iterator[Row]:
-    names = parquet.column_names(file.name)
+    names = parquet.column_names(file.path)
     column = choose_column(names, reading)
     wanted = [name for name in (column, reading.pair_column, reading.id_column) if name is not None]
-    for number, values in enumerate(parquet.read_values(file.name, list(dict.fromkeys(wanted))), 1):
+    for number, values in enumerate(parquet.read_values(file.path, list(dict.fromkeys(wanted))), 1):
         yield _row(values, column, reading, file, number)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import sys
 
 import pytest
@@ -12,7 +13,7 @@ from embedge import CorpusError, MissingExtraError
 from embedge._corpus import decoding
 from embedge._corpus.chunks import refuse_repeated, take_chunks
 from embedge._corpus.inputs import InputFile, find_inputs
-from embedge._corpus.records import Reading, read_rows
+from embedge._corpus.records import Reading, known_total, read_rows
 
 
 def rows_of(path, reading=None, **words):
@@ -213,6 +214,18 @@ def test_parquet(tmp_path) -> None:
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(CorpusError, match=r"a\.parquet: cannot be read as Parquet"):
         rows_of(file, column="body")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are text there")
+def test_parquet_whose_name_is_no_text(tmp_path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as parquet
+
+    file = tmp_path / os.fsdecode(b"caf\xe9.parquet")
+    with file.open("wb") as stream:
+        parquet.write_table(pyarrow.table({"text": ["a", "b"]}), stream)
+    assert [row.text for row in rows_of(file)] == ["a", "b"]
+    assert known_total(find_inputs([str(file)]), Reading()) == 2
 
 
 def test_parquet_without_pyarrow(tmp_path, monkeypatch) -> None:
