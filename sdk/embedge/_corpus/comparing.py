@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import numpy as np
 
-from embedge._corpus.searching import Kept, search
+from embedge._corpus.kept import Kept
+from embedge._corpus.searching import search
 from embedge.types import FloatArray, IntArray
 
 _BLOCK = 2048
@@ -45,7 +46,7 @@ def find_duplicates(kept: Kept, threshold: float, threads: int) -> Iterator[Dupl
     originals: list[IntArray] = []
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(kept.rows), _BLOCK):
-            block = _units(kept, np.arange(start, min(start + _BLOCK, len(kept.rows))))
+            block = kept.units(np.arange(start, min(start + _BLOCK, len(kept.rows))))
             scores, nearest = _nearest(block, kept, originals, pool)
             own = _among_themselves(block, scores, nearest, least, start)
             for place in np.flatnonzero(~own):
@@ -63,12 +64,6 @@ def find_similar(
         yield start, *search(kept, queries, top, threads)
 
 
-def _units(kept: Kept, places: IntArray) -> FloatArray:
-    numbers = kept.numbers(places)
-    numbers /= np.maximum(np.linalg.norm(numbers, axis=1, keepdims=True), np.float32(1e-12))
-    return numbers
-
-
 def _nearest(
     block: FloatArray, kept: Kept, originals: list[IntArray], pool: ThreadPoolExecutor
 ) -> tuple[FloatArray, IntArray]:
@@ -77,7 +72,7 @@ def _nearest(
     nearest = np.full(len(block), -1, dtype=np.int64)
 
     def compared(places: IntArray) -> tuple[FloatArray, IntArray]:
-        products = np.matmul(block, _units(kept, places).T)
+        products = np.matmul(block, kept.units(places).T)
         best = products.argmax(1)
         return products[np.arange(len(block)), best], places[best]
 

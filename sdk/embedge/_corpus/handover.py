@@ -10,16 +10,16 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 import numpy as np
 
-from embedge._corpus.journal import replace_whole
+from embedge._corpus.journal import check_free
+from embedge._corpus.kept import in_blocks
 from embedge._corpus.precision import Stored, sign_bits
-from embedge._corpus.searching import Kept
 from embedge._corpus.stored import Opened
+from embedge._replacing import replace_whole
 from embedge.errors import CorpusError, MissingExtraError
-from embedge.types import FloatArray, IntArray
+from embedge.types import IntArray
 
 IndexFormat: TypeAlias = Literal["usearch", "faiss", "lancedb"]
 
-_BLOCK = 16384
 _NEIGHBOURS = 32
 """Of a row in faiss' graph, as its own examples have it."""
 
@@ -43,8 +43,7 @@ def hand_over(opened: Opened, output: Path, index_format: IndexFormat, *, overwr
         raise CorpusError(
             f"there are {len(opened.rows)} rows, for {opened.sidecar.task}; expected embeddings to make an index of"
         )
-    if output.exists() and not overwrite:
-        raise CorpusError(f"{output} is there already; expected a new name. Pass --overwrite.")
+    check_free(output, overwrite=overwrite)
     part = output.with_name(f".{output.name}.part")
     _remove(part)
     try:
@@ -62,7 +61,7 @@ def _write_usearch(opened: Opened, file: Path) -> None:
     except ImportError:
         raise _missing("usearch", "usearch") from None
     facts = opened.sidecar
-    if _is_bits(opened):
+    if opened.kept.is_bits:
         index = Index(ndim=facts.dimensions, metric="hamming", dtype="b1")
     else:
         kinds = {"float32": "f32", "float16": "f16", "int8": "i8", "uint8": "i8"}
@@ -77,14 +76,14 @@ def _write_faiss(opened: Opened, file: Path) -> None:
         import faiss
     except ImportError:
         raise _missing("faiss", "faiss-cpu") from None
-    if _is_bits(opened):
+    if opened.kept.is_bits:
         bits = opened.rows.shape[1] * 8  # it counts in bytes; the last ones of each row are 0
         index = faiss.IndexBinaryHNSW(bits, _NEIGHBOURS)
     else:
         index = faiss.IndexHNSWFlat(opened.sidecar.dimensions, _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
     for _, rows in _blocks(opened):
         index.add(np.ascontiguousarray(rows))
-    (faiss.write_index_binary if _is_bits(opened) else faiss.write_index)(index, str(file))
+    (faiss.write_index_binary if opened.kept.is_bits else faiss.write_index)(index, str(file))
 
 
 def _write_lancedb(opened: Opened, folder: Path) -> None:
@@ -93,7 +92,7 @@ def _write_lancedb(opened: Opened, folder: Path) -> None:
         import pyarrow
     except ImportError:
         raise _missing("lancedb", "lancedb") from None
-    if _is_bits(opened):
+    if opened.kept.is_bits:
         raise CorpusError(
             "lancedb makes its own bits of numbers; expected rows in another precision than binary and ubinary"
         )
@@ -130,21 +129,14 @@ _WRITERS: dict[IndexFormat, Callable[[Opened, Path], None]] = {
 }
 
 
-def _is_bits(opened: Opened) -> bool:
-    return opened.sidecar.precision in ("binary", "ubinary")
-
-
 def _blocks(opened: Opened) -> Iterator[tuple[IntArray, Stored]]:
     """Positions and rows, of length 1, or as packed bits."""
-    kept = Kept(rows=opened.rows, sidecar=opened.sidecar)
-    for start in range(0, len(kept.rows), _BLOCK):
-        places = np.arange(start, min(start + _BLOCK, len(kept.rows)))
-        if _is_bits(opened):
+    kept = opened.kept
+    for places in in_blocks(np.arange(len(kept.rows))):
+        if kept.is_bits:
             yield places, sign_bits(np.asarray(kept.rows[places]), opened.sidecar.precision)
-            continue
-        numbers: FloatArray = kept.numbers(places)
-        numbers /= np.maximum(np.linalg.norm(numbers, axis=1, keepdims=True), np.float32(1e-12))
-        yield places, numbers
+        else:
+            yield places, kept.units(places)
 
 
 def _missing(name: str, package: str) -> MissingExtraError:

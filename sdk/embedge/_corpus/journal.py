@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from embedge._locking import hold_file
+from embedge._replacing import replace_whole
 from embedge.errors import CorpusError
 
 
@@ -82,14 +82,19 @@ def commit(output: Path, state: State) -> None:
     replace_whole(job_file(output), msgspec.json.encode(state))
 
 
-def replace_whole(file: Path, data: bytes) -> None:
-    """Write a file so that at every moment the old content or the new is there."""
-    part = file.with_name(f".{file.name}.part")
-    with part.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
+def refuse_replacing(output: Path) -> CorpusError:
+    """The error for an output that is there and is not to be replaced."""
+    return CorpusError(f"{output} is there already; expected a new name. Pass --overwrite.")
+
+
+def check_free(output: Path, *, overwrite: bool) -> None:
+    """Refuse a file that is there, unless it is to be replaced.
+
+    Raises:
+        CorpusError: it is.
+    """
+    if output.exists() and not overwrite:
+        raise refuse_replacing(output)
 
 
 def check_same(stated: dict[str, str], now: dict[str, str]) -> None:

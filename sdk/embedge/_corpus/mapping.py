@@ -10,15 +10,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from embedge._corpus.kept import Kept, in_blocks
 from embedge._corpus.map_page import PAGE
-from embedge._corpus.searching import Kept
 from embedge._corpus.stored import Opened
 from embedge.errors import CorpusError, MissingExtraError
 from embedge.types import FloatArray, IntArray
 
 MapMethod: TypeAlias = Literal["auto", "pca", "umap"]
 
-_BLOCK = 16384
 _SHOWN_CHARS = 300
 _SEED = 1
 
@@ -36,7 +35,7 @@ def draw_map(opened: Opened, method: MapMethod, limit: int) -> tuple[str, str]:
         CorpusError: fewer than three rows.
         MissingExtraError: "umap", and it is not installed.
     """
-    kept = Kept(rows=opened.rows, sidecar=opened.sidecar)
+    kept = opened.kept
     count = len(kept.rows)
     if count < 3:
         raise CorpusError(f"{count} rows make no map; expected at least 3")
@@ -72,8 +71,8 @@ def principal_components(kept: Kept, places: IntArray) -> tuple[FloatArray, floa
 
 
 def _blocks(kept: Kept, places: IntArray) -> Iterator[FloatArray]:
-    for start in range(0, len(places), _BLOCK):
-        yield kept.numbers(places[start : start + _BLOCK])
+    for some in in_blocks(places):
+        yield kept.numbers(some)
 
 
 def _points(kept: Kept, places: IntArray, method: MapMethod) -> tuple[FloatArray, str]:

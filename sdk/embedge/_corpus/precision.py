@@ -31,9 +31,14 @@ def stored_type(precision: Precision) -> np.dtype[Any]:
     return np.dtype(_TYPES[precision]).newbyteorder("<")
 
 
+def is_bits(precision: Precision) -> bool:
+    """Whether a component is stored as a bit, its sign."""
+    return precision in ("binary", "ubinary")
+
+
 def stored_size(precision: Precision, dimensions: int) -> int:
     """Stored numbers of a row."""
-    return -(-dimensions // 8) if precision in ("binary", "ubinary") else dimensions
+    return -(-dimensions // 8) if is_bits(precision) else dimensions
 
 
 def needs_ranges(precision: Precision) -> bool:
@@ -59,7 +64,7 @@ def quantize(rows: FloatArray, precision: Precision, ranges: FloatArray | None =
     """
     if precision in ("float32", "float16"):
         return rows.astype(stored_type(precision))
-    if precision in ("binary", "ubinary"):
+    if is_bits(precision):
         packed = np.packbits(rows > 0, axis=-1)
         return packed if precision == "ubinary" else (packed.astype(np.int16) - 128).astype(np.int8)
     starts, steps = _grid(ranges)
@@ -73,7 +78,7 @@ def dequantize(
     """Rows as float32 (num_rows, dimensions): the middle of each step, and -1 and 1 for bits."""
     if precision in ("float32", "float16"):
         return stored.astype(np.float32)
-    if precision in ("binary", "ubinary"):
+    if is_bits(precision):
         bits = np.unpackbits(sign_bits(stored, precision), axis=-1, count=dimensions)
         return bits.astype(np.float32) * 2 - 1
     starts, steps = _grid(ranges)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from embedge._corpus.journal import locked
-from embedge._corpus.precision import PRECISIONS, Precision, find_ranges, needs_ranges, quantize
-from embedge._corpus.searching import Kept
+from embedge._corpus.journal import locked, refuse_replacing
+from embedge._corpus.kept import Kept, in_blocks
+from embedge._corpus.precision import PRECISIONS, Precision, find_ranges, is_bits, needs_ranges, quantize
 from embedge._corpus.sinks import Rows, check_name, left_files, open_sink
 from embedge._corpus.stored import Opened
 from embedge.errors import CorpusError
 from embedge.types import FloatArray, IntArray
-
-_BLOCK = 16384
 
 
 def store_again(
@@ -45,25 +42,24 @@ def store_again(
     if precision not in PRECISIONS:
         raise CorpusError(f"precision={precision!r} is not known; expected one of {', '.join(PRECISIONS)}")
     facts = opened.sidecar
-    bits = ("binary", "ubinary")
-    if facts.task != "embed" or (facts.precision in bits and precision not in bits):
+    if facts.task != "embed" or (is_bits(facts.precision) and not is_bits(precision)):
         what = f"answers of {facts.task}" if facts.task != "embed" else "bits, whose numbers are gone"
         raise CorpusError(f"the rows are {what}; expected embeddings that {precision} can be made of")
     check_name(output)
     with locked(output):
         there = left_files(output)
         if there and not overwrite:
-            raise CorpusError(f"{output} is there already; expected a new name. Pass --overwrite.")
+            raise refuse_replacing(output)
         for file in there:
             if file != output:  # which stays until another takes its name
                 file.unlink()
-        kept = Kept(rows=opened.rows, sidecar=facts)
+        kept = opened.kept
         which = np.arange(len(kept.rows)) if places is None else places
         is_same = precision == facts.precision
         ranges = None if is_same or not needs_ranges(precision) else _find_ranges(kept, which)
         sink = open_sink(output, {})
         try:
-            for some in _blocks(which):
+            for some in in_blocks(which):
                 entries = [opened.entries[int(place)] for place in some]
                 sink.append(
                     Rows(
@@ -86,14 +82,9 @@ def store_again(
         sink.tidy()
 
 
-def _blocks(places: IntArray) -> Iterator[IntArray]:
-    for start in range(0, len(places), _BLOCK):
-        yield places[start : start + _BLOCK]
-
-
 def _find_ranges(kept: Kept, places: IntArray) -> FloatArray:
     """Smallest and largest value of each component."""
-    ends = [find_ranges(kept.numbers(some)) for some in _blocks(places)]
+    ends = [find_ranges(kept.numbers(some)) for some in in_blocks(places)]
     if not ends:
         return np.zeros((2, kept.sidecar.dimensions), dtype=np.float32)
     every = np.stack(ends)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
-import msgspec
 import numpy as np
 
-from embedge._corpus.precision import Stored, dequantize, sign_bits, step_sizes
+from embedge._corpus.kept import Kept
+from embedge._corpus.precision import Stored, is_bits, sign_bits, step_sizes
 from embedge._corpus.sidecar import Sidecar
 from embedge.types import FloatArray, IntArray
 
@@ -23,24 +23,6 @@ _CANDIDATES_OF_BITS = 40
 more among a million rows that lie close together; see benchmarks/vectors.py."""
 
 _Scorer: TypeAlias = Callable[[Stored], FloatArray]
-
-
-class Kept(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Rows, and how they are stored.
-
-    Attributes:
-        rows: (num_rows, stored size).
-        sidecar: what is said of them.
-    """
-
-    rows: Stored
-    sidecar: Sidecar
-
-    def numbers(self, places: slice | IntArray) -> FloatArray:
-        """Some of them as float32 (num, dimensions)."""
-        facts = self.sidecar
-        ranges = None if facts.ranges is None else np.array(facts.ranges, dtype=np.float32)
-        return dequantize(np.asarray(self.rows[places]), facts.precision, facts.dimensions, ranges)
 
 
 def search(
@@ -72,19 +54,15 @@ def search(
     top = min(top, len(kept.rows))
     lengths = np.linalg.norm(queries, axis=1, keepdims=True)
     unit = (queries / np.maximum(lengths, 1e-12)).astype(np.float32)
-    usual = _CANDIDATES_OF_BITS if _is_bits(kept.sidecar) else _CANDIDATES
+    usual = _CANDIDATES_OF_BITS if kept.is_bits else _CANDIDATES
     wanted = min(top * (usual if oversample is None else oversample), len(kept.rows))
     candidates = _best(kept, _scorer(kept.sidecar, unit), len(unit), wanted, threads)
     return _rescored(kept if finer is None else finer, unit, candidates, top)
 
 
-def _is_bits(sidecar: Sidecar) -> bool:
-    return sidecar.precision in ("binary", "ubinary")
-
-
 def _scorer(sidecar: Sidecar, unit: FloatArray) -> _Scorer:
     """What scores a block, float32 (num_queries, num_rows)."""
-    if _is_bits(sidecar):
+    if is_bits(sidecar.precision):
         return _by_signs(sidecar, unit)
     if not sidecar.normalized:
         return _by_cosine(sidecar, unit)
@@ -98,9 +76,8 @@ def _scorer(sidecar: Sidecar, unit: FloatArray) -> _Scorer:
 def _by_cosine(sidecar: Sidecar, unit: FloatArray) -> _Scorer:
     def scores(block: Stored) -> FloatArray:
         numbers = Kept(rows=block, sidecar=sidecar).numbers(slice(None))
-        lengths = np.sqrt(np.einsum("ij,ij->i", numbers, numbers))
         cosines: FloatArray = np.matmul(unit, numbers.T)
-        cosines /= np.maximum(lengths, 1e-12)
+        cosines /= _lengths(numbers)
         return cosines
 
     return scores
@@ -198,15 +175,20 @@ def _rescored(
         places = np.sort(some)
         numbers = kept.numbers(places)
         # einsum, as a product of matrices adds in another order from row to row, and equal rows are to stay equal
-        lengths = np.sqrt(np.einsum("ij,ij->i", numbers, numbers))
-        cosines = np.einsum("ij,j->i", numbers, query) / np.maximum(lengths, 1e-12)
+        cosines = np.einsum("ij,j->i", numbers, query) / _lengths(numbers)
         order = np.argsort(-cosines, kind="stable")[:top]
         positions[index], scores[index] = places[order], cosines[order]
     return positions, scores
 
 
+def _lengths(numbers: FloatArray) -> FloatArray:
+    """Of rows; a little for those of nothing, which is divided by."""
+    lengths: FloatArray = np.maximum(np.sqrt(np.einsum("ij,ij->i", numbers, numbers)), 1e-12)
+    return lengths
+
+
 def _blocks(kept: Kept) -> Iterator[tuple[int, int]]:
     size = max(1, _BLOCK_BYTES // max(1, kept.sidecar.dimensions * 4))
-    size *= _BITS_IN_BLOCK if _is_bits(kept.sidecar) else 1
+    size *= _BITS_IN_BLOCK if kept.is_bits else 1
     for start in range(0, len(kept.rows), size):
         yield start, min(start + size, len(kept.rows))

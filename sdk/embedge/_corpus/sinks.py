@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 
 from embedge._corpus import parquet
-from embedge._corpus.journal import replace_whole
 from embedge._corpus.precision import Stored, stored_size, stored_type
 from embedge._corpus.records import Identifier
 from embedge._corpus.sidecar import Sidecar
+from embedge._replacing import replace_whole
 from embedge.errors import CorpusError
 
 _HEADER_SIZE = 128

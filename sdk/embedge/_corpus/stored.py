@@ -12,6 +12,7 @@ import numpy as np
 
 from embedge._corpus import parquet
 from embedge._corpus.journal import job_file
+from embedge._corpus.kept import Kept
 from embedge._corpus.precision import Stored, stored_size, stored_type
 from embedge._corpus.records import Identifier
 from embedge._corpus.sidecar import SCHEMA, Sidecar
@@ -45,6 +46,11 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     sidecar: Sidecar
     rows: Stored
     entries: Sequence[Entry]
+
+    @property
+    def kept(self) -> Kept:
+        """The rows and how they are stored."""
+        return Kept(rows=self.rows, sidecar=self.sidecar)
 
 
 def open_output(path: Path) -> Opened:

@@ -13,7 +13,7 @@ from embedge._corpus.comparing import Duplicate, find_duplicates, find_similar
 from embedge._corpus.precision import Precision, Stored
 from embedge._corpus.records import Identifier
 from embedge._corpus.requantizing import store_again
-from embedge._corpus.searching import Kept, search
+from embedge._corpus.searching import search
 from embedge._corpus.sidecar import Sidecar
 from embedge._corpus.stored import Entry, Opened, open_output
 from embedge.errors import CorpusError
@@ -53,6 +53,7 @@ class Vectors:
         self.rows: Stored = opened.rows
         self._opened = opened
         self._entries = opened.entries
+        self._kept = opened.kept
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Vectors:
@@ -163,8 +164,7 @@ class Vectors:
             raise CorpusError(
                 f"queries have shape {asked.shape}; expected (num_queries, {self.facts.dimensions})"
             )
-        if type(top) is not int or top < 1:
-            raise CorpusError(f"top={top!r} shows nothing; expected an int >= 1")
+        _check_top(top)
         if oversample is not None and (type(oversample) is not int or oversample < 1):
             raise CorpusError(f"oversample={oversample!r} is out of range; expected an int >= 1")
         if rescore is not None:
@@ -227,8 +227,7 @@ class Vectors:
                     f"the rows have {name} {own!r}, and the others {its!r}; expected rows of one bundle. Embed the "
                     "texts of one of them again."
                 )
-        if type(top) is not int or top < 1:
-            raise CorpusError(f"top={top!r} shows nothing; expected an int >= 1")
+        _check_top(top)
         self._check_embeddings()
         return self._similar(other, top, threads)
 
@@ -242,10 +241,6 @@ class Vectors:
                     if not more or row != index
                 ]
                 yield [other._hit(row, score) for row, score in found[:top]]
-
-    @property
-    def _kept(self) -> Kept:
-        return Kept(rows=self.rows, sidecar=self.facts)
 
     def _check_same_rows(self, other: Vectors) -> None:
         for name in _SAME:
@@ -279,3 +274,8 @@ class Vectors:
                 f"the rows were made by {self.facts.bundle}, fingerprint {self.facts.fingerprint[:12]}; the model has "
                 f"{model.info.fingerprint[:12]}. Load that bundle, or embed the texts again."
             )
+
+
+def _check_top(top: int) -> None:
+    if type(top) is not int or top < 1:
+        raise CorpusError(f"top={top!r} shows nothing; expected an int >= 1")

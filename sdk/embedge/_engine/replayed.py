@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from pathlib import Path
 
 import msgspec
@@ -12,6 +10,7 @@ import msgspec
 from embedge import store
 from embedge._engine.choosing import Choice
 from embedge._machine.cpu import cpu_features, cpu_name
+from embedge._replacing import replace_whole
 from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge.errors import BundleError
 
@@ -59,11 +58,10 @@ def save_record(choice: Choice, outcome: str, *, passed: bool) -> ReplayRecord:
     except BundleError as error:
         _LOG.info("%s Probes are replayed at every load", error)
         return record
-    fresh = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-        fresh.replace(path)
+        content = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+        replace_whole(path, content, alone=False)
     except OSError as error:
         _LOG.info("%s cannot be written (%s); probes are replayed at the next load", path, error.strerror)
     return record

@@ -8,6 +8,7 @@ import msgspec
 
 from embedge import store
 from embedge._machine.cpu import cpu_name
+from embedge._replacing import replace_whole
 from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge.errors import BundleError
 
@@ -90,9 +91,7 @@ def save_tuning(record: TuningRecord) -> Path:
     """Write a record to the store, over an older one for the same graph; returns the file."""
     path = tuning_file(record.fingerprint, record.variant)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-    fresh.replace(path)
+    replace_whole(path, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n", alone=False)
     return path
 
 

@@ -11,9 +11,10 @@ import msgspec
 
 from embedge._corpus.compute import Asking, CorpusTask
 from embedge._corpus.job import answers
-from embedge._corpus.journal import replace_whole
+from embedge._corpus.journal import check_free
 from embedge._corpus.ranking import rank
 from embedge._corpus.records import Identifier
+from embedge._replacing import replace_whole
 from embedge.cli._console import accent, bold, dim, print_json, width
 from embedge.cli.corpus import (
     add_corpus_arguments,
@@ -165,8 +166,7 @@ def _rerank_files(args: argparse.Namespace) -> int:
 def _check_ranked(args: argparse.Namespace) -> None:
     if args.output.suffix.lower() != ".jsonl" or not args.output.parent.is_dir():
         raise CorpusError(f"-o {args.output} cannot be written; expected a name as in ranked.jsonl")
-    if args.output.exists() and not args.overwrite:
-        raise CorpusError(f"{args.output} is there already; expected a new name. Pass --overwrite.")
+    check_free(args.output, overwrite=args.overwrite)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,11 +10,12 @@ from typing import get_args
 import msgspec
 
 from embedge._corpus.handover import IndexFormat, hand_over
-from embedge._corpus.journal import replace_whole
+from embedge._corpus.journal import check_free
 from embedge._corpus.mapping import MapMethod, draw_map
 from embedge._corpus.precision import PRECISIONS
 from embedge._corpus.stored import open_output
 from embedge._machine.cpu import available_threads
+from embedge._replacing import replace_whole
 from embedge.cli._console import accent, bold, dim, print_json, width
 from embedge.corpus import Entry, Vectors
 from embedge.errors import CorpusError
@@ -108,8 +109,8 @@ def _run_quantize(args: argparse.Namespace) -> int:
 
 
 def _run_dedup(args: argparse.Namespace) -> int:
-    if args.output is not None and args.output.exists() and not args.overwrite:
-        raise CorpusError(f"{args.output} is there already; expected a new name. Pass --overwrite.")
+    if args.output is not None:
+        check_free(args.output, overwrite=args.overwrite)
     vectors = Vectors.open(args.vectors)
     found = vectors.duplicates(args.threshold, threads=available_threads())
     for each in found:
@@ -151,8 +152,7 @@ def _run_similar(args: argparse.Namespace) -> int:
 def _run_map(args: argparse.Namespace) -> int:
     if args.output.suffix.lower() not in (".html", ".htm") or not args.output.parent.is_dir():
         raise CorpusError(f"-o {args.output} cannot be written; expected a name as in map.html")
-    if args.output.exists() and not args.overwrite:
-        raise CorpusError(f"{args.output} is there already; expected a new name. Pass --overwrite.")
+    check_free(args.output, overwrite=args.overwrite)
     if args.limit < 3:
         raise CorpusError(f"--limit {args.limit} makes no map; expected at least 3")
     page, how = draw_map(open_output(args.vectors), args.method, args.limit)

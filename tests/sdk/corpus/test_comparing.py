@@ -11,8 +11,8 @@ from tests.sdk.corpus.test_searching import sidecar
 
 from embedge import CorpusError
 from embedge._corpus import comparing
+from embedge._corpus.kept import Kept
 from embedge._corpus.precision import find_ranges, quantize
-from embedge._corpus.searching import Kept
 from embedge.cli.main import main
 from embedge.corpus import Duplicate, Vectors, encode_files
 

@@ -14,10 +14,10 @@ import pytest
 from tests.sdk.corpus.test_searching import sidecar
 
 from embedge import CorpusError, MissingExtraError
-from embedge._corpus import mapping
+from embedge._corpus import kept as kept_rows
+from embedge._corpus.kept import Kept
 from embedge._corpus.mapping import draw_map, principal_components
 from embedge._corpus.precision import quantize
-from embedge._corpus.searching import Kept
 from embedge._corpus.stored import Entry, Opened
 from embedge.cli.main import main
 from embedge.corpus import encode_files
@@ -64,7 +64,7 @@ def opened(count, texts=None):
 
 @pytest.mark.parametrize("precision", ["float32", "binary"])
 def test_components_are_those_of_a_singular_value_decomposition(monkeypatch, precision) -> None:
-    monkeypatch.setattr(mapping, "_BLOCK", 64)
+    monkeypatch.setattr(kept_rows, "_BLOCK", 64)
     kept = Kept(rows=quantize(ROWS, precision), sidecar=sidecar(precision, num_rows=500))
     places = np.arange(0, 500, 2)
     points, share = principal_components(kept, places)

@@ -10,6 +10,7 @@ import pytest
 
 from embedge import CorpusError
 from embedge._corpus import searching
+from embedge._corpus.kept import Kept
 from embedge._corpus.precision import PRECISIONS, dequantize, find_ranges, quantize
 from embedge._corpus.sidecar import Sidecar
 from embedge.corpus import Vectors, encode_files
@@ -46,7 +47,7 @@ def by_hand(numbers, queries, top):
 
 
 def kept(stored, facts):
-    return searching.Kept(rows=stored, sidecar=facts)
+    return Kept(rows=stored, sidecar=facts)
 
 
 @pytest.mark.parametrize("precision", [name for name in PRECISIONS if "binary" not in name])
