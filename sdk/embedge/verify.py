@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from embedge._calls.replaying import ProbeReport, raw_params, replay
-from embedge._contents.signature import check_signature
+from embedge._engine.choosing import check_signed
 from embedge._engine.engine import load
 from embedge._engine.options import LoadOptions
 from embedge._engine.variant import suiting
@@ -42,8 +42,7 @@ def verify(
     """
     signed = LoadOptions(signature=signature, public_key=public_key)
     opened = open_bundle(bundle)
-    if signed.signature is not None and signed.public_key is not None:
-        check_signature(opened.manifest.fingerprint, signed.signature, signed.public_key)
+    check_signed(opened.manifest, signed)
     check_files(opened)
     probes = load_probes(opened.folder)
     kind = find_devices(device)[0].kind

@@ -1,4 +1,4 @@
-"""The batches of all large calls of a model take turns: as many at once as it has workers, however many calls come."""
+"""The batches of all large calls of a model take turns: so many at once, however many calls come."""
 
 from __future__ import annotations
 

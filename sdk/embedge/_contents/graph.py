@@ -187,10 +187,10 @@ class _Reader:
         self._num_tensors += 1
         if self._num_tensors > MOST_TENSORS:
             raise MalformedError(f"it has more than {MOST_TENSORS} tensors")
-        name, dtype, location, raw, stored = "", 0, 0, None, 0
+        name, dtype, location, stored = "", 0, 0, 0
         dims: list[int] = []
         outside: dict[str, str] = {}
-        bytes_of: Message | None = None
+        raw: Message | None = None
         integers: list[Message | int] = []
         for number, value in fields(tensor):
             if number == 1:
@@ -200,8 +200,7 @@ class _Reader:
             elif number == 8:
                 name = text(value)
             elif number == 9:
-                bytes_of = part(value)
-                raw = len(bytes_of)
+                raw = part(value)
             elif number == 13:
                 key, said = entry(part(value))
                 outside[key] = said
@@ -216,11 +215,11 @@ class _Reader:
                 self._outside.append(outside_tensor(name, dtype, dims, bits, outside))
             else:
                 self._refuse("has a constant in another file")
-        elif raw is not None and raw != -(-bits // 8):
-            raise MalformedError(f"{name!r} has {raw} bytes, and its shape needs {-(-bits // 8)}")
+        elif raw is not None and len(raw) != -(-bits // 8):
+            raise MalformedError(f"{name!r} has {len(raw)} bytes, and its shape needs {-(-bits // 8)}")
         elif raw is None and dtype != 8 and math.prod(dims) > 8 * stored:
             raise MalformedError(f"{name!r} has fewer values than its shape needs")
-        elif (values := small_integers(dtype, dims, bytes_of, integers)) is not None:
+        elif (values := small_integers(dtype, dims, raw, integers)) is not None:
             self._known.update(dict.fromkeys([name, *(names or [])], values))
         return name
 

@@ -83,8 +83,7 @@ def choose(model: PathLike, options: LoadOptions) -> Choice:
             f"{bundle.folder} has the fingerprint {manifest.fingerprint}; fingerprint={options.fingerprint!r} was "
             "expected. It is another model, or another export of it: use the bundle that was meant."
         )
-    if options.signature is not None and options.public_key is not None:
-        check_signature(manifest.fingerprint, options.signature, options.public_key)
+    check_signed(manifest, options)
     model_config = _model_config(manifest, options.pooler_config)
     plugin_name = options.pooling_plugin or manifest.plugin
     plugin = find_pooling(plugin_name) if plugin_name else None
@@ -141,6 +140,16 @@ def _choose_tuning(
     if options.max_batch_tokens is not None:
         tuning = msgspec.structs.replace(tuning, batch_tokens=options.max_batch_tokens)
     return tuning, reason
+
+
+def check_signed(manifest: Manifest, options: LoadOptions) -> None:
+    """Refuse a bundle that the signature that is given, if one is, does not sign.
+
+    Raises:
+        BundleError, ParamsError, MissingExtraError: as `check_signature`.
+    """
+    if options.signature is not None and options.public_key is not None:
+        check_signature(manifest.fingerprint, options.signature, options.public_key)
 
 
 def _model_config(manifest: Manifest, override: PoolerConfig | None) -> ModelConfig:

@@ -91,7 +91,7 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 raise ParamsError(f"{name}={value!r} is no path; expected a file of minisign, or None")
         if (self.signature is None) != (self.public_key is None):
             raise ParamsError("signature and public_key go together; expected both, or neither")
-        if self.fingerprint is not None and not re.fullmatch("[0-9a-f]{12,64}", str(self.fingerprint)):
+        if self.fingerprint is not None and not re.fullmatch("[0-9a-f]{12,64}", self.fingerprint):
             raise ParamsError(
                 f"fingerprint={self.fingerprint!r} is none; expected 12 to 64 of its hexadecimal digits, in small "
                 "letters, as `embedge inspect` shows them"

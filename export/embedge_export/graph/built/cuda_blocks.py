@@ -63,6 +63,7 @@ class CudaBlocks:
         self.padding: tuple[str, str] | None = None
         self.lengths = ""
         self._packed = ""
+        self._packed_positions = ""
         self._of_packed: dict[str, str] = {}
 
     def half(self, name: str, shape: tuple[int, ...], load: LoadFloats) -> str:
@@ -97,27 +98,25 @@ class CudaBlocks:
 
     def of_packed(self, table: str) -> str:
         """The rows of a table by position, (seq_len, size), for each token: (1, number of tokens, size)."""
+        if table not in self._of_packed:
+            self._of_packed[table] = self.canvas.op("Gather", table, self._positions_of_packed())
+        return self._of_packed[table]
+
+    def _positions_of_packed(self) -> str:
+        """Position of each token in its text, int64 (1, number of tokens)."""
         from onnx import TensorProto
 
         assert self.padding is not None
-        if table not in self._of_packed:
+        if not self._packed_positions:
             canvas = self.canvas
             canvas.scope(POSITIONS_SCOPE)
-            if "" not in self._of_packed:
-                # places in the padded batch, those of real tokens first
-                places = canvas.op("Reshape", self.padding[0], canvas.constant([1, -1]))
-                first = canvas.constant([0])
-                real = canvas.op(
-                    "Slice",
-                    places,
-                    first,
-                    canvas.op("Shape", self._packed, start=0, end=1),
-                    canvas.constant([1]),
-                )
-                places = canvas.op("Cast", real, to=TensorProto.INT64)
-                self._of_packed[""] = canvas.op("Mod", places, self.positions.seq_len())
-            self._of_packed[table] = canvas.op("Gather", table, self._of_packed[""])
-        return self._of_packed[table]
+            # places in the padded batch, those of real tokens first
+            places = canvas.op("Reshape", self.padding[0], canvas.constant([1, -1]))
+            count = canvas.op("Shape", self._packed, start=0, end=1)
+            real = canvas.op("Slice", places, canvas.constant([0]), count, canvas.constant([1]))
+            places = canvas.op("Cast", real, to=TensorProto.INT64)
+            self._packed_positions = canvas.op("Mod", places, self.positions.seq_len())
+        return self._packed_positions
 
     def pad(self, rows: str) -> str:
         """Back to (batch, seq_len, size), with zeros at padding."""
