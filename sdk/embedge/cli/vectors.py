@@ -25,31 +25,31 @@ _WRITTEN = 'what "embedge encode FILES -o VECTORS" wrote'
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `quantize`, `dedup`, `similar`, `map` and `index`."""
-    quantize = commands.add_parser(
+    quantize = _add_command(
+        commands,
         "quantize",
-        help="store saved vectors in fewer bytes",
+        summary="store saved vectors in fewer bytes",
         description='Store saved vectors once more in fewer bytes. "embedge search SMALL … --rescore VECTORS" looks '
         "through the small ones, and lets the others decide between the nearest.",
     )
-    quantize.add_argument("vectors", type=Path, metavar="VECTORS", help=_WRITTEN)
     quantize.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="as of encode")
     quantize.add_argument("--precision", choices=PRECISIONS, required=True, help="how a component is stored")
-    quantize.add_argument("--overwrite", action="store_true", help="replace an output that is there")
+    _add_overwrite(quantize, "an output")
     quantize.set_defaults(run=_run_quantize)
 
-    dedup = commands.add_parser(
+    dedup = _add_command(
+        commands,
         "dedup",
-        help="find near duplicates among saved vectors",
+        summary="find near duplicates among saved vectors",
         description="Tell of every row that is near an earlier one, by cosine; -o writes the others. Each row is "
         "compared with all that are kept before it: the work grows with the square of their number.",
     )
-    dedup.add_argument("vectors", type=Path, metavar="VECTORS", help=_WRITTEN)
     dedup.add_argument(
         "--threshold", type=float, default=0.95, help="cosine from which rows are near (default: %(default)s)"
     )
     dedup.add_argument("--json", action="store_true", help="one JSON object per duplicate on stdout")
     dedup.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the rows without duplicates")
-    dedup.add_argument("--overwrite", action="store_true", help="replace an output that is there")
+    _add_overwrite(dedup, "an output")
     dedup.set_defaults(run=_run_dedup)
 
     similar = commands.add_parser(
@@ -68,12 +68,12 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _add_written_for_others(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    drawn = commands.add_parser(
+    drawn = _add_command(
+        commands,
         "map",
-        help="draw saved vectors as points of a page",
+        summary="draw saved vectors as points of a page",
         description="Write a page, without any other file, that shows rows as points: zoom, search, and texts.",
     )
-    drawn.add_argument("vectors", type=Path, metavar="VECTORS", help=_WRITTEN)
     drawn.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="map.html")
     drawn.add_argument(
         "--method",
@@ -84,22 +84,39 @@ def _add_written_for_others(commands: argparse._SubParsersAction[argparse.Argume
     drawn.add_argument(
         "--limit", type=int, default=50_000, metavar="N", help="points at most (default: %(default)s)"
     )
-    drawn.add_argument("--overwrite", action="store_true", help="replace a page that is there")
+    _add_overwrite(drawn, "a page")
     drawn.set_defaults(run=_run_map)
 
-    index = commands.add_parser(
+    index = _add_command(
+        commands,
         "index",
-        help="write saved vectors for another library's search",
+        summary="write saved vectors for another library's search",
         description="Write an index that usearch, faiss or lancedb opens; its keys are the numbers of rows. INDEX.json "
         "beside it says what made the rows.",
     )
-    index.add_argument("vectors", type=Path, metavar="VECTORS", help=_WRITTEN)
     index.add_argument(
         "-o", "--output", type=Path, required=True, metavar="INDEX", help="a file; of lancedb a folder"
     )
     index.add_argument("--format", choices=get_args(IndexFormat), required=True, help="which library's")
-    index.add_argument("--overwrite", action="store_true", help="replace an index that is there")
+    _add_overwrite(index, "an index")
     index.set_defaults(run=_run_index)
+
+
+def _add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    *,
+    summary: str,
+    description: str,
+) -> argparse.ArgumentParser:
+    """A command on one output."""
+    parser = commands.add_parser(name, help=summary, description=description)
+    parser.add_argument("vectors", type=Path, metavar="VECTORS", help=_WRITTEN)
+    return parser
+
+
+def _add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {what} that is there")
 
 
 def _run_quantize(args: argparse.Namespace) -> int:
