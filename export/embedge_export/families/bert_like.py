@@ -20,11 +20,11 @@ from embedge_export.families.parts import (
     self_attention,
 )
 from embedge_export.families.structure import (
-    Activation,
     Embedding,
     Encoder,
     FeedForward,
     Head,
+    HiddenActivation,
     Layer,
     LearntPositions,
     Linear,
@@ -268,7 +268,7 @@ def _distilbert_head(config: Config, kind: HeadKind) -> Head:
     return masked_head(facts, kind, *names, activation(config["activation"]))
 
 
-def _pooled(config: Config, first: str, act: Activation, last: str = "classifier") -> Head:
+def _pooled(config: Config, first: str, act: HiddenActivation, last: str = "classifier") -> Head:
     """Two projections of the first token, by their names, and the activation between them."""
     size = int(config["hidden_size"])
     return Head(
@@ -276,7 +276,9 @@ def _pooled(config: Config, first: str, act: Activation, last: str = "classifier
     )
 
 
-def masked_head(config: Config, kind: HeadKind, dense: str, norm: str, bias: str, act: Activation) -> Head:
+def masked_head(
+    config: Config, kind: HeadKind, dense: str, norm: str, bias: str, act: HiddenActivation
+) -> Head:
     """The classifier of each token, or a transformation and the table of words."""
     size = int(config["hidden_size"])
     if kind == "token":

@@ -13,9 +13,9 @@ from embedge_export.families.parts import (
 from embedge_export.families.rotary import rotary
 from embedge_export.families.rotary_layers import RotaryLayer, embedding_with_types, rotary_encoder
 from embedge_export.families.spelling import FULL
-from embedge_export.families.structure import Activation, Encoder, FeedForward, Sublayer
+from embedge_export.families.structure import Encoder, FeedForward, HiddenActivation, Sublayer
 
-_ACTIVATIONS: dict[str, Activation] = {"geglu": "gelu", "swiglu": "silu"}
+_ACTIVATIONS: dict[str, HiddenActivation] = {"geglu": "gelu", "swiglu": "silu"}
 
 
 def _encoder(config: Config) -> Encoder:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from embedge.errors import ExportError
-from embedge_export.families.structure import Activation, Attention, Linear, Norm, Tensor
+from embedge_export.families.structure import Attention, HiddenActivation, Linear, Norm, Tensor
 
 Config: TypeAlias = Mapping[str, Any]
 
-_ACTIVATIONS: dict[str, Activation] = {
+_ACTIVATIONS: dict[str, HiddenActivation] = {
     "gelu": "gelu",
     "gelu_fast": "gelu_tanh",
     "gelu_new": "gelu_tanh",
@@ -64,7 +64,7 @@ def rms_norm(name: str, size: int, epsilon: float, offset: float = 0.0) -> Norm:
     )
 
 
-def activation(name: Any) -> Activation:
+def activation(name: Any) -> HiddenActivation:
     """The activation that a configuration names.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 import numpy.typing as npt
 
-Activation: TypeAlias = Literal["gelu", "gelu_tanh", "silu", "relu", "tanh"]
+HiddenActivation: TypeAlias = Literal["gelu", "gelu_tanh", "silu", "relu", "tanh"]
 Window: TypeAlias = tuple[int, int]
 Array: TypeAlias = npt.NDArray[Any]
 Load: TypeAlias = Callable[[], Array]
@@ -174,7 +174,7 @@ class FeedForward(_Part, frozen=True, kw_only=True):
 
     up: Linear
     down: Linear
-    activation: Activation
+    activation: HiddenActivation
     gate: Linear | None = None
 
 
@@ -251,7 +251,7 @@ class Head(_Part, frozen=True, kw_only=True):
     pooling: Literal["CLS", "LAST", "MEAN"] | None = None
     passed_over_id: int | None = None
     first: Linear | None = None
-    activation: Activation | None = None
+    activation: HiddenActivation | None = None
     norm: Norm | None = None
 
 

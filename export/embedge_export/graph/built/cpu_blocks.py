@@ -6,11 +6,11 @@ import msgspec
 import numpy as np
 
 from embedge_export.families.structure import (
-    Activation,
     Attention,
     Embedding,
     FeedForward,
     Head,
+    HiddenActivation,
     Norm,
     Rotary,
 )
@@ -69,7 +69,7 @@ class Blocks:
             rows if factor == 1.0 else self.canvas.op("Mul", rows, self.canvas.constant(factor, np.float32))
         )
 
-    def activate(self, rows: str, activation: Activation) -> str:
+    def activate(self, rows: str, activation: HiddenActivation) -> str:
         """Apply an activation to each element."""
         canvas = self.canvas
         if activation == "gelu":

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedge.types import IntArray
-from embedge_export.families.structure import Embedding, FeedForward, Linear, Norm, Tensor
+from embedge_export.families.structure import Embedding, FeedForward, HiddenActivation, Linear, Norm, Tensor
 from embedge_export.graph.built.canvas import CONTRIB, Canvas
 from embedge_export.graph.built.choices import Choices, Precision
 from embedge_export.graph.built.embedding import embedded
@@ -205,7 +205,7 @@ class CudaBlocks:
             inner = self._activate(up, bias, block.activation, block.up.out_features)
         return self.product(inner, block.down)
 
-    def _activate(self, rows: str, bias: str | None, activation: str, size: int) -> str:
+    def _activate(self, rows: str, bias: str | None, activation: HiddenActivation, size: int) -> str:
         canvas = self.canvas
         if activation == "gelu":
             # that of a bias of nothing takes three quarters of the time of the one without

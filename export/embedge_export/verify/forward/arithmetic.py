@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from embedge.types import FloatArray
-from embedge_export.families.structure import Activation, Linear, Norm, Tensor
+from embedge_export.families.structure import HiddenActivation, Linear, Norm, Tensor
 from embedge_export.graph.built.weights import Weights
 
 _BLOCK = 1 << 16
@@ -87,7 +87,7 @@ def softmax(scores: FloatArray) -> FloatArray:
     return scores
 
 
-def activated(rows: FloatArray, activation: Activation) -> FloatArray:
+def activated(rows: FloatArray, activation: HiddenActivation) -> FloatArray:
     """An activation of every number; `rows` is overwritten."""
     assert rows.flags.c_contiguous
     numbers = rows.reshape(-1)
@@ -143,6 +143,6 @@ def _tanh(x: FloatArray) -> None:
     np.tanh(x, out=x)
 
 
-_ACTIVATIONS: Mapping[Activation, Callable[[FloatArray], None]] = MappingProxyType(
+_ACTIVATIONS: Mapping[HiddenActivation, Callable[[FloatArray], None]] = MappingProxyType(
     {"gelu": _gelu, "gelu_tanh": _gelu_tanh, "relu": _relu, "silu": _silu, "tanh": _tanh}
 )
