@@ -51,7 +51,17 @@ EXPORT = (
     ("source",),
     ("families",),
     ("spec", "stage_lines"),
-    ("__init__", "interrupts", "leftovers", "memory", "precisions", "progress", "texts", "threads"),
+    (
+        "__init__",
+        "activations",
+        "interrupts",
+        "leftovers",
+        "memory",
+        "precisions",
+        "progress",
+        "texts",
+        "threads",
+    ),
 )
 """Rooms of the exporter, likewise."""
 

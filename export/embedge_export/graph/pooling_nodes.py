@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedge.types import FloatArray, PoolingMode
+from embedge_export.activations import MODULE_ACTIVATIONS
 
 if TYPE_CHECKING:
     import onnx
@@ -95,7 +96,7 @@ class PoolingNodes:
         linear = self.op("MatMul", rows, self.constant(weight.T, np.float32))
         if bias is not None:
             linear = self.op("Add", linear, self.constant(bias, np.float32))
-        activated = ACTIVATION_NODES[activation](self, linear)
+        activated = MODULE_ACTIVATIONS[activation](self, linear)
         return self.op("Identity", activated, output=output) if output else activated
 
     def residual(self, made: str, rows: str, weight: FloatArray | None) -> str:
@@ -210,35 +211,3 @@ _POOLERS: dict[PoolingMode, Callable[[PoolingNodes, str], str]] = {
     "MEAN_SQRT_LEN": PoolingNodes._mean_sqrt_len,
     "WEIGHTEDMEAN": PoolingNodes._weighted_mean,
 }
-
-
-def _gelu(head: PoolingNodes, x: str) -> str:
-    half = head.op("Mul", x, head.constant(0.5, np.float32))
-    erf = head.op("Erf", head.op("Mul", x, head.constant(2**-0.5, np.float32)))
-    return head.op("Mul", half, head.op("Add", erf, head.constant(1.0, np.float32)))
-
-
-def _clip(head: PoolingNodes, x: str, low: float, high: float) -> str:
-    return head.op("Clip", x, head.constant(low, np.float32), head.constant(high, np.float32))
-
-
-ACTIVATION_NODES: dict[str, Callable[[PoolingNodes, str], str]] = {
-    "Identity": lambda _, x: x,
-    "ELU": lambda head, x: head.op("Elu", x),
-    "GELU": _gelu,
-    "Hardsigmoid": lambda head, x: head.op("HardSigmoid", x, alpha=1 / 6, beta=0.5),
-    "Hardswish": lambda head, x: head.op("Mul", x, head.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)),
-    "Hardtanh": lambda head, x: _clip(head, x, -1, 1),
-    "LeakyReLU": lambda head, x: head.op("LeakyRelu", x, alpha=0.01),
-    "LogSigmoid": lambda head, x: head.op("Neg", head.op("Softplus", head.op("Neg", x))),
-    "Mish": lambda head, x: head.op("Mul", x, head.op("Tanh", head.op("Softplus", x))),
-    "ReLU": lambda head, x: head.op("Relu", x),
-    "ReLU6": lambda head, x: _clip(head, x, 0, 6),
-    "SELU": lambda head, x: head.op("Selu", x),
-    "SiLU": lambda head, x: head.op("Mul", x, head.op("Sigmoid", x)),
-    "Sigmoid": lambda head, x: head.op("Sigmoid", x),
-    "Softplus": lambda head, x: head.op("Softplus", x),
-    "Softsign": lambda head, x: head.op("Softsign", x),
-    "Tanh": lambda head, x: head.op("Tanh", x),
-}
-"""Activations of source/module_files.py, by class name; the SDK has each in numpy."""

@@ -11,6 +11,7 @@ import msgspec
 
 from embedge.errors import ExportError
 from embedge.types import PoolingMode
+from embedge_export.activations import MODULE_ACTIVATIONS
 from embedge_export.source.fields import account_for, some_text, some_texts, whole
 from embedge_export.source.module_config import ModuleConfig
 from embedge_export.source.module_refusals import EXPECTED, FIRST, refuse
@@ -44,26 +45,6 @@ _LEGACY_MODES = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-MODULE_ACTIVATIONS = (
-    "ELU",
-    "GELU",
-    "Hardsigmoid",
-    "Hardswish",
-    "Hardtanh",
-    "Identity",
-    "LeakyReLU",
-    "LogSigmoid",
-    "Mish",
-    "ReLU",
-    "ReLU6",
-    "SELU",
-    "SiLU",
-    "Sigmoid",
-    "Softplus",
-    "Softsign",
-    "Tanh",
-)
-"""Classes of torch.nn without parameters that a Dense module may end in; graph/pooling_nodes.py has each as nodes."""
 _OF_TORCH = ("torch.nn.modules.", "torch.nn.")
 _LIBRARIES = ("sentence_transformers.", "pylate.")
 _ENTRY_KEYS = ("name", "path", "type")

@@ -13,7 +13,7 @@ import embedge_export.verify
 from embedge._rows.heads import activate, cut_and_normalize
 from embedge.manifest import load_manifest
 from embedge.testing import tiny_bundle
-from embedge_export.source.module_files import MODULE_ACTIVATIONS
+from embedge_export.activations import MODULE_ACTIVATIONS
 from embedge_export.source.modules import Dense
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.tensors import LoadedModule
