@@ -5,21 +5,47 @@ Source: vLLM v0.13 `vllm/outputs.py` for class and attribute names.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from embedge._sequence import MadeOnDemand
+from embedge._results import ArrayOutputs, RaggedOutputs, RequestOutputs, as_array
 from embedge.errors import ShapeError
 from embedge.types import FloatArray, IntArray, Task
+
+__all__ = [
+    "ArrayOutputs",
+    "ClassificationOutput",
+    "ClassificationRequestOutput",
+    "EmbeddingOutput",
+    "EmbeddingRequestOutput",
+    "ModelInfo",
+    "Offsets",
+    "OutputT",
+    "PoolingOutput",
+    "PoolingRequestOutput",
+    "RaggedOutputs",
+    "RequestOutputs",
+    "RerankResult",
+    "ScoringOutput",
+    "ScoringRequestOutput",
+    "SparseEmbeddingOutput",
+    "SparseEmbeddingRequestOutput",
+]
 
 Offsets = list[tuple[int, int]]
 
 
-class PoolingOutput(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class _Numbers(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What numpy takes for the array that it holds."""
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return as_array(cast("Any", self).data, dtype, copy)
+
+
+class PoolingOutput(_Numbers, frozen=True, kw_only=True, eq=False):
     """Result of any pooling.
 
     Attributes:
@@ -45,7 +71,7 @@ class PoolingOutput(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return [names[i] for i in np.atleast_2d(self.data).argmax(axis=1)]
 
 
-class EmbeddingOutput(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class EmbeddingOutput(_Numbers, frozen=True, kw_only=True, eq=False):
     """One embedding.
 
     Attributes:
@@ -65,7 +91,7 @@ class EmbeddingOutput(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return len(self.data)
 
 
-class SparseEmbeddingOutput(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class SparseEmbeddingOutput(_Numbers, frozen=True, kw_only=True, eq=False):
     """One sparse embedding: the vocabulary's terms with a weight above zero, by descending weight.
 
     Attributes:
@@ -86,7 +112,7 @@ class SparseEmbeddingOutput(msgspec.Struct, frozen=True, kw_only=True, eq=False)
         return row
 
 
-class ClassificationOutput(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class ClassificationOutput(_Numbers, frozen=True, kw_only=True, eq=False):
     """Probabilities of one text, or logits where use_activation is False.
 
     Attributes:
@@ -113,7 +139,7 @@ class ClassificationOutput(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return self.labels[int(self.data.argmax())]
 
 
-class ScoringOutput(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class ScoringOutput(_Numbers, frozen=True, kw_only=True, eq=False):
     """Score of one pair.
 
     Attributes:
@@ -127,9 +153,15 @@ class ScoringOutput(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """The score as a Python float."""
         return float(self.data[0])
 
+    def __float__(self) -> float:
+        return self.score
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        # as the one of many that .numpy() gives
+        return as_array(self.data[0, ...], dtype, copy)
+
 
 OutputT = TypeVar("OutputT")
-RequestT = TypeVar("RequestT", bound="PoolingRequestOutput[Any]")
 
 
 class PoolingRequestOutput(msgspec.Struct, Generic[OutputT], frozen=True, kw_only=True, eq=False):
@@ -151,6 +183,16 @@ class PoolingRequestOutput(msgspec.Struct, Generic[OutputT], frozen=True, kw_onl
     num_truncated_tokens: int = 0
     finished: bool = True
     num_cached_tokens: int = 0
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return as_array(cast("Any", self.outputs), dtype, copy)
+
+    def __len__(self) -> int:
+        # how scikit-learn counts the components of a sequence's rows
+        return len(np.asarray(self.outputs))
+
+    def __bool__(self) -> bool:
+        return True
 
 
 class EmbeddingRequestOutput(PoolingRequestOutput[EmbeddingOutput], frozen=True, kw_only=True, eq=False):
@@ -180,6 +222,10 @@ class ScoringRequestOutput(PoolingRequestOutput[ScoringOutput], frozen=True, kw_
     num_truncated_query_tokens: int = 0
     num_truncated_document_tokens: int = 0
 
+    def __float__(self) -> float:
+        # what numpy asks each of a list for
+        return self.outputs.score
+
 
 class RerankResult(msgspec.Struct, frozen=True, kw_only=True):
     """One document of `rerank`.
@@ -193,60 +239,6 @@ class RerankResult(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     score: float
     document: str
-
-
-class RequestOutputs(MadeOnDemand[RequestT]):
-    """One request output per prompt, in the order of the prompts; made when they are looked at.
-
-    `numpy()` gives the plain arrays.
-    """
-
-    _noun = "outputs"
-
-    def __init__(self, rows: FloatArray | Sequence[Any], make: Callable[[int], RequestT]) -> None:
-        self._rows = rows
-        self._make = make
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def _item(self, position: int) -> RequestT:
-        return self._make(position)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {len(self)}>"
-
-    @abstractmethod
-    def numpy(self) -> FloatArray | list[FloatArray]:
-        """The rows as float32: one array for one row per prompt, a list of arrays for token tasks."""
-
-
-class ArrayOutputs(RequestOutputs[RequestT]):
-    """Outputs that are one row per prompt."""
-
-    def numpy(self) -> FloatArray:
-        """All rows as one float32 array (num_prompts, dim), of scores (num_pairs,), without copying.
-
-        Raises:
-            ShapeError: the rows have different sizes, because the prompts asked for different dimensions.
-        """
-        if isinstance(self._rows, np.ndarray):
-            return self._rows
-        sizes = {len(row) for row in self._rows}
-        if len(sizes) > 1:
-            raise ShapeError(
-                f"the rows have different sizes {sorted(sizes)}, so they form no array; "
-                "ask for one value of dimensions, or read .outputs.data of each item"
-            )
-        return np.stack(self._rows) if self._rows else np.zeros((0, 0), dtype=np.float32)
-
-
-class RaggedOutputs(RequestOutputs[RequestT]):
-    """Outputs that are one array per prompt."""
-
-    def numpy(self) -> list[FloatArray]:
-        """One float32 array (num_rows, dim) per prompt, without copying."""
-        return list(self._rows)
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):

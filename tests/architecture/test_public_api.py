@@ -47,7 +47,7 @@ NAMES = {
     "outputs": """
         ArrayOutputs ClassificationOutput ClassificationRequestOutput EmbeddingOutput
         EmbeddingRequestOutput ModelInfo Offsets OutputT PoolingOutput PoolingRequestOutput
-        RaggedOutputs RequestOutputs RequestT RerankResult ScoringOutput ScoringRequestOutput
+        RaggedOutputs RequestOutputs RerankResult ScoringOutput ScoringRequestOutput
         SparseEmbeddingOutput SparseEmbeddingRequestOutput
     """,
     "params": """

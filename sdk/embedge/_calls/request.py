@@ -16,6 +16,26 @@ from embedge.params import TASKS, PoolingParams
 from embedge.types import Compat, ParsedPrompt, Task
 
 
+class Facts(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What request outputs state of their prompts; it holds nothing of the caller's, so that it can be pickled.
+
+    Attributes:
+        encoded, first_id: see Call.
+    """
+
+    encoded: Sequence[Encoded]
+    first_id: int
+
+    def of(self, i: int) -> dict[str, Any]:
+        """Of prompt i."""
+        encoded = self.encoded[i]
+        return {
+            "request_id": str(self.first_id + i),
+            "prompt_token_ids": encoded.token_ids,
+            "num_truncated_tokens": encoded.num_truncated,
+        }
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Tokenised prompts with the parameters of each.
 
@@ -31,14 +51,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     params: list[ResolvedParams]
     first_id: int
 
-    def facts(self, i: int) -> dict[str, Any]:
-        """What every request output states of prompt i."""
-        encoded = self.encoded[i]
-        return {
-            "request_id": str(self.first_id + i),
-            "prompt_token_ids": encoded.token_ids,
-            "num_truncated_tokens": encoded.num_truncated,
-        }
+    @property
+    def facts(self) -> Facts:
+        """What the request outputs state of the prompts."""
+        return Facts(encoded=self.encoded, first_id=self.first_id)
 
 
 def check_task(manifest: Manifest, task: Any, compat: Compat = "0.13") -> Task:

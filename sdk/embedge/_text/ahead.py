@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -101,6 +102,10 @@ class ArrivingRows(MadeOnDemand[Encoded]):
 
     def __len__(self) -> int:
         return len(self._order)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # of a call that was answered, whose prompts have all arrived
+        return EncodedRows.of, (list(self),)
 
     def _item(self, position: int) -> Encoded:
         while self._piece_of[position] < 0:
