@@ -195,7 +195,8 @@ class EdgeModel:
         """Pool prompts for any task.
 
         Args:
-            prompts: text, {"prompt": text}, {"prompt_token_ids": ids}, a list of token ids, or a sequence of these.
+            prompts: text, {"prompt": text}, {"prompt_token_ids": ids}, a list of token ids, or an iterable of these: a
+                list, a column of a table by position, a generator.
             pooling_params: None, one for all prompts, or one per prompt.
             pooling_task: the task; None takes it from pooling_params, else from the model.
             prompt_name: stored prompt to put before each text; None applies the checkpoint's default, if it has one.
@@ -502,7 +503,7 @@ class EdgeModel:
     def rerank(
         self,
         query: str,
-        documents: Sequence[str],
+        documents: Iterable[str],
         top_n: int | None = None,
         *,
         pooling_params: PoolingParams | None = None,

@@ -156,7 +156,9 @@ def _settle(future: asyncio.Future[Any], settle: Callable[[], None]) -> None:
 
 
 def _is_large(argument: object) -> bool:
-    """Whether an argument is many prompts."""
+    """Whether an argument is many prompts, or may be."""
+    if hasattr(argument, "__next__"):
+        return True
     if isinstance(argument, (str, bytes, dict)) or not hasattr(argument, "__len__"):
         return False
     with contextlib.suppress(Exception):  # the caller's own type

@@ -16,7 +16,7 @@ from embedge._calls.in_asyncio import computed
 from embedge._calls.options import CallOptions, EndOptions, PooledOutput, as_count
 from embedge._calls.request import Call
 from embedge._calls.verbs import Verbs
-from embedge._text.prompts import parse_prompt
+from embedge._text.prompts import check_no_table, parse_prompt
 from embedge._workers import pipeline
 from embedge.errors import ParamsError, PromptError
 from embedge.params import PoolingParams
@@ -133,6 +133,7 @@ def _windows(calling: Calling, options: CallOptions, window: Any) -> _Windows:
 def _iterated(prompts: Any) -> Iterator[PromptInput]:
     if isinstance(prompts, (str, dict)):
         return iter([prompts])
+    check_no_table(prompts)
     try:
         return iter(prompts)
     except Exception as error:  # the caller's own type

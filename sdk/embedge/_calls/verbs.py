@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from embedge._calls import answers
@@ -17,7 +17,7 @@ from embedge._engine.engine import Engine
 from embedge._engine.options import LoadOptions
 from embedge._engine.tokenising import encode_prompts
 from embedge._rows.resolved import ResolvedParams
-from embedge._text.prompts import parse_prompts
+from embedge._text.prompts import listed, parse_prompts
 from embedge._text.templated_pairs import encode_template
 from embedge._text.tokens import Encoded
 from embedge._text.windows import cut_into_windows
@@ -179,7 +179,7 @@ class Verbs:
         return answers.scoring_outputs(*self._scores_of_prompts(prompts, options))
 
     def rerank(
-        self, query: Any, documents: Sequence[str], top_n: Any, options: PairOptions
+        self, query: Any, documents: Iterable[str], top_n: Any, options: PairOptions
     ) -> list[RerankResult]:
         """Rank documents."""
         if top_n is not None:
@@ -188,7 +188,7 @@ class Verbs:
             raise PromptError(f"query is a {type(query).__name__}; expected one text")
         if isinstance(documents, str):
             raise PromptError("documents is one text; expected a list of texts")
-        documents = _listed(documents)
+        documents = listed(documents, "documents", "expected a list of texts")
         if not documents:
             return []
         scores, _ = self._scores(query, documents, options)
@@ -273,14 +273,3 @@ class Verbs:
             first_id = self._num_requests
             self._num_requests += num_prompts
         return first_id
-
-
-def _listed(documents: Any) -> list[str]:
-    """Documents by position, whatever they are kept in."""
-    try:
-        return list(documents)
-    except Exception as error:
-        raise PromptError(
-            f"documents is a {type(documents).__name__}, which cannot be gone through: {error}; "
-            "expected a list of texts"
-        ) from error

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
+from embedge._cancelling import check_call
 from embedge.errors import PromptError
 from embedge.types import ParsedPrompt, PromptInput
 
+_ASKED_EVERY = 64
+_SHOWN_COLUMNS = 4
 _PROMPT_FORMS = 'expected text, {"prompt": text}, {"prompt_token_ids": ids} or a list of token ids'
 
 
@@ -20,21 +23,11 @@ def parse_prompts(prompts: PromptInput | Iterable[PromptInput]) -> list[ParsedPr
     """
     if isinstance(prompts, (str, Mapping)):
         return [parse_prompt(prompts, 0)]
-    if (
-        hasattr(prompts, "__len__")
-        and hasattr(prompts, "__iter__")
-        and not isinstance(prompts, (list, tuple))
-    ):
-        prompts = _listed(prompts)
-    if _is_token_ids(prompts):
-        return [parse_prompt(prompts, 0)]
-    if isinstance(prompts, (bytes, bytearray, set, frozenset)) or not (
-        hasattr(prompts, "__len__") and hasattr(prompts, "__iter__")
-    ):
-        raise PromptError(f"prompts is {_describe(prompts)}; {_PROMPT_FORMS}, or a sequence of these")
+    items = listed(prompts)
+    if _is_token_ids(items):
+        return [parse_prompt(items, 0)]
     return [
-        prompt if type(prompt) is str else parse_prompt(prompt, index)
-        for index, prompt in enumerate(cast("Iterable[PromptInput]", prompts))
+        prompt if type(prompt) is str else parse_prompt(prompt, index) for index, prompt in enumerate(items)
     ]
 
 
@@ -95,33 +88,67 @@ def parse_prompt(prompt: Any, index: int) -> ParsedPrompt:
     return token_ids
 
 
-def _listed(prompts: Any) -> Any:
-    """The items of the caller's own kind of sequence by position; what has no order stays what it is."""
-    if isinstance(prompts, (bytes, bytearray, set, frozenset)):
+def listed(
+    prompts: Any, name: str = "prompts", forms: str = f"{_PROMPT_FORMS}, or an iterable of these"
+) -> list[Any]:
+    """The items of the caller's own kind of iterable by position.
+
+    Args:
+        prompts: what the caller gave.
+        name: of the argument.
+        forms: what is expected, for messages.
+
+    Raises:
+        PromptError: it has no items, none that are texts of their own, or no order.
+    """
+    if isinstance(prompts, list):
         return prompts
+    check_no_table(prompts, name)
+    if isinstance(prompts, (bytes, bytearray, set, frozenset)) or not hasattr(prompts, "__iter__"):
+        raise PromptError(f"{name} is {_describe(prompts)}; {forms}")
+    if hasattr(prompts, "__next__"):
+        return list(_taken(prompts))
     try:
         return list(prompts)
     except Exception as error:
         raise PromptError(
-            f"prompts is {_describe(prompts)}, which cannot be gone through: {error}; {_PROMPT_FORMS}, or a sequence "
-            "of these"
+            f"{name} is {_describe(prompts)}, which cannot be gone through: {error}; {forms}"
         ) from error
 
 
-def _is_token_ids(prompts: Any) -> bool:
-    if (
-        isinstance(prompts, (str, bytes, Mapping))
-        or not hasattr(prompts, "__len__")
-        or not hasattr(prompts, "__iter__")
-    ):
-        return False
-    first = next(iter(prompts), None)
-    return (
-        first is not None
-        and not isinstance(first, bool)
-        and hasattr(first, "__index__")
-        and not hasattr(first, "__len__")
+def _taken(prompts: Iterator[Any]) -> Iterator[Any]:
+    """What a generator gives, whose own errors are the caller's; the call may end while it works, or has no end."""
+    for index, prompt in enumerate(prompts):
+        if index % _ASKED_EVERY == 0:
+            check_call()
+        yield prompt
+
+
+def check_no_table(prompts: Any, name: str = "prompts") -> None:
+    """Refuse tables, whose items are the names of their columns, or whole columns.
+
+    Raises:
+        PromptError: they are one, of pandas, polars or pyarrow.
+    """
+    names = getattr(prompts, "column_names", None)
+    if names is None:
+        names = getattr(prompts, "columns", None)
+    if names is None or callable(names) or not hasattr(prompts, "__len__"):
+        return
+    kind = type(prompts).__name__
+    shown = [name for name in names if isinstance(name, str)]
+    columns = ", ".join(map(repr, shown[:_SHOWN_COLUMNS])) + (" …" if len(shown) > _SHOWN_COLUMNS else "")
+    raise PromptError(
+        f"{name} is a {kind}, a table with the columns {columns or 'of numbers'}; expected the texts of one column. "
+        f"Pass that, as in {kind.lower()}[{(shown or ['text'])[0]!r}]."
     )
+
+
+def _is_token_ids(items: list[Any]) -> bool:
+    if not items:
+        return False
+    first = items[0]
+    return not isinstance(first, bool) and hasattr(first, "__index__") and not hasattr(first, "__len__")
 
 
 def _describe(value: Any) -> str:

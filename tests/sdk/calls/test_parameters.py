@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
+import itertools
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from embedge import EdgeModel, EmbedgeError, ParamsError, PoolerConfig, PoolingParams, PromptError
+from embedge import (
+    DeadlineError,
+    EdgeModel,
+    EmbedgeError,
+    ParamsError,
+    PoolerConfig,
+    PoolingParams,
+    PromptError,
+)
 from embedge._engine.options import LoadOptions
 
 
@@ -84,10 +94,78 @@ def test_documents_go_by_position_whatever_they_are_kept_in(load) -> None:
     shuffled = Series(texts, [2, 0, 1])
     assert np.array_equal(model.score("the river", shuffled).numpy(), model.score("the river", texts).numpy())
     for wrong in (None, 3, Broken()):
-        with pytest.raises(PromptError, match="documents is a .* cannot be gone through"):
+        with pytest.raises(PromptError, match="documents is .*; expected a list of texts"):
             model.rerank("the river", wrong)
     with pytest.raises(PromptError, match="prompts is a NoneType; expected an iterable"):
         model.stream(None)
+
+
+def test_generators_are_gone_through_in_every_verb(load) -> None:
+    texts = ["the river", "good", "the river and the city"]
+    model = load()
+    expected = model.embed(texts).numpy()
+    assert np.array_equal(model.embed(t for t in texts).numpy(), expected)
+    assert np.array_equal(model.encode(iter(texts)).numpy(), expected)
+    assert np.array_equal(asyncio.run(model.aembed(t for t in texts)).numpy(), expected)
+    pairs = model.score((t for t in texts), (t for t in texts)).numpy()
+    assert np.array_equal(pairs, model.score(texts, texts).numpy())
+    classifier = load("classify")
+    assert np.array_equal(classifier.classify(iter(texts)).numpy(), classifier.classify(texts).numpy())
+    with pytest.raises(PromptError, match="prompt 1 is int 3"):
+        model.embed(t for t in ("a", 3))
+
+
+def test_an_error_of_a_generator_is_its_owners(load) -> None:
+    def broken():
+        yield "the river"
+        raise OSError("the disk is gone")
+
+    model = load()
+    for call in (model.embed, model.encode, lambda texts: model.rerank("a", texts)):
+        with pytest.raises(OSError, match="the disk is gone"):
+            call(broken())
+
+
+def test_a_generator_without_an_end_ends_with_the_call(load) -> None:
+    with pytest.raises(DeadlineError):
+        load().embed(itertools.repeat("a"), deadline_s=0.05)
+
+
+def frames() -> list:
+    """Tables of whatever is installed; the texts of each are those of its column."""
+    made = []
+    with contextlib.suppress(ImportError):
+        import pandas as pd
+
+        made.append(pd.DataFrame({"text": ["a", "b"], "id": [1, 2]}, index=[1, 0]))
+    with contextlib.suppress(ImportError):
+        import polars as pl
+
+        made.append(pl.DataFrame({"text": ["a", "b"], "id": [1, 2]}))
+    with contextlib.suppress(ImportError):
+        import pyarrow as pa
+
+        made.append(pa.table({"text": ["a", "b"], "id": [1, 2]}))
+    return made
+
+
+@pytest.mark.parametrize("frame", frames(), ids=lambda frame: type(frame).__module__)
+def test_a_table_is_refused_and_its_column_taken_by_position(frame, load) -> None:
+    model = load()
+    calls = (
+        *(model.embed, model.encode, model.stream, lambda t: model.rerank("a", t)),
+        *(lambda t: model.score("a", t), lambda t: model.score(t, "a")),
+    )
+    for call in calls:
+        with pytest.raises(
+            PromptError, match=r"a table with the columns 'text', 'id'; expected .*\['text'\]"
+        ):
+            call(frame)
+    column = frame["text"].to_pylist() if hasattr(frame["text"], "to_pylist") else frame["text"]
+    assert np.array_equal(model.embed(column).numpy(), model.embed(["a", "b"]).numpy())
+    assert [r.document for r in model.rerank("a", column)] == [
+        r.document for r in model.rerank("a", ["a", "b"])
+    ]
 
 
 def test_numbers_of_numpy_are_numbers(load) -> None:

@@ -44,6 +44,10 @@ def test_forms_of_prompts() -> None:
     assert parse_prompts(np.array(["a", "b"])) == ["a", "b"]
     assert parse_prompts({"text": "a", "text_pair": "b"}) == [("a", "b")]
     assert parse_prompts([]) == []
+    assert parse_prompts(x for x in "ab") == ["a", "b"]
+    assert parse_prompts(iter([])) == []
+    assert parse_prompts({"a": "x", "b": "y"}.values()) == ["x", "y"]
+    assert parse_prompts(map(str.upper, "ab")) == ["A", "B"]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +57,6 @@ def test_forms_of_prompts() -> None:
         (3, "prompts is int 3", None),
         (b"abc", "prompts is bytes", None),
         ({"a", "b"}, "prompts is set", None),
-        ((x for x in "ab"), "prompts is generator", None),
         (["a", None], "prompt 1 is None", 1),
         (["a", b"b"], "prompt 1 is bytes", 1),
         (["a", 3], "prompt 1 is int 3", 1),
