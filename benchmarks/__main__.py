@@ -40,9 +40,9 @@ def main() -> None:
     profile = commands.add_parser("profile", help="time each operator of a model's graphs")
     profile.add_argument("--model", default=targets.MODEL, choices=MODELS)
     table = commands.add_parser(
-        "table", help="write tables and plots from results/NAME.json, and README's section"
+        "table", help="write tables and plots from results/NAME.json, and the section of docs/speed.md"
     )
-    table.add_argument("--no-readme", action="store_true")
+    table.add_argument("--no-page", action="store_true")
     shown = commands.add_parser("targets", help="print measured ratios beside their targets")
     for command in (run, prepare, curves):
         command.add_argument("--threads", type=int, default=2)
@@ -76,7 +76,7 @@ def main() -> None:
     elif args.command == "profile":
         profiling.run(args.model, file)
     elif args.command == "table":
-        report.write(file, readme=not args.no_readme)
+        report.write(file, page=not args.no_page)
     else:
         results = runner.open_results(file)
         print(targets.render(results, report.operators_beside(file, results)))

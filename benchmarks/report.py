@@ -1,4 +1,4 @@
-"""A results file as a page and plots beside it (NAME.md, NAME-*.png and .svg), and as README's section."""
+"""A results file as a page and plots beside it (NAME.md, NAME-*.png and .svg), and as the section of docs/speed.md."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from benchmarks.tables import (
 )
 
 RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "speed.md"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 RIVALS = (REFERENCE, "fastembed")
 CEILING = (
@@ -57,8 +58,8 @@ def render(results: dict, operators: dict | None = None) -> str:
     return "\n".join(parts)
 
 
-def readme_section(results: dict, name: str, operators: dict | None = None) -> str:
-    """What stands in README between the markers."""
+def section(results: dict, name: str, operators: dict | None = None) -> str:
+    """What stands in docs/speed.md between the markers."""
     models = models_of(results)
     lines = []
     for model in models:
@@ -68,7 +69,7 @@ def readme_section(results: dict, name: str, operators: dict | None = None) -> s
                 "",
                 overview(results, model),
                 "",
-                f"![start, latency, throughput and memory of each system](benchmarks/results/{name}-{model}.png)",
+                f"![start, latency, throughput and memory of each system](../benchmarks/results/{name}-{model}.png)",
                 "",
                 "What it is held to, as medians of the ratios in each round:",
                 "",
@@ -80,10 +81,10 @@ def readme_section(results: dict, name: str, operators: dict | None = None) -> s
             lines += [f"{MODELS[model].label}:", "", ratios_against(results, model, RIVALS), ""]
     if results.get("scaling"):
         lines += [
-            f"![time and memory by number and length of texts](benchmarks/results/{name}-scaling.png)",
+            f"![time and memory by number and length of texts](../benchmarks/results/{name}-scaling.png)",
             "",
         ]
-    page = f"[benchmarks/results/{name}.md](benchmarks/results/{name}.md)"
+    page = f"[benchmarks/results/{name}.md](../benchmarks/results/{name}.md)"
     return "\n".join([*lines, f"`make bench` measures again; {page} has all figures, losses included."])
 
 
@@ -123,8 +124,8 @@ def curve_table(name: str, entry: dict) -> str:
     return table(["texts" if streamed else "tokens per text", *header], rows) + words
 
 
-def write(file: Path, *, readme: bool = True) -> None:
-    """Render a results file beside itself, and into README."""
+def write(file: Path, *, page: bool = True) -> None:
+    """Render a results file beside itself, and into docs/speed.md."""
     from benchmarks.plots import plot, plot_scaling
 
     results = json.loads(file.read_text())
@@ -134,13 +135,10 @@ def write(file: Path, *, readme: bool = True) -> None:
         plot(results, model, file.with_name(f"{file.stem}-{model}"))
     if results.get("scaling"):
         plot_scaling(results, file.with_name(f"{file.stem}-scaling"))
-    if readme:
-        path = ROOT / "README.md"
-        text = path.read_text()
-        before, rest = text.split(BEGIN, 1)
+    if page:
+        before, rest = PAGE.read_text().split(BEGIN, 1)
         _, after = rest.split(END, 1)
-        section = readme_section(results, file.stem, operators)
-        path.write_text(f"{before}{BEGIN}\n{section}\n{END}{after}")
+        PAGE.write_text(f"{before}{BEGIN}\n{section(results, file.stem, operators)}\n{END}{after}")
 
 
 def operators_beside(file: Path, results: dict) -> dict | None:

@@ -1,4 +1,7 @@
-"""Tables and a plot of the GPU's results, for results/gpu.md and README: `python -m benchmarks.gpu.tables`."""
+"""Tables and a plot of the GPU's results, for results/gpu.md and docs/guides/gpu.md.
+
+`python -m benchmarks.gpu.tables` writes them.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from benchmarks.tables import number, table
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "guides" / "gpu.md"
 _BOUND_BY_THE_HOST = 0.8
 BEGIN, END = "<!-- gpu:begin -->", "<!-- gpu:end -->"
 SHAPES = ("64x128", "256x128", "256x32", "32x512", "ragged")
@@ -307,8 +311,8 @@ _ON_GRAPHS = (
 )
 
 
-def readme_section(results: dict, two: dict | None, name: str) -> str:
-    """What stands in README between the markers."""
+def section(results: dict, two: dict | None, name: str) -> str:
+    """What stands in docs/guides/gpu.md between the markers."""
     last = ""
     if two is not None:
         same = two["machine"]["host"] == results["machine"]["host"]
@@ -317,7 +321,7 @@ def readme_section(results: dict, two: dict | None, name: str) -> str:
         [
             f"BERT-base on {conditions(results)}. Every bar and row is of the same run{last}.",
             "",
-            f"![rates on the device, text to vectors, one query](benchmarks/results/{name}.png)",
+            f"![rates on the device, text to vectors, one query](../../benchmarks/results/{name}.png)",
             "",
             targets_table(results, two),
             "",
@@ -327,8 +331,8 @@ def readme_section(results: dict, two: dict | None, name: str) -> str:
             "",
             captured_queries(results),
             "",
-            f"`python -m benchmarks.gpu` measures again; [benchmarks/results/{name}.md](benchmarks/results/{name}.md) "
-            "has all figures.",
+            f"`python -m benchmarks.gpu` measures again; [benchmarks/results/{name}.md]"
+            f"(../../benchmarks/results/{name}.md) has all figures.",
         ]
     )
 
@@ -339,23 +343,23 @@ def second(file: Path) -> dict | None:
     return json.loads(other.read_text()) if other.is_file() else None
 
 
-def write(file: Path, *, readme: Path | None) -> None:
-    """Render a results file beside itself, and into README."""
+def write(file: Path, *, page: Path | None) -> None:
+    """Render a results file beside itself, and into docs/guides/gpu.md."""
     results, two = json.loads(file.read_text()), second(file)
     file.with_suffix(".md").write_text(render(results, two))
     plot(results, device_rows(results), file.with_suffix(""))
-    if readme is not None:
-        before, rest = readme.read_text().split(BEGIN, 1)
+    if page is not None:
+        before, rest = page.read_text().split(BEGIN, 1)
         _, after = rest.split(END, 1)
-        readme.write_text(f"{before}{BEGIN}\n{readme_section(results, two, file.stem)}\n{END}{after}")
+        page.write_text(f"{before}{BEGIN}\n{section(results, two, file.stem)}\n{END}{after}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.tables", description=__doc__)
     parser.add_argument("--file", type=Path, default=RESULTS / "gpu.json")
-    parser.add_argument("--no-readme", action="store_true")
+    parser.add_argument("--no-page", action="store_true")
     args = parser.parse_args()
-    write(args.file, readme=None if args.no_readme else ROOT / "README.md")
+    write(args.file, page=None if args.no_page else PAGE)
 
 
 if __name__ == "__main__":

@@ -68,16 +68,16 @@ def test_tables_follow_from_the_results(file):
     assert expected == file.with_suffix(".md").read_text()
 
 
-def test_the_readme_shows_the_results_and_nothing_else():
+def test_the_page_shows_the_results_and_nothing_else():
     file = report.RESULTS / "cpu.json"
-    readme = (report.ROOT / "README.md").read_text()
-    shown = readme.split(report.BEGIN)[1].split(report.END)[0].strip()
+    page = report.PAGE.read_text()
+    shown = page.split(report.BEGIN)[1].split(report.END)[0].strip()
     if not file.is_file():
         assert shown == ""
         return
     results = json.loads(file.read_text())
 
-    assert shown == report.readme_section(results, "cpu", report.operators_beside(file, results))
+    assert shown == report.section(results, "cpu", report.operators_beside(file, results))
 
 
 def _subject(label, precision, runs, cosine=(1.0, 1.0)):

@@ -1,4 +1,4 @@
-"""The GPU's results: tables and README follow from the file, targets are judged by it, losses are shown."""
+"""The GPU's results: tables and the page follow from the file, targets are judged by it, losses are shown."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def changed(path: tuple[str, ...], value: object) -> dict:
     return results
 
 
-def test_the_page_and_readme_show_the_results_and_nothing_else() -> None:
+def test_the_results_page_and_the_guide_show_the_results_and_nothing_else() -> None:
     two = tables.second(FILE)
     assert FILE.with_suffix(".md").read_text() == tables.render(RESULTS, two)
-    readme = (tables.ROOT / "README.md").read_text()
-    shown = readme.split(tables.BEGIN)[1].split(tables.END)[0].strip()
-    assert shown == tables.readme_section(RESULTS, two, "gpu")
+    page = tables.PAGE.read_text()
+    shown = page.split(tables.BEGIN)[1].split(tables.END)[0].strip()
+    assert shown == tables.section(RESULTS, two, "gpu")
     for suffix in (".png", ".svg"):
         assert FILE.with_suffix(suffix).stat().st_size > 10_000
 

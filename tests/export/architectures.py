@@ -1,7 +1,8 @@
 """Every architecture as every kind of model: tiny checkpoints, and transformers' own answers in float32.
 
 The difference in a cell is the largest of any component between the bundle, asked a batch of mixed lengths, and
-transformers, asked one text at a time without padding. tests/generations makes the table of README.md of all of it.
+transformers, asked one text at a time without padding. tests/generations makes the table
+of docs/architectures.md of all of it.
 """
 
 from __future__ import annotations

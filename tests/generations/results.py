@@ -1,4 +1,4 @@
-"""The committed results: docs/results/architectures.json, the page beside it, and the section of README.md.
+"""The committed results: docs/results/architectures.json, the page beside it, and the section of docs/architectures.md.
 
 A cell is the largest difference to the library that saved the checkpoint, or in one line why there is none.
 """
@@ -16,7 +16,8 @@ from tests.generations.measuring import PYTHONS, ROOT, Cell
 from embedge_export.families.table import FAMILIES
 
 FOLDER = ROOT / "docs" / "results"
-FILE, PAGE, README = FOLDER / "architectures.json", FOLDER / "architectures.md", ROOT / "README.md"
+FILE, PAGE = FOLDER / "architectures.json", FOLDER / "architectures.md"
+SUMMARY = ROOT / "docs" / "architectures.md"
 BEGIN, END = "<!-- architectures:begin -->", "<!-- architectures:end -->"
 TASKS = ("embed", "token_embed", "classify", "token_classify", "score", "rerank")
 EXTRA = "embedge[export-torch]"
@@ -27,7 +28,7 @@ with sentence-transformers 5 and under transformers 5 with sentence-transformers
 torch; a cell is the worst of these. A dash means that there is no such class. The checkpoints are tiny and random, with
 weights large enough to matter; an export of yours makes the same comparison on its own weights. `transformers` names
 the generations that have the architecture, `without torch` the tasks that the light exporter builds.
-[Every way by itself](docs/results/architectures.md); `make architectures` measures all of it again and writes both.
+[Every way by itself](results/architectures.md); `make architectures` measures all of it again and writes both.
 """
 
 
@@ -102,17 +103,17 @@ def write(versions: dict[str, str], measured: list[Row]) -> None:
     FILE.write_text(f'{{"versions": {named},\n"rows": [\n{lines}\n]}}\n', "utf-8")
     PAGE.write_text(page(versions, rows), "utf-8")
     if not unmeasured(rows):
-        before, rest = README.read_text("utf-8").split(BEGIN)
-        README.write_text(f"{before}{BEGIN}\n{section(rows)}\n{END}{rest.split(END)[1]}", "utf-8")
+        before, rest = SUMMARY.read_text("utf-8").split(BEGIN)
+        SUMMARY.write_text(f"{before}{BEGIN}\n{section(rows)}\n{END}{rest.split(END)[1]}", "utf-8")
 
 
 def unmeasured(rows: list[Row]) -> tuple[str, ...]:
-    """Families without a row; the table of README.md is written once there are none."""
+    """Families without a row; the table of docs/architectures.md is written once there are none."""
     return tuple(sorted({*FAMILIES, CODE, "static"} - {row.family for row in rows}))
 
 
 def section(rows: list[Row]) -> str:
-    """What stands between the markers of README.md."""
+    """What stands between the markers of docs/architectures.md."""
     return f"{INTRODUCTION}\n{summary(rows)}"
 
 

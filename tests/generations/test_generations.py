@@ -100,7 +100,7 @@ def test_the_committed_results_are_right_and_shown() -> None:
         # in all environments there is one whose bundle has the numbers
         assert row.worst() is not None, (row.family, row.task)
     assert results.PAGE.read_text("utf-8") == results.page(versions, rows)
-    shown = results.README.read_text("utf-8").partition(results.BEGIN)[2].partition(results.END)[0]
+    shown = results.SUMMARY.read_text("utf-8").partition(results.BEGIN)[2].partition(results.END)[0]
     assert UNMEASURED or shown.strip() == results.section(rows)
 
 
