@@ -26,6 +26,7 @@ from embedge.outputs import (
     ClassificationRequestOutput,
     EmbeddingRequestOutput,
     ModelInfo,
+    PromptTokens,
     RaggedOutputs,
     RerankResult,
     ScoringRequestOutput,
@@ -34,6 +35,7 @@ from embedge.outputs import (
 from embedge.params import ModelConfig, PoolerConfig, PoolingParams
 from embedge.types import (
     Compat,
+    FloatArray,
     LongText,
     PairTruncation,
     PathLike,
@@ -380,6 +382,108 @@ class EdgeModel:
         with self._calling(options) as verbs:
             return verbs.embed(prompts, options)
 
+    def embed_query(
+        self,
+        prompts: Prompts,
+        *,
+        pooling_params: Params = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        truncate_prompt_tokens: int | None = None,
+        truncation_side: Side | None = None,
+        long_text: LongText | None = None,
+        use_tqdm: UseTqdm = False,
+        deadline_s: float | None = None,
+        cancel: Cancel = None,
+    ) -> ArrayOutputs[EmbeddingRequestOutput]:
+        """Embed queries, to be compared with documents; other arguments are those of `embed`.
+
+        Where neither prompt_name nor prompt is given, the stored prompt named "query" goes before each text, or none
+        where there is none, not even the default one: as with sentence-transformers' encode_query.
+
+        Args:
+            prompts: see `encode`.
+            pooling_params: see `encode`.
+            prompt_name: stored prompt to use instead, e.g. "passage".
+            prompt: literal text to use instead; "" for none.
+            truncate_prompt_tokens: see `encode`.
+            truncation_side: see `encode`.
+            long_text: see `embed`.
+            use_tqdm: see `encode`.
+            deadline_s: see `encode`.
+            cancel: see `encode`.
+
+        Returns:
+            One EmbeddingRequestOutput per prompt; `.numpy()` is float32 (num_prompts, dim).
+
+        Raises:
+            TaskNotSupportedError: the bundle does not embed, or is the tower of a model that embeds documents apart.
+        """
+        options = CallOptions(
+            pooling_params=pooling_params,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            truncate_prompt_tokens=truncate_prompt_tokens,
+            truncation_side=truncation_side,
+            long_text=long_text,
+            use_tqdm=use_tqdm,
+            deadline_s=deadline_s,
+            cancel=cancel,
+        )
+        with self._calling(options) as verbs:
+            return verbs.embed(prompts, options, "query")
+
+    def embed_document(
+        self,
+        prompts: Prompts,
+        *,
+        pooling_params: Params = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        truncate_prompt_tokens: int | None = None,
+        truncation_side: Side | None = None,
+        long_text: LongText | None = None,
+        use_tqdm: UseTqdm = False,
+        deadline_s: float | None = None,
+        cancel: Cancel = None,
+    ) -> ArrayOutputs[EmbeddingRequestOutput]:
+        """Embed documents, to be found by queries; other arguments are those of `embed`.
+
+        Where neither prompt_name nor prompt is given, the stored prompt named "document" goes before each text, or
+        none where there is none, not even the default one: as with sentence-transformers' encode_document.
+
+        Args:
+            prompts: see `encode`.
+            pooling_params: see `encode`.
+            prompt_name: stored prompt to use instead, e.g. "passage".
+            prompt: literal text to use instead; "" for none.
+            truncate_prompt_tokens: see `encode`.
+            truncation_side: see `encode`.
+            long_text: see `embed`.
+            use_tqdm: see `encode`.
+            deadline_s: see `encode`.
+            cancel: see `encode`.
+
+        Returns:
+            One EmbeddingRequestOutput per prompt; `.numpy()` is float32 (num_prompts, dim).
+
+        Raises:
+            TaskNotSupportedError: the bundle does not embed, or is the tower of a model that embeds queries apart.
+        """
+        options = CallOptions(
+            pooling_params=pooling_params,
+            prompt_name=prompt_name,
+            prompt=prompt,
+            truncate_prompt_tokens=truncate_prompt_tokens,
+            truncation_side=truncation_side,
+            long_text=long_text,
+            use_tqdm=use_tqdm,
+            deadline_s=deadline_s,
+            cancel=cancel,
+        )
+        with self._calling(options) as verbs:
+            return verbs.embed(prompts, options, "document")
+
     def embed_sparse(
         self,
         prompts: Prompts,
@@ -549,8 +653,77 @@ class EdgeModel:
         with self._calling(options) as verbs:
             return verbs.rerank(query, documents, top_n, options)
 
+    def similarity(self, embeddings_1: Any, embeddings_2: Any) -> FloatArray:
+        """Compare each of the first embeddings with each of the second, as the checkpoint does.
+
+        By its similarity_fn_name, `manifest.similarity`: "cosine", "dot", "euclidean" or "manhattan", of the last two
+        the negative. Whatever it is, a larger number is nearer.
+
+        Args:
+            embeddings_1: what `embed` returned, or arrays of (num_1, dim), or (dim,) for one.
+            embeddings_2: (num_2, dim), likewise.
+
+        Returns:
+            float32 (num_1, num_2).
+
+        Raises:
+            ShapeError: no such arrays, or of different sizes.
+            TaskNotSupportedError: the bundle has no embeddings of one row per text.
+        """
+        from embedge._calls.sides import similarity
+
+        return similarity(self.manifest, embeddings_1, embeddings_2)
+
+    def tokenize(
+        self, prompts: Prompts, *, prompt_name: str | None = None, prompt: str | None = None
+    ) -> list[PromptTokens]:
+        """Tokens of each prompt as the model is given them, but that none is cut.
+
+        Args:
+            prompts: text, {"prompt": text}, a list of token ids, or an iterable of these.
+            prompt_name: stored prompt to put before each text; None applies the checkpoint's default, if it has one.
+            prompt: literal text to put before each text instead; "" for none.
+
+        Returns:
+            One PromptTokens per prompt: ids, pieces of text, and where these stand in it.
+
+        Raises:
+            ParamsError: no such stored prompt.
+            PromptError: a prompt cannot be used.
+        """
+        from embedge._calls.tokens import tokenize
+
+        options = CallOptions(prompt_name=prompt_name, prompt=prompt)
+        with self._calling(options) as verbs:
+            return tokenize(verbs.engine, prompts, options)
+
+    def count_tokens(
+        self, prompts: Prompts, *, prompt_name: str | None = None, prompt: str | None = None
+    ) -> list[int]:
+        """How many tokens each prompt has, special tokens and stored prompt included; `info.max_seq_len` is the limit.
+
+        Args:
+            prompts: text, {"prompt": text}, a list of token ids, or an iterable of these.
+            prompt_name: stored prompt to put before each text; None applies the checkpoint's default, if it has one.
+            prompt: literal text to put before each text instead; "" for none.
+
+        Returns:
+            One number per prompt.
+
+        Raises:
+            ParamsError: no such stored prompt.
+            PromptError: a prompt cannot be used.
+        """
+        from embedge._calls.tokens import count_tokens
+
+        options = CallOptions(prompt_name=prompt_name, prompt=prompt)
+        with self._calling(options) as verbs:
+            return count_tokens(verbs.engine, prompts, options)
+
     aencode = in_threads(encode)
     aembed = in_threads(embed)
+    aembed_query = in_threads(embed_query)
+    aembed_document = in_threads(embed_document)
     aembed_sparse = in_threads(embed_sparse)
     aclassify = in_threads(classify)
     ascore = in_threads(score)

@@ -26,6 +26,7 @@ __all__ = [
     "OutputT",
     "PoolingOutput",
     "PoolingRequestOutput",
+    "PromptTokens",
     "RaggedOutputs",
     "RequestOutputs",
     "RerankResult",
@@ -239,6 +240,24 @@ class RerankResult(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     score: float
     document: str
+
+
+class PromptTokens(msgspec.Struct, frozen=True, kw_only=True):
+    """One prompt as the model's tokens.
+
+    Attributes:
+        token_ids: special tokens and a stored prompt included; nothing is cut.
+        tokens: each of them as the vocabulary has it, such as "##ing".
+        offsets: start and end character of each in the prompt, (0, 0) for those that hold nothing of it; None where
+            the prompt was given as token ids.
+    """
+
+    token_ids: list[int]
+    tokens: list[str]
+    offsets: Offsets | None = None
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):

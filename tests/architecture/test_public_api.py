@@ -15,7 +15,7 @@ PACKAGE = """
     DeadlineError DeviceMemoryError
     EdgeModel EmbeddingOutput EmbeddingRequestOutput EmbedgeError ExportError IntegrityError ManifestError
     MissingExtraError ModelConfig ModelInfo NumericalError ParamsError PluginError PluginPrompt
-    PoolerConfig PoolingOutput PoolingParams PoolingRequestOutput PromptError ProviderUnavailableError
+    PoolerConfig PoolingOutput PoolingParams PoolingRequestOutput PromptError PromptTokens ProviderUnavailableError
     RaggedOutputs RequestOutputKind RerankResult ScoringOutput ScoringRequestOutput SessionError
     ShapeError SparseEmbeddingOutput SparseEmbeddingRequestOutput TaskNotSupportedError VerificationError
     __version__ register_pooling
@@ -46,7 +46,7 @@ NAMES = {
     "model": "EdgeModel LLM",
     "outputs": """
         ArrayOutputs ClassificationOutput ClassificationRequestOutput EmbeddingOutput
-        EmbeddingRequestOutput ModelInfo Offsets OutputT PoolingOutput PoolingRequestOutput
+        EmbeddingRequestOutput ModelInfo Offsets OutputT PoolingOutput PoolingRequestOutput PromptTokens
         RaggedOutputs RequestOutputs RerankResult ScoringOutput ScoringRequestOutput
         SparseEmbeddingOutput SparseEmbeddingRequestOutput
     """,

@@ -56,6 +56,18 @@ def embed(model: embedge.EdgeModel) -> None:
         assert_type(output, embedge.EmbeddingRequestOutput)
 
 
+def sides(model: embedge.EdgeModel) -> None:
+    assert_type(model.embed_query("text"), embedge.ArrayOutputs[embedge.EmbeddingRequestOutput])
+    documents = model.embed_document(text for text in ("a", "b"))
+    assert_type(documents, embedge.ArrayOutputs[embedge.EmbeddingRequestOutput])
+    assert_type(model.similarity(documents, documents.numpy()[0]), FloatArray)
+
+
+def tokens(model: embedge.EdgeModel) -> None:
+    assert_type(model.count_tokens(["text"]), list[int])
+    assert_type(model.tokenize("text")[0].tokens, list[str])
+
+
 def embed_sparse(model: embedge.EdgeModel) -> None:
     outputs = model.embed_sparse("text")
     assert_type(outputs, embedge.RaggedOutputs[embedge.SparseEmbeddingRequestOutput])

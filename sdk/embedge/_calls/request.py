@@ -104,17 +104,17 @@ def stated_task(pooling_params: Params) -> Task | None:
     return stated.pop() if stated else None
 
 
-def refuse_pairs(prompts: Sequence[ParsedPrompt], task: Task) -> None:
-    """Refuse pairs where a task takes single texts.
+def refuse_pairs(prompts: Sequence[ParsedPrompt], verb: str) -> None:
+    """Refuse pairs where a task or verb takes single texts.
 
     Raises:
-        PromptError: a prompt is a pair, and the task neither classify nor score.
+        PromptError: a prompt is a pair, and the verb neither classify nor score.
     """
-    if task in ("classify", "score"):
+    if verb in ("classify", "score"):
         return
     for index, prompt in enumerate(prompts):
         if isinstance(prompt, tuple):
             raise PromptError(
-                f"prompt {index} is a pair of texts, which {task} does not take; expected one text per prompt",
+                f"prompt {index} is a pair of texts, which {verb} does not take; expected one text per prompt",
                 index=index,
             )

@@ -13,6 +13,7 @@ from embedge._calls.progress import ProgressBar
 from embedge._calls.request import Call, check_task, named_tasks, refuse_pairs, stated_task
 from embedge._calls.resolve import limits_of, resolve_all, stored_prompt
 from embedge._calls.scoring import Scores, parse_pairs, score_encoded, score_pairs
+from embedge._calls.sides import TextSide, on_side
 from embedge._engine.engine import Engine
 from embedge._engine.options import LoadOptions
 from embedge._engine.tokenising import encode_prompts
@@ -140,8 +141,12 @@ class Verbs:
             rows, positions = answer(call.encoded, call.params, progress.update)
         return answers.token_outputs(call, rows, positions, self._manifest.head)
 
-    def embed(self, prompts: Prompts, options: CallOptions) -> ArrayOutputs[EmbeddingRequestOutput]:
-        """Embed prompts."""
+    def embed(
+        self, prompts: Prompts, options: CallOptions, side: TextSide | None = None
+    ) -> ArrayOutputs[EmbeddingRequestOutput]:
+        """Embed prompts, perhaps as queries or documents."""
+        if side is not None:
+            options = on_side(self._manifest, side, options)
         if options.long_text == "mean":
             return answers.embedding_outputs(*self._embed_windows(prompts, options))
         call = self.prepare(parse_prompts(prompts), "embed", options)

@@ -60,6 +60,11 @@ class TextTokenizer:
         self._tokenizer.encode_special_tokens = split_special_tokens
         self._parallel = parallel
 
+    def tokens(self, token_ids: Sequence[int]) -> list[str]:
+        """Pieces of text as the vocabulary has them; an id that it lacks is given as its number."""
+        named = map(self._tokenizer.id_to_token, token_ids)
+        return [str(i) if token is None else token for i, token in zip(token_ids, named, strict=True)]
+
     def encode(
         self,
         texts: Sequence[str | tuple[str, str]],

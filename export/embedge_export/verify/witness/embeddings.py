@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ def ask_sentence_transformer(both: Both) -> Iterator[Question]:
 
     if not both.spec.pooling:
         yield from _with_prompts(both, "embed", texts, embedded, ours)
+        yield from _sides(both, texts[: both.few])
         yield from _similarities(both, texts[: 2 * both.few], embedded, ours)
     yield from _limit(both)
     # the library has no rows of tokens of a table
@@ -108,6 +108,28 @@ def _with_prompts(
         )
 
 
+def _sides(both: Both, texts: Sequence[str]) -> Iterator[Question]:
+    """As queries and as documents, for which the library and the bundle choose a stored prompt each by itself."""
+    sides = (("query", both.model.embed_query), ("document", both.model.embed_document))
+    for side, ours in sides:
+        if not both.checkpoint.prompts or both.checkpoint.tower not in (None, side):
+            continue
+        encode = getattr(both.library, f"encode_{side}")
+        yield Question(
+            words=f"embed_{side}",
+            library=partial(_encoded, both, encode, texts),
+            bundle=partial(_embedded, both, ours, texts),
+        )
+
+
+def _encoded(both: Both, encode: Callable[..., Any], texts: Sequence[str]) -> Rows:
+    return _unit(both, encode(list(texts), show_progress_bar=False, batch_size=ALONE))
+
+
+def _embedded(both: Both, embed: Callable[..., Any], texts: Sequence[str]) -> Rows:
+    return _unit(both, embed(texts).numpy())
+
+
 def _limit(both: Both) -> Iterator[Question]:
     """How many tokens are left of a text beyond a limit that takes too long to compute."""
     if both.is_too_long_to_compute:
@@ -130,7 +152,7 @@ def _similarities(
     yield Question(
         words=f"similarity ({stated})",
         library=lambda: np.asarray(both.library.similarity(library(first), library(second))),
-        bundle=lambda: _SIMILARITIES[stated](np.asarray(bundle(first)), np.asarray(bundle(second))),
+        bundle=lambda: both.model.similarity(bundle(first), bundle(second)),
     )
     written = [(a, b) for a, b in zip(first, second, strict=True) if a.strip() and b.strip()]
     scores = both.checkpoint.tower is None  # a tower has one side of a pair
@@ -143,16 +165,6 @@ def _similarities(
             ),
             bundle=lambda: both.model.score(queries, documents).numpy(),
         )
-
-
-_SIMILARITIES: Mapping[str, Callable[[FloatArray, FloatArray], FloatArray]] = MappingProxyType(
-    {
-        "cosine": lambda a, b: _of_unit_length(a) @ _of_unit_length(b).T,
-        "dot": lambda a, b: a @ b.T,
-        "euclidean": lambda a, b: -np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1)),
-        "manhattan": lambda a, b: -np.abs(a[:, None] - b[None]).sum(-1),
-    }
-)
 
 
 def _token_rows(model: EdgeModel, texts: Sequence[str]) -> Rows:

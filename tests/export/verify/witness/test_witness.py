@@ -29,6 +29,8 @@ ON_TEXTS = {
     "embed",
     "embed without prompt",
     "embed with prompt 'query'",
+    "embed_query",
+    "embed_document",
     "similarity (cosine)",
     "score",
     "token_embed",

@@ -1,0 +1,52 @@
+"""Queries and documents: which stored prompt each of them gets, and what has no such sides.
+
+Source: sentence-transformers 6 `SentenceTransformer.encode_query` and `encode_document`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from embedge._calls.options import CallOptions
+from embedge._rows.similarity import similarities
+from embedge.errors import TaskNotSupportedError
+from embedge.manifest import Manifest
+from embedge.types import FloatArray
+
+TextSide: TypeAlias = Literal["query", "document"]
+
+
+def on_side(manifest: Manifest, side: TextSide, options: CallOptions) -> CallOptions:
+    """A call's options with the stored prompt of that name, or none where there is none; the caller's own stands.
+
+    The default prompt is for texts of neither side: every model of sentence-transformers has prompts of both names, if
+    only empty ones.
+
+    Raises:
+        TaskNotSupportedError: the bundle is the tower of the other side.
+    """
+    if manifest.tower is not None and manifest.tower != side:
+        raise TaskNotSupportedError(
+            f"bundle {manifest.name!r} is the {manifest.tower} tower of a model that embeds queries and documents "
+            f"apart, so it embeds no {side}; expected the bundle of the {side} tower",
+            task="embed",
+            tasks=manifest.tasks,
+        )
+    if options.prompt_name is not None or options.prompt is not None:
+        return options
+    chosen = {"prompt_name": side} if side in manifest.prompts else {"prompt": ""}
+    return msgspec.structs.replace(options, **chosen)
+
+
+def similarity(manifest: Manifest, embeddings_1: Any, embeddings_2: Any) -> FloatArray:
+    """Compare embeddings as the checkpoint does; arguments and errors are those of EdgeModel.similarity."""
+    if manifest.embedding_size is None or "embed" not in manifest.tasks:
+        raise TaskNotSupportedError(
+            f"bundle {manifest.name!r} has no embeddings of one row per text to compare; its tasks are "
+            f"{', '.join(manifest.tasks)}. Use score, or a bundle that embeds.",
+            task="embed",
+            tasks=manifest.tasks,
+        )
+    return similarities(embeddings_1, embeddings_2, manifest.similarity)
