@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from tests.checkpoints.saving import (
     saved,
 )
 from tests.checkpoints.vocabularies import byte_bpe, byte_fallback, word_piece
+from tests.installed import SENTENCE_TRANSFORMERS_6
 
 ROTARY = {"num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 2048}
 DEFAULT = {"rope_type": "default", "rope_theta": 500.0}
@@ -203,7 +203,7 @@ _modules("normalize-dense", "Normalize, then Dense: not of unit length", _normal
 _modules("dense-normalize-dense", "Dense, Normalize, Dense", _dense(32, 40), _normalize, _dense(40, 24))
 _modules("dense-other", "a Dense whose output nobody reads", _dense(32, 24, module_output_name="other"))
 _modules("layer-norm", "LayerNorm after pooling", _layer_norm)
-if int(metadata.version("sentence-transformers").partition(".")[0]) >= 6:
+if SENTENCE_TRANSFORMERS_6:
     _modules("dense-residual", "a Dense with a residual connection", _dense(32, 24, use_residual=True))
 _modules("truncate-dim", "truncate_dim 16 after Normalize: not normalised again", _normalize, truncate_dim=16)
 _modules(

@@ -7,17 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib import metadata
 
 import pytest
 from tests.export.hub_server import Hub, serve
 from tests.export.tiny import make_bert, write_json
+from tests.installed import generation
 
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.repository import open_repository
 from embedge_export.spec import ExportSpec
 
-RESUMES = int(metadata.version("huggingface_hub").partition(".")[0]) >= 1
+RESUMES = generation("huggingface_hub") >= 1
 CHUNK = 10 * 1024 * 1024  # what huggingface_hub writes at a time
 OPEN = """
 import json, sys

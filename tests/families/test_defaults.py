@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.families.groups import LOCAL
 from tests.families.tiny import TINY, config
+from tests.installed import TRANSFORMERS_5
 
 from embedge.errors import ExportError, MissingExtraError
 from embedge_export.families.completion import complete
@@ -17,13 +18,12 @@ from embedge_export.families.parts import UnsupportedError
 from embedge_export.families.spelling import in_new_words, steady_length
 from embedge_export.families.table import FAMILIES
 from embedge_export.source.config_keys import HARMLESS, HARMLESS_AT, known_keys
-from embedge_export.source.libraries import is_older
 from embedge_export.source.own_config import read_own_config
 from embedge_export.source.transformer import config_facts, read_config
 from embedge_export.spec import ExportSpec
 
 LIGHT = ExportSpec(model="tiny", reference="numpy")
-OTHERWISE = {"modernbert-decoder", "olmo3"} if is_older() else set()
+OTHERWISE = {"modernbert-decoder", "olmo3"} if not TRANSFORMERS_5 else set()
 """What transformers 5 reads otherwise: OLMo 3's rope_theta for some layers alone, so that others than its default are
 refused; the window of ModernBERT's decoder, which transformers 4 saves and does not read, and a local_rope_theta that
 is not stated.
@@ -172,11 +172,11 @@ def test_a_saved_configuration_is_read_alike(name: str, tmp_path: Path) -> None:
     [(name, index) for name in CHANGES if name in NAMES for index in range(len(CHANGES[name]))],
 )
 def test_what_is_stated_decides_as_it_does_there(name: str, index: int, tmp_path: Path) -> None:
-    if name == "gemma" and is_older():
+    if name == "gemma" and not TRANSFORMERS_5:
         pytest.skip("hidden_act gelu is taken for what is meant from transformers 5 on")
-    if name == "modernbert" and "factor" in str(CHANGES[name][index]) and is_older():
+    if name == "modernbert" and "factor" in str(CHANGES[name][index]) and not TRANSFORMERS_5:
         pytest.skip("transformers 4 refuses what 5 passes over")
-    if "is_causal" in CHANGES[name][index] and is_older():
+    if "is_causal" in CHANGES[name][index] and not TRANSFORMERS_5:
         pytest.skip("masks ask for is_causal from transformers 5 on")
     sizes = {**TINY[name].sizes, **TINY[name].options}
     sizes.pop("reference_compile", None)
@@ -242,12 +242,12 @@ def test_a_switch_that_a_reader_asks_for_is_carried_or_refused(name: str) -> Non
 @pytest.mark.parametrize(
     ("stated", "words"),
     [
-        ({"model_type": "bert", "novelty": 3}, "novelty 3, which embedge does not know"),
+        ({"model_type": "bert", "novelty": 3}, "novelty (3), which embedge does not know"),
         (
             {"model_type": "bert", "hidden_size": "768"},
             "hidden_size in config.json is '768'; expected a whole number",
         ),
-        ({"model_type": "bert", "is_encoder_decoder": True}, "is_encoder_decoder True"),
+        ({"model_type": "bert", "is_encoder_decoder": True}, "is_encoder_decoder (True)"),
         ({"model_type": "distilbert", "dim": 32, "hidden_size": 64}, "which mean the same"),
         ({"model_type": "electra", "quantization_config": {"bits": 4}}, "the weights are quantised"),
         ({"model_type": "camembert", "vocab_size": 9, "pad_token_id": 9}, "expected less than vocab_size 9"),
@@ -275,7 +275,7 @@ def test_a_switch_that_a_reader_asks_for_is_carried_or_refused(name: str) -> Non
             {"model_type": "gemma3_text", "rope_parameters": {"full_attention": {**YARN, "truncate": False}}},
             "states truncate",
         ),
-        ({"model_type": "olmo3", "rope_theta": 10_000.0}, "states rope_theta 10000.0"),
+        ({"model_type": "olmo3", "rope_theta": 10_000.0}, "states rope_theta (10000.0)"),
         (
             {"model_type": "gemma", "hidden_act": "gelu", "transformers_version": "4.57.6"},
             "which computes gelu there, and which transformers 5 takes for gelu_pytorch_tanh",
@@ -308,7 +308,7 @@ def test_each_word_for_gemma_s_activation_is_what_its_library_computes(word: str
     settings = read_config(folder, trust_remote_code=False)
     model = transformers.GemmaModel._from_config(settings, attn_implementation="eager")
     numbers = torch.linspace(-3, 3, 50)
-    approximate = "none" if (word == "gelu" and is_older()) or word == "gelu_python" else "tanh"
+    approximate = "none" if (word == "gelu" and not TRANSFORMERS_5) or word == "gelu_python" else "tanh"
     expected = torch.nn.functional.gelu(numbers, approximate=approximate)
     assert torch.allclose(model.layers[0].mlp.act_fn(numbers), expected, atol=1e-6)
     family = FAMILIES["gemma"].encoder
@@ -319,7 +319,7 @@ def test_each_word_for_gemma_s_activation_is_what_its_library_computes(word: str
     assert theirs.layers[0].feed_forward.activation == ("gelu" if approximate == "none" else "gelu_tanh")
 
 
-@pytest.mark.skipif(is_older(), reason="which computes it as it was saved")
+@pytest.mark.skipif(not TRANSFORMERS_5, reason="which computes it as it was saved")
 def test_a_gelu_that_meant_something_else_is_refused_with_torch_too(tmp_path: Path) -> None:
     from embedge_export.source.config_keys import check_keys
 

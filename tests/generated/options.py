@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from random import Random
 from typing import Any
 
 from tests.checkpoints.saving import labels
 from tests.generated.plan import Plan
+from tests.installed import SENTENCE_TRANSFORMERS_6, TRANSFORMERS_5
 
 Apply = Callable[[Plan, Random], None]
 ROTARY = ("qwen3", "llama", "mistral")
 DECODERS = (*ROTARY, "qwen3-causal")
 ENCODERS = ("bert", "mpnet", "roberta", "xlm-roberta", "distilbert", "electra", "albert")
-IS_TODAY = int(metadata.version("transformers").partition(".")[0]) >= 5
-_ST_6 = int(metadata.version("sentence-transformers").partition(".")[0]) >= 6
 _BERT_CONFIG = "sentence_bert_config.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU")
@@ -209,13 +207,13 @@ OPTIONS: Mapping[str, Option] = {
     "one layer": Option(_config(num_hidden_layers=(1,)), networks=("bert", "roberta", "qwen3", "mistral")),
     "eps": Option(_config(layer_norm_eps=(1e-3, 1e-6)), networks=("bert", "mpnet", "roberta", "electra")),
     "rms eps": Option(_config(rms_norm_eps=(1e-3, 1e-5)), networks=ROTARY),
-    "rope_parameters": Option(_rope, share=0.6 if IS_TODAY else 0, networks=ROTARY),
+    "rope_parameters": Option(_rope, share=0.6 if TRANSFORMERS_5 else 0, networks=ROTARY),
     "sliding_window": Option(_config(sliding_window=(8, 32, None)), share=0.4, networks=("mistral",)),
     "is_causal false": Option(
-        _config(is_causal=(False,)), share=0.3 if IS_TODAY else 0, networks=("qwen3", "llama", "mistral")
+        _config(is_causal=(False,)), share=0.3 if TRANSFORMERS_5 else 0, networks=("qwen3", "llama", "mistral")
     ),
     "layer_types": Option(
-        _layer_types, ("embedder", "classifier"), share=0.6 if IS_TODAY else 0, networks=("modernbert",)
+        _layer_types, ("embedder", "classifier"), share=0.6 if TRANSFORMERS_5 else 0, networks=("modernbert",)
     ),
     "half": Option(_half, (*_TEXT_KINDS, "cross_encoder", "classifier")),
     # the tokenizer
@@ -236,7 +234,7 @@ OPTIONS: Mapping[str, Option] = {
     "dense": Option(_dense, share=0.25),
     "second dense": Option(_dense, share=0.3, needs=lambda plan: bool(plan.modules)),
     "dense residual": Option(
-        lambda plan, chance: _dense(plan, chance, use_residual=True), share=0.1 if _ST_6 else 0
+        lambda plan, chance: _dense(plan, chance, use_residual=True), share=0.1 if SENTENCE_TRANSFORMERS_6 else 0
     ),
     "layer norm": Option(_layer_norm, share=0.1),
     "any order": Option(_any_order, share=0.15),

@@ -6,9 +6,10 @@ import re
 
 import msgspec
 import pytest
-from tests.generated.options import IS_TODAY, OPTIONS
+from tests.generated.options import OPTIONS
 from tests.generated.plan import Plan, draw
 from tests.generated.trial import attempt, quick
+from tests.installed import TRANSFORMERS_5
 
 from embedge.errors import VerificationError
 from embedge_export import pipeline
@@ -35,7 +36,7 @@ def test_a_checkpoint_is_equal_or_refused(seed, tmp_path):
         assert re.search(r"; expected |\. [A-Z]", outcome.words), outcome.words
 
 
-@pytest.mark.skipif(not IS_TODAY, reason="read as transformers 5 does")
+@pytest.mark.skipif(not TRANSFORMERS_5, reason="read as transformers 5 does")
 @pytest.mark.parametrize("seed", [7029, 7084, 7096, *range(7000, 7004)])
 def test_without_torch_a_checkpoint_is_equal_or_refused(seed, tmp_path):
     """The first three attend in both directions, as is_causal false states."""

@@ -6,13 +6,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from tests.generated.checkpoints import write
 from tests.generated.plan import Plan
+from tests.installed import TRANSFORMERS_5
 
 from embedge import EdgeModel, PoolingParams
 from embedge.errors import EmbedgeError, ExportError, VerificationError
@@ -100,7 +100,7 @@ def open_library(plan: Plan, checkpoint: Path) -> Any:
 
 
 def _dtype_word() -> str:
-    return "dtype" if int(metadata.version("transformers").partition(".")[0]) >= 5 else "torch_dtype"
+    return "dtype" if TRANSFORMERS_5 else "torch_dtype"
 
 
 class _Classifier:

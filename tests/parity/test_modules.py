@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from tests.checkpoints.embedders import bert
 from tests.checkpoints.reference import answers
 from tests.checkpoints.saving import build, dense, edit_json, read_json, saved, scramble
 from tests.checkpoints.vocabularies import byte_bpe, word_piece
+from tests.installed import SENTENCE_TRANSFORMERS_6
 from tests.parity.asked import PAIRS, TEXTS, load
 
 from embedge import EdgeModel, ExportError, PoolerConfig, PoolingParams
@@ -21,7 +21,7 @@ from embedge_export.pipeline import export
 from embedge_export.spec import ExportSpec
 
 pytestmark = pytest.mark.skipif(
-    int(metadata.version("sentence-transformers").partition(".")[0]) < 6,
+    not SENTENCE_TRANSFORMERS_6,
     reason="sentence-transformers before 6 lacks residual Dense, Normalize of tokens and weights beside a prompt",
 )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 from tests.checkpoints import make
 from tests.checkpoints.saving import edit_json
+from tests.installed import SENTENCE_TRANSFORMERS_6
 from tests.parity.asked import PAIRS, TEXTS, load
 
 from embedge import ParamsError, PoolingParams
@@ -20,7 +20,6 @@ from embedge_export.spec import ExportSpec
 
 ATOL = 1e-5
 DECODER_ATOL = 1e-4
-READS_MAPPINGS = int(metadata.version("sentence-transformers").partition(".")[0]) >= 6
 LONG = " ".join(["the fox jumps over a lazy dog and runs away"] * 40)
 ODD = ["", " ", "  spaces \n", "{text} {{ x }} <|im_end|>", "quotes \" and '", "a\nb", LONG, "user\n" + LONG]
 
@@ -241,7 +240,7 @@ def test_a_static_embedding_is_cut_where_tokenizer_json_says(exported, tmp_path)
 def test_how_much_of_a_text_model2vec_reads(tmp_path, max_length, with_modules) -> None:
     """model2vec goes by its config.json, sentence-transformers by the truncation that model2vec saves beside it."""
     model2vec = pytest.importorskip("model2vec")
-    folder = make("model2vec-quantized" if READS_MAPPINGS else "model2vec", tmp_path / "made")
+    folder = make("model2vec-quantized" if SENTENCE_TRANSFORMERS_6 else "model2vec", tmp_path / "made")
     if max_length != "absent":
         edit_json(folder / "config.json", max_length=max_length)
     checkpoint = tmp_path / "checkpoint"

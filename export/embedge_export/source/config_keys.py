@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from embedge.errors import ExportError
+from embedge_export.source.fields import unknown_keys
 from embedge_export.source.libraries import is_older
 
 _ORIGIN = "says where the file came from"
@@ -156,12 +157,14 @@ def check_keys(stated: Mapping[str, Any], config: Any, *, translated: Sequence[s
     if unknown:
         import transformers
 
-        raise unknown_keys(
+        raise refuse_unknown(
             unknown, stated, f"transformers {transformers.__version__}", "Install the version that saved it."
         )
 
 
-def unknown_keys(unknown: Sequence[str], stated: Mapping[str, Any], reader: str, advice: str) -> ExportError:
+def refuse_unknown(
+    unknown: Sequence[str], stated: Mapping[str, Any], reader: str, advice: str
+) -> ExportError:
     """The error for keys of config.json that nobody is known to read.
 
     Args:
@@ -172,13 +175,8 @@ def unknown_keys(unknown: Sequence[str], stated: Mapping[str, Any], reader: str,
     """
     saved = stated.get("transformers_version")
     origin = f" (the checkpoint was saved by transformers {saved})" if saved else ""
-    flags = " ".join(f"--ignore-key {key}" for key in unknown)
-    shown = ", ".join(f"{key} {stated[key]!r}" for key in unknown)
-    return ExportError(
-        f"config.json states {shown}, which {reader} does not know for model_type "
-        f"{str(stated.get('model_type'))!r}{origin}; expected keys that it reads, for the numbers may depend on them. "
-        f"{advice} Or pass {flags} where you know that it changes nothing."
-    )
+    who = f"{reader} does not know for model_type {str(stated.get('model_type'))!r}{origin}"
+    return unknown_keys(unknown, stated, "config.json states", who, "keys that it reads", advice)
 
 
 def known_keys(config_class: type) -> frozenset[str]:

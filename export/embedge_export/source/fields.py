@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from embedge.errors import ExportError
@@ -113,11 +113,27 @@ def account_for(
     known = tuple(known)
     unknown = sorted(set(stated) - set(known) - set(ignored) - set(ignore_keys))
     if unknown:
-        raise ExportError(
-            f"{file} states {unknown[0]} ({_shown(stated[unknown[0]])}), which embedge does not know; expected "
-            f"{'some of ' + ', '.join(sorted(known)) if known else 'no such key'}. "
-            f"If you know that it changes no number, pass --ignore-key {unknown[0]}."
-        )
+        expected = f"some of {', '.join(sorted(known))}" if known else "no such key"
+        raise unknown_keys(unknown, stated, f"{file} states", "embedge does not know", expected)
+
+
+def unknown_keys(
+    unknown: Sequence[str], stated: Mapping[str, Any], opening: str, who: str, expected: str, advice: str = ""
+) -> ExportError:
+    """The error for keys that nobody is known to read, and on which numbers may depend.
+
+    Args:
+        unknown: the keys.
+        stated: the object that has them.
+        opening: what states them.
+        who: does not know them, in words.
+        expected: instead of them.
+        advice: what can be done besides ignoring them, as a sentence.
+    """
+    shown = ", ".join(f"{key} ({_shown(stated[key])})" for key in unknown)
+    flags = " ".join(f"--ignore-key {key}" for key in unknown)
+    words = f"{opening} {shown}, which {who}; expected {expected}. {advice}"
+    return ExportError(f"{words.strip()} If you know that it changes no number, pass {flags}.")
 
 
 def _wrong(value: Any, name: str, file: str, expected: str) -> str:

@@ -13,9 +13,9 @@ from embedge_export.families.table import family_of
 from embedge_export.source.config_keys import (
     is_harmless,
     refuse_changed,
+    refuse_unknown,
     refuse_values,
     says_nothing,
-    unknown_keys,
 )
 from embedge_export.source.libraries import how_to_install
 from embedge_export.spec import ExportSpec
@@ -103,7 +103,7 @@ def _account_for(stated: Mapping[str, Any], row: Defaults, spec: ExportSpec, mod
             continue
         unknown.append(key)
     if unknown:
-        raise unknown_keys(unknown, stated, "embedge", how_to_install())
+        raise refuse_unknown(unknown, stated, "embedge", how_to_install())
 
 
 def _check_rotation(stated: Any, row: Defaults) -> None:

@@ -15,6 +15,7 @@ from tests.export.test_architectures import embedding_gemma
 from tests.export.tiny import word_piece
 from tests.families.groups import BUILT, LOCAL, WITH_HEADS
 from tests.families.tiny import facts, seeded
+from tests.installed import TRANSFORMERS_5
 
 from embedge.errors import ExportError
 from embedge.manifest import load_manifest
@@ -27,7 +28,6 @@ from embedge_export.graph.built.weights import StoredWeights
 from embedge_export.graph.route import build_from_weights, choose_route, describe
 from embedge_export.graph.traced import trace
 from embedge_export.pipeline import export
-from embedge_export.source.libraries import is_older
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.torch_model import load_model, quiet
 from embedge_export.spec import ExportSpec
@@ -100,7 +100,7 @@ CELLS = [
     if model_class(family, task)
 ]
 
-UNTRACED = {"ministral", "modernbert-decoder", "olmo3"} if is_older() else set()
+UNTRACED = {"ministral", "modernbert-decoder", "olmo3"} if not TRANSFORMERS_5 else set()
 """Whose windows' masks torch cannot trace as transformers 4 makes them."""
 
 

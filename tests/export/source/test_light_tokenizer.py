@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.checkpoints import CHECKPOINTS, make
 from tests.checkpoints.saving import edit_json, read_json, write_json
-from tests.export.source.test_tokenizer_loading import FAMILIES, OLDER
+from tests.export.source.test_tokenizer_loading import FAMILIES
 from tests.export.source.test_tokenizer_pipeline import DIGITS, NFKC, files_of, save, state
+from tests.installed import TRANSFORMERS_5
 from tests.parity.asked import PAIRS, TEXTS
 
 from embedge.errors import ExportError, MissingExtraError
@@ -31,7 +32,7 @@ from embedge_export.texts.tokenizer_traps import TRAPS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
-    pytest.mark.skipif(OLDER, reason="the light exporter reads as transformers 5 does"),
+    pytest.mark.skipif(not TRANSFORMERS_5, reason="the light exporter reads as transformers 5 does"),
 ]
 SPECIALS = ("pad_token_id", "eos_token_id", "mask_token_id", "unk_token_id")
 STATED = (

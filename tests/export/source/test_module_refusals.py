@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from importlib import metadata
 
 import pytest
 from tests.checkpoints.saving import read_json, write_json
 from tests.export.tiny import make_bert
+from tests.installed import SENTENCE_TRANSFORMERS_6
 
 from embedge.errors import ExportError
 from embedge_export.source.module_files import _CONFIGURED, _SEQUENCE
@@ -16,7 +16,6 @@ from embedge_export.source.module_refusals import REFUSED
 from embedge_export.source.read import open_checkpoint
 from embedge_export.spec import ExportSpec
 
-IS_TODAY = int(metadata.version("sentence-transformers").partition(".")[0]) >= 6
 RUN = {"Transformer", "MLMTransformer", "StaticEmbedding", *_SEQUENCE, *_CONFIGURED}
 ABSTRACT = {"Module", "InputModule", "BaseTokenPooling"}
 
@@ -42,7 +41,7 @@ def test_each_says_why_and_what_to_do(tmp_path, kind, at):
 
 def test_every_module_of_the_library_is_run_or_refused():
     packages = ["base", "sentence_transformer", "sparse_encoder", "cross_encoder"]
-    if IS_TODAY:
+    if SENTENCE_TRANSFORMERS_6:
         packages.append("multi_vector_encoder")
     module = importlib.import_module("sentence_transformers.base.modules.module").Module
     found = set()
@@ -51,6 +50,6 @@ def test_every_module_of_the_library_is_run_or_refused():
         found |= {
             name for name, value in vars(room).items() if inspect.isclass(value) and issubclass(value, module)
         }
-    assert {"Router", "Pooling", *(["MultiVectorMask"] if IS_TODAY else [])} <= found
+    assert {"Router", "Pooling", *(["MultiVectorMask"] if SENTENCE_TRANSFORMERS_6 else [])} <= found
     assert found - ABSTRACT <= RUN | set(REFUSED)
     assert not RUN & set(REFUSED)

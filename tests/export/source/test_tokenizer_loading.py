@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 from tests.checkpoints.saving import edit_json, read_json, write_json
 from tests.checkpoints.vocabularies import byte_bpe, byte_fallback, unigram, word_piece
+from tests.installed import TRANSFORMERS_5
 from tests.parity.asked import PAIRS, TEXTS
 
 from embedge._text.pairs import encode_pairs
@@ -23,7 +23,6 @@ from embedge_export.source.repository import Repository
 from embedge_export.source.tokenizer import Tokenization, describe_tokenizer
 from embedge_export.source.tokenizer_loading import load_tokenizer
 
-OLDER = int(metadata.version("transformers").partition(".")[0]) < 5
 LONG = " ".join(["the quick brown fox jumps over the lazy dog and into the river"] * 30)
 ODD = [
     "",
@@ -173,7 +172,7 @@ def test_a_class_of_transformers_5_that_4_does_not_have(tmp_path) -> None:
 
 def test_segment_ids_that_nothing_states(tmp_path) -> None:
     folder = saved("bert", tmp_path, tokenizer_class="PreTrainedTokenizerFast")
-    if OLDER:
+    if not TRANSFORMERS_5:
         with pytest.raises(ExportError, match="does not state model_input_names.*transformers 5 gives none"):
             loaded(folder)
     else:
@@ -220,7 +219,7 @@ def test_every_ignored_key_has_a_reason() -> None:
     assert all(tokenizer_config._IGNORED.values())
 
 
-@pytest.mark.skipif(OLDER, reason="about transformers 5")
+@pytest.mark.skipif(not TRANSFORMERS_5, reason="about transformers 5")
 def test_classes_that_give_segment_ids_are_those_of_transformers_5(tmp_path) -> None:
     import transformers
 

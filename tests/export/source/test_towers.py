@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib import metadata
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from tests.checkpoints import make
 from tests.checkpoints.saving import read_json, write_json
+from tests.installed import SENTENCE_TRANSFORMERS_6
 
 from embedge import EdgeModel
 from embedge.cli.main import main
@@ -20,9 +20,7 @@ from embedge_export.source.module_files import read_modules
 from embedge_export.source.read import open_checkpoint
 from embedge_export.spec import ExportSpec
 
-pytestmark = pytest.mark.skipif(
-    int(metadata.version("sentence-transformers").partition(".")[0]) < 6, reason="modules of today's library"
-)
+pytestmark = pytest.mark.skipif(not SENTENCE_TRANSFORMERS_6, reason="modules of today's library")
 TEXTS = ["The quick brown fox.", "Быстрая лиса returns a list", "a"]
 PROMPTS = {"query": "find the words for: ", "document": ""}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tests.checkpoints import make
 from tests.export.source.test_light_tokenizer import assert_alike
-from tests.export.source.test_tokenizer_loading import OLDER
 from tests.export.source.test_tokenizer_pipeline import files_of, save
+from tests.installed import TRANSFORMERS_5
 from tests.parity.asked import PAIRS, TEXTS
 
 from embedge import EdgeModel
@@ -49,7 +49,7 @@ def test_as_transformers_loads_it(tmp_path, family, with_config) -> None:
     files.config["model_type"] = MODEL_TYPES[family]
     theirs, ours = load_tokenizer(files, {}), load_tokenizer(files, {}, light=True)
     assert isinstance(ours, LightTokenizer)
-    if not OLDER:
+    if TRANSFORMERS_5:
         assert_alike(theirs, ours)
     for sides in [*((text,) for text in TEXTS), *PAIRS]:
         assert ours(*sides)["input_ids"] == theirs(*sides)["input_ids"], sides
@@ -67,7 +67,7 @@ def test_what_only_transformers_reads(tmp_path) -> None:
         load_tokenizer(files_of(folder), {}, light=True)
 
 
-@pytest.mark.skipif(OLDER, reason="the light exporter reads as transformers 5 does")
+@pytest.mark.skipif(not TRANSFORMERS_5, reason="the light exporter reads as transformers 5 does")
 @pytest.mark.parametrize("name", ["bert-st", "roberta-st"])
 def test_the_bundle_is_the_same(tmp_path, name) -> None:
     whole = make(name, tmp_path / "whole")
