@@ -16,8 +16,10 @@ from embedge_export.source.checkpoint import Checkpoint, weight_sizes
 from embedge_export.source.kinds import Kind
 from embedge_export.source.modules import Pooling, in_words, weighted
 from embedge_export.source.read import open_checkpoint
+from embedge_export.source.repository import open_repository
 from embedge_export.source.static import Static
 from embedge_export.source.tokenizer import Tokenization
+from embedge_export.source.towers import find_towers
 from embedge_export.spec import ExportSpec, expanded
 from embedge_export.variants.cuda import describe_for_cuda, graph_stems
 from embedge_export.write.graph_files import EXTERNAL_DATA_BYTES
@@ -46,6 +48,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         replaces: a bundle is there that would be replaced.
         files: what would be in it.
         assumed: what would be taken for granted, in words.
+        tower: of a model that embeds queries and documents apart, the one that this is of.
+        towers: the others by name, in the same bundle.
     """
 
     name: str
@@ -76,6 +80,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     licence: str | None = None
     code: dict[str, str] = msgspec.field(default_factory=dict)
     assumed: tuple[str, ...] = ()
+    tower: str | None = None
+    towers: dict[str, Plan] = msgspec.field(default_factory=dict)
 
 
 def plan_export(spec: ExportSpec) -> Plan:
@@ -84,6 +90,15 @@ def plan_export(spec: ExportSpec) -> Plan:
     Raises:
         ExportError: an export would be refused for what can be seen so far.
     """
+    if spec.tower is None and spec.from_onnx is None:
+        towers = find_towers(open_repository(spec).folder)
+        if towers is not None:
+            plans = {name: _plan(msgspec.structs.replace(spec, tower=name)) for name in towers.names}
+            return msgspec.structs.replace(plans.pop(towers.default), towers=plans)
+    return _plan(spec)
+
+
+def _plan(spec: ExportSpec) -> Plan:
     source = open_checkpoint(spec)
     checkpoint, tokenization = source.checkpoint, source.tokenization
     repository = checkpoint.repository
@@ -128,6 +143,7 @@ def plan_export(spec: ExportSpec) -> Plan:
         weights=weights,
         code=checkpoint.code,
         assumed=checkpoint.assumed,
+        tower=checkpoint.tower,
         output=str(target),
         replaces=(target / MANIFEST_FILE).is_file(),
         files=files,
@@ -135,7 +151,12 @@ def plan_export(spec: ExportSpec) -> Plan:
 
 
 def describe(plan: Plan) -> str:
-    """A plan as lines of two columns."""
+    """A plan as lines of two columns, and one of each further tower."""
+    towers = "".join(f"\n{_described(tower)}" for tower in plan.towers.values())
+    return f"{_described(plan)}{towers}Nothing was written.\n"
+
+
+def _described(plan: Plan) -> str:
     size = sum(plan.weights.values())
     matryoshka = (
         ("any size" if plan.matryoshka else "no")
@@ -146,6 +167,7 @@ def describe(plan: Plan) -> str:
         ("model", " ".join(filter(None, [plan.name, plan.revision and f"at {plan.revision}"]))),
         ("licence", plan.licence or "not stated"),
         ("architecture", f"{plan.architecture} ({plan.model_type}), {plan.kind.replace('_', ' ')}"),
+        ("tower", plan.tower or ""),
         ("tasks", ", ".join(plan.tasks)),
         ("pooling", ", ".join(plan.pooling)),
         *(("assumed", what) for what in plan.assumed),
@@ -160,7 +182,7 @@ def describe(plan: Plan) -> str:
         ("would write", plan.output + (" (replacing the bundle there)" if plan.replaces else "")),
         *(("", name) for name in plan.files),
     ]
-    return "".join(f"{name:<14}{value}\n" for name, value in facts if value) + "Nothing was written.\n"
+    return "".join(f"{name:<14}{value}\n" for name, value in facts if value)
 
 
 def _embedding(plan: Plan, matryoshka: str) -> str:

@@ -116,7 +116,7 @@ def _add_facts(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--tower",
         metavar="ROUTE",
-        help="of a model that embeds queries and documents apart: query or document, each a bundle of its own",
+        help="of a model that embeds queries and documents apart: one tower alone (default: all in one bundle)",
     )
     parser.add_argument(
         "--kind",

@@ -23,6 +23,7 @@ from embedge_export.graph.outputs import attach_heads
 from embedge_export.graph.route import Chosen, build_from_weights, check_values, choose_route
 from embedge_export.graph.static import build_graph
 from embedge_export.graph.traced import trace
+from embedge_export.in_towers import export_towers
 from embedge_export.memory import given_back
 from embedge_export.precisions import CUDA_VARIANTS, VARIANTS
 from embedge_export.progress import Listener, Stages
@@ -32,7 +33,9 @@ from embedge_export.source.checkpoint import Checkpoint, weight_sizes
 from embedge_export.source.checksums import check_unchanged
 from embedge_export.source.libraries import is_light
 from embedge_export.source.read import open_checkpoint
+from embedge_export.source.repository import open_repository
 from embedge_export.source.tokenizer import Tokenization
+from embedge_export.source.towers import find_towers
 from embedge_export.source.weights import LoadedWeights, load_weights
 from embedge_export.spec import DEFAULT_OPSET, ExportSpec, expanded
 from embedge_export.variants.calibration import calibration_feeds
@@ -132,6 +135,13 @@ def export(spec: ExportSpec, progress: Listener | None = None) -> Path:
     require_packages(PACKAGES)
     if not is_light(spec):
         require_packages(WITH_TORCH, "export-torch")
+    if spec.tower is None and (towers := find_towers(open_repository(spec).folder)) is not None:
+        return export_towers(spec, towers, _export, progress)
+    return _export(spec, spec, progress)
+
+
+def _export(spec: ExportSpec, whole: ExportSpec, progress: Listener | None) -> Path:
+    """Export one model, or one tower of a model; the reports say how to make the whole."""
     stages = Stages(progress)
     if spec.output is not None:
         check_target(expanded(spec.output).absolute(), force=spec.force)
@@ -144,7 +154,7 @@ def export(spec: ExportSpec, progress: Listener | None = None) -> Path:
         verified = stages.run("verify", _verify, written, opened.checkpoint, folder)
         witness = stages.run("witness", _ask_witness, opened.checkpoint, spec, folder)
         judged = stages.run("judge", _judge, written, verified, witness, opened.checkpoint, spec, folder)
-        manifest = stages.run("report", _report, judged, spec, folder)
+        manifest = stages.run("report", _report, judged, whole, folder)
         write_manifest(manifest, folder)
         commit(folder, opened.target)
     stages.finish(f"{opened.target.name}, fingerprint {manifest.fingerprint[:12]}")

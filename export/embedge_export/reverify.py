@@ -10,7 +10,7 @@ import msgspec
 
 from embedge import store
 from embedge.bundle import Bundle, check_files, open_bundle
-from embedge.errors import VerificationError
+from embedge.errors import ExportError, VerificationError
 from embedge.manifest import (
     TOKENIZER_FILE,
     EndToEnd,
@@ -65,6 +65,7 @@ def reverify(spec: ExportSpec, progress: Listener | None = None, *, write: bool 
         ExportError: the checkpoint cannot be read, or the manifest not be written.
         VerificationError: the bundle is of another checkpoint, or computes something else.
     """
+    _refuse_towers(spec)
     stages = Stages(progress)
     opened = stages.run("source", _open, spec)
     manifest = opened.bundle.manifest
@@ -74,6 +75,18 @@ def reverify(spec: ExportSpec, progress: Listener | None = None, *, write: bool 
         witness = stages.run("witness", _ask_witness, float32, opened, spec)
     stages.run("manifest", _note, opened, measured, witness, write)
     return opened.bundle.folder
+
+
+def _refuse_towers(spec: ExportSpec) -> None:
+    if spec.output is None:
+        return
+    manifest = open_bundle(spec.output).manifest
+    if manifest.towers:
+        raise ExportError(
+            f"{spec.output} holds all towers of a model ({', '.join((str(manifest.tower), *manifest.towers))}), which "
+            "are compared with the checkpoint while they are exported; expected a bundle of one tower, or of a model "
+            "without any. Export it again; `embedge verify` replays the probes of all towers."
+        )
 
 
 def _open(spec: ExportSpec) -> tuple[_Opened, str]:

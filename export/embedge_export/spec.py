@@ -38,7 +38,7 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
         output: folder to write; None writes into the bundle store.
         name: what messages and the store call the model.
         task: the bundle's main task.
-        tower: of a model that embeds queries and documents apart, which of its towers.
+        tower: of a model that embeds queries and documents apart, which of its towers; None puts all into one bundle.
         pooling: pooling modes, concatenated in this order.
         normalize: default of PoolingParams.normalize.
         matryoshka: sizes that `dimensions` may take, or True for any.

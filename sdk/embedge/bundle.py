@@ -8,7 +8,7 @@ import msgspec
 
 from embedge._contents.pinned import PinnedFile
 from embedge.errors import BundleError, IntegrityError
-from embedge.manifest import Manifest, load_manifest
+from embedge.manifest import MANIFEST_FILE, Manifest, load_manifest
 from embedge.store import find
 from embedge.types import PathLike
 
@@ -21,10 +21,14 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         folder: where the files lie.
         manifest: what they are.
+        inside: of a tower inside of another bundle, the path of its own folder there, with a slash at the end.
+        shared: of such a tower, files that lie elsewhere in that bundle, by name.
     """
 
     folder: Path
     manifest: Manifest
+    inside: str = ""
+    shared: dict[str, str] = msgspec.field(default_factory=dict)
 
     def file(self, name: str) -> Path:
         """Path of a file that the manifest lists.
@@ -38,7 +42,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
                 file=name,
                 expected_sha256="",
             )
-        return self.folder / name
+        return self.folder / self._place(name)
 
     def read(self, name: str) -> bytes:
         """Content of a file that the manifest lists; its hash is compared before it is given.
@@ -61,14 +65,24 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
         """
         self.file(name)
         record = self.manifest.files[name]
-        return PinnedFile(self.folder, name, size_bytes=record.size_bytes, sha256=record.sha256, check=check)
+        return PinnedFile(
+            self.folder,
+            name,
+            size_bytes=record.size_bytes,
+            sha256=record.sha256,
+            check=check,
+            place=self._place(name),
+        )
 
     def replaced(self) -> bool:
         """Whether another bundle lies in the folder by now."""
         try:
-            return load_manifest(self.folder) != self.manifest
+            return load_manifest(self.folder, self.inside + MANIFEST_FILE) != self.manifest
         except BundleError:
             return True
+
+    def _place(self, name: str) -> str:
+        return self.shared.get(name, self.inside + name)
 
 
 def open_bundle(model: PathLike) -> Bundle:
@@ -82,18 +96,46 @@ def open_bundle(model: PathLike) -> Bundle:
     return Bundle(folder=folder, manifest=load_manifest(folder))
 
 
+def open_towers(bundle: Bundle) -> dict[str, Bundle]:
+    """The other towers of a model that embeds queries and documents apart, by name; empty for all other bundles.
+
+    Raises:
+        ManifestError: the manifest of one cannot be used.
+        IntegrityError: it is not the one that the bundle was exported with.
+    """
+    towers = {}
+    for name, spec in bundle.manifest.towers.items():
+        file = f"{spec.folder}/{MANIFEST_FILE}"
+        manifest = load_manifest(bundle.folder, file)
+        if (manifest.fingerprint, manifest.tower) != (spec.fingerprint, name):
+            raise IntegrityError(
+                f"{bundle.folder / file} has the fingerprint {manifest.fingerprint}; the bundle's own manifest expects "
+                f"{spec.fingerprint} for the {name} tower. Copy the bundle again, or export the model again.",
+                file=file,
+                expected_sha256=spec.fingerprint,
+                actual_sha256=manifest.fingerprint,
+            )
+        towers[name] = Bundle(
+            folder=bundle.folder, manifest=manifest, inside=f"{spec.folder}/", shared=spec.shared
+        )
+    return towers
+
+
 def check_files(bundle: Bundle, names: list[str] | None = None) -> None:
     """Compare files with the sizes and hashes in the manifest.
 
     Args:
         bundle: the bundle.
-        names: which files; None for all that the manifest lists.
+        names: which files; None for all that the manifest lists, and those of all towers.
 
     Raises:
         IntegrityError: the first file that is missing, of another size, or of another hash.
     """
     for name in bundle.manifest.files if names is None else names:
         bundle.pinned(name).compare()
+    if names is None:
+        for tower in open_towers(bundle).values():
+            check_files(tower)
 
 
 def sha256_file(path: Path) -> str:

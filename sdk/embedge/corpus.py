@@ -44,6 +44,7 @@ def encode_files(
     precision: Precision = "float32",
     dimensions: int | None = None,
     normalize: bool | None = None,
+    tower: str | None = None,
     prompt_name: str | None = None,
     prompt: str | None = None,
     long_text: LongText = "truncate",
@@ -75,6 +76,7 @@ def encode_files(
             store steps between the smallest and the largest value in the first chunk.
         dimensions: as for PoolingParams.
         normalize: as for PoolingParams.
+        tower: as for EdgeModel.embed; None takes that of documents, where there are several.
         prompt_name: as for EdgeModel.embed.
         prompt: as for EdgeModel.embed.
         long_text: as for EdgeModel.embed.
@@ -119,6 +121,7 @@ def encode_files(
             task=task,
             dimensions=dimensions,
             normalize=normalize,
+            tower=tower,
             prompt_name=prompt_name,
             prompt=prompt,
             long_text=long_text,

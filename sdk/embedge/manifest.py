@@ -15,7 +15,7 @@ from embedge._contents.regular import read_regular
 from embedge.errors import BundleError, ManifestError
 from embedge.types import Activation, PoolingMode, Side, Task
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST_FILE = "manifest.json"
 PROBES_FILE = "probes.json"
 TOKENIZER_FILE = "tokenizer.json"
@@ -403,6 +403,21 @@ class SourceSpec(_Part, frozen=True, kw_only=True):
     ignored_keys: tuple[str, ...] = ()
 
 
+class TowerSpec(_Part, frozen=True, kw_only=True):
+    """Another tower of a model that embeds queries and documents apart: a bundle of its own inside of this one.
+
+    Attributes:
+        folder: where it lies in this bundle.
+        fingerprint: of its manifest.
+        shared: those of its files that another tower has as well and that lie there, by their paths in the tower's
+            folder; each stands for a path in this bundle.
+    """
+
+    folder: str
+    fingerprint: Sha256
+    shared: dict[str, str] = msgspec.field(default_factory=dict)
+
+
 class Manifest(_Part, frozen=True, kw_only=True):
     """manifest.json.
 
@@ -423,8 +438,9 @@ class Manifest(_Part, frozen=True, kw_only=True):
         sparse: the pooled output is (batch, vocab_size) term weights.
         prompts: stored prompts by name.
         default_prompt_name: prompt applied when a call names none.
-        tower: "query" or "document" of a model that embeds them apart, as it calls them; the bundle then scores no
-            pairs. None embeds both.
+        tower: "query" or "document" of a model that embeds them apart, as it calls them; without the other one the
+            bundle scores no pairs. None embeds both.
+        towers: the other towers by name, where the bundle has all of them; `tower` answers calls that name none.
         matryoshka: True for every size, a tuple for these sizes only, False for none.
         dimensions: components of an embedding where a call asks for no size: sentence-transformers' truncate_dim, which
             cuts after normalising and does not normalise again; None keeps all.
@@ -466,6 +482,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
     prompts: dict[str, str] = msgspec.field(default_factory=dict)
     default_prompt_name: str | None = None
     tower: str | None = None
+    towers: dict[str, TowerSpec] = msgspec.field(default_factory=dict)
     matryoshka: bool | tuple[PositiveInt, ...] = False
     dimensions: PositiveInt | None = None
     similarity: Similarity = "cosine"
@@ -473,6 +490,10 @@ class Manifest(_Part, frozen=True, kw_only=True):
     assumed: tuple[str, ...] = ()
     reference: ReferenceRecord | None = None
     witness: WitnessRecord | None = None
+
+    def tower_for(self, side: Literal["query", "document"]) -> str | None:
+        """The tower of a side, where the bundle has several; None where one computes both."""
+        return side if self.towers and side in (self.tower, *self.towers) else None
 
 
 class Probe(_Part, frozen=True, kw_only=True):
@@ -535,16 +556,16 @@ def dump_manifest(manifest: Manifest) -> bytes:
     return before + hashlib.sha256(before + zeros + after).hexdigest().encode() + after
 
 
-def load_manifest(folder: Path) -> Manifest:
-    """Read and validate manifest.json of a bundle folder.
+def load_manifest(folder: Path, name: str = MANIFEST_FILE) -> Manifest:
+    """Read and validate manifest.json of a bundle folder, or that of a tower inside of it by its path.
 
     Raises:
         ManifestError: not JSON, another schema version, an unknown, missing or wrong field.
     """
-    path = folder / MANIFEST_FILE
+    path = folder / name
     written_by = "that wrote it"
     try:
-        data = read_regular(folder, MANIFEST_FILE, _MOST_BYTES)
+        data = read_regular(folder, name, _MOST_BYTES)
         preamble = msgspec.json.decode(data, type=_Preamble)
         if isinstance(preamble.exporter, dict) and isinstance(preamble.exporter.get("embedge"), str):
             written_by = preamble.exporter["embedge"]

@@ -173,7 +173,7 @@ class EdgeModel:
     @property
     def lost_devices(self) -> tuple[str, ...]:
         """Devices that failed since the model was loaded, while others went on."""
-        return tuple(self._open().engine.sessions.lost_devices)
+        return self._open().engine.lost_devices
 
     @property
     def model_config(self) -> ModelConfig:
@@ -186,6 +186,7 @@ class EdgeModel:
         pooling_params: Params = None,
         *,
         pooling_task: Task | None = None,
+        tower: str | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         truncate_prompt_tokens: int | None = None,
@@ -201,6 +202,9 @@ class EdgeModel:
                 list, a column of a table by position, a generator.
             pooling_params: None, one for all prompts, or one per prompt.
             pooling_task: the task; None takes it from pooling_params, else from the model.
+            tower: of a model that embeds queries and documents apart, "query" or "document", as encode_query,
+                encode_document and the task= of sentence-transformers; with it comes the stored prompt of that name,
+                where the call names none. None takes the tower that the checkpoint takes.
             prompt_name: stored prompt to put before each text; None applies the checkpoint's default, if it has one.
             prompt: literal text to put before each text instead; "" for none.
             truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
@@ -226,6 +230,7 @@ class EdgeModel:
         options = CallOptions(
             pooling_params=pooling_params,
             pooling_task=pooling_task,
+            tower=tower,
             prompt_name=prompt_name,
             prompt=prompt,
             truncate_prompt_tokens=truncate_prompt_tokens,
@@ -235,7 +240,7 @@ class EdgeModel:
             cancel=cancel,
         )
         with self._calling(options) as verbs:
-            return verbs.encode(prompts, options)
+            return verbs.of(tower).encode(prompts, options)
 
     def stream(
         self,
@@ -243,6 +248,7 @@ class EdgeModel:
         pooling_params: PoolingParams | None = None,
         *,
         pooling_task: Task | None = None,
+        tower: str | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         truncate_prompt_tokens: int | None = None,
@@ -260,6 +266,7 @@ class EdgeModel:
             prompts: any iterable, e.g. a generator that reads a file.
             pooling_params: one for all prompts.
             pooling_task: see `encode`.
+            tower: see `encode`.
             prompt_name: see `encode`.
             prompt: see `encode`.
             truncate_prompt_tokens: see `encode`.
@@ -279,6 +286,7 @@ class EdgeModel:
         options = CallOptions(
             pooling_params=pooling_params,
             pooling_task=pooling_task,
+            tower=tower,
             prompt_name=prompt_name,
             prompt=prompt,
             truncate_prompt_tokens=truncate_prompt_tokens,
@@ -294,6 +302,7 @@ class EdgeModel:
         pooling_params: PoolingParams | None = None,
         *,
         pooling_task: Task | None = None,
+        tower: str | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         truncate_prompt_tokens: int | None = None,
@@ -308,6 +317,7 @@ class EdgeModel:
             prompts: any iterable, or an asynchronous one; taken in the event loop's thread, a window at a time.
             pooling_params: see `stream`.
             pooling_task: see `encode`.
+            tower: see `encode`.
             prompt_name: see `encode`.
             prompt: see `encode`.
             truncate_prompt_tokens: see `encode`.
@@ -324,6 +334,7 @@ class EdgeModel:
         options = CallOptions(
             pooling_params=pooling_params,
             pooling_task=pooling_task,
+            tower=tower,
             prompt_name=prompt_name,
             prompt=prompt,
             truncate_prompt_tokens=truncate_prompt_tokens,
@@ -338,6 +349,7 @@ class EdgeModel:
         prompts: Prompts,
         *,
         pooling_params: Params = None,
+        tower: str | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         truncate_prompt_tokens: int | None = None,
@@ -352,6 +364,7 @@ class EdgeModel:
         Args:
             prompts: see `encode`.
             pooling_params: see `encode`.
+            tower: see `encode`.
             prompt_name: see `encode`.
             prompt: see `encode`.
             truncate_prompt_tokens: see `encode`.
@@ -370,6 +383,7 @@ class EdgeModel:
         """
         options = CallOptions(
             pooling_params=pooling_params,
+            tower=tower,
             prompt_name=prompt_name,
             prompt=prompt,
             truncate_prompt_tokens=truncate_prompt_tokens,
@@ -380,7 +394,7 @@ class EdgeModel:
             cancel=cancel,
         )
         with self._calling(options) as verbs:
-            return verbs.embed(prompts, options)
+            return verbs.of(tower).embed(prompts, options)
 
     def embed_query(
         self,
@@ -488,6 +502,7 @@ class EdgeModel:
         self,
         prompts: Prompts,
         *,
+        tower: str | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         truncate_prompt_tokens: int | None = None,
@@ -507,6 +522,7 @@ class EdgeModel:
             TaskNotSupportedError: the bundle's embeddings are dense.
         """
         options = CallOptions(
+            tower=tower,
             prompt_name=prompt_name,
             prompt=prompt,
             truncate_prompt_tokens=truncate_prompt_tokens,
@@ -516,7 +532,7 @@ class EdgeModel:
             cancel=cancel,
         )
         with self._calling(options) as verbs:
-            return verbs.embed_sparse(prompts, options)
+            return verbs.of(tower).embed_sparse(prompts, options)
 
     def classify(
         self,

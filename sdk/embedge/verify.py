@@ -9,7 +9,6 @@ from embedge._engine.options import LoadOptions
 from embedge._engine.variant import suiting
 from embedge._sessions.devices import find_devices
 from embedge.bundle import check_files, open_bundle
-from embedge.manifest import load_probes
 from embedge.types import PathLike
 
 __all__ = ["ProbeReport", "raw_params", "verify"]
@@ -33,7 +32,7 @@ def verify(
         public_key: as for EdgeModel.
 
     Returns:
-        One report per variant; a difference beyond the tolerance is reported, not raised.
+        One report per variant and tower; a difference beyond the tolerance is reported, not raised.
 
     Raises:
         BundleError: a file is missing or altered, the folder is no bundle, or it is not signed by the key's owner.
@@ -44,9 +43,10 @@ def verify(
     opened = open_bundle(bundle)
     check_signed(opened.manifest, signed)
     check_files(opened)
-    probes = load_probes(opened.folder)
     kind = find_devices(device)[0].kind
-    return [
-        replay(load(opened.folder, LoadOptions(device=device, variant=variant, verify_hashes=False)), probes)
-        for variant in variants or suiting(opened.manifest, kind)
-    ]
+    reports = []
+    for variant in variants or suiting(opened.manifest, kind):
+        reports += replay(
+            load(opened.folder, LoadOptions(device=device, variant=variant, verify_hashes=False))
+        )
+    return reports

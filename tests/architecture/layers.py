@@ -41,7 +41,7 @@ EXPORT = (
     ("flags",),
     ("flag_values",),
     ("dry_run", "pipeline", "reverify"),
-    ("wrap",),
+    ("in_towers", "wrap"),
     ("report",),
     ("verify",),
     ("verify.forward",),

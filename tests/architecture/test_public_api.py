@@ -21,7 +21,7 @@ PACKAGE = """
     __version__ register_pooling
 """
 NAMES = {
-    "bundle": "Bundle check_files open_bundle sha256_file",
+    "bundle": "Bundle check_files open_bundle open_towers sha256_file",
     "cli": "",
     "corpus": """
         Counts Duplicate Entry Hit Sidecar Summary Vectors encode_files
@@ -36,7 +36,8 @@ NAMES = {
         MANIFEST_FILE Manifest ModuleSpec NormalizeSpec PROBES_FILE PoolingSpec PositiveInt Probe Probes ProblemType
         ReferenceRecord
         REPORT_FILE SCHEMA_VERSION Sha256 Similarity SourceSpec TOKENIZER_FILE Target TemplateSpec
-        TokenId TokenizerSpec UNMEASURED Variant WitnessRecord decode_probes dump_manifest fingerprint load_manifest
+        TowerSpec TokenId
+        TokenizerSpec UNMEASURED Variant WitnessRecord decode_probes dump_manifest fingerprint load_manifest
         load_probes
     """,
     "measure": """

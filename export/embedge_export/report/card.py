@@ -52,7 +52,12 @@ def render(manifest: Manifest, command: str) -> str:
         "on your machine.\n",
         f"## Use\n\n```python\n{_usage(manifest)}```\n",
     ]
-    if manifest.tasks[0] == "embed" and not manifest.sparse and not manifest.modules:
+    if (
+        manifest.tasks[0] == "embed"
+        and not manifest.sparse
+        and not manifest.modules
+        and manifest.tower is None
+    ):
         parts.append(
             "With sentence-transformers:\n\n```python\nfrom sentence_transformers import SentenceTransformer\n\n"
             'model = SentenceTransformer("BUNDLE", backend="onnx", model_kwargs={"file_name": "onnx/model.onnx"})\n'
@@ -110,6 +115,14 @@ def _usage(manifest: Manifest) -> str:
         return start + 'weights = model.embed_sparse(["How do I reset my password?"])[0].outputs\n'
     if task == "token_embed":
         return start + 'rows = model.encode(["Ada lives in Berlin."])[0].outputs.data  # (num_tokens, size)\n'
+    if manifest.towers:
+        return start + (
+            'queries = model.embed(["How do I reset my password?"], tower="query").numpy()'
+            f"  # (1, {manifest.embedding_size}), float32\n"
+            'documents = model.embed(["Passwords are reset in the settings."], tower="document").numpy()\n'
+            if {"query", "document"} <= {manifest.tower, *manifest.towers}
+            else f'vectors = model.embed(["How do I reset my password?"], tower="{manifest.tower}").numpy()\n'
+        )
     side = next((name for name in ("query", "search_query") if name in manifest.prompts), None)
     name = "" if side is None else f', prompt_name="{side}"'
     size = f"(1, {manifest.embedding_size})"

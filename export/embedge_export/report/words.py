@@ -53,7 +53,8 @@ def facts(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.embedding_size is not None:
         pairs.append(("embedding", f"{manifest.embedding_size:,} components, {_length(manifest)}"))
     if manifest.tower is not None:
-        pairs.append(("tower", f"{manifest.tower}, one of a model's"))
+        others = f", {', '.join(manifest.towers)}" if manifest.towers else ", one of a model's"
+        pairs.append(("tower", manifest.tower + others))
     if manifest.matryoshka:
         some = manifest.matryoshka
         sizes = "any size" if isinstance(some, bool) else ", ".join(str(size) for size in some)

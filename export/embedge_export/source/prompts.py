@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from embedge.errors import ExportError
 from embedge_export.source.files import Files
+from embedge_export.source.stated import read_stated
 from embedge_export.source.towers import default_prompt
 from embedge_export.spec import ExportSpec
 
@@ -20,6 +23,12 @@ class Prompts(msgspec.Struct, frozen=True):
     def default(self) -> str | None:
         """Its text."""
         return self.texts.get(self.default_name or "")
+
+
+def default_name(folder: Path, spec: ExportSpec) -> str | None:
+    """Name of the prompt of calls that name neither a prompt nor a tower."""
+    stated = read_stated(folder, has_modules=True, ignore_keys=spec.ignore_keys)
+    return spec.default_prompt_name or stated.get("default_prompt_name")
 
 
 def read_prompts(files: Files, spec: ExportSpec) -> Prompts:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+import msgspec
 
 from embedge.errors import ExportError
 from embedge_export.source.fields import account_for, some_object, some_text, some_texts
@@ -12,8 +15,71 @@ from embedge_export.source.repository import inside, read_json
 _ROUTERS = ("Asym", "Router")
 """Names that the class has had."""
 _FILES = ("router_config.json", "config.json")
+_MODALITY = "text"
+_ALONE = "Export each alone, into a bundle of its own: --tower {tower}."
 _WITH_OWN_PROMPT = ("query", "document")
 """Towers of encode_query and encode_document, which put the prompt of the same name before texts."""
+
+
+class Towers(msgspec.Struct, frozen=True, kw_only=True):
+    """The towers of a model.
+
+    Attributes:
+        default: that of texts whose tower is not named.
+        others: all the others, in order.
+    """
+
+    default: str
+    others: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, the default one first."""
+        return self.default, *self.others
+
+
+def find_towers(folder: Path) -> Towers | None:
+    """Towers of a checkpoint whose modules.json has a Router, or None.
+
+    Raises:
+        ExportError: no tower is for texts whose tower is not named, or the towers of two Routers differ.
+    """
+    listed = _listed(folder)
+    found = [_towers_of(folder, path) for kind, path in listed if kind.endswith(_ROUTERS)]
+    if not found:
+        return None
+    if any(each != found[0] for each in found):
+        names = " and ".join(", ".join(each.names) for each in found)
+        raise ExportError(
+            f"modules.json has Routers with different towers ({names}), "
+            f"which one bundle cannot hold; expected the same. {_ALONE.format(tower=found[0].default)}"
+        )
+    return found[0]
+
+
+def _towers_of(folder: Path, path: str) -> Towers:
+    file, stated = _read(inside(folder, path))
+    structure = some_object(stated.get("structure"), "structure", file)
+    default = some_object(stated.get("parameters"), "parameters", file).get("default_route")
+    if _MODALITY in structure:  # which the library finds by the modality of texts
+        default = _MODALITY
+    if default not in structure:
+        names = ", ".join(structure) or "none"
+        raise ExportError(
+            f"{_joined(path, file)} has default_route {default!r}, so that no tower is for texts whose tower is not "
+            f"named, which one bundle has to know; expected one of {names}. "
+            f"{_ALONE.format(tower=next(iter(structure), 'query'))}"
+        )
+    return Towers(default=default, others=tuple(name for name in structure if name != default))
+
+
+def _listed(folder: Path) -> list[tuple[str, str]]:
+    """Class and folder of each module; none where modules.json is not there or cannot be understood."""
+    try:
+        modules = json.loads((folder / "modules.json").read_bytes())
+        return [(str(module["type"]), str(module["path"])) for module in modules]
+    except (OSError, ValueError, KeyError, TypeError):  # which the readers will tell about
+        return []
 
 
 def without_routers(

@@ -74,7 +74,7 @@ def note_external_data(folder: Path) -> None:
 def _write_modules(checkpoint: Checkpoint, limit: int, folder: Path) -> None:
     source = checkpoint.repository.folder
     listing = source / "modules.json"
-    if not listing.is_file() or not isinstance(checkpoint.what, Embedder):
+    if not listing.is_file() or not isinstance(checkpoint.what, Embedder) or checkpoint.tower is not None:
         return
     first, *others = json.loads(listing.read_bytes())
     _write(folder / "modules.json", [{**first, "path": ""}, *others])

@@ -75,7 +75,7 @@ def save_graph(
             if len(values) < _SMALL_TENSOR_BYTES:
                 tensor.raw_data = values
             else:
-                _move_outside(tensor, values, stream, data)
+                move_outside(tensor, values, stream, data)
     path.write_bytes(graph.SerializeToString(deterministic=True))
     return f"onnx/{stem}.onnx", (f"onnx/{data}",)
 
@@ -94,7 +94,7 @@ def _size_bytes(tensor: onnx.TensorProto) -> int:
     return math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
-def _move_outside(tensor: onnx.TensorProto, values: bytes, stream: BinaryIO, location: str) -> None:
+def move_outside(tensor: onnx.TensorProto, values: bytes, stream: BinaryIO, location: str) -> None:
     """Append a weight to the data file, on a page of its own, and say in the graph where it is."""
     from onnx import TensorProto
 

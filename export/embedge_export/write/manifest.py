@@ -114,7 +114,7 @@ def make_manifest(
         },
         fingerprint=_NO_FINGERPRINT,
     )
-    return _stamped(manifest)
+    return stamped(manifest)
 
 
 def complete_manifest(
@@ -126,7 +126,7 @@ def complete_manifest(
 ) -> Manifest:
     """A manifest with what its variants were compared with and came to, and the folder's files hashed again."""
     files = file_records(folder)
-    return _stamped(
+    return stamped(
         msgspec.structs.replace(
             manifest, variants=variants, reference=reference, witness=witness, files=files
         )
@@ -228,7 +228,8 @@ def require_packages(packages: Sequence[str], extra: str = "export") -> None:
         )
 
 
-def _stamped(manifest: Manifest) -> Manifest:
+def stamped(manifest: Manifest) -> Manifest:
+    """A manifest with its own fingerprint."""
     return msgspec.structs.replace(manifest, fingerprint=fingerprint(manifest))
 
 

@@ -84,6 +84,7 @@ class CallOptions(EndOptions, frozen=True, kw_only=True, eq=False):
 
     pooling_params: Params = None
     pooling_task: Task | None = None
+    tower: str | None = None
     prompt_name: str | None = None
     prompt: str | None = None
     truncate_prompt_tokens: int | None = None
@@ -93,7 +94,7 @@ class CallOptions(EndOptions, frozen=True, kw_only=True, eq=False):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("pooling_task", "prompt_name", "prompt", "truncation_side", "long_text"):
+        for name in ("pooling_task", "tower", "prompt_name", "prompt", "truncation_side", "long_text"):
             _check_word(getattr(self, name), name)
         if self.long_text is not None:
             self._check_long_text()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embedge._calls.options import Params
+from embedge._calls.options import CallOptions, Params
 from embedge._rows.resolved import ResolvedParams
 from embedge.errors import ParamsError
 from embedge.manifest import Manifest, TemplateSpec
 from embedge.params import ModelConfig, PoolingParams
 from embedge.types import Compat, Task
+
+_WITH_OWN_PROMPT = ("query", "document")
+"""Towers whose prompt sentence-transformers' encode_query and encode_document take by its name."""
 
 
 def resolve(
@@ -85,6 +88,17 @@ def limits_of(params: Sequence[ResolvedParams], default: int | None) -> list[int
         own = params[0].truncate_prompt_tokens
         return [default if own is None else own] * len(params)
     return [default if p.truncate_prompt_tokens is None else p.truncate_prompt_tokens for p in params]
+
+
+def prompt_of(manifest: Manifest, options: CallOptions) -> str:
+    """The text to put before each prompt of a call; queries and documents have a prompt of their tower's name, if any.
+
+    Raises:
+        ParamsError: as `stored_prompt`.
+    """
+    if options.tower in _WITH_OWN_PROMPT and options.prompt_name is None and options.prompt is None:
+        return manifest.prompts.get(options.tower, "")
+    return stored_prompt(manifest, options.prompt_name, options.prompt)
 
 
 def stored_prompt(manifest: Manifest, prompt_name: str | None, prompt: str | None = None) -> str:

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from embedge._calls.options import PairOptions
-from embedge._calls.resolve import check_instructed, stored_prompt
+from embedge._calls.options import CallOptions, PairOptions
+from embedge._calls.resolve import check_instructed, prompt_of, stored_prompt
 from embedge._engine.engine import Engine
 from embedge._rows.gathering import OnDone
 from embedge._rows.heads import cut_and_normalize
@@ -86,7 +86,6 @@ def score_pairs(
     """
     manifest = engine.manifest
     _check_options(manifest, options)
-    query_prompt = stored_prompt(manifest, options.query_prompt_name)
     if manifest.late_interaction is not None:
         if any(limit not in (None, -1) for limit in limits):
             raise ParamsError(
@@ -96,8 +95,8 @@ def score_pairs(
             )
         return _late_scores(engine, queries, documents, params, on_done)
     if manifest.embedding_size is not None:
-        stored_prompts = query_prompt, stored_prompt(manifest, options.document_prompt_name)
-        return _cosine_scores(engine, queries, documents, params, limits, stored_prompts, on_done)
+        return _cosine_scores(engine, queries, documents, params, limits, options, on_done)
+    query_prompt = stored_prompt(manifest, options.query_prompt_name)
     each_query = _repeated(queries, documents)
     if manifest.template is None:
         prompted = [query_prompt + query for query in each_query] if query_prompt else each_query
@@ -114,7 +113,7 @@ def score_pairs(
 
 def _check_options(manifest: Manifest, options: PairOptions) -> None:
     """Refuse what a call asks for and this kind of bundle has no place for."""
-    if manifest.tower is not None:
+    if manifest.tower is not None and not {"query", "document"} <= {manifest.tower, *manifest.towers}:
         raise ParamsError(
             f"bundle {manifest.name!r} is the {manifest.tower} tower of a model that embeds queries and documents "
             "apart, so it scores no pairs; embed each side with the bundle of its own tower, and compare the embeddings"
@@ -171,22 +170,25 @@ def _cosine_scores(
     documents: list[str],
     params: Sequence[ResolvedParams],
     limits: Sequence[int | None],
-    stored_prompts: tuple[str, str],
+    options: PairOptions,
     on_done: OnDone,
 ) -> Scores:
+    for_queries, for_documents = _sides(engine)
+    query_prompt = _side_prompt(for_queries, "query", options.query_prompt_name)
+    document_prompt = _side_prompt(for_documents, "document", options.document_prompt_name)
     if len(set(limits)) > 1:
         # each pair cuts its query by its own limit
         queries = _repeated(queries, documents)
     with _naming("query"):
-        first = engine.tokenizer.encode(queries, limits[: len(queries)], stored_prompt=stored_prompts[0])
+        first = for_queries.tokenizer.encode(queries, limits[: len(queries)], stored_prompt=query_prompt)
     with _naming("document"):
-        second = engine.tokenizer.encode(documents, limits, stored_prompt=stored_prompts[1])
+        second = for_documents.tokenizer.encode(documents, limits, stored_prompt=document_prompt)
     # whole rows first: the documents of one query may ask for different sizes, and cosine takes unit vectors
     whole = [msgspec.structs.replace(p, dimensions=None, truncate_dim=None, normalize=False) for p in params]
     with _naming("query"):
-        query_rows = engine.answerer.embeddings(first, whole[: len(first)], lambda _: None)
+        query_rows = for_queries.answerer.embeddings(first, whole[: len(first)], lambda _: None)
     with _naming("document"):
-        document_rows = engine.answerer.embeddings(second, whole, on_done)
+        document_rows = for_documents.answerer.embeddings(second, whole, on_done)
     partners = _repeated(list(range(len(first))), documents)
     cosines = np.array(
         [
@@ -200,6 +202,19 @@ def _cosine_scores(
         order_by=cosines,
         pairs=[(first[i], second[k]) for k, i in enumerate(partners)],
     )
+
+
+def _sides(engine: Engine) -> tuple[Engine, Engine]:
+    """What embeds queries, and what embeds documents."""
+    if engine.manifest.tower is None:
+        return engine, engine
+    return engine.of("query"), engine.of("document")
+
+
+def _side_prompt(engine: Engine, side: str, name: str | None) -> str:
+    """The text before each text of a side."""
+    tower = None if engine.manifest.tower is None else side
+    return prompt_of(engine.manifest, CallOptions(tower=tower, prompt_name=name))
 
 
 def _dot(query: FloatArray, document: FloatArray) -> float:

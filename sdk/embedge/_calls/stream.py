@@ -50,7 +50,7 @@ class _Windows(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         some, first = taken
         with self.calling(_WITHIN) as verbs:
             try:
-                return verbs.prepare(some, self.task, self.options, first_id=first)
+                return verbs.of(self.options.tower).prepare(some, self.task, self.options, first_id=first)
             except PromptError as error:
                 index = first + (error.index or 0)
                 raise PromptError(
@@ -60,7 +60,7 @@ class _Windows(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def compute(self, call: Call) -> Sequence[PooledOutput]:
         """Answer a window."""
         with self.calling(_WITHIN) as verbs:
-            return verbs.pooled(call, False)
+            return verbs.of(self.options.tower).pooled(call, False)
 
     def answer(self, taken: _Window) -> Sequence[PooledOutput]:
         """Both."""
@@ -127,7 +127,9 @@ def _windows(calling: Calling, options: CallOptions, window: Any) -> _Windows:
     if not isinstance(options.pooling_params, PoolingParams | None):
         raise ParamsError("stream takes one PoolingParams for all prompts, or None")
     with calling(_WITHIN) as verbs:
-        return _Windows(calling=calling, task=verbs.task(options), options=options, size=size)
+        return _Windows(
+            calling=calling, task=verbs.of(options.tower).task(options), options=options, size=size
+        )
 
 
 def _iterated(prompts: Any) -> Iterator[PromptInput]:

@@ -11,7 +11,7 @@ from embedge._calls.answers import PromptRows
 from embedge._calls.options import CallOptions, PairOptions, Params, PooledOutput, Prompts, UseTqdm, as_count
 from embedge._calls.progress import ProgressBar
 from embedge._calls.request import Call, check_task, named_tasks, refuse_pairs, stated_task
-from embedge._calls.resolve import limits_of, resolve_all, stored_prompt
+from embedge._calls.resolve import limits_of, prompt_of, resolve_all
 from embedge._calls.scoring import Scores, parse_pairs, score_encoded, score_pairs
 from embedge._calls.sides import TextSide, on_side
 from embedge._engine.engine import Engine
@@ -63,6 +63,12 @@ class Verbs:
         )
         self._lock = threading.Lock()
         self._num_requests = 0
+        self._towers = {name: Verbs(tower, options) for name, tower in engine.towers.items()}
+
+    def of(self, tower: str | None) -> Verbs:
+        """What answers for a tower; None stands for the one that the bundle names."""
+        self.engine.of(tower)  # raises where there is none
+        return self._towers.get(tower or "", self)
 
     def task(self, options: CallOptions) -> Task:
         """The task that a call of `encode` or `stream` asks for."""
@@ -95,7 +101,7 @@ class Verbs:
                 prompts,
                 limits,
                 truncation_side=options.truncation_side,
-                stored_prompt=stored_prompt(self._manifest, options.prompt_name, options.prompt),
+                stored_prompt=prompt_of(self._manifest, options),
                 with_offsets=task in _TOKEN_TASKS,
             )
         if first_id is None:
@@ -217,7 +223,7 @@ class Verbs:
         texts = parse_prompts(prompts)
         refuse_pairs(texts, task)
         params = self._resolved(options.pooling_params, task, len(texts))
-        before = stored_prompt(self._manifest, options.prompt_name, options.prompt)
+        before = prompt_of(self._manifest, options)
         windows = cut_into_windows(tokenizer, texts, before)
         with ProgressBar(len(texts), options.use_tqdm, task) as progress:
             weights = [each.num_text_tokens for each in windows]

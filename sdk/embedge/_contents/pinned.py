@@ -27,24 +27,35 @@ class PinnedFile:
 
     Args:
         folder: the bundle.
-        name: path inside of it.
+        name: its path as the manifest has it.
         size_bytes, sha256: what the manifest states.
         check: compare the hash of what is read.
+        place: its path inside of the folder, where that is another one.
 
     Raises:
         IntegrityError: it is missing or of another size.
         BundleError: it is no regular file inside of the bundle.
     """
 
-    def __init__(self, folder: Path, name: str, *, size_bytes: int, sha256: str, check: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        size_bytes: int,
+        sha256: str,
+        check: bool = True,
+        place: str | None = None,
+    ) -> None:
+        place = name if place is None else place
         self.name = name
         self.size_bytes = size_bytes
-        self._path = folder / name
+        self._path = folder / place
         self._sha256 = sha256
         self._check = check
         self._lock = threading.Lock()
         try:
-            self._descriptor = open_regular(folder, name)
+            self._descriptor = open_regular(folder, place)
         except FileNotFoundError as error:
             raise self._failure(
                 f"is missing; the manifest expects {size_bytes} bytes with sha256 {sha256}"

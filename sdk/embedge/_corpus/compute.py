@@ -31,6 +31,7 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
     task: CorpusTask = "embed"
     dimensions: int | None = None
     normalize: bool | None = None
+    tower: str | None = None
     prompt_name: str | None = None
     prompt: str | None = None
     long_text: LongText = "truncate"
@@ -70,6 +71,11 @@ class _Outputs(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     cut: IntArray
 
 
+def tower_of(model: EdgeModel, asking: Asking) -> str | None:
+    """The tower that embeds rows: that of documents, where nobody says otherwise."""
+    return model.manifest.tower_for("document") if asking.tower is None else asking.tower
+
+
 def answer(model: EdgeModel, chunks: Iterator[Chunk], asking: Asking, size: int) -> Iterator[Answered]:
     """Compute chunks, in order.
 
@@ -101,6 +107,7 @@ def _streamed(model: EdgeModel, chunks: Iterator[Chunk], asking: Asking, size: i
         texts(),  # type: ignore[arg-type]  # single texts, as no row has a pair
         asking.params,
         pooling_task="classify" if asking.task == "classify" else "embed",
+        tower=tower_of(model, asking),
         prompt_name=asking.prompt_name,
         prompt=asking.prompt,
         truncate_prompt_tokens=-1,
@@ -158,6 +165,7 @@ def _ask(model: EdgeModel, asked: list[Asked], asking: Asking) -> _Outputs:
         outputs = model.embed(  # type: ignore[assignment]
             [str(text) for text in asked],
             pooling_params=asking.params,
+            tower=tower_of(model, asking),
             prompt_name=asking.prompt_name,
             prompt=asking.prompt,
             long_text=asking.long_text,

@@ -12,8 +12,10 @@ from typing import Literal, TypeAlias
 import msgspec
 import numpy as np
 
+from embedge._calls.options import CallOptions
+from embedge._calls.resolve import prompt_of
 from embedge._corpus.chunks import refuse_repeated, take_chunks
-from embedge._corpus.compute import Answered, Asking, answer
+from embedge._corpus.compute import Answered, Asking, answer, tower_of
 from embedge._corpus.inputs import STDIN, InputFile
 from embedge._corpus.journal import Counts, State, check_same, commit, job_file, locked, read_state
 from embedge._corpus.precision import Precision, find_ranges, needs_ranges, quantize
@@ -253,6 +255,7 @@ def _sidecar(model: EdgeModel, job: Job, state: State) -> Sidecar:
         normalized=asking.task == "embed"
         and (manifest.normalize if asking.normalize is None else asking.normalize),
         prompt=_prompt(model, asking),
+        tower=tower_of(model, asking),
         long_text=asking.long_text,
         precision=job.precision,
         ranges=state.ranges,
@@ -265,10 +268,8 @@ def _sidecar(model: EdgeModel, job: Job, state: State) -> Sidecar:
 
 
 def _prompt(model: EdgeModel, asking: Asking) -> str:
-    if asking.prompt is not None:
-        return asking.prompt
-    name = asking.prompt_name or model.manifest.default_prompt_name
-    return model.manifest.prompts.get(name or "", "")
+    options = CallOptions(tower=tower_of(model, asking), prompt_name=asking.prompt_name, prompt=asking.prompt)
+    return prompt_of(model.manifest, options)
 
 
 def _dimensions(model: EdgeModel, asking: Asking) -> int:

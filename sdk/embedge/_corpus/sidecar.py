@@ -31,6 +31,7 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
         has_texts: the texts are kept beside the rows.
         labels: names of the components, where they have some.
         inputs: names of the files that were read.
+        tower: of a model that embeds queries and documents apart, which tower made the rows.
     """
 
     schema: int = SCHEMA
@@ -50,3 +51,4 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
     has_texts: bool
     labels: tuple[str, ...] | None = None
     inputs: tuple[str, ...] = ()
+    tower: str | None = None

@@ -115,7 +115,8 @@ class Vectors:
             model: of the bundle that made the rows.
             questions: one or several.
             top: rows for each.
-            prompt_name: as for EdgeModel.embed; None takes a stored prompt named "query", else the default one.
+            prompt_name: as for EdgeModel.embed; None takes a stored prompt named "query", else the default one. A
+                bundle with a tower for queries embeds questions by it.
             prompt: as for EdgeModel.embed.
             rescore: the same rows in more bytes, whose cosines decide between the nearest of these.
             oversample: rows that are rescored for each one asked for; None takes as many as lose hardly any of the
@@ -133,6 +134,7 @@ class Vectors:
         asked = model.embed(
             [questions] if isinstance(questions, str) else list(questions),
             pooling_params=None,
+            tower=model.manifest.tower_for("query"),
             prompt_name=prompt_name,
             prompt=prompt,
             truncate_prompt_tokens=-1,

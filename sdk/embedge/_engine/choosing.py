@@ -13,7 +13,7 @@ from embedge._machine.cpu import available_threads
 from embedge._rows.answer import pooling_modes
 from embedge._sessions.devices import Device, find_devices
 from embedge._sessions.tuning import Tuning, default_tuning, find_tuning
-from embedge.bundle import Bundle, open_bundle
+from embedge.bundle import Bundle, open_bundle, open_towers
 from embedge.errors import BundleError, ParamsError
 from embedge.manifest import Manifest
 from embedge.params import ModelConfig, PoolerConfig
@@ -34,6 +34,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         max_seq_len: limit of a prompt in tokens.
         tuning: workers of a large call on the CPU.
         tuning_reason: why so many and so large.
+        towers: of a model that embeds queries and documents apart, what is decided for the other towers, by name.
     """
 
     bundle: Bundle
@@ -45,6 +46,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     max_seq_len: int
     tuning: Tuning
     tuning_reason: str
+    towers: dict[str, Choice] = msgspec.field(default_factory=dict)
 
     @property
     def manifest(self) -> Manifest:
@@ -84,6 +86,16 @@ def choose(model: PathLike, options: LoadOptions) -> Choice:
             "expected. It is another model, or another export of it: use the bundle that was meant."
         )
     check_signed(manifest, options)
+    towers = {
+        name: _decide(tower, _for_tower(options, tower.manifest))
+        for name, tower in open_towers(bundle).items()
+    }
+    return msgspec.structs.replace(_decide(bundle, options), towers=towers)
+
+
+def _decide(bundle: Bundle, options: LoadOptions) -> Choice:
+    """What is decided for a bundle, or for a tower inside of one."""
+    manifest = bundle.manifest
     model_config = _model_config(manifest, options.pooler_config)
     plugin_name = options.pooling_plugin or manifest.plugin
     plugin = find_pooling(plugin_name) if plugin_name else None
@@ -105,6 +117,14 @@ def choose(model: PathLike, options: LoadOptions) -> Choice:
         tuning=tuning,
         tuning_reason=tuning_reason,
     )
+
+
+def _for_tower(options: LoadOptions, manifest: Manifest) -> LoadOptions:
+    """The caller's wishes as they go for another tower, whose limit in tokens may be lower."""
+    limit = options.max_model_len
+    if isinstance(limit, int) and limit > manifest.max_seq_len:
+        return msgspec.structs.replace(options, max_model_len=None)
+    return options
 
 
 def check_cuda_graphs(variant: VariantChoice, device: Device) -> None:

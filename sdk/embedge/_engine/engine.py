@@ -43,6 +43,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         forward: feeds it.
         answerer: computes rows.
         info: what the user sees of it.
+        towers: of a model that embeds queries and documents apart, its other towers, by name.
     """
 
     options: LoadOptions
@@ -53,11 +54,40 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     forward: Forward
     answerer: Answerer
     info: ModelInfo
+    towers: dict[str, Engine] = msgspec.field(default_factory=dict)
 
     @property
     def manifest(self) -> Manifest:
         """The bundle's."""
         return self.choice.manifest
+
+    def of(self, tower: str | None) -> Engine:
+        """What computes a tower; None stands for the one that the bundle names.
+
+        Raises:
+            ParamsError: there is no such tower.
+        """
+        manifest = self.manifest
+        if tower is None or tower == manifest.tower:
+            return self
+        if tower in self.towers:
+            return self.towers[tower]
+        raise ParamsError(
+            f"tower={tower!r} is not one of bundle {manifest.name!r}, which "
+            + (
+                "embeds queries and documents alike; leave tower out"
+                if manifest.tower is None
+                else f"has {', '.join((manifest.tower, *self.towers))}; expected one of these"
+            )
+        )
+
+    @property
+    def lost_devices(self) -> tuple[str, ...]:
+        """Devices that failed since they were loaded, while others went on."""
+        lost = [*self.sessions.lost_devices]
+        for tower in self.towers.values():
+            lost += tower.lost_devices
+        return tuple(dict.fromkeys(lost))
 
     @property
     def model_config(self) -> ModelConfig:
@@ -113,6 +143,7 @@ def _load(choice: Choice, options: LoadOptions) -> Engine:
         forward=forward,
         answerer=Answerer(choice.bundle, forward, options.pooler_config, choice.plugin),
         info=model_info(choice, sessions, limits),
+        towers={name: _load(tower, options) for name, tower in choice.towers.items()},
     )
 
 

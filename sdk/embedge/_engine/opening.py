@@ -124,7 +124,7 @@ def _foreign(choice: Choice, graphs: dict[str, PinnedGraph], trust: Trust) -> fr
 
 
 def _probes(bundle: Bundle, replay: Replay) -> Probes:
-    probes = decode_probes(bundle.read(PROBES_FILE), str(bundle.folder / PROBES_FILE))
+    probes = decode_probes(bundle.read(PROBES_FILE), str(bundle.file(PROBES_FILE)))
     if not probes.probes:
         raise BundleError(
             f"{bundle.folder} holds no probes, so probes={replay!r} has nothing to replay; expected some, as every "

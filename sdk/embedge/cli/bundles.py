@@ -14,7 +14,7 @@ from embedge.bundle import Bundle, open_bundle
 from embedge.cli._console import bold, print_facts, print_json, print_table, size, visible
 from embedge.errors import BundleError
 from embedge.manifest import REPORT_FILE, Manifest, Variant, load_manifest
-from embedge.verify import verify
+from embedge.verify import ProbeReport, verify
 
 
 def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -139,7 +139,7 @@ def run_verify(args: argparse.Namespace) -> int:
         for report in reports:
             verdict = "passed" if report.passed else "FAILED"
             print(
-                f"{report.variant}: {report.num_probes} probes {verdict}, "
+                f"{_words_of(report)}: {report.num_probes} probes {verdict}, "
                 f"max |diff| {report.max_abs_diff:.1e} (allowed {report.tolerance:.0e})"
             )
         for name in left_out:
@@ -153,6 +153,11 @@ def run_verify(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if failed else 0
+
+
+def _words_of(report: ProbeReport) -> str:
+    """What was replayed; of a tower alone, as of any other model, the variant."""
+    return report.variant if report.tower is None else f"{report.variant}, {report.tower} tower"
 
 
 def run_list(args: argparse.Namespace) -> int:
@@ -210,7 +215,8 @@ def _facts(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
             ("embedding", f"{manifest.embedding_size} components, compared by {manifest.similarity}")
         )
     if manifest.tower is not None:
-        facts.append(("tower", f"{manifest.tower}, one of a model's"))
+        others = f", {', '.join(manifest.towers)}" if manifest.towers else ", one of a model's"
+        facts.append(("tower", manifest.tower + others))
     if manifest.matryoshka:
         listed = manifest.matryoshka if isinstance(manifest.matryoshka, tuple) else ()
         sizes = ", ".join(map(str, listed)) or "any size"

@@ -39,6 +39,9 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     encode.add_argument(
         "--normalize", action=argparse.BooleanOptionalAction, help="unit length; default: the model's"
     )
+    encode.add_argument(
+        "--tower", help='"query" or "document", of models that embed them apart; rows of files are documents'
+    )
     encode.add_argument("--prompt-name", help="stored prompt to put before each text")
     encode.add_argument(
         "--truncate",
@@ -78,6 +81,7 @@ def run_encode(args: argparse.Namespace) -> int:
             texts,
             params,
             pooling_task=args.task,
+            tower=args.tower,
             prompt_name=args.prompt_name,
             use_tqdm=sys.stderr.isatty() and len(texts) > 1,
         )
@@ -120,6 +124,7 @@ def _run_files(args: argparse.Namespace) -> int:
     asking = Asking(
         dimensions=args.dimensions,
         normalize=args.normalize,
+        tower=args.tower,
         prompt_name=args.prompt_name,
         long_text=args.long_text,
     )

@@ -95,14 +95,19 @@ def run_search(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     with EdgeModel(args.bundle, device=args.device, variant=args.variant, truncate_prompt_tokens=-1) as model:
         loaded = time.perf_counter()
-        documents = model.embed([p.text for p in paragraphs], use_tqdm=sys.stderr.isatty())
+        documents = model.embed(
+            [p.text for p in paragraphs],
+            tower=model.manifest.tower_for("document"),
+            use_tqdm=sys.stderr.isatty(),
+        )
         embedded = time.perf_counter()
         report_truncated(documents)
         if not args.json:
             _show_corpus(model, args.files, documents, loaded - started, embedded - loaded)
         for question in args.questions:
             asked = time.perf_counter()
-            scores = _cosines(documents.numpy(), model.embed(question).numpy()[0])
+            by_query = model.embed(question, tower=model.manifest.tower_for("query"))
+            scores = _cosines(documents.numpy(), by_query.numpy()[0])
             best = np.argsort(-scores, kind="stable")[: args.top]
             latency_ms = (time.perf_counter() - asked) * 1e3
             ranked = [(float(scores[i]), paragraphs[i]) for i in best]

@@ -56,7 +56,7 @@ def replayed(monkeypatch):
 
     seen, replay = [], replaying.replay
     monkeypatch.setattr(
-        replaying, "replay", lambda engine, probes: seen.append(engine.info.variant) or replay(engine, probes)
+        replaying, "replay", lambda engine: seen.append(engine.info.variant) or replay(engine)
     )
     return seen
 
