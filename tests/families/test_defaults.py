@@ -275,7 +275,18 @@ def test_a_switch_that_a_reader_asks_for_is_carried_or_refused(name: str) -> Non
             {"model_type": "gemma3_text", "rope_parameters": {"full_attention": {**YARN, "truncate": False}}},
             "states truncate",
         ),
-        ({"model_type": "olmo3", "rope_theta": 10_000.0}, "states rope_theta (10000.0)"),
+        (
+            {"model_type": "olmo3", "rope_theta": 10_000.0},
+            "states rope_theta 10000.0, which transformers 5 reads for",
+        ),
+        (
+            {"model_type": "modernbert-decoder", "sliding_window": 8, "transformers_version": "4.57.6"},
+            "was saved by transformers 4.57.6 and states sliding_window 8, which transformers 4 saves",
+        ),
+        (
+            {"model_type": "modernbert-decoder", "local_rope_theta": 1e4, "global_rope_theta": 1.6e5},
+            "states local_rope_theta 10000.0 and global_rope_theta 160000.0, of which transformers 4 takes the second",
+        ),
         (
             {"model_type": "gemma", "hidden_act": "gelu", "transformers_version": "4.57.6"},
             "which computes gelu there, and which transformers 5 takes for gelu_pytorch_tanh",

@@ -46,6 +46,11 @@ def save(case: Case, folder: Path) -> None:
 
 def answers(case: Case, folder: Path, asked: Asked) -> Answers:
     """What the checkpoint's own library answers, for each task of a case."""
+    if case.family == "gemma2":
+        # as in transformers 5; the scaled-dot-product attention of 4 passes over attn_logit_softcapping
+        from transformers.models.gemma2 import modeling_gemma2
+
+        modeling_gemma2.Gemma2PreTrainedModel._supports_sdpa = False
     if case.source not in ("", CODE):
         found = {case.task: reference.answers(case.source, folder, asked[case.task])}
         return found | ({"rerank": _ranked(folder, asked["rerank"])} if "rerank" in case.tasks else {})

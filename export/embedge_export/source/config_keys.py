@@ -11,6 +11,7 @@ from typing import Any
 
 from embedge.errors import ExportError
 from embedge_export.source.fields import unknown_keys
+from embedge_export.source.generations import refuse_read_otherwise
 from embedge_export.source.libraries import is_older
 
 _ORIGIN = "says where the file came from"
@@ -117,16 +118,6 @@ _REFUSED: dict[tuple[str, str], str] = {
 }
 """By model_type ("" for all) and key: why a value that is set is refused, whether transformers knows it or not."""
 
-_CHANGED: dict[tuple[str, str, str], tuple[tuple[int, int], tuple[int, int], str]] = {
-    ("gemma", "hidden_act", "gelu"): (
-        (4, 48),
-        (5, 0),
-        "which computes gelu there, and which transformers 5 takes for gelu_pytorch_tanh; expected one or the other by "
-        "name. State gelu_python in config.json for the first, gelu_pytorch_tanh for the second",
-    ),
-}
-"""By model_type, key and value: versions that saved it meaning something else than today's, and what to do."""
-
 _READ = re.compile(
     r"""config\.([a-z]\w*)|attr\(\s*(?:self\.)?config,\s*["'](\w+)["']|kwargs\.(?:get|pop)\(\s*["'](\w+)["']"""
 )
@@ -144,8 +135,7 @@ def check_keys(stated: Mapping[str, Any], config: Any, *, translated: Sequence[s
         ExportError: a key is not known here, or has a value that nothing here can honour.
     """
     model_type = str(stated.get("model_type"))
-    if not is_older():
-        refuse_changed(stated, model_type)
+    refuse_read_otherwise(stated, 4 if is_older() else 5)
     known = known_keys(type(config))
     unknown = []
     for key, value in stated.items():
@@ -229,21 +219,6 @@ def refuse_values(key: str, value: object, model_type: str) -> None:
     reason = _REFUSED.get(("", key)) or _REFUSED.get((model_type, key))
     if reason and value not in (False, 0):
         raise ExportError(f"config.json states {key}: {reason}, or pass --ignore-key {key}.")
-
-
-def refuse_changed(stated: Mapping[str, Any], model_type: str) -> None:
-    """Refuse what the version that saved a checkpoint computes otherwise than today's.
-
-    Raises:
-        ExportError: a key has such a value.
-    """
-    saved = str(stated.get("transformers_version") or "")
-    version = tuple(int(part) for part in re.findall(r"\d+", saved)[:2])
-    for (of, key, value), (first, after, words) in _CHANGED.items():
-        if of == model_type and stated.get(key) == value and first <= version < after:
-            raise ExportError(
-                f"config.json was saved by transformers {saved} and states {key} {value!r}, {words}."
-            )
 
 
 def is_harmless(key: str, stated: Mapping[str, Any], model_type: str) -> bool:

@@ -12,11 +12,11 @@ from embedge_export.families.spelling import FULL, SLIDING
 from embedge_export.families.table import family_of
 from embedge_export.source.config_keys import (
     is_harmless,
-    refuse_changed,
     refuse_unknown,
     refuse_values,
     says_nothing,
 )
+from embedge_export.source.generations import refuse_read_otherwise
 from embedge_export.source.libraries import how_to_install
 from embedge_export.spec import ExportSpec
 
@@ -49,7 +49,7 @@ def read_own_config(stated: Mapping[str, Any], spec: ExportSpec, *, has_code: bo
             f"model_type {model_type!r} is exported with torch and transformers alone; without them expected one of "
             f"{', '.join(DEFAULTS)}. {how_to_install()}"
         )
-    refuse_changed(stated, model_type)
+    refuse_read_otherwise({key: value for key, value in stated.items() if key not in spec.ignore_keys}, 5)
     _account_for(stated, row, spec, model_type)
     for key, value in stated.items():
         _check_type(key, value, 0 if key == "num_labels" else row.values.get(row.names.get(key, key)))

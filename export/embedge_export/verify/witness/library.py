@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from embedge_export.source.checkpoint import Checkpoint
-from embedge_export.source.libraries import dtype_word
+from embedge_export.source.libraries import dtype_word, is_older
 from embedge_export.source.repository import read_json
 from embedge_export.source.transformer import read_config_of
 from embedge_export.spec import ExportSpec
@@ -114,7 +114,7 @@ def open_door(door: Door, checkpoint: Checkpoint, spec: ExportSpec, limit: int) 
         default_prompt_name=spec.default_prompt_name,
         trust_remote_code=checkpoint.trust_remote_code,
         local_files_only=True,
-        model_kwargs={dtype_word(): "float32"},
+        model_kwargs=_model_kwargs(checkpoint),
         # empty but where the installed transformers does not know the words of the file
         config_kwargs=dict(checkpoint.config_words),
     )
@@ -123,6 +123,14 @@ def open_door(door: Door, checkpoint: Checkpoint, spec: ExportSpec, limit: int) 
     for module in library.modules():  # a Router's towers have tokenizers of their own
         _without_dropout(getattr(module, "tokenizer", None))
     return library.float().eval()
+
+
+def _model_kwargs(checkpoint: Checkpoint) -> dict[str, str]:
+    kwargs = {dtype_word(): "float32"}
+    if is_older() and read_json(checkpoint.transformer, "config.json").get("attn_logit_softcapping"):
+        # the other one passes over the cap there without a word
+        kwargs["attn_implementation"] = "eager"
+    return kwargs
 
 
 def _without_dropout(tokenizer: Any) -> None:
@@ -148,7 +156,7 @@ class Transformers:
         loader = getattr(transformers, name)
         if checkpoint.config_words:  # the installed transformers does not know the words of the file
             options["config"] = read_config_of(checkpoint)
-        self.model = loader.from_pretrained(folder, **{dtype_word(): "float32"}, **options).eval()
+        self.model = loader.from_pretrained(folder, **_model_kwargs(checkpoint), **options).eval()
         # a tokenizer that cuts earlier is believed; where none does, positions and the caller set the bundle's limit
         self.cut: dict[str, Any] = {
             "truncation": True,
