@@ -43,7 +43,7 @@ def count_operators(graph: Path, disabled_optimizers: tuple[str, ...], size_byte
     with tempfile.TemporaryDirectory(prefix="embedge-") as scratch:
         optimised = Path(scratch) / "optimised.onnx"
         try:
-            open_on_cpu(graph, disabled_optimizers=disabled_optimizers, optimised=optimised)
+            open_on_cpu(graph, disabled_optimizers=disabled_optimizers, optimised=optimised, threads=1)
             after = _count(onnx.load(str(optimised), load_external_data=False).graph)
         except Exception:  # a graph for CUDA alone; the report says that its operators were not counted
             return Operators(before=before, after=None)

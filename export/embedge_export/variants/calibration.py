@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from embedge.runtime import open_on_cpu
+from embedge.runtime import available_threads, open_on_cpu
 from embedge.types import FloatArray, IntArray
 from embedge_export.memory import given_back
 from embedge_export.texts.built_in import PAIRS, TEXTS
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 _SAMPLE_ROWS = 1024
 _SAMPLE_BYTES = 256_000_000
 """Of all activations together: a large model's have fewer rows."""
+_MOST_THREADS = 8
+"""Each holds the activations of a text."""
 
 
 class Activations(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -59,7 +63,7 @@ def calibrate(graph: Path, feeds: Sequence[Mapping[str, IntArray]]) -> dict[str,
     exposed = graph.with_name(f".{graph.name}")
     exposed.write_bytes(editor.serialize())
     try:
-        session = open_on_cpu(exposed)
+        session = open_on_cpu(exposed, threads=1)
     finally:
         exposed.unlink()
     random = np.random.default_rng(0)
@@ -68,8 +72,8 @@ def calibrate(graph: Path, feeds: Sequence[Mapping[str, IntArray]]) -> dict[str,
     lowest: dict[str, FloatArray] = {}
     highest: dict[str, FloatArray] = {}
     samples: dict[str, list[FloatArray]] = {name: [] for name in names}
-    for feed in feeds:
-        for name, rows in zip(names, session.run(names, dict(feed)), strict=True):
+    for outputs in _in_order(lambda feed: session.run(names, dict(feed)), feeds):
+        for name, rows in zip(names, outputs, strict=True):
             flat = rows.reshape(-1, rows.shape[-1])
             low, high = flat.min(axis=0), flat.max(axis=0)
             lowest[name] = np.minimum(low, lowest.get(name, low))
@@ -84,6 +88,21 @@ def calibrate(graph: Path, feeds: Sequence[Mapping[str, IntArray]]) -> dict[str,
         )
         for name in lowest
     }
+
+
+def _in_order(
+    run: Callable[[Mapping[str, IntArray]], list[FloatArray]], feeds: Sequence[Mapping[str, IntArray]]
+) -> Iterator[list[FloatArray]]:
+    """What a graph gives for each text, in their order; as many texts are in work as there are processors."""
+    num_threads = min(available_threads(), _MOST_THREADS)
+    waiting: deque[Future[list[FloatArray]]] = deque()
+    with ThreadPoolExecutor(num_threads) as pool:
+        for feed in feeds:
+            waiting.append(pool.submit(run, feed))
+            if len(waiting) > num_threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def calibration_feeds(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -51,6 +52,7 @@ _STATED = ("torch", "transformers", "onnx", "tokenizers", "optimum", "optimum-on
 """What every manifest states the versions of, where they are installed."""
 
 _NO_FINGERPRINT = "0" * 64
+_NONE: Mapping[str, FileRecord] = MappingProxyType({})
 
 
 def make_manifest(
@@ -124,8 +126,11 @@ def complete_manifest(
     witness: WitnessRecord,
     folder: Path,
 ) -> Manifest:
-    """A manifest with what its variants were compared with and came to, and the folder's files hashed again."""
-    files = file_records(folder)
+    """A manifest with what its variants were compared with and came to, and the files that the folder has now.
+
+    Those that are listed already keep the hash with which the SDK opened them to be compared.
+    """
+    files = file_records(folder, manifest.files)
     return stamped(
         msgspec.structs.replace(
             manifest, variants=variants, reference=reference, witness=witness, files=files
@@ -208,10 +213,11 @@ def save_modules(checkpoint: Checkpoint, weights: LoadedWeights, folder: Path) -
     return tuple(specs)
 
 
-def file_records(folder: Path) -> dict[str, FileRecord]:
-    """Size and hash of every file of a bundle but its manifest."""
-    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {name.as_posix(): _record(folder / name) for name in names if name.as_posix() != MANIFEST_FILE}
+def file_records(folder: Path, known: Mapping[str, FileRecord] = _NONE) -> dict[str, FileRecord]:
+    """Size and hash of every file of a bundle but its manifest, those that are known taken as they are."""
+    paths = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    names = [path.as_posix() for path in paths]
+    return {name: known.get(name) or _record(folder / name) for name in names if name != MANIFEST_FILE}
 
 
 def require_packages(packages: Sequence[str], extra: str = "export") -> None:
