@@ -21,6 +21,7 @@ from embedge._corpus.records import Reading
 from embedge._corpus.sidecar import Sidecar
 from embedge._corpus.stored import Entry
 from embedge._corpus.vectors import Hit, Vectors
+from embedge._plain import plain
 from embedge.errors import CorpusError
 from embedge.model import EdgeModel
 from embedge.types import LongText
@@ -104,6 +105,7 @@ def encode_files(
         raise CorpusError(
             f"pair_column={pair_column!r} is given for task {task!r}; expected pairs for score, and only there"
         )
+    chunk = plain(chunk)
     if type(chunk) is not int or chunk < 1:
         raise CorpusError(f"chunk={chunk!r} is out of range; expected an int >= 1")
     names = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)

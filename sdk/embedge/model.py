@@ -18,6 +18,7 @@ from embedge._calls.options import (
     PairOptions,
     Params,
     PooledOutput,
+    Progress,
     Prompts,
     UseTqdm,
 )
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
 
 class EdgeModel:
     """A bundle that is loaded and answers; one object may serve many threads.
+
+    Pickled, it is its folder, its fingerprint and the arguments below, with which another process loads it again. A
+    copy shares the loaded graph, and is closed by itself.
 
     Args:
         model: a bundle's folder, or its name in the local store. Never looked up on a network.
@@ -192,6 +196,7 @@ class EdgeModel:
         truncate_prompt_tokens: int | None = None,
         truncation_side: Side | None = None,
         use_tqdm: UseTqdm = False,
+        progress: Progress | None = None,
         deadline_s: float | None = None,
         cancel: Cancel = None,
     ) -> ArrayOutputs[PooledOutput] | RaggedOutputs[PooledOutput]:
@@ -210,6 +215,8 @@ class EdgeModel:
             truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
             truncation_side: side that truncation drops, against the rules of PoolingParams.
             use_tqdm: show progress on stderr; or a callable used like `tqdm.tqdm`.
+            progress: called after each batch with the number of prompts that are done and the number of all, in the
+                thread that computes; what it raises ends the call.
             deadline_s: seconds after which the call ends with DeadlineError; None sets none.
             cancel: a threading.Event, or a function that returns whether to end: then the call ends with
                 CallCancelledError. It is asked now and then, also from other threads.
@@ -236,6 +243,7 @@ class EdgeModel:
             truncate_prompt_tokens=truncate_prompt_tokens,
             truncation_side=truncation_side,
             use_tqdm=use_tqdm,
+            progress=progress,
             deadline_s=deadline_s,
             cancel=cancel,
         )
@@ -356,6 +364,7 @@ class EdgeModel:
         truncation_side: Side | None = None,
         long_text: LongText | None = None,
         use_tqdm: UseTqdm = False,
+        progress: Progress | None = None,
         deadline_s: float | None = None,
         cancel: Cancel = None,
     ) -> ArrayOutputs[EmbeddingRequestOutput]:
@@ -375,6 +384,7 @@ class EdgeModel:
                 of text in each; cut and normalisation come after the average. vLLM's HTTP server has another rule
                 for long texts.
             use_tqdm: see `encode`.
+            progress: see `encode`.
             deadline_s: see `encode`.
             cancel: see `encode`.
 
@@ -390,6 +400,7 @@ class EdgeModel:
             truncation_side=truncation_side,
             long_text=long_text,
             use_tqdm=use_tqdm,
+            progress=progress,
             deadline_s=deadline_s,
             cancel=cancel,
         )
@@ -407,6 +418,7 @@ class EdgeModel:
         truncation_side: Side | None = None,
         long_text: LongText | None = None,
         use_tqdm: UseTqdm = False,
+        progress: Progress | None = None,
         deadline_s: float | None = None,
         cancel: Cancel = None,
     ) -> ArrayOutputs[EmbeddingRequestOutput]:
@@ -424,6 +436,7 @@ class EdgeModel:
             truncation_side: see `encode`.
             long_text: see `embed`.
             use_tqdm: see `encode`.
+            progress: see `encode`.
             deadline_s: see `encode`.
             cancel: see `encode`.
 
@@ -441,11 +454,12 @@ class EdgeModel:
             truncation_side=truncation_side,
             long_text=long_text,
             use_tqdm=use_tqdm,
+            progress=progress,
             deadline_s=deadline_s,
             cancel=cancel,
         )
         with self._calling(options) as verbs:
-            return verbs.embed(prompts, options, "query")
+            return verbs.embed_side(prompts, options, "query")
 
     def embed_document(
         self,
@@ -458,6 +472,7 @@ class EdgeModel:
         truncation_side: Side | None = None,
         long_text: LongText | None = None,
         use_tqdm: UseTqdm = False,
+        progress: Progress | None = None,
         deadline_s: float | None = None,
         cancel: Cancel = None,
     ) -> ArrayOutputs[EmbeddingRequestOutput]:
@@ -475,6 +490,7 @@ class EdgeModel:
             truncation_side: see `encode`.
             long_text: see `embed`.
             use_tqdm: see `encode`.
+            progress: see `encode`.
             deadline_s: see `encode`.
             cancel: see `encode`.
 
@@ -492,11 +508,12 @@ class EdgeModel:
             truncation_side=truncation_side,
             long_text=long_text,
             use_tqdm=use_tqdm,
+            progress=progress,
             deadline_s=deadline_s,
             cancel=cancel,
         )
         with self._calling(options) as verbs:
-            return verbs.embed(prompts, options, "document")
+            return verbs.embed_side(prompts, options, "document")
 
     def embed_sparse(
         self,
@@ -508,6 +525,7 @@ class EdgeModel:
         truncate_prompt_tokens: int | None = None,
         truncation_side: Side | None = None,
         use_tqdm: UseTqdm = False,
+        progress: Progress | None = None,
         deadline_s: float | None = None,
         cancel: Cancel = None,
     ) -> RaggedOutputs[SparseEmbeddingRequestOutput]:
@@ -528,6 +546,7 @@ class EdgeModel:
             truncate_prompt_tokens=truncate_prompt_tokens,
             truncation_side=truncation_side,
             use_tqdm=use_tqdm,
+            progress=progress,
             deadline_s=deadline_s,
             cancel=cancel,
         )
@@ -542,6 +561,7 @@ class EdgeModel:
         truncate_prompt_tokens: int | None = None,
         truncation_side: Side | None = None,
         use_tqdm: UseTqdm = False,
+        progress: Progress | None = None,
         deadline_s: float | None = None,
         cancel: Cancel = None,
     ) -> ArrayOutputs[ClassificationRequestOutput]:
@@ -557,6 +577,7 @@ class EdgeModel:
             truncate_prompt_tokens=truncate_prompt_tokens,
             truncation_side=truncation_side,
             use_tqdm=use_tqdm,
+            progress=progress,
             deadline_s=deadline_s,
             cancel=cancel,
         )
@@ -576,6 +597,7 @@ class EdgeModel:
         query_prompt_name: str | None = None,
         document_prompt_name: str | None = None,
         use_tqdm: UseTqdm = False,
+        progress: Progress | None = None,
         deadline_s: float | None = None,
         cancel: Cancel = None,
     ) -> ArrayOutputs[ScoringRequestOutput]:
@@ -594,6 +616,7 @@ class EdgeModel:
                 reranker takes for its instruction; None applies the checkpoint's default, if it has one.
             document_prompt_name: stored prompt that a bi-encoder puts before documents.
             use_tqdm: as for `encode`.
+            progress: as for `encode`.
             deadline_s: as for `encode`.
             cancel: as for `encode`.
 
@@ -614,6 +637,7 @@ class EdgeModel:
             query_prompt_name=query_prompt_name,
             document_prompt_name=document_prompt_name,
             use_tqdm=use_tqdm,
+            progress=progress,
             deadline_s=deadline_s,
             cancel=cancel,
         )
@@ -633,6 +657,7 @@ class EdgeModel:
         query_prompt_name: str | None = None,
         document_prompt_name: str | None = None,
         use_tqdm: UseTqdm = False,
+        progress: Progress | None = None,
         deadline_s: float | None = None,
         cancel: Cancel = None,
     ) -> list[RerankResult]:
@@ -649,6 +674,7 @@ class EdgeModel:
             query_prompt_name: see `score`.
             document_prompt_name: see `score`.
             use_tqdm: see `score`.
+            progress: see `score`.
             deadline_s: see `score`.
             cancel: see `score`.
 
@@ -663,6 +689,7 @@ class EdgeModel:
             query_prompt_name=query_prompt_name,
             document_prompt_name=document_prompt_name,
             use_tqdm=use_tqdm,
+            progress=progress,
             deadline_s=deadline_s,
             cancel=cancel,
         )
@@ -691,12 +718,18 @@ class EdgeModel:
         return similarity(self.manifest, embeddings_1, embeddings_2)
 
     def tokenize(
-        self, prompts: Prompts, *, prompt_name: str | None = None, prompt: str | None = None
+        self,
+        prompts: Prompts,
+        *,
+        tower: str | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
     ) -> list[PromptTokens]:
         """Tokens of each prompt as the model is given them, but that none is cut.
 
         Args:
             prompts: text, {"prompt": text}, a list of token ids, or an iterable of these.
+            tower: of a model that embeds queries and documents apart, "query" or "document".
             prompt_name: stored prompt to put before each text; None applies the checkpoint's default, if it has one.
             prompt: literal text to put before each text instead; "" for none.
 
@@ -709,17 +742,23 @@ class EdgeModel:
         """
         from embedge._calls.tokens import tokenize
 
-        options = CallOptions(prompt_name=prompt_name, prompt=prompt)
+        options = CallOptions(tower=tower, prompt_name=prompt_name, prompt=prompt)
         with self._calling(options) as verbs:
             return tokenize(verbs.engine, prompts, options)
 
     def count_tokens(
-        self, prompts: Prompts, *, prompt_name: str | None = None, prompt: str | None = None
+        self,
+        prompts: Prompts,
+        *,
+        tower: str | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
     ) -> list[int]:
         """How many tokens each prompt has, special tokens and stored prompt included; `info.max_seq_len` is the limit.
 
         Args:
             prompts: text, {"prompt": text}, a list of token ids, or an iterable of these.
+            tower: of a model that embeds queries and documents apart, "query" or "document".
             prompt_name: stored prompt to put before each text; None applies the checkpoint's default, if it has one.
             prompt: literal text to put before each text instead; "" for none.
 
@@ -732,7 +771,7 @@ class EdgeModel:
         """
         from embedge._calls.tokens import count_tokens
 
-        options = CallOptions(prompt_name=prompt_name, prompt=prompt)
+        options = CallOptions(tower=tower, prompt_name=prompt_name, prompt=prompt)
         with self._calling(options) as verbs:
             return count_tokens(verbs.engine, prompts, options)
 
@@ -769,6 +808,22 @@ class EdgeModel:
     def __repr__(self) -> str:
         return f"EdgeModel({self.info.name!r}, variant={self.info.variant!r}, device={self.info.device!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process loads the same bundle from the same folder; another bundle there is refused."""
+        from embedge._calls.loading import load_again
+
+        return _load_again, (type(self), *load_again(self._open().engine))
+
+    def __copy__(self) -> EdgeModel:
+        """The same loaded graph, which is freed when both are closed."""
+        verbs = self._open()
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__, _verbs=verbs, _in_flight=CallsInFlight(self.info.name))
+        return made
+
+    def __deepcopy__(self, _: dict[int, Any]) -> EdgeModel:
+        return self.__copy__()
+
     def _open(self) -> Verbs:
         self._in_flight.check_open()
         assert self._verbs is not None
@@ -779,6 +834,10 @@ class EdgeModel:
         """Around a call of a verb, or a part of one."""
         with self._in_flight.call(options):
             yield self._open()
+
+
+def _load_again(kind: type[EdgeModel], folder: str, options: dict[str, Any]) -> EdgeModel:
+    return kind(folder, **options)
 
 
 LLM = EdgeModel

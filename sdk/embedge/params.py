@@ -11,8 +11,8 @@ from enum import IntEnum
 from typing import Annotated, Any, ClassVar, cast, get_args
 
 import msgspec
-import numpy as np
 
+from embedge._plain import plain
 from embedge.errors import ParamsError
 from embedge.types import Compat, PoolingMode, Task
 
@@ -238,11 +238,10 @@ class PoolingParams(msgspec.Struct, omit_defaults=True):
 
 
 def _as_plain(params: PoolerConfig | PoolingParams) -> None:
-    """Take numpy's numbers and truth values for Python's."""
     for name in params.__struct_fields__:
-        value = getattr(params, name)
-        if isinstance(value, np.generic) and isinstance(plain := value.item(), (bool, int, float)):
-            setattr(params, name, plain)
+        given = getattr(params, name)
+        if (value := plain(given)) is not given:
+            setattr(params, name, value)
 
 
 def _check_int(name: str, value: Any, *, minimum: int | None = None) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, get_args
 import msgspec
 
 from embedge._cancelling import CancelScope
+from embedge._plain import plain
 from embedge.errors import ParamsError
 from embedge.outputs import PoolingOutput, PoolingRequestOutput
 from embedge.params import PoolingParams
@@ -20,6 +21,8 @@ Params: TypeAlias = PoolingParams | Sequence[PoolingParams] | None
 Prompts: TypeAlias = PromptInput | Iterable[PromptInput]
 UseTqdm: TypeAlias = bool | Callable[..., Any]
 PooledOutput: TypeAlias = PoolingRequestOutput[PoolingOutput]
+Progress: TypeAlias = Callable[[int, int], object]
+"""Told after each batch how many prompts are done, and of how many."""
 Cancel: TypeAlias = "Event | Callable[[], bool] | None"
 """Ends a call: an event, or a function that is asked now and then, also from other threads."""
 
@@ -51,6 +54,31 @@ class EndOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return CancelScope(self.deadline_s, asked if asked is None or callable(asked) else asked.is_set)
 
 
+class ShowOptions(EndOptions, frozen=True, kw_only=True, eq=False):
+    """Arguments of all verbs that say how far a call is.
+
+    Raises:
+        ParamsError: a field has the wrong type.
+    """
+
+    use_tqdm: UseTqdm = False
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        msgspec.structs.force_setattr(self, "use_tqdm", plain(self.use_tqdm))
+        if not isinstance(self.use_tqdm, bool) and not callable(self.use_tqdm):
+            raise ParamsError(
+                f"use_tqdm is a {type(self.use_tqdm).__name__}, {shortened(self.use_tqdm)}; expected True, False, or a "
+                "callable like tqdm.tqdm"
+            )
+        if self.progress is not None and not callable(self.progress):
+            raise ParamsError(
+                f"progress is a {type(self.progress).__name__}, {shortened(self.progress)}; expected a function of the "
+                "number of prompts that are done and the number of all, or None"
+            )
+
+
 def is_seconds(value: Any, *, or_none: bool = False) -> bool:
     """Whether a value is a time above zero, or at least that where it may be none; numpy's numbers are numbers."""
     number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else -1
@@ -75,7 +103,7 @@ def shortened(value: object) -> str:
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
-class CallOptions(EndOptions, frozen=True, kw_only=True, eq=False):
+class CallOptions(ShowOptions, frozen=True, kw_only=True, eq=False):
     """Arguments of the verbs that take prompts; each field means what it means there.
 
     Raises:
@@ -90,7 +118,6 @@ class CallOptions(EndOptions, frozen=True, kw_only=True, eq=False):
     truncate_prompt_tokens: int | None = None
     truncation_side: Side | None = None
     long_text: LongText | None = None
-    use_tqdm: UseTqdm = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,7 +152,7 @@ class CallOptions(EndOptions, frozen=True, kw_only=True, eq=False):
             raise ParamsError("prompt_name and prompt are both given; expected one of them")
 
 
-class PairOptions(EndOptions, frozen=True, kw_only=True, eq=False):
+class PairOptions(ShowOptions, frozen=True, kw_only=True, eq=False):
     """Arguments of the verbs that take a query and documents; each field means what it means there.
 
     Raises:
@@ -138,7 +165,6 @@ class PairOptions(EndOptions, frozen=True, kw_only=True, eq=False):
     instruction: str | None = None
     query_prompt_name: str | None = None
     document_prompt_name: str | None = None
-    use_tqdm: UseTqdm = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,10 +19,7 @@ TextSide: TypeAlias = Literal["query", "document"]
 
 
 def on_side(manifest: Manifest, side: TextSide, options: CallOptions) -> CallOptions:
-    """A call's options with the stored prompt of that name, or none where there is none; the caller's own stands.
-
-    The default prompt is for texts of neither side: every model of sentence-transformers has prompts of both names, if
-    only empty ones.
+    """A call's options with the tower of that name, which brings the stored prompt of its name, as `prompt_of` has it.
 
     Raises:
         TaskNotSupportedError: the bundle is the tower of the other side.
@@ -34,10 +31,7 @@ def on_side(manifest: Manifest, side: TextSide, options: CallOptions) -> CallOpt
             task="embed",
             tasks=manifest.tasks,
         )
-    if options.prompt_name is not None or options.prompt is not None:
-        return options
-    chosen = {"prompt_name": side} if side in manifest.prompts else {"prompt": ""}
-    return msgspec.structs.replace(options, **chosen)
+    return msgspec.structs.replace(options, tower=side)
 
 
 def similarity(manifest: Manifest, embeddings_1: Any, embeddings_2: Any) -> FloatArray:

@@ -60,7 +60,7 @@ class _Windows(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def compute(self, call: Call) -> Sequence[PooledOutput]:
         """Answer a window."""
         with self.calling(_WITHIN) as verbs:
-            return verbs.of(self.options.tower).pooled(call, False)
+            return verbs.of(self.options.tower).pooled(call, self.options)
 
     def answer(self, taken: _Window) -> Sequence[PooledOutput]:
         """Both."""

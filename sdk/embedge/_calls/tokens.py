@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from embedge._calls.options import CallOptions, Prompts
 from embedge._calls.request import refuse_pairs
-from embedge._calls.resolve import stored_prompt
+from embedge._calls.resolve import prompt_of
 from embedge._engine.engine import Engine
 from embedge._text.prompts import parse_prompts
 from embedge.outputs import PromptTokens
@@ -14,8 +14,8 @@ def tokenize(engine: Engine, prompts: Prompts, options: CallOptions) -> list[Pro
     """Tokens of each prompt, none of them cut; arguments and errors are those of EdgeModel.tokenize."""
     parsed = parse_prompts(prompts)
     refuse_pairs(parsed, "tokenize")
-    before = stored_prompt(engine.manifest, options.prompt_name, options.prompt)
-    tokenizer = engine.tokenizer
+    tower = engine.of(options.tower)
+    before, tokenizer = prompt_of(tower.manifest, options), tower.tokenizer
     return [
         PromptTokens(
             token_ids=encoded.token_ids,
@@ -30,5 +30,6 @@ def count_tokens(engine: Engine, prompts: Prompts, options: CallOptions) -> list
     """How many tokens each prompt has; arguments and errors are those of EdgeModel.count_tokens."""
     parsed = parse_prompts(prompts)
     refuse_pairs(parsed, "count_tokens")
-    before = stored_prompt(engine.manifest, options.prompt_name, options.prompt)
-    return [len(encoded.token_ids) for encoded in engine.tokenizer.whole(parsed, before)]
+    tower = engine.of(options.tower)
+    before = prompt_of(tower.manifest, options)
+    return [len(encoded.token_ids) for encoded in tower.tokenizer.whole(parsed, before)]

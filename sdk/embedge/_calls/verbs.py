@@ -8,7 +8,15 @@ from typing import Any
 
 from embedge._calls import answers
 from embedge._calls.answers import PromptRows
-from embedge._calls.options import CallOptions, PairOptions, Params, PooledOutput, Prompts, UseTqdm, as_count
+from embedge._calls.options import (
+    CallOptions,
+    PairOptions,
+    Params,
+    PooledOutput,
+    Prompts,
+    ShowOptions,
+    as_count,
+)
 from embedge._calls.progress import ProgressBar
 from embedge._calls.request import Call, check_task, named_tasks, refuse_pairs, stated_task
 from embedge._calls.resolve import limits_of, prompt_of, resolve_all
@@ -129,16 +137,16 @@ class Verbs:
     ) -> ArrayOutputs[PooledOutput] | RaggedOutputs[PooledOutput]:
         """Pool for any task."""
         task = self.task(options)
-        return self.pooled(self.prepare(parse_prompts(prompts), task, options), options.use_tqdm)
+        return self.pooled(self.prepare(parse_prompts(prompts), task, options), options)
 
     def pooled(
-        self, call: Call, use_tqdm: UseTqdm
+        self, call: Call, shown: ShowOptions
     ) -> ArrayOutputs[PooledOutput] | RaggedOutputs[PooledOutput]:
         """Compute a call of `encode` or `stream`."""
         if call.task not in (*_TOKEN_TASKS, "plugin"):
-            return answers.pooled_outputs(call, self._rows(call, use_tqdm))
+            return answers.pooled_outputs(call, self._rows(call, shown))
         answerer = self.engine.answerer
-        with ProgressBar(len(call.encoded), use_tqdm, call.task) as progress:
+        with ProgressBar(len(call.encoded), shown, call.task) as progress:
             if call.task == "plugin":
                 arrays = answerer.plugin_rows(call.encoded, call.params, progress.update)
                 return answers.plugin_outputs(call, arrays)
@@ -147,16 +155,19 @@ class Verbs:
             rows, positions = answer(call.encoded, call.params, progress.update)
         return answers.token_outputs(call, rows, positions, self._manifest.head)
 
-    def embed(
-        self, prompts: Prompts, options: CallOptions, side: TextSide | None = None
+    def embed_side(
+        self, prompts: Prompts, options: CallOptions, side: TextSide
     ) -> ArrayOutputs[EmbeddingRequestOutput]:
-        """Embed prompts, perhaps as queries or documents."""
-        if side is not None:
-            options = on_side(self._manifest, side, options)
+        """Embed queries or documents."""
+        verbs = self.of(self._manifest.tower_for(side))
+        return verbs.embed(prompts, on_side(verbs._manifest, side, options))
+
+    def embed(self, prompts: Prompts, options: CallOptions) -> ArrayOutputs[EmbeddingRequestOutput]:
+        """Embed prompts."""
         if options.long_text == "mean":
             return answers.embedding_outputs(*self._embed_windows(prompts, options))
         call = self.prepare(parse_prompts(prompts), "embed", options)
-        return answers.embedding_outputs(call, self._rows(call, options.use_tqdm))
+        return answers.embedding_outputs(call, self._rows(call, options))
 
     def embed_sparse(
         self, prompts: Prompts, options: CallOptions
@@ -170,14 +181,14 @@ class Verbs:
                 tasks=manifest.tasks,
             )
         call = self.prepare(parse_prompts(prompts), "embed", options)
-        with ProgressBar(len(call.encoded), options.use_tqdm, "embed") as progress:
+        with ProgressBar(len(call.encoded), options, "embed") as progress:
             terms = self.engine.answerer.sparse(call.encoded, progress.update)
         return answers.sparse_outputs(call, terms, manifest.vocab_size)
 
     def classify(self, prompts: Prompts, options: CallOptions) -> ArrayOutputs[ClassificationRequestOutput]:
         """Classify prompts."""
         call = self.prepare(parse_prompts(prompts), "classify", options)
-        return answers.classification_outputs(call, self._rows(call, options.use_tqdm), self._manifest.head)
+        return answers.classification_outputs(call, self._rows(call, options), self._manifest.head)
 
     def score(
         self, data_1: Any, data_2: Any, prompts: Prompts | None, options: PairOptions
@@ -205,10 +216,10 @@ class Verbs:
         scores, _ = self._scores(query, documents, options)
         return answers.ranking(scores, documents, top_n)
 
-    def _rows(self, call: Call, use_tqdm: UseTqdm) -> PromptRows:
+    def _rows(self, call: Call, shown: ShowOptions) -> PromptRows:
         """Embeddings, or probabilities: one row per prompt."""
         answerer = self.engine.answerer
-        with ProgressBar(len(call.encoded), use_tqdm, call.task) as progress:
+        with ProgressBar(len(call.encoded), shown, call.task) as progress:
             if call.task == "embed":
                 return answerer.embeddings(call.encoded, call.params, progress.update)
             logits = answerer.logits(call.encoded, progress.update)
@@ -225,7 +236,7 @@ class Verbs:
         params = self._resolved(options.pooling_params, task, len(texts))
         before = prompt_of(self._manifest, options)
         windows = cut_into_windows(tokenizer, texts, before)
-        with ProgressBar(len(texts), options.use_tqdm, task) as progress:
+        with ProgressBar(len(texts), options, task) as progress:
             weights = [each.num_text_tokens for each in windows]
             parts = [each.parts for each in windows]
             rows = self.engine.answerer.window_embeddings(parts, weights, params, progress.update)
@@ -238,7 +249,7 @@ class Verbs:
         queries, documents = parse_pairs(data_1, data_2)
         params = self._resolved(options.pooling_params, task, len(documents))
         limits = limits_of(params, options.limit(self._truncate))
-        with ProgressBar(len(documents), options.use_tqdm, "score") as progress:
+        with ProgressBar(len(documents), options, "score") as progress:
             scores = score_pairs(self.engine, queries, documents, params, limits, options, progress.update)
         return scores, self._count(len(documents))
 
@@ -256,7 +267,7 @@ class Verbs:
             pooling_params=options.pooling_params, truncate_prompt_tokens=options.truncate_prompt_tokens
         )
         call = self.prepare(parse_prompts(prompts), task, as_texts)
-        with ProgressBar(len(call.encoded), options.use_tqdm, "score") as progress:
+        with ProgressBar(len(call.encoded), options, "score") as progress:
             scores = score_encoded(self.engine, call.encoded, call.params, progress.update)
         return scores, call.first_id
 

@@ -16,6 +16,7 @@ from embedge._corpus.requantizing import store_again
 from embedge._corpus.searching import search
 from embedge._corpus.sidecar import Sidecar
 from embedge._corpus.stored import Entry, Opened, open_output
+from embedge._plain import plain
 from embedge.errors import CorpusError
 from embedge.model import EdgeModel
 from embedge.types import FloatArray
@@ -166,7 +167,8 @@ class Vectors:
             raise CorpusError(
                 f"queries have shape {asked.shape}; expected (num_queries, {self.facts.dimensions})"
             )
-        _check_top(top)
+        oversample = plain(oversample)
+        top = _checked_top(top)
         if oversample is not None and (type(oversample) is not int or oversample < 1):
             raise CorpusError(f"oversample={oversample!r} is out of range; expected an int >= 1")
         if rescore is not None:
@@ -196,6 +198,7 @@ class Vectors:
         Raises:
             CorpusError: the threshold is no cosine above 0.
         """
+        threshold = plain(threshold)
         if type(threshold) not in (int, float) or not 0 < threshold <= 1:
             raise CorpusError(
                 f"threshold={threshold!r} is out of range; expected a cosine above 0, at most 1"
@@ -229,7 +232,7 @@ class Vectors:
                     f"the rows have {name} {own!r}, and the others {its!r}; expected rows of one bundle. Embed the "
                     "texts of one of them again."
                 )
-        _check_top(top)
+        top = _checked_top(top)
         self._check_embeddings()
         return self._similar(other, top, threads)
 
@@ -278,6 +281,8 @@ class Vectors:
             )
 
 
-def _check_top(top: int) -> None:
+def _checked_top(top: int) -> int:
+    top = plain(top)
     if type(top) is not int or top < 1:
         raise CorpusError(f"top={top!r} shows nothing; expected an int >= 1")
+    return top

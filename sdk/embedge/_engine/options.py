@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import msgspec
-import numpy as np
 
 from embedge._machine.cpu import available_threads
+from embedge._plain import plain
 from embedge.errors import ParamsError
 from embedge.params import COMPATS, PoolerConfig, PoolingParams
 from embedge.types import Compat, PathLike, Profile, Replay, Task, Trust
@@ -55,6 +55,8 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     runner: str = "auto"
 
     def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            msgspec.structs.force_setattr(self, name, plain(getattr(self, name)))
         self._check_types()
         if self.runner not in _RUNNERS:
             raise ParamsError(
@@ -69,9 +71,6 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         PoolingParams(truncate_prompt_tokens=self.truncate_prompt_tokens)  # raises what is wrong with it
         for name in ("threads", "max_batch_tokens", "device_memory_bytes"):
             value = getattr(self, name)
-            if isinstance(value, np.integer):
-                value = int(value)
-                msgspec.structs.force_setattr(self, name, value)
             if value is not None and (type(value) is not int or value < 1):
                 raise ParamsError(f"{name}={value!r} is out of range; expected an int >= 1")
         most = max(_MOST_THREADS, available_threads())
@@ -101,9 +100,8 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """Nothing is compared before this: of an array even that raises."""
         for name in ("retry_smaller_batches", "cuda_graphs", "verify_hashes"):
             value = getattr(self, name)
-            if not isinstance(value, bool | np.bool_):
+            if not isinstance(value, bool):
                 raise ParamsError(f"{name} is a {type(value).__name__}; expected True or False")
-            msgspec.structs.force_setattr(self, name, bool(value))
         for name in (
             "runner",
             "compat",

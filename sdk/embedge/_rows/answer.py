@@ -119,8 +119,10 @@ class Answerer:
     ) -> FloatArray | list[FloatArray]:
         """One embedding per prompt from the weighted mean of its windows; cut and normalised after that."""
         flat = [window for parts in windows for window in parts]
-        rows = gather(self._pooled_rows(flat), len(flat), self._row_size, lambda _: None)
-        ends = np.cumsum([len(parts) for parts in windows])
+        counts = np.array(list(map(len, windows)), dtype=np.int64)
+        batches_of_windows = _telling_of_prompts(self._pooled_rows(flat), counts, on_done)
+        rows = gather(batches_of_windows, len(flat), self._row_size, lambda _: None)
+        ends = np.cumsum(counts)
         means = [
             np.average(rows[end - len(each) : end], axis=0, weights=each)
             for end, each in zip(ends, weights, strict=True)
@@ -131,7 +133,7 @@ class Answerer:
             if means:
                 yield np.arange(len(means)), stacked if finish is None else finish(stacked)
 
-        return self._finished(batches, params, on_done)
+        return self._finished(batches, params, lambda _: None)
 
     def _finished(
         self,
@@ -259,6 +261,18 @@ def pooling_modes(manifest: Manifest, pooler_config: PoolerConfig | None) -> tup
 
 def _finish_embedding(rows: FloatArray, p: ResolvedParams) -> FloatArray:
     return cut_and_normalize(rows, p.dimensions, p.normalize)[..., : p.truncate_dim]
+
+
+def _telling_of_prompts(batches: RowBatches, counts: IntArray, on_done: OnDone) -> RowBatches:
+    """Batches of windows; after each the prompts are told whose last window was in it."""
+    prompt_of = np.repeat(np.arange(len(counts)), counts)
+    left = counts.copy()
+    with closing(batches):
+        for positions, rows in batches:
+            np.subtract.at(left, prompt_of[positions], 1)
+            done = int((left[np.unique(prompt_of[positions])] == 0).sum())
+            yield positions, rows
+            on_done(done)
 
 
 def _same_finish(params: Sequence[ResolvedParams]) -> FinishRows | None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from embedge._machine.gpu import count_gpus
+from embedge._plain import plain
 from embedge._sessions.cuda import CUDA, CUDA_ADVICE, cuda_problem
 from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge.errors import ParamsError, ProviderUnavailableError
@@ -97,7 +98,7 @@ def _checked_options(provider_options: Any) -> tuple[tuple[str, str], ...]:
     if provider_options is None:
         return ()
     if not isinstance(provider_options, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, (str, int, float, bool))
+        isinstance(key, str) and isinstance(plain(value), (str, int, float, bool))
         for key, value in provider_options.items()
     ):
         raise ParamsError(

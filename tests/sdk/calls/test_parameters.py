@@ -72,7 +72,8 @@ def values() -> list:
 @pytest.mark.parametrize("verb", ["encode", "embed", "embed_sparse", "classify", "score", "rerank", "stream"])
 def test_every_wrong_parameter_ends_in_a_sentence(kind, verb, load) -> None:
     call = getattr(load(kind), verb)
-    names = [name for name in inspect.signature(call).parameters if name != "use_tqdm"]
+    # what a callable of the caller's raises is the caller's
+    names = [name for name in inspect.signature(call).parameters if name not in ("use_tqdm", "progress")]
     usual = (
         dict(zip(names, ("a", ["b", "c"]), strict=False))
         if verb in ("score", "rerank")
@@ -176,7 +177,15 @@ def test_numbers_of_numpy_are_numbers(load) -> None:
     assert type(params.dimensions) is int
     assert PoolerConfig(logit_bias=np.float32(0.5), step_tag_id=np.uint8(3)).step_tag_id == 3
     assert LoadOptions(threads=np.int64(2)).threads == 2
-    model = load()
+    with_columns = PoolingParams(returned_token_ids=np.array([1, 2]), requires_token_ids=np.bool_(True))
+    assert with_columns.returned_token_ids == [1, 2]
+    assert PoolingParams(returned_token_ids=[np.int64(1), 2]).returned_token_ids == [1, 2]
+    model = load(
+        max_model_len=np.int64(30), truncate_prompt_tokens=np.int32(-1), verify_hashes=np.bool_(True)
+    )
+    assert model.info.max_seq_len == 30
+    assert len(model.embed("the river " * 40)[0].prompt_token_ids) == 30
+    assert len(model.embed("a", use_tqdm=np.bool_(False), deadline_s=np.float32(9))) == 1
     assert (
         len(model.embed("the river and the sea", truncate_prompt_tokens=np.int64(3))[0].prompt_token_ids) == 3
     )
