@@ -147,3 +147,14 @@ def test_what_was_changed_in_a_tower_is_refused(both):
     path.unlink()
     with pytest.raises(ManifestError, match="cannot be read"):
         EdgeModel(both, device="cpu")
+
+
+def test_sides_are_answered_by_their_towers(apart, both) -> None:
+    expected = {side: embedded(folder, prompt_name=side) for side, folder in apart.items()}
+    with EdgeModel(both, device="cpu", threads=1) as model:
+        assert np.array_equal(model.embed_query(TEXTS).numpy(), expected["query"])
+        assert np.array_equal(model.embed_document(TEXTS).numpy(), expected["document"])
+        assert model.count_tokens("river", tower="query") == model.count_tokens("river", prompt="the ")
+        assert model.tokenize("river", tower="query")[0].tokens[1:-1] == ["the", "river"]
+        with pytest.raises(ParamsError, match="tower='sides' is not one of"):
+            model.tokenize("river", tower="sides")

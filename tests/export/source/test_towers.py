@@ -77,7 +77,8 @@ def test_both_towers_answer_as_the_library(tmp_path, make_model):
             assert_allclose(bundle.embed(TEXTS, tower=tower).numpy(), ask(TEXTS), atol=1e-5)
             without = bundle.embed(TEXTS, tower=tower, prompt="").numpy()
             assert_allclose(without, ask(TEXTS, prompt=""), atol=1e-5)
-        queries, documents = bundle.embed(TEXTS, tower="query"), bundle.embed(TEXTS, tower="document")
+        queries, documents = bundle.embed_query(TEXTS), bundle.embed_document(TEXTS)
+        assert_allclose(queries.numpy(), library.encode_query(TEXTS), atol=1e-5)
         assert np.abs(queries.numpy() - documents.numpy()).max() > 0.01
         cosines = library.similarity(library.encode_query(TEXTS), library.encode_document(TEXTS)).numpy()
         assert_allclose(bundle.score(TEXTS, TEXTS).numpy(), np.diag(cosines), atol=1e-5)
