@@ -73,6 +73,14 @@ docs: .venvs/docs/.installed
 	@.venvs/docs/bin/python -m pip --disable-pip-version-check install -q -c .ci/constraints.txt -e ".[export]" --group docs
 	@touch $@
 
+# what .ci/release needs
+.venvs/release/.installed: .ci/constraints.txt
+	@test -x .venvs/release/bin/python || $(PYTHON) -m venv .venvs/release
+	@.venvs/release/bin/python -m pip --disable-pip-version-check install -q "pip>=25.1"
+	@.venvs/release/bin/python -m pip --disable-pip-version-check install -q -c .ci/constraints.txt \
+	  build cyclonedx-bom hatchling twine
+	@touch $@
+
 # every line and branch of the SDK; no part of `make ci`, as measuring takes much longer than testing
 coverage: $(STAMP)
 	$(BIN)/python -m coverage run -m pytest tests/sdk
