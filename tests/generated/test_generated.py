@@ -18,7 +18,8 @@ from embedge_export.source.read import open_checkpoint
 from embedge_export.spec import ExportSpec
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]
-SEEDS = range(50)
+SEEDS = (*range(50), 7089)
+"""The last one has a prompt that fills the limit, and of no token left to pool the library makes NaN."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +38,12 @@ def test_a_checkpoint_is_equal_or_refused(seed, tmp_path):
 
 
 @pytest.mark.skipif(not TRANSFORMERS_5, reason="read as transformers 5 does")
-@pytest.mark.parametrize("seed", [7029, 7084, 7096, *range(7000, 7004)])
+@pytest.mark.parametrize("seed", [7029, 7084, 7096, 20254, *range(7000, 7004)])
 def test_without_torch_a_checkpoint_is_equal_or_refused(seed, tmp_path):
-    """The first three attend in both directions, as is_causal false states."""
+    """The first three attend in both directions, as is_causal false states.
+
+    The next has a logit near 0, of terms that are not: torch, numpy and the graph are each 9e-6 from float64.
+    """
     outcome = attempt(draw(seed), tmp_path, reference="numpy")
     assert outcome.is_right, f"{outcome.verdict}: {outcome.plan}: {outcome.words}"
 

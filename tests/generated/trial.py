@@ -15,7 +15,7 @@ from tests.generated.plan import Plan
 from tests.installed import TRANSFORMERS_5
 
 from embedge import EdgeModel, PoolingParams
-from embedge.errors import EmbedgeError, ExportError, VerificationError
+from embedge.errors import EmbedgeError, ExportError, NumericalError, VerificationError
 from embedge_export.pipeline import export
 from embedge_export.spec import ExportSpec
 
@@ -34,7 +34,7 @@ PAIRS = tuple(
 _FEW = 3
 _ENCODERS, _DECODERS = 2e-5, 2e-4
 """As far as the export's own gate allows, and the library's other attention and batches as much again; of answers up
-to 1, of larger ones in proportion."""
+to 1, of larger ones in proportion, or to what half of the texts' answers reach: one near 0 is a difference of them."""
 
 
 @dataclass(frozen=True)
@@ -195,8 +195,13 @@ def _compare(plan: Plan, library: Any, model: EdgeModel, expected: dict[str, lis
     gate = _DECODERS if plan.network in ("qwen3", "llama", "mistral", "qwen3-causal") else _ENCODERS
     worst = 0.0
     for name, (_, ask) in questions(plan, library).items():
+        typical = np.median([np.abs(row).max(initial=0.0) for row in expected[name]])
         try:
             actual = _rows(ask(model))
+        except NumericalError as error:
+            if error.index is not None and not np.isfinite(expected[name][error.index]).all():
+                continue  # the library answers with numbers that are none
+            return Outcome(plan, "failed", f"{name}: {error}")
         except EmbedgeError as error:
             return Outcome(plan, "failed", f"{name}: {type(error).__name__}: {error}")
         for index, (ours, theirs) in enumerate(zip(actual, expected[name], strict=True)):
@@ -205,7 +210,7 @@ def _compare(plan: Plan, library: Any, model: EdgeModel, expected: dict[str, lis
                     plan, "differs", f"{name}, answer {index}: shape {ours.shape} for {theirs.shape}"
                 )
             difference = float(np.abs(ours - theirs).max(initial=0.0))
-            if not difference <= gate * max(1.0, float(np.abs(theirs).max(initial=0.0))):
+            if not difference <= gate * max(1.0, typical, float(np.abs(theirs).max(initial=0.0))):
                 return Outcome(plan, "differs", f"{name}, answer {index}: by {difference:.2g}")
             worst = max(worst, difference)
     return Outcome(plan, "equal", f"{worst:.1e}")

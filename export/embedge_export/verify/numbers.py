@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from embedge import EdgeModel
 from embedge.errors import EmbedgeError, VerificationError
@@ -130,8 +132,7 @@ def verify_variant(
         cases: texts with the reference's answers.
         gate: largest absolute difference of any component.
         device: where to run it.
-        in_proportion: the gate is that of answers up to 1, and larger of larger ones: the last digit of float32 is
-            worth as much more as the number is larger.
+        in_proportion: the gate is that of answers up to 1, and larger in proportion to `magnitude`.
 
     Returns:
         The measured figures.
@@ -151,6 +152,7 @@ def verify_variant(
         with EdgeModel(folder, device=device, variant=variant, max_batch_tokens=tokens) as model:
             for task in tracked(tasks):
                 asked = [case for case in cases if task in case.expected]
+                typical = typical_magnitude([case.expected[task] for case in asked])
                 with part(0.0, 0.6):
                     alone = {
                         index: _run(model, task, [asked[index]])[0] for index in tracked(_alone(asked, task))
@@ -162,7 +164,7 @@ def verify_variant(
                         largest_difference(rows, expected)
                         for rows in (batched[index], alone.get(index, batched[index]))
                     )
-                    allowed = gate * (_magnitude(expected) if in_proportion else 1.0)
+                    allowed = gate * (magnitude(expected, typical) if in_proportion else 1.0)
                     if not diff <= allowed:
                         raise VerificationError(_message(variant, task, index, case, diff, allowed))
                     worst = max(worst, diff)
@@ -200,8 +202,22 @@ def _batch_tokens(max_seq_len: int) -> int:
     return min(most, max(fewest, 2 * max_seq_len))
 
 
-def _magnitude(expected: FloatArray) -> float:
-    return max(1.0, float(np.abs(expected).max(initial=0.0)))
+def typical_magnitude(answers: Sequence[NDArray[np.floating[Any]]]) -> float:
+    """The median of the largest numbers of several texts' answers to one task."""
+    return float(np.median([np.abs(answer).max(initial=0.0) for answer in answers])) if answers else 0.0
+
+
+def magnitude(answer: NDArray[np.floating[Any]], typical: float) -> float:
+    """What a gate grows with: rounding is worth as much more as the numbers are larger that are added.
+
+    These are not smaller where they cancel: a logit near 0 is what is left of terms as large as those of other texts,
+    so that at least a typical text's answer counts.
+
+    Args:
+        answer: the text's own, of any shape.
+        typical: see `typical_magnitude`.
+    """
+    return max(1.0, typical, float(np.abs(answer).max(initial=0.0)))
 
 
 def _run(model: EdgeModel, task: Task, cases: Sequence[Case]) -> Sequence[FloatArray]:

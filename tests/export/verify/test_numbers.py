@@ -56,3 +56,12 @@ def test_every_text_is_asked_alone_for_one_task_and_some_for_the_next():
     assert _alone(cases, "embed") == list(range(20))
     assert _alone(cases, "token_embed") == [0, 8, 16]
     assert _alone(pairs, "score") == [0, 1, 2]
+
+
+def test_a_gate_grows_with_the_answer_or_with_a_typical_one():
+    answers = [np.array([0.1, -6.0]), np.array([0.2]), np.array([8.0])]
+    typical = numbers.typical_magnitude(answers)
+    assert typical == 6.0
+    assert [numbers.magnitude(answer, typical) for answer in answers] == [6.0, 6.0, 8.0]
+    assert numbers.magnitude(np.array([0.2]), 0.3) == 1.0
+    assert numbers.typical_magnitude([]) == 0.0

@@ -18,6 +18,7 @@ from embedge.manifest import WitnessRecord
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.libraries import is_light
 from embedge_export.spec import ExportSpec
+from embedge_export.verify.numbers import magnitude, typical_magnitude
 from embedge_export.verify.witness.by_door import questions
 from embedge_export.verify.witness.library import Door, find_doors, open_door, silent
 from embedge_export.verify.witness.question import Both, Question
@@ -111,7 +112,7 @@ def _difference(question: Question, expected: Sequence[Rows], gate: float, door:
             f"the bundle cannot answer what {door.package}'s {door.name} answers ({question.words}): {error} "
             "Nothing was written."
         ) from error
-    worst = 0.0
+    worst, typical = 0.0, typical_magnitude(expected)
     for index, (ours, theirs) in enumerate(zip(actual, expected, strict=True)):
         what = f"the bundle is not the checkpoint: {question.words}, answer {index}"
         if ours.shape != theirs.shape:
@@ -119,7 +120,7 @@ def _difference(question: Question, expected: Sequence[Rows], gate: float, door:
                 f"{what} has the shape {ours.shape}; {door.package}'s {door.name} gives {theirs.shape}. {_ADVICE}"
             )
         difference = float(np.abs(ours - theirs).max(initial=0.0))
-        allowed = gate * max(1.0, float(np.abs(theirs).max(initial=0.0)))
+        allowed = gate * magnitude(theirs, typical)
         if not difference <= allowed:
             raise VerificationError(
                 f"{what} differs from that of {door.package}'s {door.name} by {difference:.3g}; expected at most "
