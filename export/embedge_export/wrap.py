@@ -26,7 +26,7 @@ from embedge.manifest import (
 from embedge_export.families.parts import UnsupportedError
 from embedge_export.graph.attention import score_heads
 from embedge_export.graph.given import adapt, load_graph
-from embedge_export.graph.given_form import check_wraps, precision
+from embedge_export.graph.given_form import check_wraps, needs, precision
 from embedge_export.precisions import VARIANTS
 from embedge_export.progress import Listener, Stages
 from embedge_export.source.checkpoint import Checkpoint, weight_sizes
@@ -165,6 +165,7 @@ def _write(opened: _Opened, graph: onnx.ModelProto, folder: Path) -> tuple[Manif
     checkpoint, tokenization, file = opened.checkpoint, opened.tokenization, opened.file
     (folder / TOKENIZER_FILE).write_bytes(tokenization.file)
     write_companions(checkpoint, tokenization, folder)
+    needed = needs(graph)  # before its weights are gone from it
     written, data_files = save_graph(graph, folder, VARIANTS[opened.variant].stem)
     note_external_data(folder)
     variant = Variant(
@@ -172,6 +173,7 @@ def _write(opened: _Opened, graph: onnx.ModelProto, folder: Path) -> tuple[Manif
         data_files=data_files,
         dtype=opened.dtype,
         fidelity=UNMEASURED,
+        needs=needed,
         score_heads=score_heads(graph, checkpoint.num_attention_heads),
     )
     dense = save_modules(checkpoint, opened.weights, folder)

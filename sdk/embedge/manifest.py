@@ -311,7 +311,7 @@ class Variant(_Part, frozen=True, kw_only=True):
         target: execution provider whose operators the graph uses.
         fidelity: measured at export.
         disabled_optimizers: onnxruntime fusions that must not run on this graph.
-        needs: CPU features without which it must not be chosen, as in embedge._machine.cpu.
+        needs: CPU features without which it must not be chosen, as in embedge._sessions.products.
         forms: of an int8 graph's products, how many are quantised in which way; "float32" for those that are not.
         score_heads: attention heads whose scores (seq_len x seq_len each) a run holds at once, which tells the memory
             that a long text takes; None where attention is computed in blocks, or where it is not known.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from embedge._machine.cpu import EXACT_INT8, available_threads, cpu_name
+from embedge._machine.cpu import available_threads, cpu_name
 from embedge._sessions.cuda import cuda_problem
 from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge._sessions.plain import open_on_cpu
+from embedge._sessions.products import EXACT_INT8
 from embedge._version import __version__
 
 __all__ = [

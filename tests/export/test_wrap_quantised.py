@@ -15,9 +15,10 @@ from embedge import EdgeModel
 from embedge.cli.main import main
 from embedge.errors import ExportError, VerificationError
 from embedge.manifest import load_manifest, load_probes
+from embedge.runtime import EXACT_INT8
 from embedge.verify import verify
 from embedge_export.dry_run import plan_export
-from embedge_export.graph.given_form import precision
+from embedge_export.graph.given_form import needs, precision
 from embedge_export.pipeline import export
 from embedge_export.spec import ExportSpec
 from embedge_export.write import graph_files
@@ -137,6 +138,10 @@ def test_every_way_to_store_8_bits_is_one(quantised, lists, plain, tmp_path, mon
     (name,) = load_manifest(folder).variants
     assert name == "int8"
     assert load_manifest(folder).variants["int8"].data_files
+    # weights that are widened first are multiplied as floats, on any processor
+    assert load_manifest(folder).variants["int8"].needs == (
+        () if quantised is cast_and_multiplied else (EXACT_INT8,)
+    )
     import onnxruntime
 
     # what the file computes, asked by itself
@@ -151,6 +156,18 @@ def test_every_way_to_store_8_bits_is_one(quantised, lists, plain, tmp_path, mon
     (again,) = ours.run(["last_hidden_state"], feeds)
     np.testing.assert_allclose(again, hidden, atol=1e-5)
     assert all(report.passed for report in verify(folder, device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reduced", "needed"), [("QInt8", False, True), ("QInt8", True, False), ("QUInt8", False, False)]
+)
+def test_int8_of_7_bits_and_uint8_need_nothing(kind, reduced, needed, plain, tmp_path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    target = tmp_path / "quantised.onnx"
+    kind = getattr(QuantType, kind)
+    quantize_dynamic(plain / "model.onnx", target, weight_type=kind, reduce_range=reduced)
+    assert needs(onnx.load(str(target))) == ((EXACT_INT8,) if needed else ())
 
 
 def test_numbers_in_lists_are_kept_in_float32(plain, tmp_path, monkeypatch) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
 from embedge.errors import ExportError
 from embedge.manifest import Dtype
+from embedge.runtime import EXACT_INT8
 from embedge_export.graph.outputs import HIDDEN, LOGITS, POOLED
 from embedge_export.source.checkpoint import Checkpoint
 
@@ -28,6 +30,23 @@ _QUANTIZED = {
     "DynamicQuantizeLinear",
 }
 _BLOCK_QUANTIZED = {"MatMulNBits", "GatherBlockQuantized"}
+_WEIGHTS_AT = {
+    "MatMulInteger": 1,
+    "ConvInteger": 1,
+    "MatMulIntegerToFloat": 1,
+    "DynamicQuantizeMatMul": 1,
+    "QAttention": 1,
+    "QLinearMatMul": 3,
+    "QLinearConv": 3,
+    "QGemm": 3,
+}
+"""Which input of a product of 8 bits is its matrix."""
+_FLOAT_WEIGHTS_AT = {"MatMul": 1, "Gemm": 1, "Conv": 1}
+"""The same of products that onnxruntime makes ones of 8 bits, where what they take was rounded and widened again."""
+_ROUNDING = {"QuantizeLinear", "DynamicQuantizeLinear"}
+_SAME_VALUES = {"Transpose", "Reshape", "Identity", "DequantizeLinear"}
+_LARGEST_EXACT = 64
+"""255 * 64 * 2 fits into 16 bits; optimum and onnxruntime call it reduce_range."""
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -108,6 +127,35 @@ def precision(model: onnx.ModelProto) -> tuple[str, Dtype]:
     if share and max(share, key=lambda kind: share[kind]) == TensorProto.FLOAT16:
         return "fp16", "float16"
     return "fp32", "float32"
+
+
+def needs(model: onnx.ModelProto) -> tuple[str, ...]:
+    """What the processor has to have, see Variant.needs: exact products, where int8 matrices go beyond 7 bits."""
+    rounded = any(node.op_type in _ROUNDING for node in model.graph.node)
+    kinds = _WEIGHTS_AT | (_FLOAT_WEIGHTS_AT if rounded else {})
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    made = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        place = kinds.get(node.op_type)
+        if place is None or len(node.input) <= place:
+            continue
+        name = node.input[place]
+        while name in made and made[name].op_type in _SAME_VALUES:
+            name = made[name].input[0]
+        if _overflows(stored.get(name), in_8_bits=node.op_type in _WEIGHTS_AT):
+            return (EXACT_INT8,)
+    return ()
+
+
+def _overflows(matrix: onnx.TensorProto | None, *, in_8_bits: bool) -> bool:
+    """Whether products with a matrix may not fit into 16 bits; one that is not stored may hold anything."""
+    from onnx import TensorProto, numpy_helper
+
+    if matrix is None:
+        return in_8_bits
+    if matrix.data_type != TensorProto.INT8:
+        return False
+    return int(np.abs(numpy_helper.to_array(matrix).astype(np.int16)).max(initial=0)) > _LARGEST_EXACT
 
 
 def check_inputs(model: onnx.ModelProto, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from embedge._machine.cpu import graph_features
+from embedge._sessions.products import graph_features
 from embedge.errors import BundleError, ParamsError
 from embedge.manifest import Manifest, Variant
 
@@ -62,6 +62,9 @@ def choose_variant(
             return VariantChoice(
                 name=name, spec=found, reason=f"auto: first of {names} that suits {device_kind}{costs}"
             )
+    lacking = [name for name, each in manifest.variants.items() if _has_operators(each, device_kind)]
+    if lacking:
+        raise BundleError(_needs_vnni(manifest, lacking[0]))
     raise BundleError(f"bundle {manifest.name!r} has no variant for {device_kind}; it has {names}")
 
 
@@ -74,10 +77,15 @@ def _instead(manifest: Manifest, variant: str) -> VariantChoice:
             spec=manifest.variants[other],
             reason=f"{variant} asked for, which needs VNNI; {other} has the same numbers without it",
         )
-    raise ParamsError(
-        f"variant={variant!r} needs a processor with VNNI: this one adds its 8-bit products up in 16 bits, which "
-        f"overflow; expected such a processor, or a bundle with {other!r}. Export with --variants {other}, or use "
-        "variant='fp32'."
+    raise ParamsError(_needs_vnni(manifest, variant))
+
+
+def _needs_vnni(manifest: Manifest, variant: str) -> str:
+    plain = ", or pass variant='fp32'" if "fp32" in manifest.variants else ""
+    return (
+        f"variant {variant!r} of bundle {manifest.name!r} needs a processor with VNNI: this one adds its 8-bit "
+        f"products up in 16 bits, which overflow; expected such a processor, or a bundle with 'u{variant}'. Export "
+        f"the checkpoint with --variants u{variant}{plain}."
     )
 
 

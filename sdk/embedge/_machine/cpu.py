@@ -17,9 +17,6 @@ _FEATURES = (
 )  # fmt: skip
 """What the kernels of onnxruntime tell apart, as Linux spells it; the last five are ARM's."""
 
-EXACT_INT8 = "exact_int8"
-"""Products of uint8 and int8 are added up without overflow: on x86 with VNNI, and on ARM."""
-
 
 def available_threads() -> int:
     """Processors that this process may run on, at least 1."""
@@ -63,18 +60,6 @@ def cpu_features(cpuinfo: Path = _CPUINFO) -> tuple[str, ...]:
         set(_first_value(cpuinfo, ("flags", "Features")).split()) if cpuinfo.exists() else other_features()
     )
     return tuple(name for name in _FEATURES if name in flags)
-
-
-def graph_features(cpuinfo: Path = _CPUINFO) -> frozenset[str]:
-    """What a variant may need of the processor, see Variant.needs.
-
-    Args:
-        cpuinfo: Linux's description of the processors.
-    """
-    if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
-        return frozenset({EXACT_INT8})
-    exact = not {"avx512_vnni", "avx_vnni"}.isdisjoint(cpu_features(cpuinfo))
-    return frozenset({EXACT_INT8}) if exact else frozenset()
 
 
 def cpu_name(cpuinfo: Path = _CPUINFO) -> str:

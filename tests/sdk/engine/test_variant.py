@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import msgspec
 import pytest
 
 from embedge import BundleError, ParamsError
 from embedge._engine.variant import choose_variant
+from embedge._sessions.products import EXACT_INT8
 from embedge.manifest import Fidelity, Variant, load_manifest
 
 FIDELITY = Fidelity(num_texts=1, max_abs_diff=0.0, max_batch_diff=0.0)
@@ -27,3 +30,29 @@ def test_variants_of_other_devices_are_not_chosen(tiny) -> None:
     with pytest.raises(ParamsError, match="expected one of no variant of this bundle, or device='cuda'"):
         choose_variant(alone, "cuda16", "cpu")
     assert choose_variant(alone, "auto", "cuda").name == "cuda16"
+
+
+def variants(*names: str):
+    def variant(name: str) -> Variant:
+        needs = (EXACT_INT8,) if name == "int8" else ()
+        dtype = "float32" if name == "fp32" else "int8"
+        return Variant(file=f"onnx/{name}.onnx", dtype=dtype, fidelity=FIDELITY, needs=needs)
+
+    return SimpleNamespace(name="m", variants={name: variant(name) for name in names})
+
+
+def test_a_processor_without_vnni_gets_uint8_or_a_sentence() -> None:
+    without = frozenset()
+    both = variants("fp32", "int8", "uint8")
+    assert choose_variant(both, "int8", "cpu", frozenset({EXACT_INT8})).name == "int8"
+    chosen = choose_variant(both, "int8", "cpu", without)
+    assert (chosen.name, "needs VNNI" in chosen.reason) == ("uint8", True)
+    with pytest.raises(
+        ParamsError, match=r"needs a processor with VNNI: .* with --variants uint8, or pass variant='fp32'"
+    ):
+        choose_variant(variants("fp32", "int8"), "int8", "cpu", without)
+    assert choose_variant(variants("int8", "uint8"), "auto", "cpu", without).name == "uint8"
+    with pytest.raises(
+        BundleError, match=r"'int8' of bundle 'm' needs a processor with VNNI: .*with --variants uint8\.$"
+    ):
+        choose_variant(variants("int8"), "auto", "cpu", without)

@@ -7,18 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from embedge import BundleError, ParamsError
-from embedge._engine.variant import choose_variant
 from embedge._machine import cpu as _cpu
 from embedge._machine.cpu import (
-    EXACT_INT8,
     available_threads,
     cgroup_quota,
     cpu_features,
     cpu_name,
-    graph_features,
 )
-from embedge.manifest import Fidelity, Variant
 
 
 @pytest.mark.parametrize(
@@ -57,25 +52,6 @@ def test_without_affinity_the_processors_are_counted(tmp_path, monkeypatch, coun
     assert available_threads() == threads
 
 
-@pytest.mark.parametrize(
-    ("flags", "exact"), [("fpu avx2 avx512_vnni", True), ("avx2 avx_vnni", True), ("avx2 avx512f", False)]
-)
-def test_8_bit_products_are_exact_with_vnni(flags, exact, tmp_path, monkeypatch) -> None:
-    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    assert (EXACT_INT8 in graph_features(tmp_path / "cpuinfo")) is exact
-
-
-def test_8_bit_products_are_exact_on_arm(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    assert graph_features(tmp_path / "missing") == {EXACT_INT8}
-
-
-def test_numpy_is_asked_where_the_system_lists_no_flags(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("platform.machine", lambda: "AMD64")
-    assert graph_features(tmp_path / "missing") == graph_features()
-
-
 def test_processor_facts_are_read_as_linux_states_them(tmp_path) -> None:
     x86 = tmp_path / "x86"
     x86.write_text("processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 avx512_vnni\n")
@@ -109,26 +85,3 @@ def test_macos_says_the_brand(tmp_path, monkeypatch, brand) -> None:
     monkeypatch.setattr("platform.processor", lambda: "")
     monkeypatch.setattr("platform.machine", lambda: "arm64")
     assert cpu_name(tmp_path / "none") == (brand or "arm64")
-
-
-def variants(*names: str):
-    def variant(name: str) -> Variant:
-        needs = (EXACT_INT8,) if name == "int8" else ()
-        fidelity = Fidelity(num_texts=1, max_abs_diff=0.0, max_batch_diff=0.0)
-        dtype = "float32" if name == "fp32" else "int8"
-        return Variant(file=f"onnx/{name}.onnx", dtype=dtype, fidelity=fidelity, needs=needs)
-
-    return SimpleNamespace(name="m", variants={name: variant(name) for name in names})
-
-
-def test_a_processor_without_vnni_gets_uint8_or_a_sentence() -> None:
-    without = frozenset()
-    both = variants("fp32", "int8", "uint8")
-    assert choose_variant(both, "int8", "cpu", frozenset({EXACT_INT8})).name == "int8"
-    chosen = choose_variant(both, "int8", "cpu", without)
-    assert (chosen.name, "needs VNNI" in chosen.reason) == ("uint8", True)
-    with pytest.raises(ParamsError, match=r"needs a processor with VNNI: .* Export with --variants uint8"):
-        choose_variant(variants("fp32", "int8"), "int8", "cpu", without)
-    assert choose_variant(variants("int8", "uint8"), "auto", "cpu", without).name == "uint8"
-    with pytest.raises(BundleError, match="has no variant for cpu"):
-        choose_variant(variants("int8"), "auto", "cpu", without)
