@@ -4,53 +4,66 @@ from __future__ import annotations
 
 import sys
 
+import msgspec
 import numpy as np
 import pytest
+from tests.export.tiny import make_bert
 from tests.processors.__main__ import PROCESSORS, Cell, replayed, section
+from tests.processors.products import eight_bits, one_rounding
 
-from embedge.manifest import load_probes
+from embedge.manifest import load_manifest, load_probes
 from embedge.testing import tiny_bundle
+from embedge_export.pipeline import export
+from embedge_export.spec import ExportSpec
 
 
 def test_answers_and_their_difference_from_the_probes(tmp_path) -> None:
     bundle = tiny_bundle(tmp_path / "bundle")
-    found = replayed([sys.executable], bundle, ["fp32"], tmp_path)
-    line, answers = found["fp32"]
+    found = replayed([sys.executable], bundle, {"fp32": None}, tmp_path)
+    line, answers, _ = found["fp32"]
     expected = np.concatenate([probe.expected for probe in load_probes(bundle).probes])
-    assert line["passed"]
+    assert line["max_abs_diff"] <= line["tolerance"]
     assert line["max_abs_diff"] == pytest.approx(np.abs(answers - expected).max(), abs=1e-7)
 
 
 def test_what_fails_says_why(tmp_path) -> None:
     with pytest.raises(SystemExit, match=r"status 1:(.|\n)*variant='int8' is not in bundle 'tiny-embed'"):
-        replayed([sys.executable], tiny_bundle(tmp_path / "bundle"), ["int8"], tmp_path)
+        replayed([sys.executable], tiny_bundle(tmp_path / "bundle"), {"int8": None}, tmp_path)
 
 
-def test_only_what_is_used_has_to_hold() -> None:
-    without, arm = PROCESSORS[0], PROCESSORS[-1]
+def cell(variant: str, exact: bool, **figures: float) -> Cell:
+    held = {"max_abs_diff": 0.1, "tolerance": 0.2, "from_here": 0.02, "rounding": 0.05, "steps_off": 0.02}
+    return Cell(processor=PROCESSORS[0], variant=variant, exact_int8=exact, seconds=1, **held | figures)
 
-    def cell(processor, variant, from_here, diff=0.1) -> Cell:
-        return Cell(
-            processor=processor,
-            variant=variant,
-            max_abs_diff=diff,
-            tolerance=0.2,
-            from_here=from_here,
-            seconds=1,
-        )
 
-    cells = [
-        cell(without, "int8", 0.1),
-        cell(arm, "int8", 0.1),
-        cell(without, "uint8", 1e-6),
-        cell(arm, "fp32", 0, 1.0),
-    ]
-    assert [(each.is_used, each.holds) for each in cells] == [
-        (False, False),
-        (True, False),
-        (True, True),
-        (True, False),
-    ]
-    rows = section(cells).splitlines()[-4:]
-    outcomes = [row.split("|")[6].strip() for row in rows]
-    assert outcomes == ["not used there", "**fails**", "holds", "**fails**"]
+@pytest.mark.parametrize(
+    ("found", "outcome"),
+    [
+        (cell("uint8", False), "holds"),
+        (cell("int8", True), "holds"),
+        (cell("int8", False, steps_off=9e4), "seen to overflow; uint8 is used"),
+        (cell("int8", False), "**fails**"),
+        (cell("int8", True, steps_off=9e4), "**fails**"),
+        (cell("uint8", False, from_here=0.2), "**fails**"),
+        (cell("fp32", False, max_abs_diff=1.0), "**fails**"),
+    ],
+)
+def test_what_holds_is_used_and_nothing_else(found, outcome) -> None:
+    assert section([found]).splitlines()[-1].split("|")[8].strip() == outcome
+
+
+def test_8_bit_nodes_are_held_against_numpy(tmp_path) -> None:
+    make_bert(tmp_path / "tiny")
+    asked = {"variants": ("fp32", "int8"), "witness": False}
+    bundle = export(ExportSpec(model=str(tmp_path / "tiny"), output=tmp_path / "out", **asked))
+    path = bundle / load_manifest(bundle).variants["int8"].file
+    nodes = eight_bits(path, [2, 7, 9, 11, 5, 3])
+    assert nodes.expected
+    _, _, steps_off = replayed([sys.executable], bundle, {"int8": nodes}, tmp_path)["int8"]
+    assert steps_off < 0.1
+    # a sum that is off by one, as one that overflows is by thousands
+    wrong = msgspec.structs.replace(
+        nodes, expected={name: each + nodes.steps[name] for name, each in nodes.expected.items()}
+    )
+    assert wrong.steps_off(nodes.expected) == pytest.approx(1)
+    assert 0 < one_rounding(path, [([2, 7, 9, 11, 5, 3], "sentence_embedding")]) < 1
