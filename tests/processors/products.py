@@ -20,6 +20,8 @@ from onnx import helper, numpy_helper
 from embedge.runtime import import_onnxruntime
 
 _KINDS = ("QuantizeLinear", "MatMulIntegerToFloat")
+_LAST_BITS = 2.0**-22
+"""Of float32: where a step is less than that, its answers say nothing of steps."""
 _TRIES = 16
 """Of last bits; the largest difference hardly grows from there on."""
 
@@ -164,4 +166,5 @@ def _product(
         matrix.astype(np.int64) - (0 if around is None else around.astype(np.int64))
     )
     step = scale.astype(np.float64) * scales.astype(np.float64)
-    return whole * step + (0 if bias is None else bias.astype(np.float64)), step
+    exact = whole * step + (0 if bias is None else bias.astype(np.float64))
+    return exact, np.maximum(step, np.abs(exact) * _LAST_BITS)

@@ -11,8 +11,16 @@ import math
 
 import msgspec
 
-from embedge._contents.graph_parts import OutsideTensor, ValueInfo, entry, outside_tensor, value_info
-from embedge._contents.graph_sizes import GROWING, largest, small_integers
+from embedge._contents.graph_parts import (
+    OutsideTensor,
+    ValueInfo,
+    entry,
+    node_facts,
+    outside_tensor,
+    value_info,
+)
+from embedge._contents.graph_ranks import Node, too_many_dimensions
+from embedge._contents.graph_sizes import largest, small_integers
 from embedge._contents.wire import MalformedError, Message, fields, numbers, part, text
 from embedge.errors import BundleError
 
@@ -91,7 +99,8 @@ class _Reader:
         self._outside: list[OutsideTensor] = []
         self._weights: set[str] = set()
         self._known: dict[str, list[int]] = {}
-        self._makers: list[tuple[str, list[str]]] = []
+        self._ranks: dict[str, int] = {}
+        self._nodes: list[Node] = []
         self._num_nodes = self._num_tensors = self._depth = 0
 
     def read(self, model: Message) -> GraphFacts:
@@ -115,8 +124,13 @@ class _Reader:
             elif number in (11, 12):
                 name, info = value_info(part(value))
                 (inputs if number == 11 else outputs)[name] = info
-        if (too_large := largest(self._makers, self._known)) is not None:
-            self._refuse(too_large)
+        stated = {name: info.rank for name, info in inputs.items() if info.rank is not None}
+        for problem in (
+            largest(self._nodes, self._known),
+            too_many_dimensions(self._nodes, stated | self._ranks, self._known),
+        ):
+            if problem is not None:
+                self._refuse(problem)
         return GraphFacts(
             inputs={name: info for name, info in inputs.items() if name not in self._weights},
             outputs=outputs,
@@ -133,7 +147,7 @@ class _Reader:
         if self._num_nodes > MOST_NODES:
             raise MalformedError(f"it has more than {MOST_NODES} nodes")
         operator = domain = ""
-        branches: list[Message] = []
+        attributes: list[Message] = []
         ends: dict[int, list[str]] = {1: [], 2: []}
         for number, value in fields(node):
             if number in ends:
@@ -143,7 +157,8 @@ class _Reader:
             elif number == 7:
                 domain = text(value)
             elif number == 5:
-                branches += self._attribute(part(value), ends[2])
+                attributes.append(part(value))
+        branches = [each for attribute in attributes for each in self._attribute(attribute, ends[2])]
         if branches and operator != _BRANCH:
             self._refuse("has a graph within an operator")
         for branch in branches:
@@ -152,8 +167,7 @@ class _Reader:
             self._refuse(f"has an operator {operator!r} of the domain {domain!r}")
         if operator in _REFUSED:
             self._refuse(f"has an operator {operator!r}")
-        if operator in GROWING:
-            self._makers.append((operator, ends[1]))
+        self._nodes.append(node_facts(operator, ends[1], ends[2], attributes))
         key = f"{'' if domain == 'ai.onnx' else domain}:{operator}"
         self._operators[key] = self._operators.get(key, 0) + 1
 
@@ -221,6 +235,7 @@ class _Reader:
             raise MalformedError(f"{name!r} has fewer values than its shape needs")
         elif (values := small_integers(dtype, dims, raw, integers)) is not None:
             self._known.update(dict.fromkeys([name, *(names or [])], values))
+        self._ranks.update(dict.fromkeys([name, *(names or [])], len(dims)))
         return name
 
     def _num_bits(self, name: str, dtype: int, dims: list[int]) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from embedge._contents.wire import MalformedError, Message, fields, part, text
+from embedge._contents.graph_ranks import Node
+from embedge._contents.wire import MalformedError, Message, fields, numbers, part, text
 
 
 class OutsideTensor(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,29 @@ def outside_tensor(
 def entry(entry: Message) -> tuple[str, str]:
     found = {number: text(value) for number, value in fields(entry)}
     return found.get(1, ""), found.get(2, "")
+
+
+def node_facts(operator: str, inputs: list[str], outputs: list[str], attributes: Sequence[Message]) -> Node:
+    """What of a node tells how large its outputs are."""
+    num_axes, keepdims, equation = None, True, ""
+    for attribute in attributes:
+        name, ints, integer, said = "", 0, 0, ""
+        for number, value in fields(attribute):
+            if number == 1:
+                name = text(value)
+            elif number == 3 and isinstance(value, int):
+                integer = value
+            elif number == 4 and not isinstance(value, int):
+                said = bytes(value).decode("utf-8", "replace")
+            elif number == 8:
+                ints += len(numbers(value))
+        if name == "axes":
+            num_axes = ints
+        elif name == "keepdims":
+            keepdims = bool(integer)
+        elif name == "equation":
+            equation = said
+    return Node(operator, inputs, outputs, num_axes, keepdims, equation)
 
 
 def value_info(info: Message) -> tuple[str, ValueInfo]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from embedge._contents.graph_ranks import Node
 from embedge._contents.wire import Message, numbers
 
-_MOST_ELEMENTS = 1 << 24
+_MOST_ELEMENTS = 1 << 22
+"""Of all of them together; what an export makes of constants are masks and positions."""
 _MOST_NUMBERS = 16
 _INT64 = 7
-GROWING = frozenset(
+_GROWING = frozenset(
     {
         "ConstantOfShape",
         "Expand",
@@ -45,16 +47,21 @@ def small_integers(
     return [number - (1 << 64) if number >> 63 else number for number in unsigned]
 
 
-def largest(makers: Sequence[tuple[str, Sequence[str]]], known: Mapping[str, list[int]]) -> str | None:
-    """The first operator that makes a tensor too large for any graph of an export, in words.
+def largest(nodes: Sequence[Node], known: Mapping[str, list[int]]) -> str | None:
+    """The first operator with which too much is made of constants for any graph of an export, in words.
 
     Args:
-        makers: operators of GROWING and their inputs.
+        nodes: of the graph.
         known: values of the graph's small constants.
     """
-    for operator, inputs in makers:
-        for name in inputs:
-            size = math.prod(max(1, abs(number)) for number in known.get(name, ()))
-            if size > _MOST_ELEMENTS:
-                return f"has an operator {operator!r} that makes {size:.1e} elements of a constant"
+    total = 0
+    for node in nodes:
+        if node.operator not in _GROWING:
+            continue
+        sizes = (
+            math.prod(max(1, abs(number)) for number in known[name]) for name in node.inputs if name in known
+        )
+        total += max(sizes, default=0)
+        if total > _MOST_ELEMENTS:
+            return f"has an operator {node.operator!r} that makes {total:.1e} elements of a constant"
     return None

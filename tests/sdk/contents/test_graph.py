@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from tests import bundles
@@ -49,6 +51,35 @@ def add_sized(operator: str, *sizes: int, stated: str = "raw"):
             model.graph.initializer.append(tensor)
         inputs = ["sizes"] if operator == "ConstantOfShape" else ["input_ids", "sizes"]
         model.graph.node.append(onnx.helper.make_node(operator, inputs, ["made"]))
+
+    return change
+
+
+def add_chain(operators: Sequence[str], times: int, *, stated: bool = True, **attributes: object):
+    """The same operators over and over, upon hidden states; what axes they have is stated by a constant or not."""
+
+    def change(model) -> None:
+        axes = onnx.helper.make_tensor("first", 7, [1], [0])
+        model.graph.initializer.append(axes)
+        before, second = "last_hidden_state", {"Gather": ["input_ids"], "Add": ["last_hidden_state"]}
+        for number, operator in enumerate(operators * times):
+            more = second.get(operator, ["first"] if stated and operator != "ArgMax" else [])
+            given = {} if operator in second or stated else attributes
+            keep = {"keepdims": 0} if operator in ("ReduceSum", "ArgMax") else {}
+            node = onnx.helper.make_node(operator, [before, *more], [f"link{number}"], **given, **keep)
+            model.graph.node.append(node)
+            before = f"link{number}"
+
+    return change
+
+
+def add_many(operator: str, size: int, times: int):
+    def change(model) -> None:
+        add_sized(operator, size)(model)
+        for number in range(times):
+            again = model.graph.node.add()
+            again.CopyFrom(model.graph.node[-2])
+            again.output[0] = f"made{number}"
 
     return change
 
@@ -107,6 +138,14 @@ def constant_elsewhere(model) -> None:
         (add_sized("Tile", 1, 1 << 60, stated="node"), "has an operator 'Tile' that makes"),
         (add_sized("Tile", 1, -(1 << 60), stated="numbers"), "has an operator 'Tile' that makes"),
         (add_sized("Expand", 1, 8), ""),
+        (
+            add_many("ConstantOfShape", 1 << 16, 100),
+            "has an operator 'ConstantOfShape' that makes 4.3e\\+06 elements",
+        ),
+        (add_chain(["Gather"], 4), "has an operator 'Gather' whose result has 7 dimensions"),
+        (add_chain(["Unsqueeze"], 4), "has an operator 'Unsqueeze' whose result has 7 dimensions"),
+        (add_chain(["Unsqueeze", "Squeeze", "Unsqueeze", "ReduceSum"], 50), ""),
+        (add_chain(["Unsqueeze", "Add", "Squeeze"], 50), ""),
         (add_function, "has functions or training steps"),
         (add_sparse, "has sparse weights"),
         (rename_input, "has an input 'secret' that is not in the manifest"),
