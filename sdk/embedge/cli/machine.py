@@ -17,6 +17,7 @@ from embedge._machine.cpu import available_threads, cpu_features, cpu_name, proc
 from embedge._machine.memory import available_memory_bytes
 from embedge._sessions.cuda import cuda_problem
 from embedge._sessions.onnxruntime import import_onnxruntime
+from embedge._sessions.products import EXACT_INT8, graph_features
 from embedge._sessions.tuning import TuningRecord, default_tuning, save_tuning
 from embedge._version import __version__
 from embedge.cli._console import accent, bold, dim, print_facts, print_json, print_table, size
@@ -145,6 +146,9 @@ def _findings() -> dict[str, Any]:
         return found | {"onnxruntime": str(error)}
     return found | {
         "providers": list(ort.get_available_providers()),
+        "8-bit products": "exact"
+        if EXACT_INT8 in graph_features()
+        else "overflow here; uint8 runs in place of int8",
         "cuda": cuda_problem() or "usable",
         **({} if found["bundles"] is None else {"refused variants": _refused()}),
     }

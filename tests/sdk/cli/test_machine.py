@@ -10,6 +10,8 @@ import pytest
 
 from embedge import ParamsError
 from embedge import measure as _measure
+from embedge._sessions.products import EXACT_INT8
+from embedge.cli import machine
 from embedge.cli.main import main
 
 
@@ -63,6 +65,13 @@ def test_bench_names_a_file_that_is_no_text(tiny, tmp_path, capsys) -> None:
     (tmp_path / "latin").write_bytes("caf\u00e9".encode("latin-1"))
     assert main(["bench", str(tiny()), "--texts", str(tmp_path / "latin")]) == 1
     assert "latin is not UTF-8: unexpected end of data at byte 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("found", "words"), [({EXACT_INT8}, "exact"), (set(), "overflow here; uint8 runs")])
+def test_doctor_says_what_int8_comes_to(found, words, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(machine, "graph_features", lambda: frozenset(found))
+    assert main(["doctor"]) == 0
+    assert words in next(line for line in capsys.readouterr().out.splitlines() if "8-bit products" in line)
 
 
 def test_doctor_without_onnxruntime(capsys, monkeypatch) -> None:
