@@ -1,35 +1,43 @@
-"""How many threads numpy multiplies matrices with."""
+"""How many threads numpy and torch multiply matrices with."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import functools
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+
+_Pool: TypeAlias = tuple[Callable[[], int], Callable[[int], object]]
+"""What tells how many threads a library takes, and what sets it."""
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Have OpenBLAS multiply with one thread, as far as numpy brings it; other libraries are left as they are.
+    """Have numpy's OpenBLAS, and torch where it is imported, multiply with one thread; others are left as they are.
 
-    Its threads wait for one another in a loop: on two cores that another process uses, too, an export took six times
-    as long with two of them.
+    Their threads wait for one another in a loop: on two cores that other processes use, too, an export took six times
+    as long with two of OpenBLAS's, and a text of 64 tokens ten times as long with two of torch's.
     """
+    with contextlib.ExitStack() as ending:
+        for get, change in _pools():
+            ending.callback(change, get())
+            change(1)
+        yield
+
+
+def _pools() -> Iterator[_Pool]:
     blas = _openblas()
-    if blas is None:
-        yield
-        return
-    library, name = blas
-    before = int(library[name.format("get")]())
-    library[name.format("set")](1)
-    try:
-        yield
-    finally:
-        library[name.format("set")](before)
+    if blas is not None:
+        library, name = blas
+        yield library[name.format("get")], library[name.format("set")]
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        yield torch.get_num_threads, torch.set_num_threads
 
 
 def num_threads() -> int | None:
