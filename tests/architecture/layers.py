@@ -9,6 +9,7 @@ from types import MappingProxyType
 SDK = (
     ("__main__",),
     ("cli",),
+    ("integrations",),
     ("corpus",),
     ("_corpus",),
     ("measure", "verify"),

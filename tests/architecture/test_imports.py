@@ -20,6 +20,13 @@ EXTRAS = {
     "_corpus/handover.py": {"faiss", "lancedb", "pyarrow", "usearch"},
     "_corpus/mapping.py": {"umap"},
     "_corpus/parquet.py": {"pyarrow"},
+    "integrations/chroma.py": {"chromadb"},
+    "integrations/haystack.py": {"haystack"},
+    "integrations/lancedb.py": {"lancedb"},
+    "integrations/langchain.py": {"langchain_core", "pydantic"},
+    "integrations/llama_index.py": {"llama_index"},
+    "integrations/qdrant.py": {"qdrant_client"},
+    "integrations/sklearn.py": {"sklearn"},
 }
 """The files that import what an extra, or an application, brings."""
 

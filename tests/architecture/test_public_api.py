@@ -31,6 +31,14 @@ NAMES = {
         IntegrityError ManifestError MissingExtraError NumericalError ParamsError PluginError PromptError
         ProviderUnavailableError SessionError ShapeError TaskNotSupportedError VerificationError
     """,
+    "integrations": "",
+    "integrations/chroma": "EmbedgeEmbeddingFunction",
+    "integrations/haystack": "EmbedgeDocumentEmbedder EmbedgeRanker EmbedgeTextEmbedder",
+    "integrations/lancedb": "EmbedgeEmbeddings",
+    "integrations/langchain": "EmbedgeEmbeddings EmbedgeRerank",
+    "integrations/llama_index": "EmbedgeEmbedding EmbedgeRerank",
+    "integrations/qdrant": "EmbedgeVectors",
+    "integrations/sklearn": "EmbedgeVectorizer",
     "manifest": """
         DenseSpec Dtype EndToEnd Fidelity FileRecord GraphSpec HeadSpec LateInteractionSpec LayerNormSpec
         MANIFEST_FILE Manifest ModuleSpec NormalizeSpec PROBES_FILE PoolingSpec PositiveInt Probe Probes ProblemType
@@ -70,11 +78,15 @@ NAMES = {
 
 
 def public_modules() -> list[str]:
-    """Modules and packages of embedge without an underscore."""
+    """Modules and packages of embedge without an underscore, and the adapters for frameworks."""
     found = [path.stem for path in SDK.glob("*.py")] + [
         path.parent.name for path in SDK.glob("*/__init__.py")
     ]
-    return sorted(name for name in found if not name.startswith("_"))
+    adapters = [path.stem for path in SDK.glob("integrations/*.py")]
+    return sorted(
+        [name for name in found if not name.startswith("_")]
+        + [f"integrations/{name}" for name in adapters if not name.startswith("_")]
+    )
 
 
 def names_of(module: str) -> list[str]:

@@ -1,0 +1,132 @@
+"""Models that adapters ask: loaded by name, shared by those that name the same, and asked for queries and documents."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from embedge import EdgeModel
+from embedge.errors import ParamsError, TaskNotSupportedError
+from embedge.outputs import RerankResult
+from embedge.params import PoolingParams
+from embedge.types import FloatArray, LongText, PathLike
+
+_LOADED: weakref.WeakValueDictionary[str, EdgeModel] = weakref.WeakValueDictionary()
+_LOCK = threading.Lock()
+
+
+def loaded(model: PathLike | EdgeModel, model_kwargs: Mapping[str, Any] | None = None) -> EdgeModel:
+    """The model that an adapter asks; one that is loaded and in use is taken again.
+
+    Args:
+        model: a bundle's folder, its name in the local store, or a loaded model.
+        model_kwargs: arguments of EdgeModel by name.
+
+    Raises:
+        ParamsError: arguments for a model that is loaded already, or such as EdgeModel does not have.
+        BundleError, ProviderUnavailableError, SessionError: as EdgeModel.
+    """
+    arguments = dict(model_kwargs or {})
+    if isinstance(model, EdgeModel):
+        if arguments:
+            raise ParamsError(
+                f"model_kwargs={arguments!r} come too late: the model is loaded; expected a folder or name with them"
+            )
+        return model
+    unknown = sorted(set(arguments) - set(EdgeModel.__init__.__kwdefaults__ or ()))
+    if unknown:
+        raise ParamsError(
+            f"model_kwargs has {', '.join(map(repr, unknown))}; expected arguments of EdgeModel, such as 'variant'"
+        )
+    key = repr((str(model), sorted(arguments.items())))
+    with _LOCK:
+        found = _LOADED.get(key)
+        if found is None:
+            found = _LOADED[key] = EdgeModel(model, **arguments)
+    return found
+
+
+class Embedder(msgspec.Struct, frozen=True, kw_only=True):
+    """A model and how it is asked for embeddings.
+
+    Attributes:
+        model: loaded.
+        dimensions: of a Matryoshka model; None means all.
+        long_text: what becomes of texts beyond the limit, as in EdgeModel.embed.
+        query_prompt_name: stored prompt before queries; None takes the one named "query", if there is one.
+        document_prompt_name: stored prompt before documents; None takes the one named "document", if there is one.
+    """
+
+    model: EdgeModel
+    dimensions: int | None = None
+    long_text: LongText = "error"
+    query_prompt_name: str | None = None
+    document_prompt_name: str | None = None
+
+    def queries(self, texts: Iterable[str]) -> FloatArray:
+        """Embed queries; float32 (num_texts, dim)."""
+        return self.model.embed_query(
+            texts, prompt_name=self.query_prompt_name, pooling_params=self._params, long_text=self.long_text
+        ).numpy()
+
+    def documents(self, texts: Iterable[str]) -> FloatArray:
+        """Embed documents; float32 (num_texts, dim)."""
+        return self.model.embed_document(
+            texts,
+            prompt_name=self.document_prompt_name,
+            pooling_params=self._params,
+            long_text=self.long_text,
+        ).numpy()
+
+    @property
+    def dim(self) -> int:
+        """Components of an embedding.
+
+        Raises:
+            TaskNotSupportedError: the bundle does not embed.
+        """
+        config = self.model.model_config
+        size = self.dimensions or config.truncate_dim or config.embedding_size
+        if size is None:
+            raise TaskNotSupportedError(
+                f"bundle {self.model.info.name!r} has no embeddings of one row per text; its tasks are "
+                f"{', '.join(self.model.info.tasks)}",
+                task="embed",
+                tasks=self.model.info.tasks,
+            )
+        return size
+
+    @property
+    def _params(self) -> PoolingParams | None:
+        return None if self.dimensions is None else PoolingParams(dimensions=self.dimensions)
+
+
+class Reranker(msgspec.Struct, frozen=True, kw_only=True):
+    """A model and how it is asked to rank.
+
+    Attributes:
+        model: loaded.
+        top_n: documents to keep; None keeps all.
+        long_text: what becomes of pairs beyond the limit: refused, or cut.
+    """
+
+    model: EdgeModel
+    top_n: int | None = None
+    long_text: Literal["error", "truncate"] = "error"
+
+    def __post_init__(self) -> None:
+        if self.long_text not in ("error", "truncate"):
+            raise ParamsError(
+                f"long_text={self.long_text!r} is not known here; expected 'error' or 'truncate'"
+            )
+
+    def ranking(self, query: str, texts: Iterable[str], top_n: int | None = None) -> list[RerankResult]:
+        """The best first; top_n of the call goes before that of the reranker."""
+        cut = -1 if self.long_text == "truncate" else None
+        return self.model.rerank(
+            query, texts, self.top_n if top_n is None else top_n, truncate_prompt_tokens=cut
+        )
