@@ -19,6 +19,7 @@ from embedge._batches.joining import SmallCalls, yield_priority
 from embedge._batches.planning import PaddedLength, plan_batches
 from embedge._batches.turns import Turns
 from embedge._cancelling import check_call, current_halt
+from embedge._machine.own_memory import give_back
 from embedge._sessions.on_cpu import LARGE_CALL_BATCHES, CpuSessions
 from embedge._sessions.on_devices import DeviceSessions
 from embedge._sessions.session import Lane
@@ -39,6 +40,10 @@ FinishRows: TypeAlias = Callable[[FloatArray], FloatArray]
 
 _SOON_DONE_TOKENS = 256
 """Fewer padded tokens are computed before anybody could wish for their end; another thread would cost them more."""
+
+
+_LARGE_BATCHES = 4 * LARGE_CALL_BATCHES
+"""Calls of as many take seconds; giving back what they freed takes hundredths of one."""
 
 
 class _Job(msgspec.Struct, frozen=True):
@@ -165,6 +170,8 @@ class Forward:
             else self._turns.call(len(lanes)) as count
         ):
             yield from deal(jobs, compute, lanes[:count], sessions.survives)
+        if num_batches >= _LARGE_BATCHES:
+            give_back()
 
     def _plan(self, rows: EncodedRows) -> list[Indices]:
         return plan_batches(rows.num_tokens, self._max_batch_tokens, self._max_square)

@@ -19,6 +19,8 @@ from embedge._workers import start
 from embedge.errors import BundleError, IntegrityError
 
 _CHUNK_BYTES = 1 << 20
+_AT_ONCE_BYTES = 64 << 20
+"""Up to so many are read by one call, which Ctrl-C waits for."""
 _ADVICE = "Copy the bundle again, or export the model again."
 
 
@@ -73,9 +75,16 @@ class PinnedFile:
         Raises:
             IntegrityError: it is not what the manifest states.
         """
-        content, confirm = self.read_ahead()
-        confirm()
-        return content.tobytes()
+        if self.size_bytes > _AT_ONCE_BYTES:
+            content, confirm = self.read_ahead()
+            confirm()
+            return content.tobytes()
+        whole = self._read_at(self.size_bytes, 0)
+        if len(whole) != self.size_bytes:
+            raise self._shortened(len(whole))
+        if self._check:
+            self._confirm(whole)
+        return whole
 
     def compare(self) -> None:
         """Compare the hash of the whole content, a piece at a time.
@@ -107,19 +116,17 @@ class PinnedFile:
                 f"{self._path} has {self.size_bytes} bytes, which do not fit into memory. Use a smaller variant."
             ) from error
         if num_bytes != self.size_bytes:
-            raise self._failure(
-                f"has {num_bytes} bytes; the manifest expects {self.size_bytes} with sha256 {self._sha256}"
-            )
+            raise self._shortened(num_bytes)
         if not self._check:
             return content, lambda: None
-        confirm = partial(self._confirm, content)
+        confirm = partial(self._confirm, content.data)
         return content, confirm if self.size_bytes < _CHUNK_BYTES else start(confirm)
 
-    def _confirm(self, content: npt.NDArray[np.uint8]) -> None:
+    def _confirm(self, content: memoryview | bytes) -> None:
         digest = hashlib.sha256()
         for start_at in range(0, len(content), _CHUNK_BYTES):
             check_call()
-            digest.update(content.data[start_at : start_at + _CHUNK_BYTES])
+            digest.update(memoryview(content)[start_at : start_at + _CHUNK_BYTES])
         self._compare(digest.hexdigest())
 
     def _read_into(self, content: memoryview) -> int:
@@ -149,6 +156,11 @@ class PinnedFile:
             raise self._failure(
                 f"was altered: its sha256 is {actual}; the manifest expects {self._sha256}", actual
             )
+
+    def _shortened(self, num_bytes: int) -> IntegrityError:
+        return self._failure(
+            f"has {num_bytes} bytes; the manifest expects {self.size_bytes} with sha256 {self._sha256}"
+        )
 
     def _failure(self, what: str, actual: str | None = None) -> IntegrityError:
         return IntegrityError(

@@ -8,6 +8,7 @@ from contextlib import closing
 import numpy as np
 
 from embedge._batches.forward import FinishRows, Forward
+from embedge._machine.own_memory import in_one_block
 from embedge._rows.gathering import OnDone, RowBatches, gather, gather_each
 from embedge._rows.heads import activate, cut_and_normalize
 from embedge._rows.modules import apply_modules, load_modules
@@ -201,6 +202,7 @@ class Answerer:
         kept_positions: list[IntArray] = [np.zeros(0, dtype=np.int64)] * len(encoded)
         with closing(self._forward.tokens(_required(self._graph.token), encoded)) as batches:
             for positions, batch in batches:
+                finished: list[FloatArray] = []
                 for position, rows in zip(positions, batch, strict=True):
                     p = params[position]
                     token_ids = np.asarray(encoded[position].token_ids)
@@ -213,7 +215,9 @@ class Answerer:
                         )
                     except ShapeError as error:
                         raise ParamsError(f"prompt {position}: {error}") from error
-                    kept_rows[position] = finish(rows, p)
+                    finished.append(finish(rows, p))
+                for position, rows in zip(positions, in_one_block(finished), strict=True):
+                    kept_rows[position] = rows
                 on_done(len(positions))
         return kept_rows, kept_positions
 

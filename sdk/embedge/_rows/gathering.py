@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from embedge._machine.own_memory import empty_rows
 from embedge._text.padding import Indices
 from embedge.errors import SessionError
 from embedge.types import FloatArray
@@ -37,7 +38,7 @@ def gather(batches: RowBatches, num_rows: int, row_size: int, on_done: OnDone) -
     with closing(batches) as arriving:
         for positions, rows in arriving:
             if gathered is None:
-                gathered = rows if num_rows == 1 else np.empty((num_rows, rows.shape[1]), dtype=np.float32)
+                gathered = rows if num_rows == 1 else empty_rows((num_rows, rows.shape[1]))
             if rows.shape[1] != gathered.shape[1]:
                 raise SessionError(
                     f"the graph gave rows of {rows.shape[1]} components after rows of {gathered.shape[1]}; expected "

@@ -12,6 +12,7 @@ import numpy as np
 from embedge._cancelling import check_call, current_halt
 from embedge._contents.graphs import PinnedGraph
 from embedge._lifetime import outside_python, renew_after_fork
+from embedge._machine.own_memory import give_back
 from embedge._sessions.devices import Device
 from embedge._sessions.loading import OUT_OF_MEMORY, check_placement, load_graph
 from embedge._sessions.onnxruntime import import_onnxruntime, in_words
@@ -80,6 +81,7 @@ class Session:
         )
         self._lock = threading.Lock()
         self._session: onnxruntime.InferenceSession | None = self._open()
+        give_back()  # the files' contents and what onnxruntime made of them on its way
         self.placement = check_placement(self._session, device, graph)
         renew_after_fork(self)
 
