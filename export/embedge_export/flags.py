@@ -40,6 +40,7 @@ def read_spec(args: argparse.Namespace) -> ExportSpec:
         model=args.model if args.only_verify is None else args.source,
         output=args.output if args.only_verify is None else args.only_verify,
         name=args.name,
+        bundle_version=args.bundle_version,
         task=args.task,
         tower=args.tower,
         pooling=args.pooling or (),
@@ -112,6 +113,7 @@ def _add_facts(parser: argparse._ActionsContainer) -> None:
         "-o", "--output", type=Path, metavar="DIR", help="folder to write (default: the bundle store)"
     )
     parser.add_argument("--name", help="what to call the model (default: as its files say)")
+    parser.add_argument("--bundle-version", metavar="V", help="of the bundle, as you count them, e.g. 1.2")
     parser.add_argument("--task", choices=_TASKS, help="main task (default: what the checkpoint is for)")
     parser.add_argument(
         "--tower",

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from embedge import store
 from embedge.errors import VerificationError
 from embedge.manifest import REPORT_FILE, Manifest
 from embedge.verify import verify
@@ -19,7 +20,7 @@ from embedge_export.source.repository import open_repository
 from embedge_export.source.towers import Towers
 from embedge_export.spec import ExportSpec
 from embedge_export.write.manifest import with_reports, write_manifest
-from embedge_export.write.staging import choose_target, commit, staging
+from embedge_export.write.staging import choose_target, staging
 from embedge_export.write.towers import check_towers, join_towers
 
 Export: TypeAlias = Callable[[ExportSpec, ExportSpec, Listener | None], Path]
@@ -55,7 +56,7 @@ def export_towers(spec: ExportSpec, towers: Towers, export: Export, progress: Li
             for name in towers.names
         }
         manifest = stages.run("towers", _join, made, folder, spec, default_name(repository.folder, spec))
-        commit(folder, target)
+        store.commit(folder, target)
     stages.finish(f"{target.name}, fingerprint {manifest.fingerprint[:12]}")
     return target
 

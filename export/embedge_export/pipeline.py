@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from embedge import store
 from embedge.manifest import (
     REPORT_FILE,
     TOKENIZER_FILE,
@@ -68,7 +69,7 @@ from embedge_export.write.manifest import (
     write_manifest,
     write_probes,
 )
-from embedge_export.write.staging import check_target, choose_target, commit, staging
+from embedge_export.write.staging import check_output, choose_target, staging
 
 if TYPE_CHECKING:
     import onnx
@@ -144,7 +145,7 @@ def _export(spec: ExportSpec, whole: ExportSpec, progress: Listener | None) -> P
     """Export one model, or one tower of a model; the reports say how to make the whole."""
     stages = Stages(progress)
     if spec.output is not None:
-        check_target(expanded(spec.output).absolute(), force=spec.force)
+        check_output(expanded(spec.output).absolute(), force=spec.force)
     opened = stages.run("source", _open, spec)
     with staging(opened.target, _needed_bytes(opened.checkpoint, spec.variants), force=spec.force) as folder:
         made = stages.run("graph", _make_graph, opened, spec, folder)
@@ -156,7 +157,7 @@ def _export(spec: ExportSpec, whole: ExportSpec, progress: Listener | None) -> P
         judged = stages.run("judge", _judge, written, verified, witness, opened.checkpoint, spec, folder)
         manifest = stages.run("report", _report, judged, whole, folder)
         write_manifest(manifest, folder)
-        commit(folder, opened.target)
+        store.commit(folder, opened.target)
     stages.finish(f"{opened.target.name}, fingerprint {manifest.fingerprint[:12]}")
     return opened.target
 

@@ -41,6 +41,7 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
         tower: of a model that embeds queries and documents apart, which of its towers; None puts all into one bundle.
         pooling: pooling modes, concatenated in this order.
         normalize: default of PoolingParams.normalize.
+        bundle_version: of the bundle, as its maker counts them.
         matryoshka: sizes that `dimensions` may take, or True for any.
         prompts: stored prompts by name, added to the checkpoint's own.
         default_prompt_name: prompt applied when a call names none.
@@ -76,6 +77,7 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
     tower: str | None = None
     pooling: tuple[PoolingMode, ...] = ()
     normalize: bool | None = None
+    bundle_version: str | None = None
     matryoshka: bool | tuple[int, ...] | None = None
     prompts: dict[str, str] = msgspec.field(default_factory=dict)
     default_prompt_name: str | None = None

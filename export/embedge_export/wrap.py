@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from embedge import store
 from embedge.bundle import sha256_file
 from embedge.errors import ExportError, VerificationError
 from embedge.manifest import (
@@ -63,7 +64,7 @@ from embedge_export.write.manifest import (
     write_manifest,
     write_probes,
 )
-from embedge_export.write.staging import choose_target, commit, staging
+from embedge_export.write.staging import choose_target, staging
 
 if TYPE_CHECKING:
     import onnx
@@ -116,7 +117,7 @@ def wrap(spec: ExportSpec, progress: Listener | None = None) -> Path:
         reference = None if opened.reference is None else opened.reference.computation.record
         manifest = complete_manifest(draft, {opened.variant: measured}, reference, witness, folder)
         write_manifest(manifest, folder)
-        commit(folder, opened.target)
+        store.commit(folder, opened.target)
     stages.finish(f"{opened.target.name}, fingerprint {manifest.fingerprint[:12]}")
     return opened.target
 

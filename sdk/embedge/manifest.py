@@ -454,6 +454,9 @@ class Manifest(_Part, frozen=True, kw_only=True):
         assumed: what neither the checkpoint nor the caller states, and the export took for granted, in words.
         reference: what the figures of `variants` are differences from; None where answers were given in a file.
         witness: the comparison with the checkpoint's own library; None where nobody thought of one.
+        version: of the bundle, as its maker counts them; None where they do not.
+        may_be_unknown: fields of this struct that a reader which does not know them passes over, since they cannot
+            change a number: what later versions add. Unknown fields that are not named here are refused.
     """
 
     schema_version: int
@@ -490,6 +493,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
     assumed: tuple[str, ...] = ()
     reference: ReferenceRecord | None = None
     witness: WitnessRecord | None = None
+    version: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] | None = None
+    may_be_unknown: tuple[str, ...] = ()
 
     def tower_for(self, side: Literal["query", "document"]) -> str | None:
         """The tower of a side, where the bundle has several; None where one computes both."""
@@ -571,10 +576,13 @@ def load_manifest(folder: Path, name: str = MANIFEST_FILE) -> Manifest:
             written_by = preamble.exporter["embedge"]
         if preamble.schema_version != SCHEMA_VERSION:
             raise ManifestError(_schema_message(path, preamble.schema_version, written_by))
-        sealed = msgspec.structs.asdict(msgspec.json.decode(data, type=_Sealed))
+        known, is_whole = _without_unknown(data)
+        sealed = msgspec.structs.asdict(msgspec.json.decode(known, type=_Sealed))
         sealed.pop("checksum")
         manifest = Manifest(**sealed)
-        unchanged = dump_manifest(manifest) == data and fingerprint(manifest) == manifest.fingerprint
+        unchanged = fingerprint(manifest) == manifest.fingerprint and (
+            dump_manifest(manifest) == data if is_whole else _is_sealed(data)
+        )
     except ManifestError:
         raise
     except BundleError as error:
@@ -592,6 +600,33 @@ def load_manifest(folder: Path, name: str = MANIFEST_FILE) -> Manifest:
             f"{manifest.fingerprint[:12]}…. Restore the file, or export the model again."
         )
     return manifest
+
+
+def _without_unknown(data: bytes) -> tuple[bytes, bool]:
+    """manifest.json without the fields that may be unknown and are; and whether that is all of it."""
+    stated = msgspec.json.decode(data)
+    may_be = stated.get("may_be_unknown") if isinstance(stated, dict) else None
+    if not isinstance(may_be, list):
+        return data, True
+    known = {field.encode_name for field in msgspec.structs.fields(_Sealed)}
+    unknown = {name for name in may_be if isinstance(name, str)} & (set(stated) - known)
+    if not unknown:
+        return data, True
+    return msgspec.json.encode({name: value for name, value in stated.items() if name not in unknown}), False
+
+
+def _is_sealed(data: bytes) -> bool:
+    """Whether a manifest with unknown fields is in the one form, with the checksum of its bytes."""
+    import hashlib
+
+    stated = msgspec.json.decode(data)
+    checksum = str(stated["checksum"]).encode()
+    before, found, after = data.rpartition(checksum)
+    zeros = _NO_SHA256.encode() if found else b""
+    return (
+        msgspec.json.format(msgspec.json.encode(stated), indent=2) + b"\n" == data
+        and hashlib.sha256(before + zeros + after).hexdigest().encode() == checksum
+    )
 
 
 def load_probes(folder: Path) -> Probes:
@@ -629,7 +664,7 @@ def fingerprint(manifest: Manifest) -> str:
 
     # decoded afresh, as omit_defaults leaves out a default string only where it is the very same object
     facts = msgspec.to_builtins(msgspec.json.decode(msgspec.json.encode(manifest), type=Manifest))
-    for field in ("fingerprint", "exporter", "assumed", "reference", "witness"):
+    for field in ("fingerprint", "exporter", "assumed", "reference", "witness", "may_be_unknown"):
         facts.pop(field, None)
     for variant in facts["variants"].values():
         variant.pop("fidelity", None)

@@ -1,19 +1,37 @@
-"""The local bundle store: names to folders, never a network."""
+"""The local bundle store: names to folders, never a network.
+
+A name is that of a model, or of an organisation and its model with a slash between them; folders lie as names say.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
 from embedge._locking import hold_file
+from embedge._placing.staging import check_target, commit, staging
 from embedge.errors import BundleError, ParamsError
 from embedge.manifest import MANIFEST_FILE
 
-__all__ = ["HOME_VARIABLE", "bundle_path", "find", "hold_file", "home", "list_bundles"]
+__all__ = [
+    "HOME_VARIABLE",
+    "bundle_path",
+    "check_target",
+    "commit",
+    "find",
+    "hold_file",
+    "home",
+    "list_bundles",
+    "name_of",
+    "remove",
+    "staging",
+]
 
 HOME_VARIABLE = "EMBEDGE_HOME"
+_WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 def home() -> Path:
@@ -46,17 +64,17 @@ def bundle_path(name: str) -> Path:
     """Where a bundle of this name lies in the store, or would lie.
 
     Args:
-        name: a bundle's name; of "organisation/model" only the last part counts.
+        name: "model", or "organisation/model".
 
     Raises:
         BundleError: the name holds characters that no folder should have.
     """
-    leaf = name.rsplit("/", 1)[-1]
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", leaf):
+    if not re.fullmatch(rf"({_WORD}/)?{_WORD}", name):
         raise BundleError(
-            f"{name!r} is no bundle name; expected letters, digits, '.', '_' and '-', as in 'all-MiniLM-L6-v2'"
+            f"{name!r} is no bundle name; expected letters, digits, '.', '_' and '-', as in 'all-MiniLM-L6-v2' or "
+            "'sentence-transformers/all-MiniLM-L6-v2'"
         )
-    return home() / leaf
+    return home().joinpath(*name.split("/"))
 
 
 def list_bundles() -> list[Path]:
@@ -64,9 +82,67 @@ def list_bundles() -> list[Path]:
     folder = home()
     if not folder.is_dir():
         return []
-    # an export under way lies in a hidden folder beside its target
-    found = (path.parent for path in folder.glob(f"*/{MANIFEST_FILE}"))
-    return sorted(path for path in found if not path.name.startswith("."))
+    own = {path.parent for path in folder.glob(f"*/{MANIFEST_FILE}")}
+    # towers lie inside of their bundle; an export under way in a hidden folder beside its target
+    of_others = {path.parent for path in folder.glob(f"*/*/{MANIFEST_FILE}") if path.parents[1] not in own}
+    found = [
+        path for path in own | of_others if not any(part[0] == "." for part in path.relative_to(folder).parts)
+    ]
+    return sorted(found, key=name_of)
+
+
+def name_of(folder: Path) -> str:
+    """The name of a bundle of the store, by its folder."""
+    return folder.relative_to(home()).as_posix()
+
+
+def remove(name: str) -> Path:
+    """Remove a bundle from the store; models that are open keep working.
+
+    Args:
+        name: as for `find`; folders elsewhere are not touched.
+
+    Returns:
+        Where it lay.
+
+    Raises:
+        BundleError: there is none of this name, or another process is writing it.
+    """
+    folder = _stored(name)
+    with hold_file(folder.parent / f".{folder.name}.export-lock") as is_held:
+        if not is_held:
+            raise BundleError(f"{folder} is being written by another process. Wait until it has ended.")
+        aside = folder.with_name(f".{folder.name}.export-removed")
+        folder.rename(aside)  # so that nobody finds half of it
+        shutil.rmtree(aside)
+    if folder.parent != home() and not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
+    return folder
+
+
+def _stored(name: str) -> Path:
+    """The folder of a stored bundle.
+
+    Raises:
+        BundleError: none has the name, or several have.
+    """
+    folder = bundle_path(name)
+    if (folder / MANIFEST_FILE).is_file():
+        return folder
+    bundles = list_bundles()
+    same = [bundle for bundle in bundles if bundle.name == name]
+    if len(same) == 1:
+        return same[0]
+    if same:
+        names = ", ".join(map(name_of, same))
+        raise BundleError(
+            f"{name!r} is the name of several bundles in the store {home()}: {names}. Name one of them."
+        )
+    names = ", ".join(map(name_of, bundles)) or "none"
+    raise BundleError(
+        f"no bundle at {name!r}, neither as a folder nor by that name in the store {home()} (there: {names}). "
+        f"Make one with: embedge export {name}"
+    )
 
 
 def find(model: str | os.PathLike[str]) -> Path:
@@ -92,15 +168,8 @@ def find(model: str | os.PathLike[str]) -> Path:
     except (OSError, RuntimeError) as error:  # too long, not allowed, or ~ of a user that does not exist
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise BundleError(f"no bundle at {text[:80]!r}: {reason}. Expected a bundle's folder.") from error
-    if re.fullmatch(r"([A-Za-z0-9._-]+/)?[A-Za-z0-9][A-Za-z0-9._-]*", text):
-        stored = bundle_path(text)
-        if (stored / MANIFEST_FILE).is_file():
-            return stored
-        names = ", ".join(bundle.name for bundle in list_bundles()) or "none"
-        raise BundleError(
-            f"no bundle at {text!r}, neither as a folder nor by that name in the store {home()} (there: {names}). "
-            f"Make one with: embedge export {text}"
-        )
+    if re.fullmatch(rf"({_WORD}/)?{_WORD}", text):
+        return _stored(text)
     raise BundleError(
         f"no bundle at {text!r}. Expected a bundle's folder; make one with: embedge export MODEL -o {text}"
     )

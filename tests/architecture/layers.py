@@ -24,8 +24,11 @@ SDK = (
     ("runtime",),
     ("_sessions",),
     ("_text",),
+    ("archive",),
+    ("_passing",),
     ("bundle",),
     ("store", "plugins"),
+    ("_placing",),
     ("manifest", "outputs", "params"),
     ("_contents",),
     ("_machine", "_workers"),
@@ -37,8 +40,6 @@ SDK = (
 
 EXPORT = (
     ("cli",),
-    ("corpus",),
-    ("_corpus",),
     ("flags",),
     ("flag_values",),
     ("dry_run", "pipeline", "reverify"),

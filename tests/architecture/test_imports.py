@@ -20,6 +20,7 @@ EXTRAS = {
     "_corpus/handover.py": {"faiss", "lancedb", "pyarrow", "usearch"},
     "_corpus/mapping.py": {"umap"},
     "_corpus/parquet.py": {"pyarrow"},
+    "_passing/hub.py": {"huggingface_hub"},
     "integrations/chroma.py": {"chromadb"},
     "integrations/haystack.py": {"haystack"},
     "integrations/lancedb.py": {"lancedb"},

@@ -21,6 +21,7 @@ PACKAGE = """
     __version__ register_pooling
 """
 NAMES = {
+    "archive": "SUFFIX add pack",
     "bundle": "Bundle check_files open_bundle open_towers sha256_file",
     "cli": "",
     "corpus": """
@@ -67,7 +68,9 @@ NAMES = {
         EXACT_INT8 __version__ available_threads cpu_name cuda_problem import_onnxruntime
         open_on_cpu
     """,
-    "store": "HOME_VARIABLE bundle_path find hold_file home list_bundles",
+    "store": """
+        HOME_VARIABLE bundle_path check_target commit find hold_file home list_bundles name_of remove staging
+    """,
     "testing": "TinyKind assert_embeddings_close tiny_bundle",
     "types": """
         Activation Compat FloatArray IntArray LongText PairTruncation ParsedPrompt PathLike

@@ -71,7 +71,7 @@ def test_the_store_is_where_the_platform_keeps_data(monkeypatch, platform, varia
 def test_names_in_the_store(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("EMBEDGE_HOME", str(tmp_path / "none"))
     assert list_bundles() == []
-    assert bundle_path("org/model-1.5") == tmp_path / "none" / "model-1.5"
+    assert bundle_path("org/model-1.5") == tmp_path / "none" / "org" / "model-1.5"
     for name in ("a b", "..", "org/.hidden", ""):
         with pytest.raises(BundleError, match="is no bundle name; expected letters"):
             bundle_path(name)

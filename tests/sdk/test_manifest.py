@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 
@@ -138,3 +139,48 @@ def test_random_changes_with_hashes_that_fit_end_in_our_words(tiny) -> None:
             if not isinstance(error, EmbedgeError):
                 raise AssertionError(f"{type(error).__name__} from {changed}") from error
     assert loaded
+
+
+def later(path, may_be_unknown: list[str], **fields: object) -> None:
+    """Write a manifest as a later version would: with fields that are unknown here, and a checksum that fits."""
+    manifest = load_manifest(path.parent)
+    stated = json.loads(path.read_bytes()) | {"may_be_unknown": may_be_unknown} | fields
+    stated["fingerprint"] = fingerprint(manifest)
+    stated["checksum"] = "0" * 64
+    content = msgspec.json.format(msgspec.json.encode(stated), indent=2) + b"\n"
+    path.write_bytes(content.replace(b"0" * 64, hashlib.sha256(content).hexdigest().encode()))
+
+
+def test_a_later_field_that_cannot_change_a_number_is_passed_over(tiny) -> None:
+    folder = tiny()
+    known = load_manifest(folder)
+    later(folder / "manifest.json", ["colour"], colour={"of": ["the", "sky"]})
+    with EdgeModel(folder) as model:
+        assert model.info.fingerprint == known.fingerprint
+    content = (folder / "manifest.json").read_bytes()
+    for before, after in (
+        (b'"sky"', b'"sea"'),
+        (b'"colour": {', b'"colour":  {'),
+        (b'"max_seq_len"', b'"max_seq_lem"'),
+    ):
+        assert before in content
+        (folder / "manifest.json").write_bytes(content.replace(before, after))
+        with pytest.raises(ManifestError):
+            load_manifest(folder)
+
+
+def test_a_later_field_that_may_change_one_is_refused(tiny) -> None:
+    folder = tiny()
+    later(folder / "manifest.json", ["colour"], colour=1, shape=2)
+    with pytest.raises(ManifestError, match="shape"):
+        load_manifest(folder)
+    known = tiny(
+        "embed", changes={"may_be_unknown": ("pooling",)}
+    )  # a known one counts, whatever is said of it
+    assert load_manifest(known).pooling is not None
+
+
+def test_a_bundle_has_a_version_of_its_own(tiny) -> None:
+    one, two = (tiny("embed", changes={"version": version}) for version in ("1.0", "1.1"))
+    assert load_manifest(one).version == "1.0"
+    assert load_manifest(one).fingerprint != load_manifest(two).fingerprint

@@ -13,8 +13,8 @@ from tests.soak.calls import KINDS, Caller, Counts
 from tests.soak.watching import Held, held, median, noticed, settled
 
 from embedge import EdgeModel
+from embedge._placing.swapping import exchange
 from embedge.errors import BundleError, SessionError
-from embedge_export.write.swapping import exchange
 
 _PATIENCE_S = 60.0
 _WINDOWS = 30

@@ -42,6 +42,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
         config: its configuration with defaults filled in; none of static embeddings.
         config_words: set on the configuration that transformers reads; see Transformer.
         ignored_keys: keys of its files that the caller answers for.
+        bundle_version: of the bundle that is made of it, as the caller counts them.
         settings: its small files, likewise.
         max_positions: longest sequence that the position embeddings were made for; None without a limit.
         stated_max_seq_len: limit that the caller or sentence_bert_config.json states.
@@ -65,6 +66,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any] = msgspec.field(default_factory=dict)
     config_words: dict[str, Any] = msgspec.field(default_factory=dict)
     ignored_keys: tuple[str, ...] = ()
+    bundle_version: str | None = None
     settings: dict[str, str] = msgspec.field(default_factory=dict)
     num_attention_heads: int | None = None
     max_positions: int | None = None

@@ -129,6 +129,7 @@ def open_checkpoint(spec: ExportSpec) -> Source:
         config=transformer.config,
         config_words=transformer.config_words,
         ignored_keys=spec.ignore_keys,
+        bundle_version=spec.bundle_version,
         settings=settings,
         config_kwargs=files.settings.config_kwargs,
         tokenizer_words=() if kind == "static" else told_apart(tokenizer, files),

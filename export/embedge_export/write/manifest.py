@@ -115,6 +115,7 @@ def make_manifest(
             **checkpoint.code,
         },
         fingerprint=_NO_FINGERPRINT,
+        version=checkpoint.bundle_version,
     )
     return stamped(manifest)
 

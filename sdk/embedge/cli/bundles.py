@@ -166,8 +166,12 @@ def run_list(args: argparse.Namespace) -> int:
     if args.json:
         print_json(
             [
-                {"name": folder.name, "path": str(folder)}
-                | ({"error": m} if isinstance(m, str) else {"tasks": m.tasks, "fingerprint": m.fingerprint})
+                {"name": store.name_of(folder), "path": str(folder)}
+                | (
+                    {"error": m}
+                    if isinstance(m, str)
+                    else {"version": m.version, "tasks": m.tasks, "fingerprint": m.fingerprint}
+                )
                 for folder, m in found
             ]
         )
@@ -176,12 +180,13 @@ def run_list(args: argparse.Namespace) -> int:
         print(f"no bundles in {store.home()}. Make one with: embedge export MODEL", file=sys.stderr)
         return 0
     print_table(
-        ("name", "tasks", "variants", "size", "fingerprint"),
+        ("name", "version", "tasks", "variants", "size", "fingerprint"),
         [
-            (folder.name, "not readable", "", "", "")
+            (store.name_of(folder), "", "not readable", "", "", "")
             if isinstance(m, str)
             else (
-                folder.name,
+                store.name_of(folder),
+                m.version or "",
                 ", ".join(m.tasks),
                 ", ".join(m.variants),
                 size(sum(record.size_bytes for record in m.files.values())),
@@ -206,6 +211,7 @@ def _facts(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
     after = "".join(f" → {module.words}" for module in manifest.modules if not module.per_token)
     facts = [
         ("folder", str(folder)),
+        *([("version", manifest.version)] if manifest.version else []),
         ("architecture", manifest.architecture),
         ("tasks", ", ".join(manifest.tasks)),
         ("pooling", f"{before}{pooling}{after}{' → normalised' if manifest.normalize else ''}"),

@@ -156,7 +156,10 @@ def _findings() -> dict[str, Any]:
 
 def _store() -> dict[str, Any]:
     try:
-        return {"store": str(store.home()), "bundles": [folder.name for folder in store.list_bundles()]}
+        return {
+            "store": str(store.home()),
+            "bundles": [store.name_of(folder) for folder in store.list_bundles()],
+        }
     except BundleError as error:
         return {"store": str(error), "bundles": None}
 

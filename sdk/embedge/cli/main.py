@@ -14,7 +14,7 @@ from pathlib import Path
 
 from embedge._starting import answer_again
 from embedge._version import __version__
-from embedge.cli import bundles, judge, machine, run, search, vectors
+from embedge.cli import bundles, judge, machine, passing, run, search, vectors
 from embedge.errors import EmbedgeError, MissingExtraError
 
 EXIT_FAILED = 1
@@ -75,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     search.add_parser(commands)
     vectors.add_parsers(commands)
     bundles.add_parsers(commands)
+    passing.add_parsers(commands)
     machine.add_parsers(commands)
     return parser
 

@@ -180,7 +180,7 @@ def every_call(*, exchanging: bool) -> Counter[str]:
     """
     from tests.export.write.test_swapping import NEW, OLD, at_call, bundle, kill, whole
 
-    from embedge_export.write import swapping
+    from embedge._placing import swapping
 
     usual, seen = swapping.exchange, Counter[str]()
     if not exchanging:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from embedge._placing import swapping
 from embedge.errors import ExportError
-from embedge_export.write import swapping
-from embedge_export.write.staging import commit, staging
+from embedge.store import commit
+from embedge_export.write.staging import staging
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 EVENTS = ("os.", "shutil.", "open", "ctypes.", "tempfile.")
@@ -115,7 +116,7 @@ def test_an_old_bundle_that_was_put_back_is_not_replaced_unasked(tmp_path) -> No
 def test_two_exports_to_one_folder(tmp_path) -> None:
     target = tmp_path / "bundle"
     with staging(target, 0, force=True) as folder:
-        with pytest.raises(ExportError, match="is being written by another export"):
+        with pytest.raises(ExportError, match="is being written by another process"):
             replace(target)
         bundle(folder, NEW)
         commit(folder, target)
