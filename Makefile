@@ -61,16 +61,16 @@ test-optimum: .venvs/optimum/.installed
 	  -e ".[export-optimum]" --group optimum
 	@touch $@
 
-# LangChain, LlamaIndex, Haystack and others, with what embedge needs beside
+# LangChain, LlamaIndex, Haystack and others, with what embedge needs beside; the page on them asks the demo's bundle
 FRAMEWORKS := .venvs/frameworks/bin/python
-test-frameworks: .venvs/frameworks/.installed
+test-frameworks: .venvs/frameworks/.installed $(BUNDLE)/manifest.json
 	$(FRAMEWORKS) -m pytest tests/frameworks
 
 .venvs/frameworks/.installed: .ci/constraints-frameworks.txt pyproject.toml
 	@test -x $(FRAMEWORKS) || $(PYTHON) -m venv .venvs/frameworks
 	@echo "installing into .venvs/frameworks (once, about a minute)"
 	@$(FRAMEWORKS) -m pip --disable-pip-version-check install -q "pip>=25.1"
-	@$(FRAMEWORKS) -m pip --disable-pip-version-check install -q -c .ci/constraints-frameworks.txt -e . --group frameworks
+	@$(FRAMEWORKS) -m pip --disable-pip-version-check install -q --no-compile -c .ci/constraints-frameworks.txt -e . --group frameworks
 	@touch $@
 
 # the pages of docs/ as a site in .site/, with the references made from the code; a warning is an error

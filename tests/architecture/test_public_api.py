@@ -39,6 +39,7 @@ NAMES = {
     "integrations/langchain": "EmbedgeEmbeddings EmbedgeRerank",
     "integrations/llama_index": "EmbedgeEmbedding EmbedgeRerank",
     "integrations/qdrant": "EmbedgeVectors",
+    "integrations/sentence_transformers": "SentenceTransformer",
     "integrations/sklearn": "EmbedgeVectorizer",
     "manifest": """
         DenseSpec Dtype EndToEnd Fidelity FileRecord GraphSpec HeadSpec LateInteractionSpec LayerNormSpec

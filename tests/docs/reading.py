@@ -80,7 +80,7 @@ def _run_python(block: Block, name: str, namespace: dict[str, object], stand_ins
     text = block.text
     for model, folder in stand_ins.items():
         text = text.replace(f'"{model}"', repr(folder))
-    code = compile(text, name, "exec")
+    code = compile(text, name, "exec", dont_inherit=True)
     if block.not_run is None:
         exec(code, namespace)
 

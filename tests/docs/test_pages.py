@@ -26,6 +26,8 @@ BUNDLES = {
 }
 """Small bundles that a reader's store holds beside all-MiniLM-L6-v2."""
 NAMES = [page.relative_to(ROOT).as_posix() for page in pages()]
+ELSEWHERE = ("docs/frameworks.md",)
+"""Pages whose blocks another environment runs: tests/frameworks."""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def desk(tmp_path, monkeypatch) -> Path:
     int(metadata.version("sentence-transformers").partition(".")[0]) < 6,
     reason="the pages are for sentence-transformers 6",
 )
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ELSEWHERE])
 def test_every_block_runs(name, desk, store, minilm_checkpoint, monkeypatch) -> None:
     from tests.checkpoints import make
 

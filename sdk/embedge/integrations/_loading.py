@@ -10,12 +10,15 @@ from typing import Any, Literal
 import msgspec
 
 from embedge import EdgeModel
-from embedge.errors import ParamsError, TaskNotSupportedError
+from embedge.bundle import sha256_file
+from embedge.errors import ParamsError, SessionError, TaskNotSupportedError
+from embedge.manifest import MANIFEST_FILE
 from embedge.outputs import RerankResult
 from embedge.params import PoolingParams
+from embedge.store import find
 from embedge.types import FloatArray, LongText, PathLike
 
-_LOADED: weakref.WeakValueDictionary[str, EdgeModel] = weakref.WeakValueDictionary()
+_LOADED: weakref.WeakValueDictionary[tuple[str, ...], EdgeModel] = weakref.WeakValueDictionary()
 _LOCK = threading.Lock()
 
 
@@ -42,12 +45,21 @@ def loaded(model: PathLike | EdgeModel, model_kwargs: Mapping[str, Any] | None =
         raise ParamsError(
             f"model_kwargs has {', '.join(map(repr, unknown))}; expected arguments of EdgeModel, such as 'variant'"
         )
-    key = repr((str(model), sorted(arguments.items())))
+    folder = find(model).resolve()
+    key = (str(folder), sha256_file(folder / MANIFEST_FILE), repr(sorted(arguments.items())))
     with _LOCK:
         found = _LOADED.get(key)
-        if found is None:
+        if found is None or _is_closed(found):
             found = _LOADED[key] = EdgeModel(model, **arguments)
     return found
+
+
+def _is_closed(model: EdgeModel) -> bool:
+    try:
+        model.lost_devices  # noqa: B018  # whatever a closed model is asked, it refuses
+    except SessionError:
+        return True
+    return False
 
 
 class Embedder(msgspec.Struct, frozen=True, kw_only=True):
