@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from embedge_export.flags import add_flags, check_usage, read_spec
 from embedge_export.interrupts import kept_interrupts
@@ -17,7 +19,7 @@ from embedge_export.spec import ExportSpec
 from embedge_export.stage_lines import shown
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the command `export`."""
     parser = subparsers.add_parser(
         "export",
@@ -76,6 +78,8 @@ def _show_plan(spec: ExportSpec, *, as_json: bool) -> int:
 
     plan = plan_export(spec)
     if as_json:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(plan), indent=2).decode() + "\n")
     else:
         sys.stdout.write(describe(plan))

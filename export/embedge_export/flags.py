@@ -22,7 +22,6 @@ _EXAMPLES = """examples:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the checkpoint and every flag."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EXAMPLES
     _add_facts(parser.add_argument_group("the checkpoint, and what it is against its own files"))
     _add_words(parser.add_argument_group("words of rerankers and reward models"))
@@ -114,16 +113,17 @@ def _add_facts(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument("--name", help="what to call the model (default: as its files say)")
     parser.add_argument("--bundle-version", metavar="V", help="of the bundle, as you count them, e.g. 1.2")
-    parser.add_argument("--task", choices=_TASKS, help="main task (default: what the checkpoint is for)")
+    parser.add_argument("--task", choices=_TASKS, metavar="TASK", help=f"main task: {', '.join(_TASKS)}")
     parser.add_argument(
         "--tower",
         metavar="ROUTE",
-        help="of a model that embeds queries and documents apart: one tower alone (default: all in one bundle)",
+        help="one tower of a model that embeds queries and documents apart (default: all)",
     )
     parser.add_argument(
         "--kind",
         choices=("sparse",),
-        help="sparse: read a masked language model without other files as SPLADE, as SparseEncoder does",
+        metavar="KIND",
+        help="sparse: read a masked language model as SPLADE, as SparseEncoder does",
     )
     parser.add_argument(
         "--pooling",
@@ -131,9 +131,9 @@ def _add_facts(parser: argparse._ActionsContainer) -> None:
         metavar="MODE[,MODE]",
         help=f"against the checkpoint's own: {', '.join(POOLINGS)}",
     )
-    normalize = parser.add_mutually_exclusive_group()
-    normalize.add_argument("--normalize", dest="normalize", action="store_true", default=None)
-    normalize.add_argument("--no-normalize", dest="normalize", action="store_false")
+    parser.add_argument(
+        "--normalize", action=argparse.BooleanOptionalAction, help="unit length (default: the checkpoint's)"
+    )
     parser.add_argument(
         "--matryoshka",
         type=matryoshka,
@@ -158,7 +158,7 @@ def _add_facts(parser: argparse._ActionsContainer) -> None:
         action="append",
         default=[],
         metavar="KEY",
-        help="pass over a key of the checkpoint's JSON files that is not known here; repeatable",
+        help="pass over a key of JSON files that is not known here; repeatable",
     )
 
 
@@ -186,14 +186,15 @@ def _add_graphs(parser: argparse._ActionsContainer) -> None:
         "--route",
         choices=("auto", "build", "trace"),
         default="auto",
-        help="build the graph from the weights, trace it, or build it where the family is known (default)",
+        metavar="HOW",
+        help="build the graph, trace it, or auto (default): build where the family is known",
     )
     parser.add_argument(
         "--reference",
         choices=("auto", "torch", "numpy"),
         default="auto",
-        help="what the bundle is compared with: the checkpoint in torch, in numpy, or in torch where it is installed "
-        "(default)",
+        metavar="WHAT",
+        help="compare with torch, numpy, or auto (default): torch where it is installed",
     )
     parser.add_argument(
         "--optimize-for",
@@ -218,7 +219,7 @@ def _add_graphs(parser: argparse._ActionsContainer) -> None:
         "--no-witness",
         dest="witness",
         action="store_false",
-        help="leave out the comparison with the checkpoint's own library, which loads the weights once more",
+        help="leave out the comparison with the checkpoint's own library",
     )
     parser.add_argument("--force", action="store_true", help="replace a bundle that is already there")
 

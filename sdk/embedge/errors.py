@@ -25,6 +25,7 @@ A message says what was wrong, what was expected and what to do. What a handler 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 _LONGEST = 3000
@@ -180,3 +181,17 @@ class VerificationError(ExportError):
 
 class MissingExtraError(EmbedgeError, ImportError):
     """An optional dependency is not installed; the message names the extra to install."""
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """A question to end a message with, a space before it; empty where no known name is near.
+
+    Args:
+        word: what was given.
+        known: the names that there are.
+    """
+    import difflib  # costs more than this module, and only errors need it
+
+    folded = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(str(word).casefold(), folded, n=1, cutoff=0.6)
+    return f" Did you mean {folded[near[0]]!r}?" if near else ""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from embedge._locking import hold_file
 from embedge._placing.staging import check_target, commit, staging
-from embedge.errors import BundleError, ParamsError
+from embedge.errors import BundleError, ParamsError, did_you_mean
 from embedge.manifest import MANIFEST_FILE
 
 __all__ = [
@@ -138,10 +138,11 @@ def _stored(name: str) -> Path:
         raise BundleError(
             f"{name!r} is the name of several bundles in the store {home()}: {names}. Name one of them."
         )
-    names = ", ".join(map(name_of, bundles)) or "none"
+    known = list(map(name_of, bundles))
+    names = ", ".join(known) or "none"
     raise BundleError(
         f"no bundle at {name!r}, neither as a folder nor by that name in the store {home()} (there: {names}). "
-        f"Make one with: embedge export {name}"
+        f"Make one with: embedge export {name}.{did_you_mean(name, known)}"
     )
 
 

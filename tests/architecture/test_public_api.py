@@ -31,6 +31,7 @@ NAMES = {
         BundleError CallCancelledError CorpusError DeadlineError DeviceMemoryError EmbedgeError ExportError
         IntegrityError ManifestError MissingExtraError NumericalError ParamsError PluginError PromptError
         ProviderUnavailableError SessionError ShapeError TaskNotSupportedError VerificationError
+        did_you_mean
     """,
     "integrations": "",
     "integrations/chroma": "EmbedgeEmbeddingFunction",

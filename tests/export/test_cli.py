@@ -62,7 +62,7 @@ def test_an_empty_config_is_not_called_missing(tmp_path, capsys):
 
 def test_help_has_groups_and_three_examples(capsys):
     with pytest.raises(SystemExit, match="0"):
-        main(["export", "--help"])
+        main(["export", "--help-all"])
     printed = capsys.readouterr().out
     titles = ["the checkpoint, and what", "words of rerankers", "graphs:", "other ways", "examples:"]
     assert [title for title in titles if title in printed] == titles

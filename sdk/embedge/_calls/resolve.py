@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from embedge._calls.options import CallOptions, Params
 from embedge._rows.resolved import ResolvedParams
-from embedge.errors import ParamsError
+from embedge.errors import ParamsError, did_you_mean
 from embedge.manifest import Manifest, TemplateSpec
 from embedge.params import ModelConfig, PoolingParams
 from embedge.types import Compat, Task
@@ -119,7 +119,7 @@ def stored_prompt(manifest: Manifest, prompt_name: str | None, prompt: str | Non
         names = ", ".join(map(repr, prompts)) or "none"
         raise ParamsError(
             f"prompt_name={prompt_name!r} is not stored in bundle {manifest.name!r}; it has {names}. "
-            "Pass the text itself as prompt=..."
+            f"Pass the text itself as prompt=...{did_you_mean(prompt_name, prompts)}"
         )
     return prompts[prompt_name]
 

@@ -89,7 +89,7 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             if value is not None and (not isinstance(value, (str, os.PathLike)) or not str(value)):
                 raise ParamsError(f"{name}={value!r} is no path; expected a file of minisign, or None")
         if (self.signature is None) != (self.public_key is None):
-            raise ParamsError("signature and public_key go together; expected both, or neither")
+            raise ParamsError("signature=... and public_key=... go together; expected both, or neither")
         if self.fingerprint is not None and not re.fullmatch("[0-9a-f]{12,64}", self.fingerprint):
             raise ParamsError(
                 f"fingerprint={self.fingerprint!r} is none; expected 12 to 64 of its hexadecimal digits, in small "

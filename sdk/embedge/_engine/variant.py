@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from embedge._sessions.products import graph_features
-from embedge.errors import BundleError, ParamsError
+from embedge.errors import BundleError, ParamsError, did_you_mean
 from embedge.manifest import Manifest, Variant
 
 _PREFERENCE = {
@@ -41,7 +41,8 @@ def choose_variant(
     if variant != "auto":
         if variant not in manifest.variants:
             raise ParamsError(
-                f"variant={variant!r} is not in bundle {manifest.name!r}; expected one of {names}, or 'auto'"
+                f"variant={variant!r} is not in bundle {manifest.name!r}; expected one of {names}, or 'auto'."
+                + did_you_mean(variant, manifest.variants)
             )
         spec = manifest.variants[variant]
         if not _has_operators(spec, device_kind):

@@ -12,7 +12,7 @@ from embedge._machine.gpu import count_gpus
 from embedge._plain import plain
 from embedge._sessions.cuda import CUDA, CUDA_ADVICE, cuda_problem
 from embedge._sessions.onnxruntime import import_onnxruntime
-from embedge.errors import ParamsError, ProviderUnavailableError
+from embedge.errors import ParamsError, ProviderUnavailableError, did_you_mean
 
 CPU = "CPUExecutionProvider"
 UNTESTED = {
@@ -114,7 +114,8 @@ def _find_device(device: Any) -> Device:
         return _find_untested(word)
     matched = re.fullmatch(r"(cpu|auto|cuda)(?::(\d+))?", str(device))
     if matched is None or (matched[2] and matched[1] != "cuda"):
-        raise ParamsError(f"device={device!r} is not known; expected {_WORDS}")
+        known = ("cpu", "cuda", "auto", *UNTESTED)
+        raise ParamsError(f"device={device!r} is not known; expected {_WORDS}.{did_you_mean(device, known)}")
     if matched[1] == "cpu":
         return Device(kind="cpu")
     problem = cuda_problem()

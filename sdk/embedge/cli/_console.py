@@ -1,19 +1,50 @@
-"""Terminal layout shared by the commands."""
+"""Streams and terminal layout shared by the commands."""
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
+_IN_ASCII = MappingProxyType(
+    {"█": "#", "░": ".", "→": "->", "…": "...", "–": "-", "─": "-", "×": "x", "’": "'", "“": '"', "”": '"'}
+)
+"""What is written on a console that lacks the character; "?" stands for others."""
+
+
+def open_streams() -> None:
+    """Let nothing that is printed fail: streams that are not there, and characters that a code page lacks."""
+    codecs.register_error("embedge", _in_ascii)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller, or a windowed program
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="embedge")
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    if "\udc80" <= character <= "\udcff":  # a byte of a file's name that is no text
+        return bytes([ord(character) - 0xDC00]), error.start + 1
+    return _IN_ASCII.get(character, "?"), error.start + 1
+
 
 def print_json(value: object) -> None:
-    """Write one JSON document and a newline to stdout."""
+    """Write one JSON document and a newline to stdout, as UTF-8 whatever the code page is."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
     try:
         text = msgspec.json.encode(value).decode()
     except UnicodeEncodeError:  # a file's name that is no text, which JSON can only escape

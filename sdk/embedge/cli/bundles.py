@@ -12,12 +12,13 @@ import msgspec
 from embedge import store
 from embedge.bundle import Bundle, open_bundle
 from embedge.cli._console import bold, print_facts, print_json, print_table, size, visible
+from embedge.cli._parser import Parser
 from embedge.errors import BundleError
 from embedge.manifest import REPORT_FILE, Manifest, Variant, load_manifest
 from embedge.verify import ProbeReport, verify
 
 
-def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parsers(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add `inspect`, `verify` and `list`."""
     inspect = commands.add_parser("inspect", help="show what a bundle holds")
     inspect.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or its name in the store")
@@ -39,8 +40,12 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Check every hash, then replay the probes here.",
     )
     check.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or its name in the store")
-    check.add_argument("--device", default="auto", help='"cpu", "cuda", "cuda:N" or "auto" (default)')
-    check.add_argument("--variant", action="append", default=[], help="only this variant; may be repeated")
+    check.add_argument(
+        "--device", default="auto", metavar="NAME", help='"cpu", "cuda", "cuda:N" or "auto" (default)'
+    )
+    check.add_argument(
+        "--variant", action="append", default=[], metavar="NAME", help="only this variant; may be repeated"
+    )
     check.add_argument(
         "--signature", metavar="FILE", help="minisign's, of what `embedge inspect --fingerprint` prints"
     )
@@ -51,7 +56,9 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     check.set_defaults(run=run_verify)
 
     listing = commands.add_parser("list", help="list the bundles in the store")
-    listing.add_argument("--json", action="store_true", help="the list as JSON")
+    output = listing.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="the list as JSON")
+    output.add_argument("--names", action="store_true", help="the names alone, one on each line")
     listing.set_defaults(run=run_list)
 
 
@@ -162,6 +169,10 @@ def _words_of(report: ProbeReport) -> str:
 
 def run_list(args: argparse.Namespace) -> int:
     """List the store."""
+    if args.names:
+        for folder in store.list_bundles():
+            print(store.name_of(folder))
+        return 0
     found = [(folder, _manifest_or_error(folder)) for folder in store.list_bundles()]
     if args.json:
         print_json(

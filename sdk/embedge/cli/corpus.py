@@ -19,6 +19,7 @@ from embedge._corpus.precision import PRECISIONS
 from embedge._corpus.records import Reading, known_total
 from embedge._corpus.sinks import check_name
 from embedge.cli._console import print_json
+from embedge.cli._model import load
 from embedge.errors import CorpusError
 from embedge.model import EdgeModel
 
@@ -42,13 +43,15 @@ def add_corpus_arguments(parser: argparse.ArgumentParser, *, embeds: bool = Fals
             "--precision",
             choices=PRECISIONS,
             default="float32",
-            help="how a component is stored (default: %(default)s)",
+            metavar="TYPE",
+            help=", ".join(PRECISIONS),
         )
         writing.add_argument(
             "--long-text",
             choices=("error", "truncate", "mean"),
             default="truncate",
-            help="what becomes of texts beyond the model's limit (default: %(default)s)",
+            metavar="HOW",
+            help="texts beyond the model's limit: error, truncate (default), mean",
         )
 
 
@@ -62,21 +65,25 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     reading.add_argument(
         "--input-format",
         choices=sorted(set(FORMATS.values())),
-        help="of all files; default: what the name's end says",
+        metavar="TYPE",
+        help=f"{', '.join(sorted(set(FORMATS.values())))}; default: what the name's end says",
     )
     reading.add_argument("--text-per-file", action="store_true", help="a whole file is one text")
-    reading.add_argument("--encoding", default="utf-8", help="of files without a mark (default: %(default)s)")
+    reading.add_argument(
+        "--encoding", default="utf-8", metavar="NAME", help="of files without a mark (default: %(default)s)"
+    )
     reading.add_argument(
         "--encoding-errors",
         choices=("strict", "replace", "ignore"),
         default="strict",
-        help="what becomes of bytes that are not of the encoding (default: a bad row)",
+        metavar="HOW",
+        help="bytes that are not of it: strict (default), replace, ignore",
     )
     reading.add_argument(
         "--on-error",
         default="stop",
-        metavar="stop|skip|FILE",
-        help="what becomes of bad rows; FILE.jsonl tells of each, with file, line and reason (default: %(default)s)",
+        metavar="HOW",
+        help="bad rows: stop (default), skip, or a FILE.jsonl that tells of each",
     )
 
 
@@ -141,7 +148,7 @@ def run_job(args: argparse.Namespace, names: list[str], asking: Asking) -> int:
     job = job_of(args, names, asking)
     if args.output is not None:
         check_name(job.output)  # before a model is loaded for nothing
-    with EdgeModel(args.bundle, device=args.device, variant=args.variant) as model:
+    with load(args) as model:
         if args.output is None:
             return _print(model, job)
         meter = _Meter(known_total(job.files, job.reading))

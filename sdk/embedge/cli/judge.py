@@ -16,6 +16,8 @@ from embedge._corpus.ranking import rank
 from embedge._corpus.records import Identifier
 from embedge._replacing import replace_whole
 from embedge.cli._console import accent, bold, dim, print_json, width
+from embedge.cli._model import add_model_arguments, load
+from embedge.cli._parser import Parser
 from embedge.cli.corpus import (
     add_corpus_arguments,
     add_reading_arguments,
@@ -26,7 +28,7 @@ from embedge.cli.corpus import (
     names_files,
     run_job,
 )
-from embedge.cli.run import add_model_arguments, read_texts, report_truncated
+from embedge.cli.run import read_texts, report_truncated
 from embedge.errors import CorpusError
 from embedge.model import EdgeModel
 from embedge.params import PoolingParams
@@ -34,7 +36,7 @@ from embedge.params import PoolingParams
 _SHOWN_LABELS = 5
 
 
-def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parsers(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add `classify`, `score` and `rerank`."""
     classify = commands.add_parser(
         "classify",
@@ -150,7 +152,7 @@ def _rerank_files(args: argparse.Namespace) -> int:
     if args.output is not None:
         _check_ranked(args)
     job = job_of(args, args.documents, Asking(task="score", query=args.query, prompt=args.instruction))
-    with EdgeModel(args.bundle, device=args.device, variant=args.variant) as model:
+    with load(args) as model:
         ranked = rank(answers(model, job), args.top)
     if args.output is not None:
         replace_whole(args.output, b"".join(msgspec.json.encode(row) + b"\n" for row in ranked))
@@ -176,7 +178,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=-1,
         metavar="K",
-        help="truncate_prompt_tokens; -1 (default) cuts to the limit",
+        help="keep K tokens of each text or pair; -1 (default) cuts to the limit",
     )
     parser.add_argument("--logits", action="store_true", help="logits instead of probabilities")
     parser.add_argument("--json", action="store_true", help="one JSON object per line on stdout")
@@ -205,17 +207,17 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 def _add_pair_arguments(parser: argparse.ArgumentParser, documents: str = "+") -> None:
     _add_arguments(parser)
-    parser.add_argument("query", metavar="QUERY")
+    parser.add_argument("query", metavar="QUERY", help="what the documents are scored for")
     parser.add_argument(
         "documents", metavar="DOCUMENT", nargs=documents, help="documents, or - for one per line of stdin"
     )
-    parser.add_argument("--instruction", help="task description for an LLM reranker's template")
+    parser.add_argument(
+        "--instruction", metavar="TEXT", help="task description for an LLM reranker's template"
+    )
 
 
 def _load(args: argparse.Namespace) -> EdgeModel:
-    return EdgeModel(
-        args.bundle, device=args.device, variant=args.variant, truncate_prompt_tokens=args.truncate
-    )
+    return load(args, truncate_prompt_tokens=args.truncate)
 
 
 def _score_params(args: argparse.Namespace) -> PoolingParams | None:

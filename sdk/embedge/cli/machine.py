@@ -21,6 +21,7 @@ from embedge._sessions.products import EXACT_INT8, graph_features
 from embedge._sessions.tuning import TuningRecord, default_tuning, save_tuning
 from embedge._version import __version__
 from embedge.cli._console import accent, bold, dim, print_facts, print_json, print_table, size
+from embedge.cli._parser import Parser
 from embedge.errors import BundleError, EmbedgeError, PromptError
 from embedge.measure import fastest, measure_latency, measure_splits, sample_texts
 from embedge.model import EdgeModel
@@ -30,7 +31,7 @@ _TELEMETRY = "ORT_DISABLE_TELEMETRY"
 _QUERY_WORDS = 10
 
 
-def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parsers(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add `bench` and `doctor`."""
     bench = commands.add_parser(
         "bench",
@@ -38,8 +39,12 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Time one text at a time, and many by each split into workers, threads and batch sizes.",
     )
     bench.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or its name in the store")
-    bench.add_argument("--variant", default="auto", help='graph to run, as "embedge inspect" lists them')
-    bench.add_argument("--threads", type=int, help="processors to use; default: all that are available")
+    bench.add_argument(
+        "--variant", default="auto", metavar="NAME", help='graph to run, as "embedge inspect" lists them'
+    )
+    bench.add_argument(
+        "--threads", type=int, metavar="N", help="processors to use; default: all that are available"
+    )
     bench.add_argument("--texts", type=Path, metavar="FILE", help="one text per line; default: Python's docs")
     bench.add_argument("--count", type=int, default=400, metavar="N", help="how many texts (default 400)")
     bench.add_argument(

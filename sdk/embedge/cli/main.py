@@ -9,12 +9,15 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 from embedge._starting import answer_again
 from embedge._version import __version__
-from embedge.cli import bundles, judge, machine, passing, run, search, vectors
+from embedge.cli import bundles, completion, judge, machine, passing, run, search, vectors
+from embedge.cli._console import open_streams
+from embedge.cli._examples import EXAMPLES
+from embedge.cli._parser import Parser
+from embedge.cli._words import in_words
 from embedge.errors import EmbedgeError, MissingExtraError
 
 EXIT_FAILED = 1
@@ -31,17 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0, 1 where the command failed, or 130 where it was interrupted. Bad usage exits with 2 through argparse.
     """
+    flags: Iterable[str] = ()
     try:
         if threading.current_thread() is threading.main_thread():
             answer_again()
-        for stream in ("stdout", "stderr"):
-            if getattr(sys, stream) is None:  # closed by the caller, or a windowed program
-                setattr(sys, stream, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        open_streams()
         args = build_parser().parse_args(argv)
+        flags = args.command.flags
         status: int = args.run(args)
         sys.stdout.flush()
     except EmbedgeError as error:
-        print(f"embedge: {error}", file=sys.stderr)
+        print(f"embedge: {in_words(str(error), flags)}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("embedge: interrupted; no file was left half written. Run the command again.", file=sys.stderr)
@@ -61,13 +64,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Parser of every command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="embedge",
         description="Text embedding, classification and reranking from verified ONNX bundles.",
+        epilog="`embedge COMMAND --help` has examples. Results go to stdout, progress and errors to stderr.",
     )
-    parser.add_argument("--version", action="version", version=f"embedge {__version__}")
+    parser.add_argument(
+        "--version", action="version", version=f"embedge {__version__}", help="show it, and exit"
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_export(commands)
     run.add_parsers(commands)
@@ -77,10 +83,15 @@ def build_parser() -> argparse.ArgumentParser:
     bundles.add_parsers(commands)
     passing.add_parsers(commands)
     machine.add_parsers(commands)
+    completion.add_parser(commands)
+    for name, command in commands.choices.items():
+        command.set_defaults(command=command)
+        if name in EXAMPLES:
+            command.epilog = "\n  ".join(("examples:", *EXAMPLES[name]))
     return parser
 
 
-def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_export(commands: argparse._SubParsersAction[Parser]) -> None:
     try:
         from embedge_export.cli import add_parser
     except ModuleNotFoundError as error:
@@ -91,6 +102,7 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         parser.set_defaults(run=_refuse_export)
         return
     add_parser(commands)
+    commands.choices["export"].fold("words of rerankers and reward models", "other ways, and what is shown")
 
 
 def _drop_stdout() -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from embedge import store
 from embedge.cli._console import size
+from embedge.cli._parser import Parser
 from embedge.errors import BundleError
 
 _REDRAWN_EACH_S = 0.1
 
 
-def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parsers(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add `pack`, `add` and `rm`."""
     pack = commands.add_parser(
         "pack",
@@ -39,9 +40,9 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add.add_argument(
         "what",
         metavar="WHAT",
-        help="an archive, a bundle's folder, the https URL of an archive, or ORGANISATION/MODEL[@REVISION] of a hub",
+        help="an archive, a folder, the https URL of an archive, or ORG/MODEL[@REVISION] of a hub",
     )
-    add.add_argument("--name", help="in the store (default: the bundle's own)")
+    add.add_argument("--name", metavar="NAME", help="in the store (default: the bundle's own)")
     add.add_argument(
         "--fingerprint", metavar="F", help="refuse any bundle but this one; its first 12 digits or more"
     )

@@ -12,6 +12,8 @@ import numpy as np
 
 from embedge._corpus.compute import Asking
 from embedge.cli._console import bold, dim, print_json, width
+from embedge.cli._model import add_model_arguments, load
+from embedge.cli._parser import Parser
 from embedge.cli.corpus import (
     add_corpus_arguments,
     add_texts_or_files,
@@ -20,35 +22,44 @@ from embedge.cli.corpus import (
     run_job,
 )
 from embedge.errors import CorpusError, ParamsError, PromptError
-from embedge.model import EdgeModel
 from embedge.params import PoolingParams
 from embedge.types import FloatArray
 
 _SHOWN_COMPONENTS = 4
 
 
-def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parsers(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add `encode`."""
     encode = commands.add_parser(
         "encode", help="embed texts or files", description="Embed texts, or the rows of files."
     )
     add_model_arguments(encode)
     add_texts_or_files(encode)
-    encode.add_argument("--task", choices=("embed", "token_embed"), default="embed")
-    encode.add_argument("--dimensions", type=int, help="keep the leading components (Matryoshka models)")
+    encode.add_argument(
+        "--task",
+        choices=("embed", "token_embed"),
+        default="embed",
+        metavar="TASK",
+        help="embed (default), token_embed",
+    )
+    encode.add_argument(
+        "--dimensions", type=int, metavar="N", help="keep the leading components (Matryoshka models)"
+    )
     encode.add_argument(
         "--normalize", action=argparse.BooleanOptionalAction, help="unit length; default: the model's"
     )
     encode.add_argument(
-        "--tower", help='"query" or "document", of models that embed them apart; rows of files are documents'
+        "--tower", metavar="NAME", help='"query" or "document", of models that embed them apart'
     )
-    encode.add_argument("--prompt-name", help="stored prompt to put before each text")
+    prompt = encode.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt-name", metavar="NAME", help="stored prompt to put before each text")
+    prompt.add_argument("--prompt", metavar="TEXT", help="text to put before each text; '' for none")
     encode.add_argument(
         "--truncate",
         type=int,
         default=-1,
         metavar="K",
-        help="truncate_prompt_tokens; -1 (default) cuts to the limit",
+        help="keep K tokens of each text; -1 (default) cuts to the limit",
     )
     output = encode.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one JSON object per text on stdout")
@@ -57,13 +68,6 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     add_corpus_arguments(encode, embeds=True)
     encode.set_defaults(run=run_encode)
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that choose a bundle, a graph and a device."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or its name in the store")
-    parser.add_argument("--device", default="auto", help='"cpu", "cuda", "cuda:N" or "auto" (default)')
-    parser.add_argument("--variant", default="auto", help='graph to run, as "embedge inspect" lists them')
 
 
 def run_encode(args: argparse.Namespace) -> int:
@@ -76,13 +80,14 @@ def run_encode(args: argparse.Namespace) -> int:
     params = PoolingParams(
         dimensions=args.dimensions, normalize=args.normalize, truncate_prompt_tokens=args.truncate
     )
-    with EdgeModel(args.bundle, device=args.device, variant=args.variant) as model:
+    with load(args) as model:
         outputs: Any = model.encode(
             texts,
             params,
             pooling_task=args.task,
             tower=args.tower,
             prompt_name=args.prompt_name,
+            prompt=args.prompt,
             use_tqdm=sys.stderr.isatty() and len(texts) > 1,
         )
     report_truncated(outputs)
@@ -126,6 +131,7 @@ def _run_files(args: argparse.Namespace) -> int:
         normalize=args.normalize,
         tower=args.tower,
         prompt_name=args.prompt_name,
+        prompt=args.prompt,
         long_text=args.long_text,
     )
     return run_job(args, args.texts, asking)

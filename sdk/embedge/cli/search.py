@@ -13,7 +13,9 @@ import msgspec
 import numpy as np
 
 from embedge.cli._console import accent, bold, dim, print_json, width
-from embedge.cli.run import add_model_arguments, report_truncated, split_lines
+from embedge.cli._model import add_model_arguments, load
+from embedge.cli._parser import Parser
+from embedge.cli.run import report_truncated, split_lines
 from embedge.corpus import Vectors
 from embedge.errors import PromptError
 from embedge.model import EdgeModel
@@ -40,7 +42,7 @@ class Paragraph(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add `search`."""
     parser = commands.add_parser(
         "search",
@@ -55,7 +57,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="BUNDLE",
         help="of saved vectors: where their bundle is; default: their bundle's name in the store",
     )
-    parser.add_argument("questions", metavar="QUESTION", nargs="+")
+    parser.add_argument("questions", metavar="QUESTION", nargs="+", help="what to rank for")
     parser.add_argument(
         "--in",
         dest="files",
@@ -64,9 +66,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="FILE",
         help="text or Markdown files; without, BUNDLE names saved vectors: .npy, .jsonl or .parquet",
     )
-    parser.add_argument("--top", type=int, default=3, help="paragraphs or rows per question (default 3)")
     parser.add_argument(
-        "--prompt-name", help='of saved vectors: stored prompt for questions (default: "query")'
+        "--top", type=int, default=3, metavar="N", help="paragraphs or rows per question (default 3)"
+    )
+    parser.add_argument(
+        "--prompt-name",
+        metavar="NAME",
+        help='of saved vectors: stored prompt for questions (default: "query")',
     )
     parser.add_argument(
         "--rescore",
@@ -93,7 +99,7 @@ def run_search(args: argparse.Namespace) -> int:
             f"no paragraph of {_SHORTEST_PARAGRAPH} characters or more in {', '.join(map(str, args.files))}"
         )
     started = time.perf_counter()
-    with EdgeModel(args.bundle, device=args.device, variant=args.variant, truncate_prompt_tokens=-1) as model:
+    with load(args, truncate_prompt_tokens=-1) as model:
         loaded = time.perf_counter()
         documents = model.embed(
             [p.text for p in paragraphs],
@@ -131,7 +137,7 @@ def _search_rows(args: argparse.Namespace) -> int:
     finer = None if args.rescore is None else Vectors.open(args.rescore)
     facts = vectors.facts
     bundle = args.bundle_of_vectors or facts.bundle
-    with EdgeModel(bundle, device=args.device, variant=args.variant) as model:
+    with load(args, bundle) as model:
         if not args.json:
             size = f"{len(vectors):,} rows of {facts.dimensions} components in {facts.precision}"
             print(bold(args.bundle) + dim(f"  {size}, by {facts.bundle} {facts.fingerprint[:12]}"))

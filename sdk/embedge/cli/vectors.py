@@ -17,13 +17,14 @@ from embedge._corpus.stored import open_output
 from embedge._machine.cpu import available_threads
 from embedge._replacing import replace_whole
 from embedge.cli._console import accent, bold, dim, print_json, width
+from embedge.cli._parser import Parser
 from embedge.corpus import Entry, Vectors
 from embedge.errors import CorpusError
 
 _WRITTEN = 'what "embedge encode FILES -o VECTORS" wrote'
 
 
-def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parsers(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add `quantize`, `dedup`, `similar`, `map` and `index`."""
     quantize = _add_command(
         commands,
@@ -33,7 +34,9 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "through the small ones, and lets the others decide between the nearest.",
     )
     quantize.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="as of encode")
-    quantize.add_argument("--precision", choices=PRECISIONS, required=True, help="how a component is stored")
+    quantize.add_argument(
+        "--precision", choices=PRECISIONS, required=True, metavar="TYPE", help=", ".join(PRECISIONS)
+    )
     _add_overwrite(quantize, "an output")
     quantize.set_defaults(run=_run_quantize)
 
@@ -45,7 +48,11 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "compared with all that are kept before it: the work grows with the square of their number.",
     )
     dedup.add_argument(
-        "--threshold", type=float, default=0.95, help="cosine from which rows are near (default: %(default)s)"
+        "--threshold",
+        type=float,
+        default=0.95,
+        metavar="COSINE",
+        help="cosine from which rows are near (default: %(default)s)",
     )
     dedup.add_argument("--json", action="store_true", help="one JSON object per duplicate on stdout")
     dedup.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the rows without duplicates")
@@ -59,7 +66,9 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     similar.add_argument("asked", type=Path, metavar="A", help=_WRITTEN)
     similar.add_argument("others", type=Path, metavar="B", help="likewise, by the same bundle")
-    similar.add_argument("--top", type=int, default=1, help="rows of B for each of A (default: %(default)s)")
+    similar.add_argument(
+        "--top", type=int, default=1, metavar="N", help="rows of B for each of A (default: %(default)s)"
+    )
     similar.add_argument("--least", type=float, default=-1.0, metavar="COSINE", help="show none below")
     similar.add_argument("--json", action="store_true", help="one JSON object per row of A on stdout")
     similar.set_defaults(run=_run_similar)
@@ -67,7 +76,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     _add_written_for_others(commands)
 
 
-def _add_written_for_others(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_written_for_others(commands: argparse._SubParsersAction[Parser]) -> None:
     drawn = _add_command(
         commands,
         "map",
@@ -79,7 +88,8 @@ def _add_written_for_others(commands: argparse._SubParsersAction[argparse.Argume
         "--method",
         choices=get_args(MapMethod),
         default="auto",
-        help="principal components, or UMAP, which auto takes where umap-learn is installed",
+        metavar="NAME",
+        help="pca, umap, or auto (default), which takes UMAP where umap-learn is installed",
     )
     drawn.add_argument(
         "--limit", type=int, default=50_000, metavar="N", help="points at most (default: %(default)s)"
@@ -97,13 +107,19 @@ def _add_written_for_others(commands: argparse._SubParsersAction[argparse.Argume
     index.add_argument(
         "-o", "--output", type=Path, required=True, metavar="INDEX", help="a file; of lancedb a folder"
     )
-    index.add_argument("--format", choices=get_args(IndexFormat), required=True, help="which library's")
+    index.add_argument(
+        "--format",
+        choices=get_args(IndexFormat),
+        required=True,
+        metavar="NAME",
+        help=", ".join(get_args(IndexFormat)),
+    )
     _add_overwrite(index, "an index")
     index.set_defaults(run=_run_index)
 
 
 def _add_command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: argparse._SubParsersAction[Parser],
     name: str,
     *,
     summary: str,

@@ -67,8 +67,8 @@ def test_encode_stdin_to_a_file(tiny_embedder, tmp_path, capsys, monkeypatch) ->
         (["food", "--dimensions", "8"], "does not support matryoshka"),
         (["food", "--prompt-name", "nope"], "'query'"),
         (["food", "--variant", "int9"], "fp32"),
-        (["food", "--device", "tpu"], "device='tpu'"),
-        (["food", "--truncate", "0"], "truncate_prompt_tokens=0"),
+        (["food", "--device", "tpu"], "--device tpu is not known"),
+        (["food", "--truncate", "0"], "--truncate 0 is out of range"),
         (["food", "--task", "token_embed", "-o", "x.npy"], "--json"),
         (["food", "-o", "/nowhere/x.npy"], "/nowhere/x.npy"),
     ],
@@ -193,7 +193,7 @@ def test_score_and_rerank(bundle, request, capsys) -> None:
     assert ranked == list(np.argsort(scores)[::-1][:2])
     assert main(["rerank", str(path), "city", *documents]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
-    assert "top_n=0" in failed(capsys, "rerank", path, "city", *documents, "--top", "0")
+    assert "--top 0" in failed(capsys, "rerank", path, "city", *documents, "--top", "0")
     assert "has no template" in failed(capsys, "score", path, "city", "food", "--instruction", "x")
 
 

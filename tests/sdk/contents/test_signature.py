@@ -164,9 +164,9 @@ def test_on_the_command_line(tmp_path, signer, capsys) -> None:
 def test_one_without_the_other_is_refused(tmp_path) -> None:
     bundle = tiny_bundle(tmp_path)
     for options in ({"signature": "a"}, {"public_key": KEY}):
-        with pytest.raises(ParamsError, match="signature and public_key go together"):
+        with pytest.raises(ParamsError, match="signature=... and public_key=... go together"):
             EdgeModel(bundle, **options)
-        with pytest.raises(ParamsError, match="signature and public_key go together"):
+        with pytest.raises(ParamsError, match="signature=... and public_key=... go together"):
             verify(bundle, **options)
     with pytest.raises(ParamsError, match="public_key=3 is no path"):
         EdgeModel(bundle, signature="a", public_key=3)
