@@ -32,7 +32,7 @@ def main(bundle: str, folder: str, variants: list[str]) -> None:
         began = time.monotonic()
         with EdgeModel(bundle, device="cpu", threads=1, variant=name) as model:
             verbs = model._open()
-            report = replaying.replay(verbs.engine, probes)
+            (report,) = replaying.replay(verbs.engine)
             answers = [replaying._answer(verbs, probe).ravel() for probe in probes.probes]
         np.save(Path(folder) / f"{name}.npy", np.concatenate(answers))
         nodes = Path(folder) / f"{name}.onnx"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from embedge import BundleError, EdgeModel, store
+from embedge._calls.options import ShowOptions
 from embedge._calls.progress import ProgressBar
 from embedge.cli.main import main
 
@@ -74,7 +75,7 @@ def test_progress_that_cannot_be_shown(load, monkeypatch, stderr) -> None:
     model = load()
     monkeypatch.setattr(sys, "stderr", stderr)
     assert len(model.embed(["good"] * 3, use_tqdm=True)) == 3
-    with ProgressBar(2, True, "embed") as progress:
+    with ProgressBar(2, ShowOptions(use_tqdm=True), "embed") as progress:
         monkeypatch.setattr(progress, "_drawn", 0.0)
         progress.update(2)
 
