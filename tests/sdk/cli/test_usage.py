@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from embedge import EdgeModel, PoolerConfig, PoolingParams
+from embedge import EdgeModel, PoolerConfig, PoolingParams, archive
 from embedge.cli._examples import EXAMPLES
 from embedge.cli._words import FLAGS, in_words
 from embedge.cli.completion import SHELLS
@@ -109,16 +109,16 @@ def parameters() -> set[str]:
     calls = (
         *(EdgeModel.__init__, EdgeModel.encode, EdgeModel.embed, EdgeModel.classify, EdgeModel.score),
         *(EdgeModel.rerank, encode_files, Vectors.search, Vectors.quantize, Vectors.duplicates),
-        *(Vectors.similar, PoolingParams, PoolerConfig),
+        *(Vectors.similar, PoolingParams, PoolerConfig, archive.pack, archive.add),
     )
     return {name for call in calls for name in inspect.signature(call).parameters}
 
 
 _ONLY_IN_PYTHON = """
-    self model prompts query documents data_1 data_2 questions inputs output other queries cancel
+    self model prompts query documents data_1 data_2 bundle what questions inputs output other queries cancel
     deadline_s progress use_tqdm pooling_params pooler_config pooling_plugin compat runner profile
     probes cuda_graphs device_memory_bytes provider_options retry_smaller_batches verify_hashes
-    fingerprint max_model_len pooling_type logit_bias step_tag_id returned_token_ids
+    max_model_len pooling_type logit_bias step_tag_id returned_token_ids
     requires_token_ids skip_reading_prefix_cache extra_kwargs output_kind truncation_side truncate
     query_prompt_name document_prompt_name max_batch_tokens
 """
