@@ -265,7 +265,7 @@ class EdgeModel:
         deadline_s: float | None = None,
         cancel: Cancel = None,
     ) -> Iterator[PooledOutput]:
-        """Pool any number of prompts in bounded memory; arguments not described here are those of `encode`.
+        """Pool any number of prompts in bounded memory.
 
         Prompts are taken window by window, in the caller's thread. While the outputs of one window are consumed, the
         next is computed, and the one after that is tokenised. Close the iterator to stop early.
@@ -273,15 +273,18 @@ class EdgeModel:
         Args:
             prompts: any iterable, e.g. a generator that reads a file.
             pooling_params: one for all prompts.
-            pooling_task: see `encode`.
-            tower: see `encode`.
-            prompt_name: see `encode`.
-            prompt: see `encode`.
-            truncate_prompt_tokens: see `encode`.
-            truncation_side: see `encode`.
+            pooling_task: the task; None takes it from pooling_params, else from the model.
+            tower: of a model that embeds queries and documents apart, "query" or "document", as encode_query,
+                encode_document and the task= of sentence-transformers; with it comes the stored prompt of that name,
+                where the call names none. None takes the tower that the checkpoint takes.
+            prompt_name: stored prompt to put before each text; None applies the checkpoint's default, if it has one.
+            prompt: literal text to put before each text instead; "" for none.
+            truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
+            truncation_side: side that truncation drops, against the rules of PoolingParams.
             window: prompts that are sorted by length, batched and held at a time.
-            deadline_s: seconds from this call to the last output; see `encode`.
-            cancel: see `encode`.
+            deadline_s: seconds from this call to the last output; None sets none.
+            cancel: a threading.Event, or a function that returns whether to end: then the call ends with
+                CallCancelledError. It is asked now and then, also from other threads.
 
         Yields:
             One PoolingRequestOutput per prompt, in order; its request_id is its position.
@@ -319,23 +322,28 @@ class EdgeModel:
         deadline_s: float | None = None,
         cancel: Cancel = None,
     ) -> AsyncIterator[PooledOutput]:
-        """`stream` for `async for`, off the event loop; arguments not described here are those of `stream`.
+        """Pool any number of prompts in bounded memory with `async for`, off the event loop.
 
         Args:
             prompts: any iterable, or an asynchronous one; taken in the event loop's thread, a window at a time.
-            pooling_params: see `stream`.
-            pooling_task: see `encode`.
-            tower: see `encode`.
-            prompt_name: see `encode`.
-            prompt: see `encode`.
-            truncate_prompt_tokens: see `encode`.
-            truncation_side: see `encode`.
-            window: see `stream`.
-            deadline_s: see `stream`.
-            cancel: see `encode`.
+            pooling_params: one for all prompts, or None.
+            pooling_task: the task; None takes it from pooling_params, else from the model.
+            tower: of a model that embeds queries and documents apart, "query" or "document", as encode_query,
+                encode_document and the task= of sentence-transformers; with it comes the stored prompt of that name,
+                where the call names none. None takes the tower that the checkpoint takes.
+            prompt_name: stored prompt to put before each text; None applies the checkpoint's default, if it has one.
+            prompt: literal text to put before each text instead; "" for none.
+            truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
+            truncation_side: side that truncation drops, against the rules of PoolingParams.
+            window: prompts that are sorted by length, batched and held at a time.
+            deadline_s: seconds from this call to the last output, after which it ends with DeadlineError; None sets
+                none.
+            cancel: a threading.Event, or a function that returns whether to end: then the call ends with
+                CallCancelledError. It is asked now and then, also from other threads.
 
         Yields:
-            See `stream`. All errors come with the first output that they concern.
+            One PoolingRequestOutput per prompt, in order; its request_id is its position. All errors come with the
+            first output that they concern.
         """
         from embedge._calls.stream import astream
 
@@ -368,28 +376,40 @@ class EdgeModel:
         deadline_s: float | None = None,
         cancel: Cancel = None,
     ) -> ArrayOutputs[EmbeddingRequestOutput]:
-        """Embed prompts; arguments not described here, and errors, are those of `encode`.
+        """Embed prompts.
 
         Args:
-            prompts: see `encode`.
-            pooling_params: see `encode`.
-            tower: see `encode`.
-            prompt_name: see `encode`.
-            prompt: see `encode`.
-            truncate_prompt_tokens: see `encode`.
-            truncation_side: see `encode`.
+            prompts: text, {"prompt": text}, {"prompt_token_ids": ids}, a list of token ids, or an iterable of these: a
+                list, a column of a table by position, a generator.
+            pooling_params: None, one for all prompts, or one per prompt.
+            tower: of a model that embeds queries and documents apart, "query" or "document", as encode_query,
+                encode_document and the task= of sentence-transformers; with it comes the stored prompt of that name,
+                where the call names none. None takes the tower that the checkpoint takes.
+            prompt_name: stored prompt to put before each text; None applies the checkpoint's default, if it has one.
+            prompt: literal text to put before each text instead; "" for none.
+            truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
+            truncation_side: side that truncation drops, against the rules of PoolingParams.
             long_text: what becomes of prompts beyond the limit. "error" and "truncate" are truncate_prompt_tokens
                 None and -1. "mean" embeds windows of max_seq_len tokens, each with its own special tokens and
                 stored prompt, or the chat template around it, and averages their embeddings weighted by the tokens
                 of text in each; cut and normalisation come after the average. vLLM's HTTP server has another rule
                 for long texts.
-            use_tqdm: see `encode`.
-            progress: see `encode`.
-            deadline_s: see `encode`.
-            cancel: see `encode`.
+            use_tqdm: show progress on stderr; or a callable used like `tqdm.tqdm`.
+            progress: called after each batch with the number of prompts that are done and the number of all, in the
+                thread that computes; what it raises ends the call.
+            deadline_s: seconds after which the call ends with DeadlineError; None sets none.
+            cancel: a threading.Event, or a function that returns whether to end: then the call ends with
+                CallCancelledError. It is asked now and then, also from other threads.
 
         Returns:
             One EmbeddingRequestOutput per prompt; `.numpy()` is float32 (num_prompts, dim).
+
+        Raises:
+            TaskNotSupportedError: the bundle does not embed.
+            ParamsError: a parameter is wrong, or not valid for the task or this bundle.
+            PromptError: a prompt cannot be used; its `.index` is the prompt's position. Nothing is returned.
+            SessionError: onnxruntime failed.
+            DeadlineError, CallCancelledError: see deadline_s and cancel; the model goes on working.
         """
         options = CallOptions(
             pooling_params=pooling_params,
@@ -422,29 +442,39 @@ class EdgeModel:
         deadline_s: float | None = None,
         cancel: Cancel = None,
     ) -> ArrayOutputs[EmbeddingRequestOutput]:
-        """Embed queries, to be compared with documents; other arguments are those of `embed`.
+        """Embed queries, to be compared with documents.
 
         Where neither prompt_name nor prompt is given, the stored prompt named "query" goes before each text, or none
         where there is none, not even the default one: as with sentence-transformers' encode_query.
 
         Args:
-            prompts: see `encode`.
-            pooling_params: see `encode`.
+            prompts: text, {"prompt": text}, {"prompt_token_ids": ids}, a list of token ids, or an iterable of these: a
+                list, a column of a table by position, a generator.
+            pooling_params: None, one for all prompts, or one per prompt.
             prompt_name: stored prompt to use instead, e.g. "passage".
             prompt: literal text to use instead; "" for none.
-            truncate_prompt_tokens: see `encode`.
-            truncation_side: see `encode`.
-            long_text: see `embed`.
-            use_tqdm: see `encode`.
-            progress: see `encode`.
-            deadline_s: see `encode`.
-            cancel: see `encode`.
+            truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
+            truncation_side: side that truncation drops, against the rules of PoolingParams.
+            long_text: what becomes of prompts beyond the limit. "error" and "truncate" are truncate_prompt_tokens None
+                and -1. "mean" embeds windows of max_seq_len tokens, each with its own special tokens and stored prompt,
+                or the chat template around it, and averages their embeddings weighted by the tokens of text in each;
+                cut and normalisation come after the average. vLLM's HTTP server has another rule for long texts.
+            use_tqdm: show progress on stderr; or a callable used like `tqdm.tqdm`.
+            progress: called after each batch with the number of prompts that are done and the number of all, in the
+                thread that computes; what it raises ends the call.
+            deadline_s: seconds after which the call ends with DeadlineError; None sets none.
+            cancel: a threading.Event, or a function that returns whether to end: then the call ends with
+                CallCancelledError. It is asked now and then, also from other threads.
 
         Returns:
             One EmbeddingRequestOutput per prompt; `.numpy()` is float32 (num_prompts, dim).
 
         Raises:
             TaskNotSupportedError: the bundle does not embed, or is the tower of a model that embeds documents apart.
+            ParamsError: a parameter is wrong, or not valid for the task or this bundle.
+            PromptError: a prompt cannot be used; its `.index` is the prompt's position. Nothing is returned.
+            SessionError: onnxruntime failed.
+            DeadlineError, CallCancelledError: see deadline_s and cancel; the model goes on working.
         """
         options = CallOptions(
             pooling_params=pooling_params,
@@ -476,29 +506,39 @@ class EdgeModel:
         deadline_s: float | None = None,
         cancel: Cancel = None,
     ) -> ArrayOutputs[EmbeddingRequestOutput]:
-        """Embed documents, to be found by queries; other arguments are those of `embed`.
+        """Embed documents, to be found by queries.
 
         Where neither prompt_name nor prompt is given, the stored prompt named "document" goes before each text, or
         none where there is none, not even the default one: as with sentence-transformers' encode_document.
 
         Args:
-            prompts: see `encode`.
-            pooling_params: see `encode`.
+            prompts: text, {"prompt": text}, {"prompt_token_ids": ids}, a list of token ids, or an iterable of these: a
+                list, a column of a table by position, a generator.
+            pooling_params: None, one for all prompts, or one per prompt.
             prompt_name: stored prompt to use instead, e.g. "passage".
             prompt: literal text to use instead; "" for none.
-            truncate_prompt_tokens: see `encode`.
-            truncation_side: see `encode`.
-            long_text: see `embed`.
-            use_tqdm: see `encode`.
-            progress: see `encode`.
-            deadline_s: see `encode`.
-            cancel: see `encode`.
+            truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
+            truncation_side: side that truncation drops, against the rules of PoolingParams.
+            long_text: what becomes of prompts beyond the limit. "error" and "truncate" are truncate_prompt_tokens None
+                and -1. "mean" embeds windows of max_seq_len tokens, each with its own special tokens and stored prompt,
+                or the chat template around it, and averages their embeddings weighted by the tokens of text in each;
+                cut and normalisation come after the average. vLLM's HTTP server has another rule for long texts.
+            use_tqdm: show progress on stderr; or a callable used like `tqdm.tqdm`.
+            progress: called after each batch with the number of prompts that are done and the number of all, in the
+                thread that computes; what it raises ends the call.
+            deadline_s: seconds after which the call ends with DeadlineError; None sets none.
+            cancel: a threading.Event, or a function that returns whether to end: then the call ends with
+                CallCancelledError. It is asked now and then, also from other threads.
 
         Returns:
             One EmbeddingRequestOutput per prompt; `.numpy()` is float32 (num_prompts, dim).
 
         Raises:
             TaskNotSupportedError: the bundle does not embed, or is the tower of a model that embeds queries apart.
+            ParamsError: a parameter is wrong, or not valid for the task or this bundle.
+            PromptError: a prompt cannot be used; its `.index` is the prompt's position. Nothing is returned.
+            SessionError: onnxruntime failed.
+            DeadlineError, CallCancelledError: see deadline_s and cancel; the model goes on working.
         """
         options = CallOptions(
             pooling_params=pooling_params,
@@ -531,13 +571,32 @@ class EdgeModel:
     ) -> RaggedOutputs[SparseEmbeddingRequestOutput]:
         """Embed prompts with a SPLADE bundle as terms and weights; `embed` gives the dense rows.
 
-        Arguments and errors are those of `encode`.
+        Args:
+            prompts: text, {"prompt": text}, {"prompt_token_ids": ids}, a list of token ids, or an iterable of these: a
+                list, a column of a table by position, a generator.
+            tower: of a model that embeds queries and documents apart, "query" or "document", as encode_query,
+                encode_document and the task= of sentence-transformers; with it comes the stored prompt of that name,
+                where the call names none. None takes the tower that the checkpoint takes.
+            prompt_name: stored prompt to put before each text; None applies the checkpoint's default, if it has one.
+            prompt: literal text to put before each text instead; "" for none.
+            truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
+            truncation_side: side that truncation drops, against the rules of PoolingParams.
+            use_tqdm: show progress on stderr; or a callable used like `tqdm.tqdm`.
+            progress: called after each batch with the number of prompts that are done and the number of all, in the
+                thread that computes; what it raises ends the call.
+            deadline_s: seconds after which the call ends with DeadlineError; None sets none.
+            cancel: a threading.Event, or a function that returns whether to end: then the call ends with
+                CallCancelledError. It is asked now and then, also from other threads.
 
         Returns:
             One SparseEmbeddingRequestOutput per prompt; `.numpy()` is a list of weights.
 
         Raises:
             TaskNotSupportedError: the bundle's embeddings are dense.
+            ParamsError: a parameter is wrong, or not valid for the task or this bundle.
+            PromptError: a prompt cannot be used; its `.index` is the prompt's position. Nothing is returned.
+            SessionError: onnxruntime failed.
+            DeadlineError, CallCancelledError: see deadline_s and cancel; the model goes on working.
         """
         options = CallOptions(
             tower=tower,
@@ -565,12 +624,31 @@ class EdgeModel:
         deadline_s: float | None = None,
         cancel: Cancel = None,
     ) -> ArrayOutputs[ClassificationRequestOutput]:
-        """Classify prompts; arguments and errors are those of `encode`.
+        """Classify prompts.
 
-        A prompt may also be a pair {"text": premise, "text_pair": hypothesis}.
+        Args:
+            prompts: text, {"prompt": text}, {"prompt_token_ids": ids}, a list of token ids, or an iterable of these: a
+                list, a column of a table by position, a generator. A prompt may also be a pair {"text": premise,
+                "text_pair": hypothesis}.
+            pooling_params: None, one for all prompts, or one per prompt.
+            truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
+            truncation_side: side that truncation drops, against the rules of PoolingParams.
+            use_tqdm: show progress on stderr; or a callable used like `tqdm.tqdm`.
+            progress: called after each batch with the number of prompts that are done and the number of all, in the
+                thread that computes; what it raises ends the call.
+            deadline_s: seconds after which the call ends with DeadlineError; None sets none.
+            cancel: a threading.Event, or a function that returns whether to end: then the call ends with
+                CallCancelledError. It is asked now and then, also from other threads.
 
         Returns:
             One ClassificationRequestOutput per prompt; `.numpy()` is float32 (num_prompts, num_labels).
+
+        Raises:
+            TaskNotSupportedError: the bundle is no classifier.
+            ParamsError: a parameter is wrong, or not valid for the task or this bundle.
+            PromptError: a prompt cannot be used; its `.index` is the prompt's position. Nothing is returned.
+            SessionError: onnxruntime failed.
+            DeadlineError, CallCancelledError: see deadline_s and cancel; the model goes on working.
         """
         options = CallOptions(
             pooling_params=pooling_params,
@@ -615,10 +693,12 @@ class EdgeModel:
             query_prompt_name: stored prompt that a bi-encoder or a cross-encoder puts before queries, and an LLM
                 reranker takes for its instruction; None applies the checkpoint's default, if it has one.
             document_prompt_name: stored prompt that a bi-encoder puts before documents.
-            use_tqdm: as for `encode`.
-            progress: as for `encode`.
-            deadline_s: as for `encode`.
-            cancel: as for `encode`.
+            use_tqdm: show progress on stderr; or a callable used like `tqdm.tqdm`.
+            progress: called after each batch with the number of prompts that are done and the number of all, in the
+                thread that computes; what it raises ends the call.
+            deadline_s: seconds after which the call ends with DeadlineError; None sets none.
+            cancel: a threading.Event, or a function that returns whether to end: then the call ends with
+                CallCancelledError. It is asked now and then, also from other threads.
 
         Returns:
             One ScoringRequestOutput per pair; `.numpy()` is float32 (num_pairs,). Cross-encoders and LLM rerankers:
@@ -627,7 +707,7 @@ class EdgeModel:
         Raises:
             PromptError: a ValueError; lengths that do not fit, an empty side, a pair that is too long.
             TaskNotSupportedError: the bundle can neither score nor embed.
-            ParamsError: as for `encode`.
+            ParamsError: a parameter is wrong, or not valid for the task or this bundle.
         """
         options = PairOptions(
             pooling_params=pooling_params,
@@ -661,25 +741,36 @@ class EdgeModel:
         deadline_s: float | None = None,
         cancel: Cancel = None,
     ) -> list[RerankResult]:
-        """Rank documents for a query; arguments not described here, and errors, are those of `score`.
+        """Rank documents for a query.
 
         Args:
             query: the text to rank for.
             documents: the texts to rank.
             top_n: how many to return; None returns all.
-            pooling_params: see `score`.
-            truncate_prompt_tokens: see `score`.
-            truncate: see `score`.
-            instruction: see `score`.
-            query_prompt_name: see `score`.
-            document_prompt_name: see `score`.
-            use_tqdm: see `score`.
-            progress: see `score`.
-            deadline_s: see `score`.
-            cancel: see `score`.
+            pooling_params: one for all pairs, or None.
+            truncate_prompt_tokens: None: a pair beyond the limit is an error; -1: cut to max_seq_len; k: cut to k
+                tokens; both sides, specials included.
+            truncate: "longest_first" or "document": which side of a cross-encoder's pair is cut.
+            instruction: task description for an LLM reranker's template; None takes the stored one.
+            query_prompt_name: stored prompt that a bi-encoder or a cross-encoder puts before queries, and an LLM
+                reranker takes for its instruction; None applies the checkpoint's default, if it has one.
+            document_prompt_name: stored prompt that a bi-encoder puts before documents.
+            use_tqdm: show progress on stderr; or a callable used like `tqdm.tqdm`.
+            progress: called after each batch with the number of prompts that are done and the number of all, in the
+                thread that computes; what it raises ends the call.
+            deadline_s: seconds after which the call ends with DeadlineError; None sets none.
+            cancel: a threading.Event, or a function that returns whether to end: then the call ends with
+                CallCancelledError. It is asked now and then, also from other threads.
 
         Returns:
             Results with the best first, ordered by logit where there is one; equal ones keep their order.
+
+        Raises:
+            PromptError: a ValueError; an empty query or document, a pair that is too long.
+            TaskNotSupportedError: the bundle can neither score nor embed.
+            ParamsError: a parameter is wrong, or not valid for the task or this bundle.
+            SessionError: onnxruntime failed.
+            DeadlineError, CallCancelledError: see deadline_s and cancel; the model goes on working.
         """
         options = PairOptions(
             pooling_params=pooling_params,
