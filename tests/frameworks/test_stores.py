@@ -71,6 +71,21 @@ class TestLanceDB:
         opened = lancedb.connect(tmp_path).open_table("notes")  # without naming the function
         assert opened.search(QUERY).limit(1).to_list()[0]["text"] == nearest
 
+    def test_rows_without_a_text(self, embedder, model, tmp_path) -> None:
+        function = EmbedgeEmbeddings.create(model=str(embedder), model_kwargs={"threads": 1})
+
+        class Note(LanceModel):
+            text: str | None = function.SourceField()
+            vector: Vector(function.ndims()) | None = function.VectorField()
+
+        table = lancedb.connect(tmp_path).create_table("notes", schema=Note)
+        table.add([{"text": "the river"}, {"text": None}], on_bad_vectors="null")
+        stored = {row["text"]: row["vector"] for row in table.to_arrow().to_pylist()}
+        assert stored[None] is None
+        assert np.allclose(
+            stored["the river"], model.embed_document("the river").numpy()[0], rtol=0, atol=1e-6
+        )
+
     def test_what_a_model_refuses_is_not_tried_again(self, embedder) -> None:
         function = EmbedgeEmbeddings.create(model=str(embedder))
         with pytest.raises(PromptError):

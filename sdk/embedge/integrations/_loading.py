@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import msgspec
 
 from embedge import EdgeModel
 from embedge.bundle import sha256_file
-from embedge.errors import ParamsError, SessionError, TaskNotSupportedError
+from embedge.errors import ParamsError, PromptError, SessionError, TaskNotSupportedError
 from embedge.manifest import MANIFEST_FILE
 from embedge.outputs import RerankResult
 from embedge.params import PoolingParams
@@ -81,18 +82,22 @@ class Embedder(msgspec.Struct, frozen=True, kw_only=True):
 
     def queries(self, texts: Iterable[str]) -> FloatArray:
         """Embed queries; float32 (num_texts, dim)."""
-        return self.model.embed_query(
-            texts, prompt_name=self.query_prompt_name, pooling_params=self._params, long_text=self.long_text
-        ).numpy()
+        return self._answer(self.model.embed_query, texts, self.query_prompt_name)
 
     def documents(self, texts: Iterable[str]) -> FloatArray:
         """Embed documents; float32 (num_texts, dim)."""
-        return self.model.embed_document(
-            texts,
-            prompt_name=self.document_prompt_name,
-            pooling_params=self._params,
-            long_text=self.long_text,
-        ).numpy()
+        return self._answer(self.model.embed_document, texts, self.document_prompt_name)
+
+    def texts(self, texts: Iterable[str], prompt_name: str | None = None) -> FloatArray:
+        """Embed texts that are neither; prompt_name None applies the checkpoint's default prompt, if it has one."""
+        return self._answer(self.model.embed, texts, prompt_name)
+
+    def _answer(self, embed: Callable[..., Any], texts: Iterable[str], prompt_name: str | None) -> FloatArray:
+        params = None if self.dimensions is None else PoolingParams(dimensions=self.dimensions)
+        with _in_words_of_adapters():
+            return embed(
+                texts, prompt_name=prompt_name, pooling_params=params, long_text=self.long_text
+            ).numpy()
 
     @property
     def dim(self) -> int:
@@ -111,10 +116,6 @@ class Embedder(msgspec.Struct, frozen=True, kw_only=True):
                 tasks=self.model.info.tasks,
             )
         return size
-
-    @property
-    def _params(self) -> PoolingParams | None:
-        return None if self.dimensions is None else PoolingParams(dimensions=self.dimensions)
 
 
 class Reranker(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +140,17 @@ class Reranker(msgspec.Struct, frozen=True, kw_only=True):
     def ranking(self, query: str, texts: Iterable[str], top_n: int | None = None) -> list[RerankResult]:
         """The best first; top_n of the call goes before that of the reranker."""
         cut = -1 if self.long_text == "truncate" else None
-        return self.model.rerank(
-            query, texts, self.top_n if top_n is None else top_n, truncate_prompt_tokens=cut
-        )
+        with _in_words_of_adapters():
+            return self.model.rerank(
+                query, texts, self.top_n if top_n is None else top_n, truncate_prompt_tokens=cut
+            )
+
+
+@contextmanager
+def _in_words_of_adapters() -> Iterator[None]:
+    """Name what an adapter can be told where a text is too long."""
+    try:
+        yield
+    except PromptError as error:
+        told = str(error).replace("truncate_prompt_tokens=-1", 'long_text="truncate"')
+        raise PromptError(told, index=error.index) from error

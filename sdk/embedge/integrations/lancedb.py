@@ -55,13 +55,14 @@ class EmbedgeEmbeddings(TextEmbeddingFunction):
         """Embed queries once: what a model refuses, it refuses each time."""
         return self.compute_query_embeddings(*args, **kwargs)
 
-    def compute_source_embeddings_with_retry(self, *args: Any, **kwargs: Any) -> list[FloatArray]:
+    def compute_source_embeddings_with_retry(self, *args: Any, **kwargs: Any) -> list[FloatArray | None]:
         """Embed texts once, likewise."""
         return self.compute_source_embeddings(*args, **kwargs)
 
-    def generate_embeddings(self, texts: Any, *args: Any, **kwargs: Any) -> list[FloatArray]:  # noqa: ARG002
-        """Embed texts of a table."""
-        return list(self._loaded().documents(texts))
+    def generate_embeddings(self, texts: Any, *args: Any, **kwargs: Any) -> list[FloatArray | None]:  # noqa: ARG002
+        """Embed texts of a table; a row without a text gets no vector, and LanceDB asks what becomes of it."""
+        rows = iter(self._loaded().documents([text for text in texts if text is not None]))
+        return [None if text is None else next(rows) for text in texts]
 
     def _loaded(self) -> Embedder:
         if self._embedder is None:

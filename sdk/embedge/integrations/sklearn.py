@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from embedge import EdgeModel
-from embedge.integrations._loading import loaded
+from embedge.integrations._loading import Embedder, loaded
 from embedge.integrations._tested import tested
-from embedge.params import PoolingParams
 from embedge.types import FloatArray, LongText, PathLike
 
 with tested("scikit-learn", "1.9.1"):
@@ -62,16 +61,16 @@ class EmbedgeVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         Raises:
             PromptError: they are none, or one is too long.
         """
-        if not hasattr(self, "model_"):
-            self.model_ = loaded(self.model, self.model_kwargs)
-        params = None if self.dimensions is None else PoolingParams(dimensions=self.dimensions)
-        return self.model_.embed(
-            X, prompt_name=self.prompt_name, pooling_params=params, long_text=self.long_text
-        ).numpy()
+        return self._embedder().texts(X, self.prompt_name)
 
     @property
     def _n_features_out(self) -> int:
-        return len(self.transform(["size"])[0])
+        return self._embedder().dim
+
+    def _embedder(self) -> Embedder:
+        if not hasattr(self, "model_"):
+            self.model_ = loaded(self.model, self.model_kwargs)
+        return Embedder(model=self.model_, dimensions=self.dimensions, long_text=self.long_text)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -16,6 +16,7 @@ from embedge import EdgeModel
 from embedge.bundle import open_bundle, open_towers
 from embedge.cli.main import main
 from embedge.errors import ExportError, ParamsError
+from embedge.integrations.sentence_transformers import SentenceTransformer as Ported
 from embedge_export.pipeline import export
 from embedge_export.reverify import reverify
 from embedge_export.source.module_files import read_modules
@@ -77,6 +78,12 @@ def test_both_towers_answer_as_the_library(tmp_path, make_model):
             assert_allclose(bundle.embed(TEXTS, tower=tower).numpy(), ask(TEXTS), atol=1e-5)
             without = bundle.embed(TEXTS, tower=tower, prompt="").numpy()
             assert_allclose(without, ask(TEXTS, prompt=""), atol=1e-5)
+        ported = Ported(bundle)
+        assert_allclose(ported.encode_query(TEXTS), library.encode_query(TEXTS), atol=1e-5)
+        assert_allclose(
+            ported.encode(TEXTS, task="document"), library.encode(TEXTS, task="document"), atol=1e-5
+        )
+        assert_allclose(ported.encode(TEXTS), library.encode(TEXTS), atol=1e-5)
         queries, documents = bundle.embed_query(TEXTS), bundle.embed_document(TEXTS)
         assert_allclose(queries.numpy(), library.encode_query(TEXTS), atol=1e-5)
         assert np.abs(queries.numpy() - documents.numpy()).max() > 0.01

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from embedge import EdgeModel
-from embedge.errors import BundleError, ParamsError, TaskNotSupportedError
+from embedge.errors import BundleError, ParamsError, PromptError, TaskNotSupportedError
 from embedge.integrations._loading import Embedder, Reranker, loaded
 from embedge.testing import tiny_bundle
 
@@ -67,5 +67,14 @@ def test_a_reranker_cuts_or_refuses(tmp_path) -> None:
     texts = ["the river", "water " * 99]
     assert len(Reranker(model=model, long_text="truncate").ranking("river", texts)) == 2
     assert len(Reranker(model=model, long_text="truncate", top_n=2).ranking("river", texts, 1)) == 1
-    with pytest.raises(ValueError, match="limit"):
+    with pytest.raises(PromptError, match='limit is 32. Pass long_text="truncate"') as raised:
         Reranker(model=model).ranking("river", texts)
+    assert raised.value.index == 1
+
+
+def test_a_text_that_is_too_long(tmp_path) -> None:
+    embedder = Embedder(model=loaded(tiny_bundle(tmp_path)))
+    for ask in (embedder.queries, embedder.documents, embedder.texts):
+        with pytest.raises(PromptError, match='Pass long_text="truncate"') as raised:
+            ask(["the river", "water " * 99])
+        assert raised.value.index == 1
