@@ -77,6 +77,11 @@ class EdgeModel:
             `embedge bench --save` kept for this bundle on this machine.
         device_memory_bytes: limit of the memory that onnxruntime takes on each GPU; None sets none. A batch that does
             not fit raises DeviceMemoryError, and the model goes on working.
+        max_memory_mb: megabytes (2^20 bytes) that the model's calls together may take at once on the CPU, beside the
+            loaded model, the prompts and the results. Batches are cut to fit, and those of calls that come at once
+            wait for one another; a text that does not fit by itself is refused with PromptError before it is computed.
+            Little is kept between runs, and small and large calls share one session, as with profile "throughput".
+            What a run takes is an upper estimate from the graph. None sets no limit.
         provider_options: settings of an accelerator's execution provider, by onnxruntime's names, such as
             {"use_tf32": 1} for CUDA or {"device_type": "GPU"} for OpenVINO.
         retry_smaller_batches: on an accelerator, run a batch that does not fit into memory as halves, and those
@@ -125,6 +130,7 @@ class EdgeModel:
         threads: int | None = None,
         max_batch_tokens: int | None = None,
         device_memory_bytes: int | None = None,
+        max_memory_mb: int | None = None,
         provider_options: Mapping[str, str | int | float | bool] | None = None,
         retry_smaller_batches: bool = False,
         cuda_graphs: bool = False,
@@ -153,6 +159,7 @@ class EdgeModel:
             threads=threads,
             max_batch_tokens=max_batch_tokens,
             device_memory_bytes=device_memory_bytes,
+            max_memory_mb=max_memory_mb,
             provider_options=provider_options,
             retry_smaller_batches=retry_smaller_batches,
             cuda_graphs=cuda_graphs,

@@ -15,8 +15,10 @@ import numpy as np
 from embedge._batches.attention import AttentionMemory
 from embedge._batches.checking import check_finite, checked, wrong_shape
 from embedge._batches.dealing import deal
+from embedge._batches.fitting import Fitting
 from embedge._batches.joining import SmallCalls, yield_priority
-from embedge._batches.planning import PaddedLength, plan_batches
+from embedge._batches.memory import BatchMemory
+from embedge._batches.planning import PaddedLength
 from embedge._batches.turns import Turns
 from embedge._cancelling import check_call, current_halt
 from embedge._machine.own_memory import give_back
@@ -71,6 +73,7 @@ class Forward:
         attention: what bounds the memory of a batch on the CPU; None where it is not known, or for accelerators.
         max_square: for accelerators, limit on a batch's rows times the square of its longest, if any.
         padded_length: to which batches are padded; None: to their longest text.
+        memory: what batches take and may take, where there is a limit.
     """
 
     def __init__(
@@ -82,14 +85,13 @@ class Forward:
         attention: AttentionMemory | None = None,
         max_square: int | None = None,
         padded_length: PaddedLength | None = None,
+        memory: BatchMemory | None = None,
     ) -> None:
         self._sessions = sessions
         self._padded_length = padded_length
         self._tokenizer = tokenizer
         self._inputs = inputs
-        self._max_batch_tokens = max_batch_tokens
-        self._attention = attention
-        self._max_square = max_square if attention is None else attention.max_square()
+        self._fitting = fitting = Fitting(max_batch_tokens, attention, max_square, padded_length, memory)
         self._small = None
         self._turns = None
         if isinstance(sessions, CpuSessions):
@@ -99,7 +101,7 @@ class Forward:
             self._small = SmallCalls(
                 lambda output, encoded, worker: me._run(output, encoded, worker),
                 sessions.num_workers,
-                lambda num_rows, seq_len: me._fits(num_rows, seq_len),
+                fitting.fits,
             )
 
     def batches(
@@ -128,7 +130,7 @@ class Forward:
                 yield_priority()  # somebody waits for a small call
             with contextlib.nullcontext() if self._turns is None else self._turns.turn():
                 feeds = self.feeds(job.rows.batch(job.chosen, pad_token_id, side))
-                array = _in_time(partial(lane.run, output, feeds), feeds)
+                array = self._compute(lane, output, feeds)
             array = checked(array, output, feeds["attention_mask"].shape)
             # without a turn: an application's own pooling may ask the model again
             return job.positions, finished(array, job.positions), feeds["attention_mask"]
@@ -137,13 +139,14 @@ class Forward:
             yield from self._deal(self._arriving(encoded), compute, LARGE_CALL_BATCHES, None)
             return
         if len(encoded) == 1:
-            if self._attention is not None:
-                self._attention.num_lanes(1, 1, len(encoded[0].token_ids), 0)
+            self._fitting.check(len(encoded[0].token_ids))
             planned, num_lanes = [np.zeros(1, dtype=np.intp)], None
         else:
             rows = encoded if isinstance(encoded, EncodedRows) else EncodedRows.of(encoded)
-            planned = self._plan(rows)
-            num_lanes = self._num_lanes(rows, planned)
+            planned = self._fitting.plan(rows.num_tokens)
+            num_lanes = self._fitting.num_lanes(
+                rows.num_tokens, planned, len(self._sessions.lanes(len(planned)))
+            )
         if len(planned) == 1:
             small = self._small
             ran = self._run(output, encoded) if small is None else small.run(output, encoded)
@@ -173,24 +176,10 @@ class Forward:
         if num_batches >= _LARGE_BATCHES:
             give_back()
 
-    def _plan(self, rows: EncodedRows) -> list[Indices]:
-        return plan_batches(rows.num_tokens, self._max_batch_tokens, self._max_square)
-
-    def _num_lanes(self, rows: EncodedRows, planned: Sequence[Indices]) -> int | None:
-        """Batches that may run at once; None: all."""
-        if self._attention is None or not planned:
-            return None
-        counts = rows.num_tokens
-        largest = max(planned, key=lambda positions: len(positions) * int(counts[positions[0]]) ** 2)
-        lanes = len(self._sessions.lanes(len(planned)))
-        return self._attention.num_lanes(lanes, len(largest), int(counts[largest[0]]), int(largest[0]))
-
-    def _fits(self, num_rows: int, seq_len: int) -> bool:
-        """Whether so many texts of that length are one batch."""
-        square = self._max_square
-        return num_rows * seq_len <= self._max_batch_tokens and (
-            square is None or num_rows * seq_len**2 <= square
-        )
+    def _compute(self, lane: Lane, output: str, feeds: dict[str, IntArray]) -> FloatArray:
+        """Run a batch, when there is memory for it; a large one so that it can be ended meanwhile."""
+        with self._fitting.running(*feeds["input_ids"].shape):
+            return _in_time(partial(lane.run, output, feeds), feeds)
 
     def _run(
         self, output: str, encoded: Sequence[Encoded], worker: int | None = None
@@ -210,7 +199,7 @@ class Forward:
             lanes = sessions.lanes(1)
         for lane in lanes:
             try:
-                array = _in_time(partial(lane.run, output, feeds), feeds)
+                array = self._compute(lane, output, feeds)
                 return checked(array, output, feeds["attention_mask"].shape), feeds["attention_mask"]
             except SessionError as error:  # noqa: PERF203
                 if lane is lanes[-1] or not sessions.survives(lane, error):
@@ -220,7 +209,7 @@ class Forward:
     def _arriving(self, encoded: ArrivingRows) -> Generator[_Job, None, None]:
         with closing(encoded.arrivals()) as arrivals:
             for positions, rows in arrivals:
-                for chosen in self._plan(rows):
+                for chosen in self._fitting.plan(rows.num_tokens):
                     yield _Job(rows, chosen, positions[chosen])
 
     def pooled(

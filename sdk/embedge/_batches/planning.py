@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -10,7 +10,10 @@ import numpy.typing as npt
 
 
 def plan_batches(
-    num_tokens: Sequence[int] | npt.NDArray[np.int32], max_batch_tokens: int, max_square: int | None = None
+    num_tokens: Sequence[int] | npt.NDArray[np.int32],
+    max_batch_tokens: int,
+    max_square: int | None = None,
+    most_rows: Callable[[int], int] | None = None,
 ) -> list[npt.NDArray[np.intp]]:
     """Group sequences of like length so that no batch holds more than max_batch_tokens, padding included.
 
@@ -22,6 +25,7 @@ def plan_batches(
         max_batch_tokens: limit on rows times the longest row.
         max_square: limit on rows times the square of the longest row, which attention's memory goes with; None sets
             none.
+        most_rows: of a length that fit into memory; None sets none.
 
     Returns:
         Positions of the sequences, one array per batch; each position occurs once.
@@ -35,6 +39,8 @@ def plan_batches(
         rows = max(1, max_batch_tokens // longest)
         if max_square is not None:
             rows = max(1, min(rows, max_square // longest**2))
+        if most_rows is not None:
+            rows = min(rows, most_rows(longest))
         batches.append(order[start : start + rows])
         start += rows
     return batches

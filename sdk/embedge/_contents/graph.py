@@ -21,6 +21,7 @@ from embedge._contents.graph_parts import (
 )
 from embedge._contents.graph_ranks import Node, too_many_dimensions
 from embedge._contents.graph_sizes import largest, small_integers
+from embedge._contents.graph_widths import numbers_per_token
 from embedge._contents.wire import MalformedError, Message, fields, numbers, part, text
 from embedge.errors import BundleError
 
@@ -66,6 +67,7 @@ class GraphFacts(msgspec.Struct, frozen=True, kw_only=True):
         inputs, outputs: by name, without weights that are listed among the inputs.
         outside: weights in other files.
         operators: number of nodes by "domain:operator".
+        numbers_per_token: how many a run holds at once, see graph_widths.
         problems: what a graph from an exporter does not have, in words.
     """
 
@@ -73,6 +75,7 @@ class GraphFacts(msgspec.Struct, frozen=True, kw_only=True):
     outputs: dict[str, ValueInfo]
     outside: tuple[OutsideTensor, ...]
     operators: dict[str, int]
+    numbers_per_token: int
     problems: tuple[str, ...]
 
 
@@ -100,6 +103,7 @@ class _Reader:
         self._weights: set[str] = set()
         self._known: dict[str, list[int]] = {}
         self._ranks: dict[str, int] = {}
+        self._dims: dict[str, list[int]] = {}
         self._nodes: list[Node] = []
         self._num_nodes = self._num_tensors = self._depth = 0
 
@@ -136,6 +140,7 @@ class _Reader:
             outputs=outputs,
             outside=tuple(self._outside),
             operators=self._operators,
+            numbers_per_token=numbers_per_token(self._nodes, self._dims, outputs),
             problems=tuple(self._problems),
         )
 
@@ -236,6 +241,7 @@ class _Reader:
         elif (values := small_integers(dtype, dims, raw, integers)) is not None:
             self._known.update(dict.fromkeys([name, *(names or [])], values))
         self._ranks.update(dict.fromkeys([name, *(names or [])], len(dims)))
+        self._dims.update(dict.fromkeys([name, *(names or [])], dims))
         return name
 
     def _num_bits(self, name: str, dtype: int, dims: list[int]) -> int:

@@ -100,6 +100,11 @@ def _decide(bundle: Bundle, options: LoadOptions) -> Choice:
     plugin_name = options.pooling_plugin or manifest.plugin
     plugin = find_pooling(plugin_name) if plugin_name else None
     devices = find_devices(options.device, options.provider_options)
+    if options.max_memory_mb is not None and devices[0].kind != "cpu":
+        raise ParamsError(
+            f"max_memory_mb={options.max_memory_mb} is a limit for the CPU; the device is {devices[0].name!r} "
+            f"({devices[0].reason}). Use device_memory_bytes for a GPU, or device='cpu'."
+        )
     variant = choose_variant(manifest, options.variant, devices[0].kind)
     if options.cuda_graphs:
         check_cuda_graphs(variant, devices[0])

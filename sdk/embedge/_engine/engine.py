@@ -8,6 +8,7 @@ import msgspec
 
 from embedge._batches.attention import AttentionMemory
 from embedge._batches.forward import Forward
+from embedge._batches.memory import BatchMemory
 from embedge._batches.planning import PaddedLength
 from embedge._engine.choosing import Choice, choose
 from embedge._engine.opening import Pinned, open_cpu_sessions, open_model
@@ -133,7 +134,7 @@ def load(model: PathLike, options: LoadOptions) -> Engine:
 def _load(choice: Choice, options: LoadOptions) -> Engine:
     pinned, tokenizer, sessions = open_model(choice, options)
     limits = batch_limits(choice, options)
-    forward = _forward(choice, sessions, limits)
+    forward = _forward(choice, sessions, limits, _batch_memory(choice, options, pinned))
     return Engine(
         options=options,
         choice=choice,
@@ -196,7 +197,23 @@ def model_info(choice: Choice, sessions: CpuSessions | DeviceSessions, limits: B
     )
 
 
-def _forward(choice: Choice, sessions: CpuSessions | DeviceSessions, limits: BatchLimits) -> Forward:
+def _batch_memory(choice: Choice, options: LoadOptions, pinned: Pinned) -> BatchMemory | None:
+    if options.max_memory_mb is None:
+        return None
+    spec = choice.variant.spec
+    return BatchMemory(
+        numbers_per_token=pinned.graphs[spec.file].facts.numbers_per_token,
+        score_heads=spec.score_heads or 0,
+        limit_bytes=options.max_memory_mb << 20,
+    )
+
+
+def _forward(
+    choice: Choice,
+    sessions: CpuSessions | DeviceSessions,
+    limits: BatchLimits,
+    memory: BatchMemory | None = None,
+) -> Forward:
     manifest, spec = choice.manifest, choice.variant.spec
     return Forward(
         sessions,
@@ -210,6 +227,7 @@ def _forward(choice: Choice, sessions: CpuSessions | DeviceSessions, limits: Bat
             block=spec.attention_block if choice.on_cpu else None,
             multiple_of=spec.pad_to_multiple_of,
         ),
+        memory,
     )
 
 

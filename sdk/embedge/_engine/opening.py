@@ -152,7 +152,9 @@ def _open_tokenizer(choice: Choice, content: bytes, trust: Trust) -> PromptToken
 
 def _open_sessions(choice: Choice, options: LoadOptions, pinned: Pinned) -> CpuSessions | DeviceSessions:
     if choice.on_cpu:
-        return open_cpu_sessions(choice, options, pinned, choice.tuning, options.profile)
+        # a limit leaves no room for the weights a second time
+        profile = options.profile if options.max_memory_mb is None else "throughput"
+        return open_cpu_sessions(choice, options, pinned, choice.tuning, profile)
     graph = pinned.graphs[choice.variant.spec.file]
     query_lane = None
     if options.cuda_graphs and (file := choice.variant.spec.query_file) is not None:
@@ -198,6 +200,7 @@ def _open_session(
         threads=threads,
         disabled_optimizers=choice.variant.spec.disabled_optimizers,
         device_memory_bytes=options.device_memory_bytes,
-        plan_memory=device.kind != "cpu" or options.profile == "latency",
+        plan_memory=device.kind != "cpu" or (options.profile == "latency" and options.max_memory_mb is None),
+        keep_memory=options.max_memory_mb is None,
         capture=capture,
     )

@@ -41,6 +41,7 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     threads: int | None = None
     max_batch_tokens: int | None = None
     device_memory_bytes: int | None = None
+    max_memory_mb: int | None = None
     provider_options: Mapping[str, str | int | float | bool] | None = None
     retry_smaller_batches: bool = False
     cuda_graphs: bool = False
@@ -69,7 +70,7 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 f"pooler_config is a {type(self.pooler_config).__name__}; expected PoolerConfig or None"
             )
         PoolingParams(truncate_prompt_tokens=self.truncate_prompt_tokens)  # raises what is wrong with it
-        for name in ("threads", "max_batch_tokens", "device_memory_bytes"):
+        for name in ("threads", "max_batch_tokens", "device_memory_bytes", "max_memory_mb"):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 1):
                 raise ParamsError(f"{name}={value!r} is out of range; expected an int >= 1")

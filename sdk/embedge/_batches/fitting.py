@@ -1,0 +1,100 @@
+"""Which batches fit: into the caches by their tokens, and into memory by what is known to be taken."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from embedge._batches.attention import AttentionMemory
+from embedge._batches.memory import BatchMemory, Share
+from embedge._batches.planning import PaddedLength, plan_batches
+from embedge._text.padding import Indices
+
+
+class Fitting:
+    """The limits of a graph's batches; arguments as of Forward."""
+
+    def __init__(
+        self,
+        max_batch_tokens: int,
+        attention: AttentionMemory | None,
+        max_square: int | None,
+        padded_length: PaddedLength | None,
+        memory: BatchMemory | None,
+    ) -> None:
+        self._max_batch_tokens = max_batch_tokens
+        self._attention = attention
+        self._max_square = max_square if attention is None else attention.max_square()
+        self._padded_length = padded_length
+        self._memory = memory
+        self._share = None if memory is None else Share(memory.limit_bytes)
+
+    def plan(self, num_tokens: npt.NDArray[np.int32]) -> list[Indices]:
+        """Batches of prompts by their tokens, longest first.
+
+        Raises:
+            PromptError: a prompt does not fit into the memory that the model may take.
+        """
+        if self._memory is None:
+            return plan_batches(num_tokens, self._max_batch_tokens, self._max_square)
+        planned = plan_batches(num_tokens, self._max_batch_tokens, self._max_square, self._most_rows)
+        if planned:
+            self._check_memory(int(num_tokens[planned[0][0]]), int(planned[0][0]))
+        return planned
+
+    def check(self, num_tokens: int) -> None:
+        """Refuse a call's only prompt where it does not fit.
+
+        Raises:
+            PromptError: it does not fit into the memory that is free, or that the model may take.
+        """
+        if self._attention is not None:
+            self._attention.num_lanes(1, 1, num_tokens, 0)
+        self._check_memory(num_tokens, 0)
+
+    def num_lanes(
+        self, num_tokens: npt.NDArray[np.int32], planned: Sequence[Indices], num_lanes: int
+    ) -> int | None:
+        """Batches that may run at once of so many; None: all.
+
+        Raises:
+            PromptError: not even one fits into the memory that is free.
+        """
+        if self._attention is None or not planned:
+            return None
+        largest = max(planned, key=lambda positions: len(positions) * int(num_tokens[positions[0]]) ** 2)
+        longest = int(largest[0])
+        return self._attention.num_lanes(num_lanes, len(largest), int(num_tokens[longest]), longest)
+
+    def fits(self, num_rows: int, seq_len: int) -> bool:
+        """Whether so many texts of that length are one batch."""
+        square = self._max_square
+        return (
+            num_rows * seq_len <= self._max_batch_tokens
+            and (square is None or num_rows * seq_len**2 <= square)
+            and (self._memory is None or num_rows <= self._most_rows(seq_len))
+        )
+
+    def running(self, num_rows: int, seq_len: int) -> contextlib.AbstractContextManager[None]:
+        """Around a run: waits until there is memory for it, where there is a limit.
+
+        Raises:
+            Stopped, CallCancelledError, DeadlineError: the call is to end.
+        """
+        if self._memory is None or self._share is None:
+            return contextlib.nullcontext()
+        return self._share.taking(self._memory.needed_bytes(num_rows, seq_len))
+
+    def _padded(self, seq_len: int) -> int:
+        return seq_len if self._padded_length is None else self._padded_length.of(seq_len)
+
+    def _most_rows(self, seq_len: int) -> int:
+        assert self._memory is not None
+        return self._memory.most_rows(self._padded(seq_len))
+
+    def _check_memory(self, seq_len: int, index: int) -> None:
+        if self._memory is not None:
+            self._memory.check(self._padded(seq_len), index)
