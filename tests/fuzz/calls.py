@@ -222,6 +222,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "threads": (None, 1, 2, 0, 4096),
     "max_batch_tokens": (None, 1, 64, 2**40),
     "device_memory_bytes": (None, 1, 2**30),
+    "max_memory_mb": (None, 1, 64),
     "provider_options": (None, {}, {"a": 1}),
     "profile": ("latency", "throughput", "background"),
     "max_model_len": (None, 1, 3, 64, 65),
@@ -260,6 +261,7 @@ _LOADING = (
     *(
         "max_batch_tokens",
         "device_memory_bytes",
+        "max_memory_mb",
         "provider_options",
         "retry_smaller_batches",
         "cuda_graphs",

@@ -25,9 +25,22 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WHAT",
         help='"any" runs a graph that no export wrote, apart (default: exported)',
     )
+    parser.add_argument(
+        "--max-memory",
+        type=int,
+        metavar="MB",
+        help="what computing may take beside the loaded model; batches are cut to fit (CPU)",
+    )
 
 
 def load(args: argparse.Namespace, bundle: str | None = None, **options: Any) -> EdgeModel:
     """The model that `add_model_arguments`'s arguments choose, or another bundle in the same way."""
     chosen = args.bundle if bundle is None else bundle
-    return EdgeModel(chosen, device=args.device, variant=args.variant, trust=args.trust, **options)
+    return EdgeModel(
+        chosen,
+        device=args.device,
+        variant=args.variant,
+        trust=args.trust,
+        max_memory_mb=args.max_memory,
+        **options,
+    )

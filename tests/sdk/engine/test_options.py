@@ -30,7 +30,7 @@ def test_fields_and_defaults_are_those_of_the_signature() -> None:
         ({"max_batch_tokens": 1.5}, "max_batch_tokens=1.5"),
         ({"device_memory_bytes": True}, "device_memory_bytes=True"),
         ({"threads": 100_000}, "threads=100000 is out of range; expected .* at most"),
-        ({"verify_hashes": np.array([1, 2])}, "verify_hashes is a ndarray; expected True or False"),
+        ({"verify_hashes": np.array([1, 2])}, "verify_hashes is a list; expected True or False"),
         ({"cuda_graphs": None}, "cuda_graphs is a NoneType"),
         ({"trust": np.array(["any", "any"])}, "trust is a ndarray, .*; expected text"),
         ({"task": {}}, "task is a dict"),
