@@ -2,58 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.soak import memory
 
 from embedge import EdgeModel
 from embedge.errors import ParamsError, PromptError
 
-_LIMIT_MIB = 40
-_CALLS = """
-import json, sys, threading
-from pathlib import Path
-from embedge import EdgeModel
-
-def status(key):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
-
-folder, limit = sys.argv[1], json.loads(sys.argv[2])
-model = EdgeModel(folder, device="cpu", variant="fp32", threads=2, profile="throughput", max_batch_tokens=8192,
-                  max_memory_mb=limit, truncate_prompt_tokens=-1)
-model.embed("one")
-model.embed(["one", "two"])
-before = status("VmRSS")
-Path("/proc/self/clear_refs").write_text("5")
-threads = [threading.Thread(target=model.embed, args=(["word " * 600] * 40,)) for _ in range(2)]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-print(json.dumps([status("VmHWM") - before, status("VmRSS") - before]))
-"""
-
-
-def _taken_mib(folder: Path, limit: int | None) -> list[float]:
-    run = subprocess.run(
-        [sys.executable, "-c", _CALLS, folder, json.dumps(limit)], capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
-
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="read from Linux's /proc")
 def test_calls_at_once_stay_below_the_limit(minilm_bundle) -> None:
-    unlimited, left = _taken_mib(minilm_bundle, None)
-    peak, after = _taken_mib(minilm_bundle, _LIMIT_MIB)
-    assert unlimited > 3 * _LIMIT_MIB
+    unlimited, left = memory.apart(memory.calls_at_once, minilm_bundle, None)
+    peak, after = memory.apart(memory.calls_at_once, minilm_bundle, memory.LIMIT_MIB)
+    assert unlimited > 3 * memory.LIMIT_MIB
     assert left < unlimited / 3  # runs so large give back what they took
-    assert peak < _LIMIT_MIB
+    assert peak < memory.LIMIT_MIB
     assert after < 30
 
 
