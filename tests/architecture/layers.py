@@ -9,7 +9,7 @@ from types import MappingProxyType
 SDK = (
     ("__main__",),
     ("cli",),
-    ("integrations",),
+    ("_serve", "integrations"),
     ("corpus",),
     ("_corpus",),
     ("measure", "verify"),
@@ -100,6 +100,8 @@ ONLY_IN = MappingProxyType(
         "tokenizers": ("_text", "testing"),
         "cryptography": ("_contents",),
         "embedge_export": ("cli",),
+        "starlette": ("_serve", "cli"),
+        "uvicorn": ("_serve", "cli"),
     }
 )
 """Rooms of the runtime that import what costs."""

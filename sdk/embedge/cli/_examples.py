@@ -27,6 +27,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             'embedge search all-MiniLM-L6-v2 "how do I cancel a call" --in README.md docs/*.md',
             'embedge search vectors.npy "how do I cancel a call" --top 5',
         ),
+        "serve": ("embedge serve all-MiniLM-L6-v2 reranker --port 8080",),
         "quantize": ("embedge quantize vectors.npy --precision binary -o small.npy",),
         "dedup": ("embedge dedup vectors.npy --threshold 0.97 -o different.npy",),
         "similar": ("embedge similar questions.npy answers.npy --top 3 --json",),

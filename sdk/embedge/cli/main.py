@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from embedge._starting import answer_again
 from embedge._version import __version__
-from embedge.cli import bundles, completion, judge, machine, passing, run, search, vectors
+from embedge.cli import bundles, completion, judge, machine, passing, run, search, serve, vectors
 from embedge.cli._console import open_streams
 from embedge.cli._examples import EXAMPLES
 from embedge.cli._parser import Parser
@@ -80,6 +80,7 @@ def build_parser() -> Parser:
     judge.add_parsers(commands)
     search.add_parser(commands)
     vectors.add_parsers(commands)
+    serve.add_parser(commands)
     bundles.add_parsers(commands)
     passing.add_parsers(commands)
     machine.add_parsers(commands)

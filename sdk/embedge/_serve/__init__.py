@@ -1,0 +1,1 @@
+"""Loaded bundles behind HTTP, as clients of OpenAI, TEI and Cohere call them."""
