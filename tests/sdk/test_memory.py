@@ -17,7 +17,7 @@ def test_calls_at_once_stay_below_the_limit(minilm_bundle) -> None:
     unlimited, left = memory.apart(memory.calls_at_once, minilm_bundle, None)
     peak, after = memory.apart(memory.calls_at_once, minilm_bundle, memory.LIMIT_MIB)
     assert unlimited > 3 * memory.LIMIT_MIB
-    assert left < unlimited / 3  # runs so large give back what they took
+    assert left < 0.6 * unlimited  # runs so large give back what they took
     assert peak < memory.LIMIT_MIB
     assert after < 30
 
