@@ -95,7 +95,9 @@ docs: .venvs/docs/.installed
 
 # every line and branch of the SDK; no part of `make ci`, as measuring takes much longer than testing
 coverage: $(STAMP)
+	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest tests/sdk
+	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report
 
 lint: $(STAMP)

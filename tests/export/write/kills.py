@@ -74,7 +74,7 @@ def kill_exports(
     for run in range(runs):
         name = SIGNALS[run % len(SIGNALS)]
         # a time, or the last moments, when the manifest is there
-        after_s = rng.uniform(0, 1.1) * min(durations) if run % 3 else rng.uniform(0, 0.01)
+        after_s = rng.uniform(0, 1.2) * max(durations) if run % 3 else rng.uniform(0, 0.01)
         nearly = None if run % 3 else f".{target.name}.export-*/manifest.json"
         in_child(
             partial(export, scratch, 1 - present),
