@@ -51,7 +51,9 @@ def main() -> None:
         with EdgeModel(
             asked.bundle, device="cpu", variant=variant, threads=asked.threads, truncate_prompt_tokens=-1
         ) as model:
-            found["variants"][model.info.variant] = measured(model, asked.rounds, asked.most_s / len(variants))
+            found["variants"][model.info.variant] = measured(
+                model, asked.rounds, asked.most_s / len(variants)
+            )
     found["rounds"] = min(len(each["cancel_p95_ms"]) for each in found["variants"].values())
     (RESULTS / "concurrency.json").write_text(json.dumps(found, indent=2) + "\n")
     (RESULTS / "concurrency.md").write_text(page(found))

@@ -31,6 +31,7 @@ SDK = (
     ("_placing",),
     ("manifest", "outputs", "params"),
     ("_contents",),
+    ("_helper",),
     ("_machine", "_workers"),
     ("_lifetime",),
     ("_cancelling", "_results"),

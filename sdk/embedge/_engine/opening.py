@@ -60,7 +60,7 @@ def open_model(
     opened = start(partial(_open_sessions, choice, options, pinned))
     try:
         tokenizer = _open_tokenizer(choice, pinned.tokenizer, options.trust)
-    except BundleError:
+    except (BundleError, SessionError):
         with contextlib.suppress(SessionError, BundleError):
             opened()
         raise
@@ -135,10 +135,15 @@ def _probes(bundle: Bundle, replay: Replay) -> Probes:
 
 def _open_tokenizer(choice: Choice, content: bytes, trust: Trust) -> PromptTokenizer:
     manifest = choice.manifest
-    if trust != "any":
-        from embedge._contents.tokenizer_policy import checked_tokenizer  # its grammar takes time to compile
+    from embedge._contents.tokenizer_policy import checked_tokenizer  # its grammar takes time to compile
 
+    foreign = False
+    try:
         content = checked_tokenizer(content, TOKENIZER_FILE, vocab_size=manifest.vocab_size)
+    except BundleError:
+        if trust != "any":
+            raise
+        foreign = True
     return PromptTokenizer(
         content,
         manifest.tokenizer,
@@ -147,6 +152,7 @@ def _open_tokenizer(choice: Choice, content: bytes, trust: Trust) -> PromptToken
         message=manifest.message,
         parallel=choice.threads > 1,
         texts_per_call=TEXTS_PER_CALL if choice.on_cpu else PIECE,
+        foreign=foreign,
     )
 
 

@@ -1,50 +1,15 @@
-"""The helper process that runs a graph which no export wrote: what it is sent, what it sends, and what it does.
-
-Messages are MessagePack with a length before each, never pickles: what comes back is only numbers and words, whatever
-the graph made of the helper. The helper ends when its parent does, as the pipe from it is closed then.
-"""
+"""A graph that no export wrote, as its helper process loads and runs it."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import queue
-import sys
-import threading
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 import numpy as np
 
-_LENGTH_BYTES = 8
-_MOST_BYTES = 1 << 36
-_NUMBERS = "fiub"
-"""numpy's kinds of numbers."""
-
-
-class Array(msgspec.Struct, frozen=True, array_like=True):
-    """Numbers: numpy's name of their type, their shape, and their bytes."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    content: bytes
-
-    @classmethod
-    def of(cls, array: np.ndarray[Any, Any]) -> Array:
-        """From an array."""
-        return cls(array.dtype.str, array.shape, array.tobytes())
-
-    def numbers(self) -> np.ndarray[Any, Any]:
-        """As an array.
-
-        Raises:
-            ValueError, TypeError: shape, type and content do not belong together.
-        """
-        dtype = np.dtype(self.dtype)
-        if dtype.kind not in _NUMBERS:
-            raise ValueError(f"{self.dtype} is no type of numbers")
-        return np.frombuffer(self.content, dtype).reshape(self.shape)
+from embedge._helper.messages import NUMBERS, Array, Done, Failed
 
 
 class OutsideWeight(msgspec.Struct, frozen=True, array_like=True):
@@ -73,93 +38,13 @@ class Run(msgspec.Struct, frozen=True, tag=True):
     feeds: dict[str, Array]
 
 
-class Failed(msgspec.Struct, frozen=True, tag=True):
-    """What went wrong, and whether for want of memory."""
-
-    message: str
-    memory: bool = False
-
-
-class Done(msgspec.Struct, frozen=True, tag=True):
-    """The graph is loaded."""
-
-
 class Answer(msgspec.Struct, frozen=True, tag=True):
     """What an output is."""
 
     array: Array
 
 
-def send(stream: IO[bytes], message: msgspec.Struct) -> None:
-    """Write a message.
-
-    Raises:
-        OSError: the other side has gone.
-    """
-    content = msgspec.msgpack.encode(message)
-    for part in (len(content).to_bytes(_LENGTH_BYTES, "little"), content):
-        left = memoryview(part)
-        while left:
-            left = left[stream.write(left) :]
-    stream.flush()
-
-
-def receive(stream: IO[bytes]) -> bytes | None:
-    """Read a message; None where the other side has gone, or sends what is none."""
-    length = _read(stream, _LENGTH_BYTES)
-    num_bytes = int.from_bytes(length, "little")
-    if len(length) < _LENGTH_BYTES or num_bytes > _MOST_BYTES:
-        return None
-    content = _read(stream, num_bytes)
-    return content if len(content) == num_bytes else None
-
-
-def _read(stream: IO[bytes], num_bytes: int) -> bytes:
-    parts, left = [], num_bytes
-    # what is only said to come takes no memory
-    while left and (part := stream.read(min(left, 1 << 20))):
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
-
-
-def main(memory_bytes: int) -> None:
-    """Serve the parent until it goes.
-
-    Args:
-        memory_bytes: that this process may take, where the system can hold it to that.
-    """
-    limit_memory(memory_bytes)
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no message
-    waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-
-    def listen() -> None:
-        while (content := receive(requests)) is not None:
-            waiting.put(content)
-        os._exit(0)  # also in the middle of a run that would never end
-
-    threading.Thread(target=listen, daemon=True).start()
-    decode = msgspec.msgpack.Decoder(Load | Run).decode
-    served = _Served()
-    while True:
-        try:
-            answer = served.answer(decode(waiting.get()))
-        except MemoryError:
-            answer = Failed("no memory is left", memory=True)
-        except BaseException as error:
-            answer = Failed(f"{type(error).__name__}: {error}"[:1000])
-        send(answers, answer)
-
-
-def limit_memory(memory_bytes: int) -> None:
-    """Hold this process to so much memory of its own; on Linux only, as others do not keep to the limit."""
-    if sys.platform == "linux":
-        import resource
-
-        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        most = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+REQUESTS = Load | Run
 
 
 class _Given(msgspec.Struct, frozen=True, eq=False):
@@ -179,11 +64,14 @@ class _Given(msgspec.Struct, frozen=True, eq=False):
         ]
 
 
-class _Served:
+class Served:
+    """The graph of the first message."""
+
     def __init__(self) -> None:
         self._session: Any = None
 
     def answer(self, request: Load | Run) -> Done | Answer | Failed:
+        """What came of a message."""
         from embedge.errors import DeviceMemoryError, SessionError
 
         try:
@@ -192,7 +80,7 @@ class _Served:
                 return Done()
             feeds = {name: array.numbers() for name, array in request.feeds.items()}
             array = np.asarray(self._session.run([request.output], feeds)[0])
-            if array.dtype.kind not in _NUMBERS:  # bytes of others are places in memory
+            if array.dtype.kind not in NUMBERS:  # bytes of others are places in memory
                 return Failed(f"{request.output} is {array.dtype} of shape {array.shape}; expected numbers")
             return Answer(Array.of(array))
         except DeviceMemoryError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from embedge._cancelling import check_call
 from embedge._lifetime import outside_python
@@ -18,7 +18,6 @@ from embedge.types import Side
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
-
 
 _CHARS_PER_CALL = 2**17
 """Limit on the characters of a call, which nothing ends: a tenth of a second."""
@@ -36,29 +35,26 @@ class TextTokenizer:
         parallel: let the tokenizers package use all processors for a batch; it knows of no limit but its own variable
             TOKENIZERS_PARALLELISM.
         split_special_tokens: see TokenizerSpec; tokenizer.json cannot state it.
+        foreign: no export wrote it; a helper process reads it.
 
     Raises:
         BundleError: tokenizers cannot read the file.
+        SessionError: it is foreign, and no process can be begun.
     """
 
-    def __init__(self, content: bytes, *, parallel: bool, split_special_tokens: bool = False) -> None:
-        from tokenizers import Tokenizer
+    def __init__(
+        self, content: bytes, *, parallel: bool, split_special_tokens: bool = False, foreign: bool = False
+    ) -> None:
+        self._tokenizer: Tokenizer
+        if foreign:
+            from embedge._text.in_helper import HelperTokenizer
 
-        try:
-            with outside_python():
-                self._tokenizer: Tokenizer = Tokenizer.from_buffer(content)
-        except (
-            BaseException
-        ) as error:  # tokenizers raises Exception and ValueError, or what a panic in Rust becomes
-            if not (isinstance(error, Exception) or _is_foreign(error)):
-                raise
-            raise BundleError(
-                f"{TOKENIZER_FILE} cannot be read by tokenizers: {error}. Export the model again."
-            ) from error
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        self._tokenizer.encode_special_tokens = split_special_tokens
-        self._parallel = parallel
+            helper = HelperTokenizer(content, split_special_tokens=split_special_tokens)
+            self._tokenizer = cast("Tokenizer", helper)  # it has the methods that are used here
+        else:
+            self._tokenizer = open_tokenizer(content, split_special_tokens=split_special_tokens)
+        self._foreign = foreign
+        self._parallel = parallel or foreign
 
     def tokens(self, token_ids: Sequence[int]) -> list[str]:
         """Pieces of text as the vocabulary has them; an id that it lacks is given as its number."""
@@ -182,11 +178,34 @@ class TextTokenizer:
 
     @functools.cached_property
     def _cuts(self) -> Cuts | None:
-        return cuts_of(self._tokenizer)
+        return None if self._foreign else cuts_of(self._tokenizer)
 
     def ids_without_specials(self, text: str) -> list[int]:
         """Token ids of a fixed text, e.g. a template's prefix."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def open_tokenizer(content: bytes, *, split_special_tokens: bool) -> Tokenizer:
+    """Have the tokenizers package read tokenizer.json, and leave out that it truncates and pads.
+
+    Raises:
+        BundleError: it cannot.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        with outside_python():
+            tokenizer = Tokenizer.from_buffer(content)
+    except BaseException as error:  # it raises Exception and ValueError, or what a panic in Rust becomes
+        if not (isinstance(error, Exception) or _is_foreign(error)):
+            raise
+        raise BundleError(
+            f"{TOKENIZER_FILE} cannot be read by tokenizers: {error}. Export the model again."
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = split_special_tokens
+    return tokenizer
 
 
 def _parts(sizes: Sequence[int]) -> Iterator[slice]:

@@ -40,7 +40,7 @@ class PromptTokenizer:
         vocab_size: token ids must be below this.
         max_seq_len: limit in tokens, specials included.
         message: that every text is put into, with a stored prompt as its instruction; None puts a prompt before it.
-        parallel: see TextTokenizer.
+        parallel, foreign: see TextTokenizer.
         texts_per_call: texts that the tokenizers package is given at once; each of their tokens takes about 130 bytes
             until it is taken over.
 
@@ -50,7 +50,7 @@ class PromptTokenizer:
         truncation: what is done with prompts that are too long.
 
     Raises:
-        BundleError: see TextTokenizer.
+        BundleError, SessionError: see TextTokenizer.
     """
 
     def __init__(
@@ -63,8 +63,10 @@ class PromptTokenizer:
         message: TemplateSpec | None = None,
         parallel: bool = True,
         texts_per_call: int = TEXTS_PER_CALL,
+        foreign: bool = False,
     ) -> None:
-        self.texts = TextTokenizer(content, parallel=parallel, split_special_tokens=spec.split_special_tokens)
+        how = {"parallel": parallel, "split_special_tokens": spec.split_special_tokens, "foreign": foreign}
+        self.texts = TextTokenizer(content, **how)
         self._vocab_size = vocab_size
         self._parallel = parallel
         self._texts_per_call = texts_per_call

@@ -230,7 +230,7 @@ _PARENT = """
 import sys, threading, time
 from embedge import CallCancelledError, EdgeModel
 model = EdgeModel(sys.argv[1], device="cpu", trust="any")
-print(model._open().engine.sessions._small._helper._process.pid, flush=True)
+print(model._open().engine.sessions._small._helper._running._process.pid, flush=True)
 def work():
     try:
         model.embed("bad")
