@@ -219,8 +219,10 @@ class EdgeModel:
                 where the call names none. None takes the tower that the checkpoint takes.
             prompt_name: stored prompt to put before each text; None applies the checkpoint's default, if it has one.
             prompt: literal text to put before each text instead; "" for none.
-            truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
-            truncation_side: side that truncation drops, against the rules of PoolingParams.
+            truncate_prompt_tokens: None: a prompt beyond the limit is an error; -1: cut to the limit; k: keep the last
+                k tokens, special tokens included and kept. For prompts whose pooling_params leave it open.
+            truncation_side: "left" or "right": the side that is dropped; None drops the left for k, and for -1 the
+                tokenizer's own.
             use_tqdm: show progress on stderr; or a callable used like `tqdm.tqdm`.
             progress: called after each batch with the number of prompts that are done and the number of all, in the
                 thread that computes; what it raises ends the call.
@@ -286,8 +288,10 @@ class EdgeModel:
                 where the call names none. None takes the tower that the checkpoint takes.
             prompt_name: stored prompt to put before each text; None applies the checkpoint's default, if it has one.
             prompt: literal text to put before each text instead; "" for none.
-            truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
-            truncation_side: side that truncation drops, against the rules of PoolingParams.
+            truncate_prompt_tokens: None: a prompt beyond the limit is an error; -1: cut to the limit; k: keep the last
+                k tokens, special tokens included and kept. For prompts whose pooling_params leave it open.
+            truncation_side: "left" or "right": the side that is dropped; None drops the left for k, and for -1 the
+                tokenizer's own.
             window: prompts that are sorted by length, batched and held at a time.
             deadline_s: seconds from this call to the last output; None sets none.
             cancel: a threading.Event, or a function that returns whether to end: then the call ends with
@@ -340,8 +344,10 @@ class EdgeModel:
                 where the call names none. None takes the tower that the checkpoint takes.
             prompt_name: stored prompt to put before each text; None applies the checkpoint's default, if it has one.
             prompt: literal text to put before each text instead; "" for none.
-            truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
-            truncation_side: side that truncation drops, against the rules of PoolingParams.
+            truncate_prompt_tokens: None: a prompt beyond the limit is an error; -1: cut to the limit; k: keep the last
+                k tokens, special tokens included and kept. For prompts whose pooling_params leave it open.
+            truncation_side: "left" or "right": the side that is dropped; None drops the left for k, and for -1 the
+                tokenizer's own.
             window: prompts that are sorted by length, batched and held at a time.
             deadline_s: seconds from this call to the last output, after which it ends with DeadlineError; None sets
                 none.
@@ -394,8 +400,10 @@ class EdgeModel:
                 where the call names none. None takes the tower that the checkpoint takes.
             prompt_name: stored prompt to put before each text; None applies the checkpoint's default, if it has one.
             prompt: literal text to put before each text instead; "" for none.
-            truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
-            truncation_side: side that truncation drops, against the rules of PoolingParams.
+            truncate_prompt_tokens: None: a prompt beyond the limit is an error; -1: cut to the limit; k: keep the last
+                k tokens, special tokens included and kept. For prompts whose pooling_params leave it open.
+            truncation_side: "left" or "right": the side that is dropped; None drops the left for k, and for -1 the
+                tokenizer's own.
             long_text: what becomes of prompts beyond the limit. "error" and "truncate" are truncate_prompt_tokens
                 None and -1. "mean" embeds windows of max_seq_len tokens, each with its own special tokens and
                 stored prompt, or the chat template around it, and averages their embeddings weighted by the tokens
@@ -460,8 +468,10 @@ class EdgeModel:
             pooling_params: None, one for all prompts, or one per prompt.
             prompt_name: stored prompt to use instead, e.g. "passage".
             prompt: literal text to use instead; "" for none.
-            truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
-            truncation_side: side that truncation drops, against the rules of PoolingParams.
+            truncate_prompt_tokens: None: a prompt beyond the limit is an error; -1: cut to the limit; k: keep the last
+                k tokens, special tokens included and kept. For prompts whose pooling_params leave it open.
+            truncation_side: "left" or "right": the side that is dropped; None drops the left for k, and for -1 the
+                tokenizer's own.
             long_text: what becomes of prompts beyond the limit. "error" and "truncate" are truncate_prompt_tokens None
                 and -1. "mean" embeds windows of max_seq_len tokens, each with its own special tokens and stored prompt,
                 or the chat template around it, and averages their embeddings weighted by the tokens of text in each;
@@ -524,8 +534,10 @@ class EdgeModel:
             pooling_params: None, one for all prompts, or one per prompt.
             prompt_name: stored prompt to use instead, e.g. "passage".
             prompt: literal text to use instead; "" for none.
-            truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
-            truncation_side: side that truncation drops, against the rules of PoolingParams.
+            truncate_prompt_tokens: None: a prompt beyond the limit is an error; -1: cut to the limit; k: keep the last
+                k tokens, special tokens included and kept. For prompts whose pooling_params leave it open.
+            truncation_side: "left" or "right": the side that is dropped; None drops the left for k, and for -1 the
+                tokenizer's own.
             long_text: what becomes of prompts beyond the limit. "error" and "truncate" are truncate_prompt_tokens None
                 and -1. "mean" embeds windows of max_seq_len tokens, each with its own special tokens and stored prompt,
                 or the chat template around it, and averages their embeddings weighted by the tokens of text in each;
@@ -586,8 +598,10 @@ class EdgeModel:
                 where the call names none. None takes the tower that the checkpoint takes.
             prompt_name: stored prompt to put before each text; None applies the checkpoint's default, if it has one.
             prompt: literal text to put before each text instead; "" for none.
-            truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
-            truncation_side: side that truncation drops, against the rules of PoolingParams.
+            truncate_prompt_tokens: None: a prompt beyond the limit is an error; -1: cut to the limit; k: keep the last
+                k tokens, special tokens included and kept. For prompts whose pooling_params leave it open.
+            truncation_side: "left" or "right": the side that is dropped; None drops the left for k, and for -1 the
+                tokenizer's own.
             use_tqdm: show progress on stderr; or a callable used like `tqdm.tqdm`.
             progress: called after each batch with the number of prompts that are done and the number of all, in the
                 thread that computes; what it raises ends the call.
@@ -638,8 +652,10 @@ class EdgeModel:
                 list, a column of a table by position, a generator. A prompt may also be a pair {"text": premise,
                 "text_pair": hypothesis}.
             pooling_params: None, one for all prompts, or one per prompt.
-            truncate_prompt_tokens: for prompts whose pooling_params leave it open; see PoolingParams.
-            truncation_side: side that truncation drops, against the rules of PoolingParams.
+            truncate_prompt_tokens: None: a prompt beyond the limit is an error; -1: cut to the limit; k: keep the last
+                k tokens, special tokens included and kept. For prompts whose pooling_params leave it open.
+            truncation_side: "left" or "right": the side that is dropped; None drops the left for k, and for -1 the
+                tokenizer's own.
             use_tqdm: show progress on stderr; or a callable used like `tqdm.tqdm`.
             progress: called after each batch with the number of prompts that are done and the number of all, in the
                 thread that computes; what it raises ends the call.

@@ -139,10 +139,10 @@ def _stored(name: str) -> Path:
             f"{name!r} is the name of several bundles in the store {home()}: {names}. Name one of them."
         )
     known = list(map(name_of, bundles))
-    names = ", ".join(known) or "none"
+    names, meant = ", ".join(known) or "none", did_you_mean(name, known)
     raise BundleError(
         f"no bundle at {name!r}, neither as a folder nor by that name in the store {home()} (there: {names}). "
-        f"Make one with: embedge export {name}.{did_you_mean(name, known)}"
+        f"Make one with: embedge export {name}{'.' + meant if meant else ''}"
     )
 
 
