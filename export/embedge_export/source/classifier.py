@@ -106,12 +106,12 @@ def read_pooled_classifier(files: Files, spec: ExportSpec, transformer: Transfor
     if pooling is None:
         raise ExportError(
             "modules.json makes scores of every token, without a Pooling module before; expected one row per text. "
-            "Such modules are not exported."
+            "Run the model with sentence-transformers, or export its rows of tokens with --task token_embed."
         )
     if files.stated.get("prompts") and not pooling.include_prompt:
         raise ExportError(
             "the Pooling module of a CrossEncoder leaves its prompt out (include_prompt false), which is not exported; "
-            "expected include_prompt true. Please report this with the model's name."
+            "expected include_prompt true. Run it with sentence-transformers, or leave its prompts out in a copy."
         )
     labels = _labels_of(row_size(rows, transformer.hidden_size), spec, files.config)
     # what CrossEncoder applies where its config names nothing

@@ -132,12 +132,12 @@ def check_modules(kind: Kind, files: Files, spec: ExportSpec) -> None:
     if kind in ("classifier", "causal_reranker") and modules.sequence:
         raise ExportError(
             f"modules.json has {in_words(modules.sequence[0])} after a transformer that gives logits; expected none. "
-            "Such modules are not exported."
+            "Save the model without it, or run it with sentence-transformers."
         )
     if modules.mask is not None and kind != "late_interaction":
         raise ExportError(
             f"modules.json has a MultiVectorMask module, and the rest is that of a model for {kind}; expected one for "
-            "late interaction. Such modules are not exported."
+            "late interaction. Save the model without it, or run it with sentence-transformers."
         )
     for name in ("query_length", "document_length", "query_expansion"):
         if getattr(settings, name) is not None and modules.mask is None:

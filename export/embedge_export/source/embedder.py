@@ -110,7 +110,7 @@ def read_embedder(files: Files, spec: ExportSpec, transformer: Transformer) -> E
     if pooling_of(tokens) is not None:
         raise ExportError(
             "modules.json ends with token_embeddings that were pooled; expected one row for each token. "
-            "Such modules are not exported."
+            "Save the model without the modules that pool them, or run it with sentence-transformers."
         )
     row_size(rows, transformer.hidden_size)
     row_size(tokens, transformer.hidden_size)
@@ -142,7 +142,8 @@ def sequence_of(files: Files, transformer: Transformer) -> tuple[tuple[Module, .
     if names is None:
         raise ExportError(
             f"{modules.settings.file} takes the pooler_output of a {transformer.model_type} model; embedge knows that "
-            f"of {', '.join(_POOLERS)}. Please report this with the model's name."
+            f"of {', '.join(_POOLERS)}. Run the model with sentence-transformers, or state last_hidden_state in a copy "
+            "of the checkpoint if its numbers are what you want."
         )
     if given == TOKENS:
         raise ExportError(
@@ -172,7 +173,7 @@ def read_splade(files: Files) -> Splade:
         other = type(files.modules.sequence[0]).__name__
         raise ExportError(
             f"modules.json has a {other} module beside SpladePooling; expected SpladePooling alone. "
-            "Such modules are not exported."
+            "Save the model without it, or run it with sentence-transformers."
         )
     config = (files.modules.splade if files.modules else None) or {}
     strategy = config.get("pooling_strategy", "max")

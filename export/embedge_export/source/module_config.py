@@ -55,6 +55,7 @@ class ModuleConfig:
         if output in _RESERVED:
             raise ExportError(
                 f"module_output_name in {self.file} is {output!r}, which other modules read as something else; "
-                "expected a feature of its own. Such modules are not exported."
+                "expected a feature of its own. Give it another name in a copy of the checkpoint, or run the model "
+                "with sentence-transformers."
             )
         return {"module_input_name": name, "module_output_name": output}

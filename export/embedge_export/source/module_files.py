@@ -179,7 +179,7 @@ def activation_name(stated: str) -> str:
     if not stated.startswith(_OF_TORCH) or name not in MODULE_ACTIVATIONS:
         raise ExportError(
             f"activation {stated!r} is not one that embedge knows; expected torch.nn.modules' "
-            f"{', '.join(MODULE_ACTIVATIONS)}"
+            f"{', '.join(MODULE_ACTIVATIONS)}. Save the model with one of these, or run it with sentence-transformers"
         )
     return name
 
@@ -212,7 +212,8 @@ def _of_library(stated: list[tuple[str, str]]) -> list[_Entry]:
         if library is None:
             raise ExportError(
                 f"modules.json holds a {kind.rsplit('.', 1)[-1]} module, which embedge does not know: {kind} is the "
-                f"checkpoint's own code; expected sentence-transformers' {EXPECTED}"
+                f"checkpoint's own code; expected sentence-transformers' {EXPECTED}. Export the model without "
+                "it, and run it after embedding (register_pooling)"
             )
         entries.append(_Entry(kind.rsplit(".", 1)[-1], library, folder))
     return entries

@@ -16,6 +16,7 @@ FIRST = "a Transformer, MLMTransformer or StaticEmbedding module first"
 _WORDS = "reads words by a tokenizer of sentence-transformers' own, which bundles do not have"
 _OTHER_MODEL = "Train a StaticEmbedding in its place, or run it with sentence-transformers"
 _AFTER = "Save the model without it where you can do that after embedding"
+_AT_ALL = "Save the model without it, or run it with sentence-transformers."
 _TOWER = "Export each alone, into a bundle of its own: --tower {tower}"
 
 REFUSED: dict[str, tuple[str, str]] = {
@@ -40,7 +41,10 @@ REFUSED: dict[str, tuple[str, str]] = {
         "Train with the last layer alone, or run it with sentence-transformers",
     ),
     "WordEmbeddings": (_WORDS, _OTHER_MODEL),
-    "WordWeights": (_WORDS, "Save the model without it, or fold the weights into a StaticEmbedding's rows"),
+    "WordWeights": (
+        "weights each token's row by its word, by whose weights means are divided, which no builder has",
+        "Save the model without it, or run it with sentence-transformers",
+    ),
 }
 """By class: what it does that a bundle does not, and what to do."""
 
@@ -59,7 +63,7 @@ def refuse(kind: str, folder: Path, path: str, *, first: bool) -> ExportError:
         opening += " module"
     if kind not in REFUSED:
         expected = FIRST if first else EXPECTED
-        return ExportError(f"{opening}, which embedge does not know; expected {expected}")
+        return ExportError(f"{opening}, which embedge does not know; expected {expected}. {_AT_ALL}")
     why, instead = REFUSED[kind]
     if instead is _TOWER:
         towers = tower_names(inside(folder, path))

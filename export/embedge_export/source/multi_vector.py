@@ -63,7 +63,8 @@ def read_words(files: Files, mask: dict[str, Any], transformer: Transformer, tok
     if not made or not isinstance(made[-1], Normalize):
         raise ExportError(
             "modules.json gives rows of tokens that are not normalised, and MaxSim compares them at unit length here; "
-            "expected a Normalize module of token_embeddings at the end. Such modules are not exported."
+            "expected a Normalize module of token_embeddings at the end. Add one if the model "
+            "was trained so, or run it with its own library."
         )
     limit = _limit(files, transformer, tokenizer)
     length, attend, filler = settings.query_length or limit, False, None
@@ -73,7 +74,7 @@ def read_words(files: Files, mask: dict[str, Any], transformer: Transformer, tok
         if expansion.get("strategy") != "fixed":
             raise ExportError(
                 f"query_expansion in {settings.file} has the strategy {expansion.get('strategy')!r}; expected 'fixed'. "
-                "Others are not exported yet: please report this with the model's name."
+                "Run the model with sentence-transformers."
             )
         length = whole(expansion.get("length"), "length of query_expansion", settings.file)
         attend = some_bool(expansion.get("attend", False), "attend of query_expansion", settings.file)
@@ -113,7 +114,7 @@ def _skip_words(mask: dict[str, Any]) -> tuple[str, ...]:
     if mask.get("keep_only_token_ids") or (words and tasks != ("document",)):
         raise ExportError(
             f"{_MASK} leaves out tokens by keep_only_token_ids or of queries; expected skiplist_words of documents "
-            "alone. Others are not exported yet: please report this with the model's name."
+            "alone. Run the model with sentence-transformers."
         )
     return words
 
@@ -129,6 +130,6 @@ def _marker(prompt: str, tokenizer: Any) -> str:
         raise ExportError(
             f"the prompt {prompt!r} of queries or documents is more than one token put before the text, which late "
             "interaction is not exported with yet; expected a marker such as '[Q] ' among its added tokens. "
-            "Please report this with the model's name."
+            "Run the model with sentence-transformers."
         )
     return prompt

@@ -219,8 +219,10 @@ def _message(kind: Kind, files: Files, tokenizer: Any) -> TemplateSpec | None:
         return None
     if kind == "late_interaction":
         raise ExportError(
-            "texts are put into a chat template and embedded token by token, which is not exported; expected an "
-            "embedder with a row for each text. Please report this with the model's name."
+            "texts are put into a chat template (message in modality_config) and embedded token by token, with markers "
+            "and limits of queries and documents, which no bundle does; expected texts as they stand. Remove message "
+            f"in a copy of {files.settings.file} if the model was trained without it, or run it with "
+            "sentence-transformers."
         )
     return read_template(read_chat(files, tokenizer), ("text",))
 

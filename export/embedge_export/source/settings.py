@@ -179,7 +179,7 @@ def _output(stated: dict[str, Any], default_task: str, file: str) -> dict[str, A
     if taken is None:
         raise ExportError(
             f"modality_config in {file} has {', '.join(modalities) or 'nothing'}; expected text or message. "
-            "Models of images and sounds alone are not exported."
+            "Run a model of images or sounds alone with sentence-transformers."
         )
     if "message" in modalities:
         facts["message_format"] = str(taken.get("format", "auto"))
@@ -192,8 +192,8 @@ def _output(stated: dict[str, Any], default_task: str, file: str) -> dict[str, A
     if taken.get("method") != "forward" or output not in _OUTPUTS[task]:
         raise ExportError(
             f"modality_config in {file} takes method_output_name {output!r} of the method {taken.get('method')!r}; "
-            f"embedge exports {' or '.join(_OUTPUTS[task])} of forward. Other outputs are not exported yet: "
-            "please report this with the model's name."
+            f"embedge exports {' or '.join(_OUTPUTS[task])} of forward. State one of these in a copy "
+            "of the checkpoint if its numbers are what you want, or run the model with sentence-transformers."
         )
     name = optional_text(stated.get("module_output_name"), "module_output_name", file)
     if name is None:
@@ -226,7 +226,8 @@ def _processing(stated: dict[str, Any], file: str, ignore_keys: Iterable[str]) -
         if merged.get(key, True) not in honoured:
             raise ExportError(
                 f"{name} in {file} states {key} {merged[key]!r}, which is not exported; expected "
-                f"{' or '.join(map(repr, honoured))}, or nothing"
+                f"{' or '.join(map(repr, honoured))}, or nothing. "
+                "Remove it in a copy of the checkpoint if texts may be tokenised without it."
             )
     return {
         "max_length": _length(merged, "max_length", f"{name} in {file}"),
