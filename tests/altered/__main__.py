@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from tests.altered import tokenizers
 from tests.altered.trial import Outcome, attempt
 from tests.altered.values import alterations
 from tests.export.architectures import make
@@ -22,6 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.altered")
     parser.add_argument("--family", action="append", help="this one alone; may be repeated")
     parser.add_argument("--reference", choices=("torch", "numpy"), default="numpy")
+    parser.add_argument("--tokenizers", action="store_true", help="alter tokenizer_config.json instead")
     parser.add_argument("--every", type=int, default=1, help="only each so-many-th")
     asked = parser.parse_args()
     import torch
@@ -31,10 +33,19 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as scratch:
-        for family in asked.family or LOCAL:
-            folder = make(Path(scratch, family), family, "embed")
-            for alteration in list(alterations(family, folder))[:: asked.every]:
-                outcome = attempt(alteration, folder, Path(scratch), asked.reference)
+        for family in asked.family or (tokenizers.MADE if asked.tokenizers else LOCAL):
+            folder = Path(scratch, family)
+            if asked.tokenizers:
+                tokenizers.make(family, folder)
+                trials = tokenizers.alterations(family, folder)
+            else:
+                make(folder, family, "embed")
+                trials = alterations(family, folder)
+            for alteration in list(trials)[:: asked.every]:
+                if asked.tokenizers:
+                    outcome = tokenizers.attempt(alteration, folder, asked.reference)
+                else:
+                    outcome = attempt(alteration, folder, Path(scratch), asked.reference)
                 outcomes.append(outcome)
                 if not outcome.is_right:
                     words = " ".join(outcome.words.split())[:200]

@@ -29,6 +29,7 @@ VALUES = (
     {"x": 1},
     {"rope_type": "longrope"},
 )
+DTYPES = ("auto", "cuda", "float31", "torch.float32", "float16", "int8")
 _NOT_OF_A_MODEL = ("model_type", "auto_map", "quantization_config", "compression_config")
 
 
@@ -41,8 +42,9 @@ class Alteration:
     value: object
 
     def apply(self, stated: dict[str, object]) -> dict[str, object]:
-        """The configuration with that value."""
-        return stated | {self.key: self.value}
+        """The configuration with that value, and without the newer word for the same."""
+        newer = {"torch_dtype": "dtype"}.get(self.key)
+        return {key: value for key, value in stated.items() if key != newer} | {self.key: self.value}
 
 
 def keys(family: str, folder: Path) -> list[str]:
@@ -62,7 +64,7 @@ def passed_over(family: str) -> set[str]:
 def alterations(family: str, folder: Path) -> Iterator[Alteration]:
     """All of a family."""
     for key in keys(family, folder):
-        for value in VALUES:
+        for value in (*VALUES, *(DTYPES if key in ("dtype", "torch_dtype") else ())):
             yield Alteration(family, key, value)
 
 

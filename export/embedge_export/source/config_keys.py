@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from embedge.errors import ExportError
-from embedge_export.source.fields import unknown_keys
+from embedge_export.source.fields import unknown_keys, wrong_value
 from embedge_export.source.generations import refuse_read_otherwise
 from embedge_export.source.libraries import is_older
 
@@ -208,6 +208,31 @@ def _masks() -> Any:
         return importlib.import_module("transformers.masking_utils")
     except ImportError:
         return None
+
+
+_DTYPES = (
+    "bfloat16", "bool", "cdouble", "cfloat", "chalf", "complex128", "complex32", "complex64", "double", "float",
+    "float16", "float32", "float4_e2m1fn_x2", "float64", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2",
+    "float8_e5m2fnuz", "float8_e8m0fnu", "half", "int", "int16", "int32", "int64", "int8", "long", "short", "uint16",
+    "uint32", "uint64", "uint8",
+)  # fmt: skip
+"""torch's words for the types of numbers."""
+
+
+def refuse_dtypes(stated: Mapping[str, Any], ignore_keys: Sequence[str]) -> None:
+    """Refuse a dtype that torch does not have: transformers reads it before anything can be said about it.
+
+    Raises:
+        ExportError: config.json states one; what it says of single parts of a model is not looked at.
+    """
+    for key in ("dtype", "torch_dtype"):
+        value = stated.get(key)
+        if value is None or isinstance(value, dict) or key in ignore_keys:
+            continue
+        if value not in _DTYPES:
+            raise wrong_value(
+                value, key, "config.json", "a type of torch such as float32, float16 or bfloat16"
+            )
 
 
 def refuse_values(key: str, value: object, model_type: str) -> None:

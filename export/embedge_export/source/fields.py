@@ -15,7 +15,7 @@ def whole(value: Any, name: str, file: str, least: int = 1) -> int:
         ExportError: it is something else, or below `least`.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ExportError(_wrong(value, name, file, f"a whole number from {least}"))
+        raise wrong_value(value, name, file, f"a whole number from {least}")
     return value
 
 
@@ -40,7 +40,7 @@ def some_text(value: Any, name: str, file: str) -> str:
         ExportError: it is something else.
     """
     if not isinstance(value, str):
-        raise ExportError(_wrong(value, name, file, "a text"))
+        raise wrong_value(value, name, file, "a text")
     return value
 
 
@@ -51,7 +51,7 @@ def some_texts(value: Any, name: str, file: str) -> tuple[str, ...]:
         ExportError: it is something else.
     """
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-        raise ExportError(_wrong(value, name, file, "a list of texts"))
+        raise wrong_value(value, name, file, "a list of texts")
     return tuple(value)
 
 
@@ -62,7 +62,7 @@ def texts_by_name(value: Any, name: str, file: str) -> dict[str, str]:
         ExportError: it is something else.
     """
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise ExportError(_wrong(value, name, file, "an object whose values are texts"))
+        raise wrong_value(value, name, file, "an object whose values are texts")
     return value
 
 
@@ -75,7 +75,7 @@ def some_object(value: Any, name: str, file: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ExportError(_wrong(value, name, file, "an object"))
+        raise wrong_value(value, name, file, "an object")
     return value
 
 
@@ -86,7 +86,7 @@ def some_bool(value: Any, name: str, file: str) -> bool:
         ExportError: it is something else.
     """
     if not isinstance(value, bool):
-        raise ExportError(_wrong(value, name, file, "true or false"))
+        raise wrong_value(value, name, file, "true or false")
     return value
 
 
@@ -136,8 +136,9 @@ def unknown_keys(
     return ExportError(f"{words.strip()} If you know that it changes no number, pass {flags}.")
 
 
-def _wrong(value: Any, name: str, file: str, expected: str) -> str:
-    return (
+def wrong_value(value: Any, name: str, file: str, expected: str) -> ExportError:
+    """The error for a value of another type or range than expected."""
+    return ExportError(
         f"{name} in {file} is {_shown(value)}; expected {expected}. "
         "Correct the file, or restore it from the model's origin."
     )

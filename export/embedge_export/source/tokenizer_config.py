@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from embedge.errors import ExportError
-from embedge_export.source.fields import account_for, some_texts
+from embedge_export.source.fields import (
+    account_for,
+    optional_text,
+    some_bool,
+    some_object,
+    some_texts,
+    wrong_value,
+)
 from embedge_export.source.repository import read_json
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -64,6 +72,51 @@ _IGNORED = {
     "verbose": "what is printed",
     "vocab_file": _PATHS,
 }
+
+
+def _whole_number(value: Any, name: str, file: str) -> None:
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())  # 1e30 is no limit
+    if isinstance(value, bool) or not is_whole:
+        raise wrong_value(value, name, file, "a whole number")
+
+
+def _tokens(value: Any, name: str, file: str) -> None:
+    if value is not None and not isinstance(value, list | dict):
+        raise wrong_value(value, name, file, "a list of tokens, or an object of tokens by their names")
+
+
+def _named_tokens(value: Any, name: str, file: str) -> None:
+    if not all(isinstance(token, str | dict) for token in some_object(value, name, file).values()):
+        raise wrong_value(value, name, file, "an object of tokens by their names")
+
+
+def _nothing(value: Any, name: str, file: str) -> None:
+    if value is not None:
+        raise wrong_value(value, name, file, "none, as it is bytes, which no JSON file holds")
+
+
+def _optional_bool(value: Any, name: str, file: str) -> None:
+    if value is not None:
+        some_bool(value, name, file)
+
+
+def _list(value: Any, name: str, file: str) -> None:
+    if not isinstance(value, list):
+        raise wrong_value(value, name, file, "a list")
+
+
+_TYPES: dict[str, Callable[[Any, str, str], object]] = {
+    "_spm_precompiled_charsmap": _nothing,
+    "add_prefix_space": _optional_bool,
+    "additional_special_tokens": _tokens,
+    "extra_special_tokens": _tokens,
+    "init_inputs": _list,
+    "model_max_length": _whole_number,
+    "model_specific_special_tokens": _named_tokens,
+    "split_special_tokens": some_bool,
+    "tokenizer_class": optional_text,
+}
+"""Keys whose values transformers fails with where they are of another type, each with what checks them."""
 _SPECIAL = ("_token", "_tokens", "_token_id", "_token_ids")
 """Endings of keys that name special tokens, of which a model may have its own."""
 _SEGMENTED = ("Bert", "ConvBert", "Deberta", "DebertaV2", "Electra", "MobileBert", "SqueezeBert")
@@ -111,12 +164,14 @@ def read_tokenizer_config(folder: Path, ignore_keys: tuple[str, ...] = ()) -> To
         ignored=_IGNORED,
         ignore_keys=ignore_keys,
     )
+    for key, check in _TYPES.items():
+        if key in stated and key not in ignore_keys:
+            check(stated[key], key, TOKENIZER_CONFIG)
     if stated.get("model_input_names") is not None:
         some_texts(stated["model_input_names"], "model_input_names", TOKENIZER_CONFIG)
     extra = stated.get("extra_special_tokens")
-    tokenizer_class = stated.get("tokenizer_class")
     return TokenizerConfig(
-        tokenizer_class=tokenizer_class if isinstance(tokenizer_class, str) else None,
+        tokenizer_class=stated.get("tokenizer_class"),
         extra_special_tokens=tuple(_token(each) for each in extra) if isinstance(extra, list) else (),
     )
 

@@ -13,7 +13,7 @@ from embedge_export.families.defaults import DEFAULTS
 from embedge_export.families.family import Family
 from embedge_export.families.spelling import steady_length
 from embedge_export.families.table import check_layers, family_of
-from embedge_export.source.config_keys import check_keys, known_keys
+from embedge_export.source.config_keys import check_keys, known_keys, refuse_dtypes
 from embedge_export.source.config_words import in_old_words
 from embedge_export.source.fields import positive, whole
 from embedge_export.source.files import CONFIG, Files
@@ -73,6 +73,7 @@ def read_transformer(files: Files, spec: ExportSpec) -> Transformer:
             f"{files.repository.name} {wrong} config.json; expected a Hugging Face checkpoint. "
             "Pass the folder that save_pretrained wrote."
         )
+    refuse_dtypes(files.config, spec.ignore_keys)
     light = is_light(spec)
     code = find_code(files.repository, files.transformer, trusted=spec.trust_remote_code or light)
     if light:

@@ -60,11 +60,11 @@ def saved(family: str, folder: Path, **stated: object) -> Path:
     return folder
 
 
-def loaded(folder: Path, ignore_keys: tuple[str, ...] = ()) -> Tokenization:
+def loaded(folder: Path, ignore_keys: tuple[str, ...] = (), *, light: bool = False) -> Tokenization:
     """The folder's tokenizer, as an export of a classifier reads it."""
     repository = Repository(folder=folder, name="tiny")
     files = Files(repository=repository, modules=None, config={}, stated={})
-    tokenizer = load_tokenizer(files, {}, ignore_keys)
+    tokenizer = load_tokenizer(files, {}, ignore_keys, light=light)
     head = HeadSpec(labels=("a", "b"), activation="softmax", score_activation="softmax")
     checkpoint = Checkpoint(
         repository=repository,
