@@ -243,6 +243,6 @@ def test_a_failed_replacement_keeps_the_old_bundle(bundle, tmp_path, tiny_bert):
 
 def test_without_output_the_bundle_goes_to_the_store(tiny_bert, tmp_path, monkeypatch):
     monkeypatch.setenv("EMBEDGE_HOME", str(tmp_path))
-    assert export(ExportSpec(model=str(tiny_bert), name="org/mine")) == tmp_path / "mine"
+    assert export(ExportSpec(model=str(tiny_bert), name="org/mine")) == tmp_path / "org" / "mine"
     with EdgeModel("mine", device="cpu") as model:
         assert model.embed("a man").numpy().shape == (1, 32)

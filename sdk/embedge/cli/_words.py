@@ -21,6 +21,7 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "instruction": "--instruction",
         "keep_texts": "--no-texts",
         "long_text": "--long-text",
+        "max_memory_mb": "--max-memory",
         "method": "--method",
         "name": "--name",
         "normalize": "--normalize",

@@ -120,7 +120,7 @@ _ONLY_IN_PYTHON = """
     probes cuda_graphs device_memory_bytes provider_options retry_smaller_batches verify_hashes
     max_model_len pooling_type logit_bias step_tag_id returned_token_ids
     requires_token_ids skip_reading_prefix_cache extra_kwargs output_kind truncation_side truncate
-    query_prompt_name document_prompt_name max_batch_tokens max_memory_mb
+    query_prompt_name document_prompt_name max_batch_tokens
 """
 ONLY_IN_PYTHON = set(_ONLY_IN_PYTHON.split())
 """Parameters that no flag stands for."""
