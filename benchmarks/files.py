@@ -1,8 +1,13 @@
 """`python -m benchmarks.files BUNDLE FOLDER`: files of many texts, and of one very long one, through `embedge encode`.
 
-A million short texts go from Parquet to Parquet: once unbroken, while the process's memory is watched, and once killed
-three times and gone on with; between both, the same texts through EdgeModel.stream alone. A line of 50 MB is cut to the
-model's limit. Each is a process of its own; the outputs are compared byte by byte.
+Its parts run alone, too, with --only, and put their figures beside those that are in the output already:
+
+unbroken  a million short texts from Parquet to Parquet, while the process's memory is watched
+broken    the same, killed three times and gone on with; the output is compared with the unbroken one byte by byte
+rate      a tenth of the texts, and the same through EdgeModel.stream alone, in turns; needs a calm machine
+line      a line of 50 MB of words, of letters without spaces, of Han and of emoji, each cut to the model's limit
+
+Each run is a process of its own.
 """
 
 from __future__ import annotations
@@ -16,12 +21,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.machine import machine
 
 WORDS = [word for word in Path(__file__).read_text().split() if word.isalpha()]
 FIRST_MINUTE_S = 60
+LETTERS = {
+    "no spaces": "abcdefghijklmnopqrstuvwxyz0123456789+/",
+    "han": "天地玄黃宇宙洪荒日月盈昃辰宿列張",
+    "emoji": "😀🎉🚀🌍👍🏽❤️👩‍💻",
+}
+"""What lines without words are made of."""
 
 
 def write_texts(file: Path, num_rows: int) -> None:
@@ -38,21 +50,24 @@ def write_texts(file: Path, num_rows: int) -> None:
             writer.write_table(pyarrow.table({"text": texts}, schema))
 
 
-def write_line(file: Path, size: int) -> None:
-    """One line of so many bytes."""
+def write_line(file: Path, kind: str, size: int) -> None:
+    """One line of so many bytes of UTF-8, more or less."""
     rng = random.Random(1)
-    words = " ".join(rng.choices(WORDS, k=100_000)) + " "
-    file.write_text((words * (size // len(words) + 1))[:size] + "\n")
+    if kind == "words":
+        piece = " ".join(rng.choices(WORDS, k=100_000)) + " "
+    else:
+        piece = "".join(rng.choices(LETTERS[kind], k=100_000))
+    file.write_text(piece * (size // len(piece.encode()) + 1) + "\n", encoding="utf-8")
 
 
-def stream_alone(bundle: str, file: Path) -> dict:
+def stream_alone(bundle: str, file: Path, variant: str) -> dict:
     """Rows and seconds of EdgeModel.stream over texts that were read before."""
     import pyarrow.parquet
 
     from embedge import EdgeModel
 
     texts = pyarrow.parquet.read_table(file).column("text").to_pylist()
-    with EdgeModel(bundle, device="cpu") as model:
+    with EdgeModel(bundle, device="cpu", variant=variant) as model:
         model.embed(texts[:2048])
         started, cpu = time.perf_counter(), time.process_time()
         count = sum(1 for _ in model.stream(texts, truncate_prompt_tokens=-1, window=2048))
@@ -71,27 +86,30 @@ class Watched:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "embedge", "encode", *arguments],
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
         self.samples: list[tuple[float, float]] = []
 
-    def wait(self, kill_after_s: float | None = None) -> dict:
-        """Until it ends, or is killed."""
+    def wait(self, is_due: Callable[[], bool] | None = None) -> dict:
+        """Until it ends, or is killed because that is due."""
         while True:
             pid, status, used = os.wait4(self._process.pid, os.WNOHANG)
             wall_s = time.perf_counter() - self._started
             if pid:
                 self._process.returncode = os.waitstatus_to_exitcode(status)
+                told = self._process.stderr.read().decode()
+                if self._process.returncode not in (0, -signal.SIGKILL):
+                    raise SystemExit(told)
                 return {
                     "status": self._process.returncode,
                     "wall_s": wall_s,
                     "cpu_s": used.ru_utime + used.ru_stime,
                     "peak_mb": used.ru_maxrss / 1e3,
                 }
-            if kill_after_s is not None and wall_s > kill_after_s:
+            if is_due is not None and is_due():
                 self._process.send_signal(signal.SIGKILL)
             self.samples.append((wall_s, _rss_mb(self._process.pid)))
-            time.sleep(0.02 if kill_after_s is not None else 0.5)
+            time.sleep(0.02 if wall_s < 60 else 0.5)
 
 
 def _rss_mb(pid: int) -> float:
@@ -107,73 +125,122 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def many_texts(bundle: str, folder: Path, num_rows: int) -> dict:
-    """Figures of the unbroken run, the broken one, and the model alone."""
-    texts, whole, broken = (folder / name for name in ("texts.parquet", "whole.parquet", "broken.parquet"))
+def _rows_done(output: Path) -> int:
+    """Rows that are committed of an unfinished output."""
+    try:
+        return json.loads(output.with_name(f"{output.name}.job").read_bytes())["counts"]["read"]
+    except FileNotFoundError:
+        return 0
+
+
+def unbroken(bundle: list[str], folder: Path, num_rows: int) -> dict:
+    """Figures of a run from beginning to end."""
+    texts, whole = folder / "texts.parquet", folder / "whole.parquet"
     write_texts(texts, num_rows)
-    watched = Watched([bundle, str(texts), "-o", str(whole), "--overwrite"])
-    unbroken = watched.wait()
+    watched = Watched([*bundle, str(texts), "-o", str(whole), "--overwrite"])
+    done = watched.wait()
     # what is watched of a shorter run begins after a tenth of it
-    settled_s = min(FIRST_MINUTE_S, unbroken["wall_s"] / 10)
-    later = [rss for at, rss in watched.samples if at >= settled_s]
-    command = [sys.executable, "-m", "benchmarks.files", bundle, str(folder), "--stream-alone"]
-    alone = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    statuses = []
-    for share in (0.2, 0.25, 0.25, None):
-        after_s = None if share is None else share * unbroken["wall_s"]
-        how = "--resume" if statuses else "--overwrite"
-        statuses.append(Watched([bundle, str(texts), "-o", str(broken), how]).wait(after_s)["status"])
+    settled_s = min(FIRST_MINUTE_S, done["wall_s"] / 10)
+    later = [rss for at, rss in watched.samples if at >= settled_s and rss]
     return {
         "rows": num_rows,
-        "wall_s": round(unbroken["wall_s"], 1),
-        "rows_per_s": round(num_rows / unbroken["wall_s"]),
-        "model_alone_rows_per_s": round(num_rows / alone["wall_s"]),
-        "wall_to_alone": round(unbroken["wall_s"] / alone["wall_s"], 3),
-        "cpu_to_alone": round(unbroken["cpu_s"] / alone["cpu_s"], 3),
+        "wall_s": round(done["wall_s"], 1),
+        "cpu_s": round(done["cpu_s"], 1),
+        "settled_after_s": round(settled_s),
         "rss_settled_mb": round(later[0]),
+        "rss_at_end_mb": round(later[-1]),
         "rss_largest_after_mb": round(max(later)),
         "rss_grew_mb": round(max(later) - later[0]),
-        "ended_with": statuses,
-        "killed_and_resumed_is_the_same": _sha256(whole) == _sha256(broken),
+        "sha256": _sha256(whole),
     }
 
 
-def long_line(bundle: str, folder: Path, size_mb: int) -> dict:
-    """Figures of a line, and of a short one beside it."""
+def broken(bundle: list[str], folder: Path, num_rows: int) -> dict:
+    """Figures of a run that is killed three times, by the rows that are done, and gone on with."""
+    texts, output = folder / "texts.parquet", folder / "broken.parquet"
+    write_texts(texts, num_rows)
+    statuses, at = [], []
+    for share in (0.2, 0.45, 0.7, None):
+        how = "--resume" if statuses else "--overwrite"
+        due = None if share is None else (lambda rows=share * num_rows: _rows_done(output) >= rows)
+        statuses.append(Watched([*bundle, str(texts), "-o", str(output), how]).wait(due)["status"])
+        at.append(_rows_done(output) or num_rows)
+    whole = folder / "whole.parquet"
+    return {
+        "rows": num_rows,
+        "ended_with": statuses,
+        "rows_committed": at,
+        "sha256": _sha256(output),
+        "is_the_same_as_unbroken": whole.exists() and _sha256(whole) == _sha256(output),
+    }
+
+
+def rate(bundle: list[str], folder: Path, num_rows: int) -> dict:
+    """Figures of a tenth of the rows, in turns with the model alone."""
+    folder = folder / "rate"
+    folder.mkdir(exist_ok=True)
+    texts, count = folder / "texts.parquet", max(1, num_rows // 10)
+    write_texts(texts, count)
+    alone = [sys.executable, "-m", "benchmarks.files", bundle[0], str(folder), "--stream-alone"]
+    walls: dict[str, list[float]] = {"command": [], "model": []}
+    for _ in range(3):
+        done = Watched([*bundle, str(texts), "-o", str(folder / "out.parquet"), "--overwrite"]).wait()
+        walls["command"].append(done["wall_s"])
+        told = subprocess.run([*alone, *bundle[1:]], capture_output=True, text=True, check=True).stdout
+        walls["model"].append(json.loads(told)["wall_s"])
+    command_s, model_s = (min(times) for times in walls.values())
+    return {
+        "rows": count,
+        "rows_per_s": round(count / command_s),
+        "model_alone_rows_per_s": round(count / model_s),
+        "wall_to_alone": round(command_s / model_s, 3),
+    }
+
+
+def line(bundle: list[str], folder: Path, size_mb: int) -> dict:
+    """Figures of a line of each kind, and of a short one beside it."""
     figures = {}
-    for name, size in (("short", 100), ("long", size_mb * 1_000_000)):
-        file = folder / f"{name}.txt"
-        write_line(file, size)
-        done = Watched([bundle, str(file), "-o", str(folder / f"{name}.npy"), "--overwrite"]).wait(1e9)
-        figures |= {f"{name}_wall_s": round(done["wall_s"], 2), f"{name}_peak_mb": round(done["peak_mb"])}
+    for kind, size in (("short", 100), *((kind, size_mb * 1_000_000) for kind in ("words", *LETTERS))):
+        file = folder / f"{kind.replace(' ', '_')}.txt"
+        write_line(file, "words" if kind == "short" else kind, size)
+        done = Watched([*bundle, str(file), "-o", str(file.with_suffix(".npy")), "--overwrite"]).wait()
+        figures[kind] = {"wall_s": round(done["wall_s"], 2), "peak_mb": round(done["peak_mb"])}
+        file.unlink()
     return {"line_mb": size_mb, **figures}
 
 
+PARTS = {"unbroken": unbroken, "broken": broken, "rate": rate, "line": line}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.files", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.files",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("bundle")
     parser.add_argument("folder", type=Path, help="where files are written")
+    parser.add_argument("--variant", default="auto", help="of the bundle")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--line-mb", type=int, default=50)
-    parser.add_argument("--only", choices=("texts", "line"))
+    parser.add_argument("--only", choices=tuple(PARTS), nargs="+", default=tuple(PARTS))
     parser.add_argument(
         "-o", "--output", type=Path, help="where figures go, as benchmarks/results/files.json"
     )
     parser.add_argument("--stream-alone", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.stream_alone:
-        print(json.dumps(stream_alone(args.bundle, args.folder / "texts.parquet")))
+        print(json.dumps(stream_alone(args.bundle, args.folder / "texts.parquet", args.variant)))
         return
     args.folder.mkdir(parents=True, exist_ok=True)
-    figures = {"machine": machine()}
-    if args.only != "texts":
-        figures["long_line"] = long_line(args.bundle, args.folder, args.line_mb)
-    if args.only != "line":
-        figures["many_texts"] = many_texts(args.bundle, args.folder, args.rows)
-    told = json.dumps(figures, indent=1) + "\n"
-    if args.output:
-        args.output.write_text(told)
-    print(told, end="")
+    bundle = [args.bundle, "--variant", args.variant]
+    figures = json.loads(args.output.read_bytes()) if args.output and args.output.exists() else {}
+    for name in args.only:
+        size = args.line_mb if name == "line" else args.rows
+        figures[name] = PARTS[name](bundle, args.folder, size) | {"machine": machine()}
+        if args.output:
+            args.output.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+    print(json.dumps(figures, indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":
