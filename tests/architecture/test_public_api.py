@@ -40,8 +40,10 @@ NAMES = {
     "integrations/langchain": "EmbedgeEmbeddings EmbedgeRerank",
     "integrations/llama_index": "EmbedgeEmbedding EmbedgeRerank",
     "integrations/qdrant": "EmbedgeVectors",
+    "integrations/ray": "EncodeBatches",
     "integrations/sentence_transformers": "SentenceTransformer",
     "integrations/sklearn": "EmbedgeVectorizer",
+    "integrations/spark": "encode_column",
     "manifest": """
         DenseSpec Dtype EndToEnd Fidelity FileRecord GraphSpec HeadSpec LateInteractionSpec LayerNormSpec
         MANIFEST_FILE Manifest ModuleSpec NormalizeSpec PROBES_FILE PoolingSpec PositiveInt Probe Probes ProblemType
