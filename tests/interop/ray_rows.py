@@ -32,12 +32,12 @@ class KilledOnce(EncodeBatches):
 
 
 def job(name, encode, batch_format, num_actors, **arguments):
-    rows = ray.data.read_parquet(source).map_batches(
+    rows = ray.data.read_parquet(source, override_num_blocks=4).map_batches(
         encode,
         fn_constructor_kwargs={"bundle": bundle, **arguments},
         batch_size=64,
         batch_format=batch_format,
-        compute=ray.data.ActorPoolStrategy(size=num_actors),
+        compute=ray.data.ActorPoolStrategy(size=num_actors, max_tasks_in_flight_per_actor=1),
         num_cpus=1,
     )
     if batch_format != "pyarrow":  # Ray's own type of tensor, which other readers do not know
@@ -58,7 +58,9 @@ ray.init(
     log_to_driver=False,
     logging_level=logging.ERROR,
 )
-ray.data.DataContext.get_current().enable_progress_bars = False
+context = ray.data.DataContext.get_current()
+context.enable_progress_bars = False
+context.wait_for_min_actors_s = 120  # so that both have their share of so small a job
 job("numpy", KilledOnce, "numpy", 2)
 job("pandas", EncodeBatches, "pandas", 1, pooling_params=PoolingParams(normalize=False))
 job("pyarrow", EncodeBatches, "pyarrow", 1, prompt="the ")

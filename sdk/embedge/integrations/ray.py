@@ -38,8 +38,8 @@ class EncodeBatches:
         prompt_name: as for EdgeModel.embed; for "score" that of queries.
         prompt: as for EdgeModel.embed; for "score" the instruction.
         long_text: as for EdgeModel.embed.
-        model_kwargs: arguments of EdgeModel by name, such as {"variant": "int8"}. "device" is else the GPU that Ray gave
-            the actor, or "cpu"; "threads" the processors that it gave.
+        model_kwargs: arguments of EdgeModel by name, such as {"variant": "int8"}. Where they do not say, "device" is
+            the GPU that Ray gave the actor, or "cpu", and "threads" are the processors that it gave.
 
     Raises:
         ParamsError: the task or its columns do not fit.

@@ -58,8 +58,8 @@ def encode_column(
         prompt_name: as for EdgeModel.embed; for "score" that of queries.
         prompt: as for EdgeModel.embed; for "score" the instruction.
         long_text: as for EdgeModel.embed.
-        model_kwargs: arguments of EdgeModel by name, such as {"variant": "int8"}. "device" is else "cpu"; "threads" is
-            spark.task.cpus, what Spark counts a task as.
+        model_kwargs: arguments of EdgeModel by name, such as {"variant": "int8"}. Where they do not say, "device" is
+            "cpu", and "threads" are spark.task.cpus, what Spark counts a task as.
 
     Raises:
         ParamsError: the task or its columns do not fit.
