@@ -32,13 +32,17 @@ class KilledOnce(EncodeBatches):
 
 
 def job(name, encode, batch_format, num_actors, **arguments):
-    rows = ray.data.read_parquet(source, override_num_blocks=4).map_batches(
-        encode,
-        fn_constructor_kwargs={"bundle": bundle, **arguments},
-        batch_size=64,
-        batch_format=batch_format,
-        compute=ray.data.ActorPoolStrategy(size=num_actors, max_tasks_in_flight_per_actor=1),
-        num_cpus=1,
+    rows = (
+        ray.data.read_parquet(source, override_num_blocks=4)
+        .repartition(4)
+        .map_batches(
+            encode,
+            fn_constructor_kwargs={"bundle": bundle, **arguments},
+            batch_size=64,
+            batch_format=batch_format,
+            compute=ray.data.ActorPoolStrategy(size=num_actors, max_tasks_in_flight_per_actor=1),
+            num_cpus=1,
+        )
     )
     if batch_format != "pyarrow":  # Ray's own type of tensor, which other readers do not know
         rows = rows.map_batches(as_lists, batch_format="pandas")

@@ -3,6 +3,11 @@
 A cut is made before a space between two letters or digits. That far no part of a tokenizer may look: what normalises
 treats letters by themselves, what splits begins anew at the space, and no token goes over it. What is known to do so is
 listed here; with any other part texts are tokenised whole, as a normaliser or a regular expression may look anywhere.
+
+Texts without spaces have a beginning, too, where the tokenizer splits at punctuation, or makes a word of every Chinese
+character; and a word that is too long for a table of word pieces is one unknown token, however long it is. What is left
+is tokenised whole: letters alone with byte-level merges, anything without spaces with a tokenizer that splits at them
+alone, and ends of texts without spaces.
 """
 
 from __future__ import annotations
@@ -17,7 +22,15 @@ import msgspec
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
 
-_PLACE = re.compile(r"[^\W_] (?=[^\W_])")
+_SPACE = r"[^\W_] (?=[^\W_])"
+_PLACE = re.compile(_SPACE)
+_PUNCTUATION = r"""!"#$%&()*+,-./:;<=>?@[\]^`{|}~。、，！？；："""
+"""No tokenizer that splits at punctuation has one of these in a piece with the letter before it."""
+_HAN = "一-鿿"
+_SOLID = "A-Za-z0-9\u2600-\u26ff\u2764\U0001f300-\U0001faff"
+"""Letters, digits and pictures that BERT's parts neither split at nor take away."""
+_TAKEN_AWAY = "\ufe0f\u200d"
+"""What joins pictures, which a normalizer may take away."""
 _MARK = "▁"
 _LOCAL_NORMALIZERS = frozenset(
     {
@@ -56,15 +69,30 @@ class Cuts(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         ends: the end of a text has its tokens, too, not only the beginning.
         without_space: an end begins after the space, which the tokenizer puts back.
+        place: what matches the character before a cut of a beginning, and looks at what follows.
+        longest_word: characters of a word beyond which it is one unknown token; None where there is no such limit.
     """
 
     ends: bool
     without_space: bool = False
+    place: str = _SPACE
+    longest_word: int | None = None
+
+    def without_endless_words(self, text: str) -> str:
+        """A text with the same tokens, in which words that are unknown for their length are just too long."""
+        if self.longest_word is None:
+            return text
+        one = f"[{_SOLID}][{_TAKEN_AWAY}]*"
+        endless = (
+            rf"(?<![{_SOLID}{_TAKEN_AWAY}])((?:{one}){{{self.longest_word + 1}}})[{_SOLID}{_TAKEN_AWAY}]+"
+        )
+        return re.sub(endless, r"\1", text)
 
     def beginning(self, text: str, size: int) -> str:
         """The first characters of a text, a word or so more than asked for; the whole text where no cut comes."""
-        for found in _PLACE.finditer(text, max(0, size - 1)):
-            if _stands_alone(text[found.start()]) and _stands_alone(text[found.end()]):
+        for found in re.compile(self.place).finditer(text, max(0, size - 1)):
+            following = text[found.end()]
+            if _stands_alone(text[found.start()]) and (following in _PUNCTUATION or _stands_alone(following)):
                 return text[: found.start() + 1]
         return text
 
@@ -105,7 +133,71 @@ def cuts_of(tokenizer: Tokenizer) -> Cuts | None:
         and not any(map(_takes_space, added))
         and puts_before in ([], [" "], [_MARK])
     )
-    return Cuts(ends=ends, without_space=bool(puts_before))
+    looked_for = [each.content for each in added]
+    looked_for += [str(part["pattern"].get("String", "")) for part in normalizer if part["type"] == "Replace"]
+    return Cuts(
+        ends=ends,
+        without_space=bool(puts_before),
+        place="|".join([_SPACE, *_places_without_space(normalizer, pre_tokenizer, looked_for)]),
+        longest_word=_longest_word(tokenizer, normalizer, pre_tokenizer, looked_for),
+    )
+
+
+def _places_without_space(
+    normalizer: list[dict[str, Any]], pre_tokenizer: list[dict[str, Any]], looked_for: list[str]
+) -> Iterable[str]:
+    """Further places for the cut of a beginning, as patterns.
+
+    Args:
+        normalizer: its parts.
+        pre_tokenizer: its parts.
+        looked_for: texts that are found whole; no cut is made at a character of one.
+    """
+    letters = set("".join(looked_for))
+    if _splits_at_punctuation(pre_tokenizer):
+        yield rf"[^\W_](?=[{re.escape(''.join(each for each in _PUNCTUATION if each not in letters))}])"
+    isolates = any(part["type"] == "BertNormalizer" and part["handle_chinese_chars"] for part in normalizer)
+    if (
+        isolates
+        and pre_tokenizer[0]["type"] in _DROPS_SPACES
+        and not re.search(f"[{_HAN}]", "".join(letters))
+    ):
+        yield f"[{_HAN}](?=[{_HAN}])"
+
+
+def _splits_at_punctuation(pre_tokenizer: list[dict[str, Any]]) -> bool:
+    """Whether a piece ends before every punctuation mark that follows a letter or digit."""
+    for part in pre_tokenizer:
+        kind = part["type"]
+        if kind in ("BertPreTokenizer", "Whitespace") or (
+            kind == "ByteLevel" and part.get("use_regex", True)
+        ):
+            return True
+        if kind == "Punctuation" and part["behavior"] == "Isolated":
+            return True
+        if kind == "Split" and part["pattern"].get("Regex") in _SPLITS - {r"\s+"}:
+            return bool(part["behavior"] == "Isolated" and not part["invert"])
+        if kind not in ("WhitespaceSplit", "Digits"):
+            return False
+    return False
+
+
+def _longest_word(
+    tokenizer: Tokenizer,
+    normalizer: list[dict[str, Any]],
+    pre_tokenizer: list[dict[str, Any]],
+    looked_for: list[str],
+) -> int | None:
+    """Characters of a word that BERT's parts look up at all; None for other parts."""
+    kinds = [part["type"] for part in pre_tokenizer], {part["type"] for part in normalizer}
+    if type(tokenizer.model).__name__ != "WordPiece" or kinds != (["BertPreTokenizer"], {"BertNormalizer"}):
+        return None
+    limit: int = tokenizer.model.max_input_chars_per_word  # type: ignore[attr-defined]
+    inside = re.compile(f"[{_SOLID}{_TAKEN_AWAY}]")
+    # one that begins or ends within a word, or is as long as one, could be part of what is taken out
+    if any(inside.match(each[:1]) or inside.match(each[-1:]) or len(each) > limit for each in looked_for):
+        return None
+    return limit
 
 
 def _parts(component: Any, member: str) -> list[dict[str, Any]]:

@@ -23,6 +23,8 @@ _CHARS_PER_CALL = 2**17
 """Limit on the characters of a call, which nothing ends: a tenth of a second."""
 WHOLE_CHARS = 2**13
 """Texts up to here are tokenised whole, so that the number of tokens that are cut is exact."""
+_FAR_CHARS = 2**14
+"""Without a place for a cut for so long, a text is not made of words."""
 _CHARS_PER_TOKEN = 8
 """More than almost every text has on average; one that has more is looked at again."""
 
@@ -135,6 +137,11 @@ class TextTokenizer:
         Returns:
             What the tokenizer gives, more than is kept of each text that was shortened; and which ones were.
         """
+        if not with_offsets:
+            texts = [
+                text if room is None or not isinstance(text, str) else self._without_endless_words(text, room)
+                for text, room in zip(texts, rooms, strict=True)
+            ]
         parts = [
             text
             if room is None or not isinstance(text, str) or (side == "left" and with_offsets)
@@ -167,6 +174,15 @@ class TextTokenizer:
         """
         size = _CHARS_PER_TOKEN * room
         return text if len(text) <= max(WHOLE_CHARS, 2 * size) else self._part(text, size, side)
+
+    def _without_endless_words(self, text: str, room: int) -> str:
+        """A text with the same tokens; where no cut comes for long, words are looked at that are one token each."""
+        size = _CHARS_PER_TOKEN * room
+        far = size + _FAR_CHARS
+        if self._cuts is None or len(text) <= max(WHOLE_CHARS, far):
+            return text
+        comes_soon = len(self._cuts.beginning(text[:far], size)) < far
+        return text if comes_soon else self._cuts.without_endless_words(text)
 
     def _part(self, text: str, size: int, side: Side) -> str:
         cuts = self._cuts

@@ -134,6 +134,16 @@ PARTS = [
     *("<s>", "</s>", "[MASK]", "<mask>", "<|im_end|>", "ﷺ", "ﹰ", "ﱞ", "\u0600", "\u0d4e", "𑇂", "\x00", "\ufffd"),
 ]  # fmt: skip
 TEXTS = st.lists(st.sampled_from(PARTS), max_size=40).map("".join)
+TIGHT_PARTS = [
+    *("a", "b", "The", "river", "mask", "word", "É", "é", "ﬁ", "İ", "1", "12345", "½", "Σ", "a" * 99, "1" * 103),
+    *"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~",
+    *("。", "、", "，", "！", "？", "「", "…", "``", "''", "'s", "'ll", "://", "̸", "́", "▁", "Ġ"),
+    *("河", "流", "山", "河流", "が", "각", "ไทย", "🙂", "🎉", "👩‍👩‍👧", "❤️", "‍", "️", "☀", "\0", "�"),
+    *("[MASK]", "<s>", "</s>", "<mask>", "<|im_end|>", "ﷺ", "؀", " ", "\n", "　"),
+]  # fmt: skip
+TIGHT_TEXTS = st.lists(
+    st.tuples(st.sampled_from(TIGHT_PARTS), st.sampled_from([1, 1, 1, 2, 60, 101, 102, 130])), max_size=30
+).map(lambda parts: "".join(part * count if len(part) == 1 else part for part, count in parts))
 
 
 @functools.cache
@@ -166,6 +176,53 @@ def test_a_part_of_a_text_has_the_tokens_of_the_whole(name, text, size) -> None:
         assert last == whole[len(whole) - len(last) :]
 
 
+@pytest.mark.parametrize("name", [*CUT, *FROM_THE_RIGHT])
+@given(text=TIGHT_TEXTS, size=st.integers(0, 120))
+@settings(max_examples=120, deadline=None)
+def test_texts_with_few_spaces_have_the_same_tokens(name, text, size) -> None:
+    tokenizer = opened(name)
+    cuts = cuts_of(tokenizer)
+    whole = ids(tokenizer, text)
+    first = ids(tokenizer, cuts.beginning(text, size))
+    assert first == whole[: len(first)]
+    assert ids(tokenizer, cuts.without_endless_words(text)) == whole
+
+
+def test_places_without_a_space() -> None:
+    path = "https://example.org/a/b,c;d" * 400
+    for name in ("MiniLM", "RoBERTa", "Qwen", "Llama"):
+        assert len(cuts_of(opened(name)).beginning(path, 1000)) < 1020
+    for name in ("XLM-R", "T5", "Gemma"):
+        assert cuts_of(opened(name)).beginning(path, 1000) == path
+    minilm = cuts_of(opened("MiniLM"))
+    assert len(minilm.beginning("天地玄黃" * 1000, 100)) == 100
+    assert cuts_of(opened("RoBERTa")).beginning("天地玄黃" * 1000, 100) == "天地玄黃" * 1000
+    assert minilm.without_endless_words("ab " + "x" * 5000 + " " + "🎉" * 5000 + " cd") == (
+        "ab " + "x" * 101 + " " + "🎉" * 101 + " cd"
+    )
+    slash = with_added(minilm_text := CUT["MiniLM"](), AddedToken("and/or"), AddedToken("x:"))
+    cuts = cuts_of(Tokenizer.from_str(slash))
+    assert cuts.beginning("and/or" * 1000, 100) == "and/or" * 1000
+    assert cuts.longest_word is None
+    assert cuts_of(Tokenizer.from_str(minilm_text)).longest_word == 100
+
+
+@pytest.mark.parametrize("name", ["MiniLM", "RoBERTa", "Qwen", "XLM-R"])
+def test_long_prompts_with_few_spaces_are_cut_as_whole_ones(name, tmp_path, monkeypatch) -> None:
+    tokenizer = prompts_of(name, tmp_path)
+    pieces = ["river/", "a,b", "河流", "x" * 150, "🎉" * 150, "(é)", "12;"]
+    texts = ["".join(pieces[(i * k * k + k) % len(pieces)] for k in range(40)) for i in range(1, 9)]
+    texts += ["x" * 4000, "🎉" * 4000, "x" * 4000 + " the river" * 40, "河" * 4000]
+    limits = [-1] * len(texts)
+    whole = tokenizer.encode(texts, limits, truncation_side="right")
+    for constant in ("WHOLE_CHARS", "_FAR_CHARS"):
+        monkeypatch.setattr(encodings, constant, 64)
+    monkeypatch.setattr("embedge._text.tokenizer.WHOLE_CHARS", 64)
+    short = tokenizer.encode(texts, limits, truncation_side="right")
+    assert [e.token_ids for e in short] == [e.token_ids for e in whole]
+    assert all((s.num_truncated > 0) == (w.num_truncated > 0) for s, w in zip(short, whole, strict=True))
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_what_may_look_further_is_tokenised_whole(name) -> None:
     assert cuts_of(opened(name)) is None
@@ -177,7 +234,7 @@ def test_a_cut_is_made_where_words_are_and_nowhere_else() -> None:
     assert cuts.beginning(text, 1000) == text[:1003]
     assert cuts.end(text, 1000) == text[-1002:]
     assert text[-1002] == " "
-    for alone in ("a" * 9000, "河流" * 4000, "a\u0301 \u0301b" * 2000, "ﹰ ﹰ" * 2000):
+    for alone in ("a" * 9000, "がガ" * 4000, "a\u0301 \u0301b" * 2000, "ﹰ ﹰ" * 2000):
         assert cuts.beginning(alone, 10) == cuts.end(alone, 10) == alone
 
 
