@@ -5,7 +5,7 @@ Its parts run alone, too, with --only, and put their figures beside those that a
 unbroken  a million short texts from Parquet to Parquet, while the process's memory is watched
 broken    the same, killed three times and gone on with; the output is compared with the unbroken one byte by byte
 rate      a tenth of the texts, and the same through EdgeModel.stream alone, in turns; needs a calm machine
-line      a line of 50 MB of words, of letters without spaces, of Han and of emoji, each cut to the model's limit
+line      a line of 50 MB, of words, letters without spaces, Han or emoji, cut to the model's limit
 
 Each run is a process of its own.
 """
@@ -53,8 +53,8 @@ def write_texts(file: Path, num_rows: int) -> None:
 def write_line(file: Path, kind: str, size: int) -> None:
     """One line of so many bytes of UTF-8, more or less."""
     rng = random.Random(1)
-    if kind == "words":
-        piece = " ".join(rng.choices(WORDS, k=100_000)) + " "
+    if kind.startswith("words"):
+        piece = " ".join(rng.choices(WORDS, k=100_000)) + (" 😀 " if kind == "words, an emoji" else " ")
     else:
         piece = "".join(rng.choices(LETTERS[kind], k=100_000))
     file.write_text(piece * (size // len(piece.encode()) + 1) + "\n", encoding="utf-8")
@@ -200,8 +200,11 @@ def rate(bundle: list[str], folder: Path, num_rows: int) -> dict:
 def line(bundle: list[str], folder: Path, size_mb: int) -> dict:
     """Figures of a line of each kind, and of a short one beside it."""
     figures = {}
-    for kind, size in (("short", 100), *((kind, size_mb * 1_000_000) for kind in ("words", *LETTERS))):
-        file = folder / f"{kind.replace(' ', '_')}.txt"
+    for kind, size in (
+        ("short", 100),
+        *((kind, size_mb * 1_000_000) for kind in ("words", "words, an emoji", *LETTERS)),
+    ):
+        file = folder / f"{kind.replace(', ', '_').replace(' ', '_')}.txt"
         write_line(file, "words" if kind == "short" else kind, size)
         done = Watched([*bundle, str(file), "-o", str(file.with_suffix(".npy")), "--overwrite"]).wait()
         figures[kind] = {"wall_s": round(done["wall_s"], 2), "peak_mb": round(done["peak_mb"])}
