@@ -18,7 +18,7 @@ from embedge.testing import tiny_bundle
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".venvs" / "engines" / "bin" / "python"
 WORDS = ["the", "food", "city", "river", "water", "light", "good", "bad", "old", "new", "house", "time"]
-BATCH, FILE, ROWS = 64, 256, 1000
+BATCH, FILE, ROWS = 64, 256, 1024
 needs_engines = pytest.mark.skipif(not PYTHON.exists(), reason="needs .venvs/engines: make peers")
 
 
