@@ -192,7 +192,7 @@ def _longest_word(
     kinds = [part["type"] for part in pre_tokenizer], {part["type"] for part in normalizer}
     if type(tokenizer.model).__name__ != "WordPiece" or kinds != (["BertPreTokenizer"], {"BertNormalizer"}):
         return None
-    limit: int = tokenizer.model.max_input_chars_per_word  # type: ignore[attr-defined]
+    limit: int = tokenizer.model.max_input_chars_per_word
     inside = re.compile(f"[{_SOLID}{_TAKEN_AWAY}]")
     # one that begins or ends within a word, or is as long as one, could be part of what is taken out
     if any(inside.match(each[:1]) or inside.match(each[-1:]) or len(each) > limit for each in looked_for):
