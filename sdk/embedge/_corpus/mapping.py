@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from html import escape
 from typing import Any, Literal, TypeAlias
@@ -83,13 +84,22 @@ def _points(kept: Kept, places: IntArray, method: MapMethod) -> tuple[FloatArray
         points, share = principal_components(kept, places)
         return points, f"principal components, {share:.0%} of the variance"
     neighbours = min(15, len(places) - 1)
-    reducer = umap.UMAP(n_neighbors=neighbours, metric="cosine", random_state=_SEED, n_jobs=1)
-    return reducer.fit_transform(kept.numbers(places)), "UMAP by cosine; only what is near says something"
+    # of three rows it finds no eigenvectors to begin with
+    start = "random" if len(places) < 10 else "spectral"
+    reducer = umap.UMAP(n_neighbors=neighbours, metric="cosine", init=start, random_state=_SEED, n_jobs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # of few or equal rows: how it begins otherwise, which a map does not show
+        points = reducer.fit_transform(kept.numbers(places))
+    return points, "UMAP by cosine; only what is near says something"
 
 
 def _umap(*, needed: bool) -> Any:
     try:
-        import umap
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImportWarning)  # of TensorFlow, which no map needs
+            import umap
     except ImportError:
         if needed:
             raise MissingExtraError(

@@ -16,7 +16,7 @@ from tests.sdk.corpus.test_searching import sidecar
 from embedge import CorpusError, MissingExtraError
 from embedge._corpus import kept as kept_rows
 from embedge._corpus.kept import Kept
-from embedge._corpus.mapping import draw_map, principal_components
+from embedge._corpus.mapping import _points, draw_map, principal_components
 from embedge._corpus.precision import quantize
 from embedge._corpus.stored import Entry, Opened
 from embedge.cli.main import main
@@ -163,6 +163,20 @@ def test_with_umap() -> None:
     page, how = draw_map(opened(200), "auto", 100)
     assert how.startswith("UMAP")
     assert page == draw_map(opened(200), "umap", 100)[0]
+    assert page != draw_map(opened(200), "pca", 100)[0]
+    for count in (3, 4, 5):  # fewer than it likes to begin with
+        assert draw_map(opened(count), "umap", 100)[1].startswith("UMAP")
+
+
+def test_umap_keeps_neighbours_together() -> None:
+    pytest.importorskip("umap", reason="needs umap-learn")
+    rng = np.random.default_rng(1)
+    centres = rng.normal(size=(4, 40))
+    rows = (np.repeat(centres, 30, 0) + rng.normal(size=(120, 40)) * 0.1).astype(np.float32)
+    points, _ = _points(Kept(rows=rows, sidecar=sidecar("float32", num_rows=120)), np.arange(120), "umap")
+    away = np.linalg.norm(points[:, None] - points[None], axis=2)
+    nearest = np.argsort(away, axis=1)[:, 1:6]
+    assert (nearest // 30 == np.arange(120)[:, None] // 30).mean() > 0.95
 
 
 def test_the_command(load, tmp_path, capsys) -> None:
