@@ -131,9 +131,7 @@ def _add_facts(parser: argparse._ActionsContainer) -> None:
         metavar="MODE[,MODE]",
         help=f"against the checkpoint's own: {', '.join(POOLINGS)}",
     )
-    parser.add_argument(
-        "--normalize", action=argparse.BooleanOptionalAction, help="unit length (default: the checkpoint's)"
-    )
+    _add_normalize(parser)
     parser.add_argument(
         "--matryoshka",
         type=matryoshka,
@@ -160,6 +158,19 @@ def _add_facts(parser: argparse._ActionsContainer) -> None:
         metavar="KEY",
         help="pass over a key of JSON files that is not known here; repeatable",
     )
+
+
+def _add_normalize(parser: argparse._ActionsContainer) -> None:
+    """Both ways, of which one may be asked for."""
+    normalize = parser.add_mutually_exclusive_group()
+    normalize.add_argument(
+        "--normalize",
+        dest="normalize",
+        action="store_true",
+        default=None,
+        help="unit length; or --no-normalize (default: the checkpoint's)",
+    )
+    normalize.add_argument("--no-normalize", dest="normalize", action="store_false", help=argparse.SUPPRESS)
 
 
 def _add_words(parser: argparse._ActionsContainer) -> None:

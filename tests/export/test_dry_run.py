@@ -108,7 +108,7 @@ def test_a_plan_is_refused_where_the_export_would_be(tiny_bert, bundle, tmp_path
     [
         (["--opset", "9"], "17"),
         (["--opset", "x"], "invalid int value"),
-        (["--task", "sing"], "invalid choice: 'sing'"),
+        (["--task", "sing"], "'sing' is not known; expected one of embed"),
         (["--pooling", "median"], "'MEDIAN' is not known"),
         (["--matryoshka", "64,,128"], "'64,,128' is no list of sizes"),
         (["--matryoshka", "0"], "is no list of sizes"),

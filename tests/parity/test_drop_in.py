@@ -65,7 +65,7 @@ def same(ours, theirs, packed: bool = False) -> None:
         assert_allclose(ours, theirs, rtol=1e-6, atol=1e-5)  # distances are up to 30
     elif len(ours.shape) == 2 and ours.dtype == theirs.dtype:
         # a component at the edge of a step may fall on either side
-        assert (ours != theirs).mean() < 0.02
+        assert (ours != theirs).mean() < 0.05
 
 
 @pytest.fixture(scope="module", params=["minilm", *KINDS])

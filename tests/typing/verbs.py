@@ -105,6 +105,8 @@ async def in_asyncio(model: embedge.EdgeModel, prompts: AsyncIterable[str]) -> N
         await model.aembed("text", truncate_prompt_tokens=-1),
         embedge.ArrayOutputs[embedge.EmbeddingRequestOutput],
     )
+    for side in (model.aembed_query, model.aembed_document):
+        assert_type(await side("text"), embedge.ArrayOutputs[embedge.EmbeddingRequestOutput])
     assert_type(
         await model.aembed_sparse("text"), embedge.RaggedOutputs[embedge.SparseEmbeddingRequestOutput]
     )
