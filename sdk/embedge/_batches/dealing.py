@@ -209,7 +209,8 @@ class _Dealing(Generic[LaneT, JobT, ResultT]):
         self._halt.stop_soon()
         for _ in self._works:
             self._pending.put(_Stop())
-        self._room.release(len(self._works))
+        if self._works:  # none are left where it was stopped before the process ends
+            self._room.release(len(self._works))
         self._ahead.release()
         # whoever still waits for a result when the process ends
         self._finished.put(_AllMade(0, SystemExit()))

@@ -162,3 +162,12 @@ def test_jobs_made_meanwhile_go_on_without_a_lost_lane() -> None:
     with pytest.raises(OSError, match="bad"):
         list(deal(numbers(300), compute, ["bad", "bad"], lambda lane, error: True))
     assert alive() == []
+
+
+def test_one_that_is_done_may_be_stopped_again(monkeypatch) -> None:
+    """As the end of the process does with what is still there, in a circle or in a caller's hands."""
+    kept = []
+    monkeypatch.setattr("embedge._batches.dealing.stop_at_end", kept.append)
+    assert sorted(deal(range(9), lambda _, job: job, range(2))) == list(range(9))
+    (dealing,) = kept
+    dealing.stop_soon()
