@@ -33,7 +33,7 @@ $(BUNDLE)/manifest.json: | .venvs/light/.installed
 
 demo: $(BUNDLE)/manifest.json
 	@$(LIGHT)/embedge verify $(BUNDLE)
-	@$(LIGHT)/embedge search $(BUNDLE) --in README.md CONTRIBUTING.md CHANGELOG.md -- \
+	@$(LIGHT)/embedge search $(BUNDLE) --in README.md docs/guides docs/reference docs/tutorials -- \
 	  "How do I shorten a vector without losing its length?" \
 	  "What happens when a file is missing or altered?" \
 	  "Does it send anything over the network?"

@@ -7,6 +7,7 @@ import re
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ Outputs = ArrayOutputs[EmbeddingRequestOutput]
 
 _BAR_WIDTH = 10
 _SHORTEST_PARAGRAPH = 40
+_SUFFIXES = (".md", ".rst", ".txt")
 _SHOWN_LINES = 3
 
 
@@ -64,7 +66,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> None:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="text or Markdown files; without, BUNDLE names saved vectors: .npy, .jsonl or .parquet",
+        help="text or Markdown files, or folders of them; without, BUNDLE is saved vectors: .npy, .jsonl or .parquet",
     )
     parser.add_argument(
         "--top", type=int, default=3, metavar="N", help="paragraphs or rows per question (default 3)"
@@ -93,7 +95,8 @@ def run_search(args: argparse.Namespace) -> int:
         raise PromptError(f"--top {args.top} shows nothing; expected at least 1")
     if args.files is None:
         return _search_rows(args)
-    paragraphs = [paragraph for file in args.files for paragraph in read_paragraphs(file)]
+    files = text_files(args.files)
+    paragraphs = [paragraph for file in files for paragraph in read_paragraphs(file)]
     if not paragraphs:
         raise PromptError(
             f"no paragraph of {_SHORTEST_PARAGRAPH} characters or more in {', '.join(map(str, args.files))}"
@@ -109,7 +112,7 @@ def run_search(args: argparse.Namespace) -> int:
         embedded = time.perf_counter()
         report_truncated(documents)
         if not args.json:
-            _show_corpus(model, args.files, documents, loaded - started, embedded - loaded)
+            _show_corpus(model, files, documents, loaded - started, embedded - loaded)
         for question in args.questions:
             asked = time.perf_counter()
             by_query = model.embed(question, tower=model.manifest.tower_for("query"))
@@ -159,6 +162,15 @@ def _search_rows(args: argparse.Namespace) -> int:
                 shown = [(hit.score, str(hit.id), hit.text or "") for hit in hits]
                 _show_answer(question, shown, latency_ms)
     return 0
+
+
+def text_files(named: Sequence[Path]) -> list[Path]:
+    """Files as they are named; of a folder those of text that are anywhere in it, sorted."""
+    files: list[Path] = []
+    for path in named:
+        inside = (each for each in path.rglob("*") if each.suffix.lower() in _SUFFIXES and each.is_file())
+        files += sorted(inside) if path.is_dir() else [path]
+    return files
 
 
 def read_paragraphs(file: Path) -> list[Paragraph]:

@@ -161,6 +161,11 @@ def test_search(tiny_embedder, tmp_path, capsys) -> None:
     shown = capsys.readouterr().out
     assert "2 paragraphs of 1 files" in shown
     assert "a.md:" in shown
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b.txt").write_text("man woman house " * 6)
+    assert main(["search", str(tiny_embedder), "berlin", "--in", str(tmp_path), "--json", "--top", "9"]) == 0
+    found = json.loads(capsys.readouterr().out)["paragraphs"]
+    assert {Path(each["file"]).name for each in found} == {"a.md", "b.txt"}
     assert "expected at least 1" in failed(capsys, "search", tiny_embedder, "q", "--in", document, "--top", 0)
     (tmp_path / "empty.md").write_text("short")
     assert "no paragraph" in failed(capsys, "search", tiny_embedder, "q", "--in", tmp_path / "empty.md")
