@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+
+from embedge.runtime import give_back
 
 
 @contextlib.contextmanager
@@ -18,15 +18,4 @@ def given_back() -> Iterator[None]:
     try:
         yield
     finally:
-        trim = _trim()
-        if trim is not None:
-            trim(0)
-
-
-@functools.cache
-def _trim() -> Callable[[int], int] | None:
-    """Glibc's malloc_trim; None where there is another library."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        function: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-        return function
-    return None
+        give_back()

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from embedge import store
+from embedge._contents.pin import check_pin, compare_pin
 from embedge._passing.arriving import Progress, bring, files_of, manifests_of, write_manifest
 from embedge._passing.downloading import download, is_safe, is_url
 from embedge._passing.hub import HubSource
 from embedge._passing.sources import SUFFIX, ArchiveSource, FolderSource, Source
 from embedge.bundle import check_files, open_bundle
-from embedge.errors import BundleError, ParamsError
+from embedge.errors import BundleError
 from embedge.manifest import MANIFEST_FILE, Manifest, load_manifest
 from embedge.types import PathLike
 
@@ -27,7 +28,6 @@ __all__ = ["SUFFIX", "add", "pack"]
 _CHUNK_BYTES = 1 << 20
 _TIME = (1980, 1, 1, 0, 0, 0)
 _MODE = 0o100644 << 16
-_FINGERPRINT = re.compile(r"[0-9a-f]{12,64}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w.-]+)?")
 
 
@@ -111,16 +111,21 @@ def add(
         MissingExtraError: a hub's id, and huggingface_hub is not installed.
         ParamsError: fingerprint is none.
     """
-    if fingerprint is not None and not _FINGERPRINT.fullmatch(fingerprint):
-        raise ParamsError(
-            f"fingerprint={fingerprint!r} is none; expected 12 to 64 of its hexadecimal digits, in small letters"
-        )
+    if fingerprint is not None:
+        check_pin(fingerprint)
     with _source(str(what), fingerprint, progress) as (source, stated_name):
-        target = store.bundle_path(name or stated_name or _stated_name(source))
-        if _is_there(target, source, fingerprint):
+        manifest = _manifest(source)
+        compare_pin(manifest.fingerprint, fingerprint, source.words)
+        # of an organisation a bundle may state anybody's
+        target = store.bundle_path(name or stated_name or manifest.name.rpartition("/")[2])
+        if _is_there(target, manifest):
             return target
+
+        def check(read: Manifest) -> None:  # once more, as this is what is written
+            compare_pin(read.fingerprint, manifest.fingerprint, source.words)
+
         with store.staging(target, 0, force=force) as folder:
-            bring(source, folder, lambda manifest: _check(manifest, source, fingerprint), progress)
+            bring(source, folder, check, progress)
             store.commit(folder, target)
     return target
 
@@ -156,17 +161,8 @@ def _source(
         )
 
 
-def _stated_name(source: Source) -> str:
-    """The last part of the name that a bundle states; of an organisation it may state anybody's."""
-    return _manifest(source).name.rpartition("/")[2]
-
-
-def _is_there(target: Path, source: Source, fingerprint: str | None) -> bool:
+def _is_there(target: Path, manifest: Manifest) -> bool:
     """Whether the store has the bundle under this name."""
-    if not (target / MANIFEST_FILE).is_file():
-        return False
-    manifest = _manifest(source)
-    _check(manifest, source, fingerprint)
     try:
         return load_manifest(target).fingerprint == manifest.fingerprint
     except BundleError:
@@ -177,11 +173,3 @@ def _manifest(source: Source) -> Manifest:
     with tempfile.TemporaryDirectory() as folder:
         write_manifest(source, Path(folder), MANIFEST_FILE)
         return load_manifest(Path(folder))
-
-
-def _check(manifest: Manifest, source: Source, fingerprint: str | None) -> None:
-    if fingerprint is not None and not manifest.fingerprint.startswith(fingerprint):
-        raise BundleError(
-            f"{source.words} has the fingerprint {manifest.fingerprint}, and {fingerprint!r} was expected. It is "
-            "another model, or another export of it: get the bundle that was meant."
-        )

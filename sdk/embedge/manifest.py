@@ -537,6 +537,7 @@ class _Preamble(msgspec.Struct):
 
     schema_version: int
     exporter: Any = None
+    may_be_unknown: Any = None
 
 
 class _Sealed(Manifest, frozen=True, kw_only=True):
@@ -576,12 +577,12 @@ def load_manifest(folder: Path, name: str = MANIFEST_FILE) -> Manifest:
             written_by = preamble.exporter["embedge"]
         if preamble.schema_version != SCHEMA_VERSION:
             raise ManifestError(_schema_message(path, preamble.schema_version, written_by))
-        known, is_whole = _without_unknown(data)
+        known = _without_unknown(data) if preamble.may_be_unknown else data
         sealed = msgspec.structs.asdict(msgspec.json.decode(known, type=_Sealed))
         sealed.pop("checksum")
         manifest = Manifest(**sealed)
         unchanged = fingerprint(manifest) == manifest.fingerprint and (
-            dump_manifest(manifest) == data if is_whole else _is_sealed(data)
+            dump_manifest(manifest) == data if known is data else _is_sealed(data)
         )
     except ManifestError:
         raise
@@ -602,17 +603,15 @@ def load_manifest(folder: Path, name: str = MANIFEST_FILE) -> Manifest:
     return manifest
 
 
-def _without_unknown(data: bytes) -> tuple[bytes, bool]:
-    """manifest.json without the fields that may be unknown and are; and whether that is all of it."""
+def _without_unknown(data: bytes) -> bytes:
+    """manifest.json without the fields that may be unknown and are; the very same where there are none."""
     stated = msgspec.json.decode(data)
-    may_be = stated.get("may_be_unknown") if isinstance(stated, dict) else None
-    if not isinstance(may_be, list):
-        return data, True
     known = {field.encode_name for field in msgspec.structs.fields(_Sealed)}
+    may_be = stated["may_be_unknown"] if isinstance(stated["may_be_unknown"], list) else []
     unknown = {name for name in may_be if isinstance(name, str)} & (set(stated) - known)
     if not unknown:
-        return data, True
-    return msgspec.json.encode({name: value for name, value in stated.items() if name not in unknown}), False
+        return data
+    return msgspec.json.encode({name: value for name, value in stated.items() if name not in unknown})
 
 
 def _is_sealed(data: bytes) -> bool:

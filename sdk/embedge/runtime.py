@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from embedge._machine.cpu import available_threads, cpu_name
+from embedge._machine.own_memory import give_back
 from embedge._sessions.cuda import cuda_problem
 from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge._sessions.plain import open_on_cpu
@@ -15,6 +16,7 @@ __all__ = [
     "available_threads",
     "cpu_name",
     "cuda_problem",
+    "give_back",
     "import_onnxruntime",
     "open_on_cpu",
 ]

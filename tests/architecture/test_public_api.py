@@ -69,7 +69,7 @@ NAMES = {
     """,
     "plugins": "ENTRY_POINT_GROUP PluginPrompt PoolingPlugin find_pooling register_pooling",
     "runtime": """
-        EXACT_INT8 __version__ available_threads cpu_name cuda_problem import_onnxruntime
+        EXACT_INT8 __version__ available_threads cpu_name cuda_problem give_back import_onnxruntime
         open_on_cpu
     """,
     "store": """

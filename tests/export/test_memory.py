@@ -4,12 +4,12 @@ import ctypes
 
 import pytest
 
-from embedge_export import memory
+from embedge._machine import own_memory
 from embedge_export.memory import given_back
 
 
 def test_free_memory_is_given_back_at_the_end_of_the_block():
-    if memory._trim() is None:
+    if own_memory._trim() is None:
         pytest.skip("glibc's malloc_trim is not here")
     libc = ctypes.CDLL(None)
     libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]

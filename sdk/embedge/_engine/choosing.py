@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from embedge._contents.pin import compare_pin
 from embedge._contents.signature import check_signature
 from embedge._engine.options import LoadOptions
 from embedge._engine.variant import VariantChoice, choose_variant
@@ -14,7 +15,7 @@ from embedge._rows.answer import pooling_modes
 from embedge._sessions.devices import Device, find_devices
 from embedge._sessions.tuning import Tuning, default_tuning, find_tuning
 from embedge.bundle import Bundle, open_bundle, open_towers
-from embedge.errors import BundleError, ParamsError
+from embedge.errors import ParamsError
 from embedge.manifest import Manifest
 from embedge.params import ModelConfig, PoolerConfig
 from embedge.plugins import PoolingPlugin, find_pooling
@@ -80,11 +81,7 @@ def choose(model: PathLike, options: LoadOptions) -> Choice:
     """
     bundle = open_bundle(model)
     manifest = bundle.manifest
-    if options.fingerprint is not None and not manifest.fingerprint.startswith(options.fingerprint):
-        raise BundleError(
-            f"{bundle.folder} has the fingerprint {manifest.fingerprint}; fingerprint={options.fingerprint!r} was "
-            "expected. It is another model, or another export of it: use the bundle that was meant."
-        )
+    compare_pin(manifest.fingerprint, options.fingerprint, str(bundle.folder))
     check_signed(manifest, options)
     towers = {
         name: _decide(tower, _for_tower(options, tower.manifest))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import msgspec
 
+from embedge._contents.pin import check_pin
 from embedge._machine.cpu import available_threads
 from embedge._plain import plain
 from embedge.errors import ParamsError
@@ -91,11 +91,8 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 raise ParamsError(f"{name}={value!r} is no path; expected a file of minisign, or None")
         if (self.signature is None) != (self.public_key is None):
             raise ParamsError("signature=... and public_key=... go together; expected both, or neither")
-        if self.fingerprint is not None and not re.fullmatch("[0-9a-f]{12,64}", self.fingerprint):
-            raise ParamsError(
-                f"fingerprint={self.fingerprint!r} is none; expected 12 to 64 of its hexadecimal digits, in small "
-                "letters, as `embedge inspect` shows them"
-            )
+        if self.fingerprint is not None:
+            check_pin(self.fingerprint)
 
     def _check_types(self) -> None:
         """Nothing is compared before this: of an array even that raises."""

@@ -30,12 +30,6 @@ class _Component:
         """The component of a saved configuration."""
         return default_from_dict(cls, data)
 
-
-class _EmbedderComponent(_Component):
-    """An embedder that loads its model when it is warmed up, or first run."""
-
-    _embedder: Embedder | None = None
-
     def warm_up(self) -> None:
         """Load the model.
 
@@ -43,6 +37,15 @@ class _EmbedderComponent(_Component):
             BundleError, ParamsError, ProviderUnavailableError, SessionError: as EdgeModel.
         """
         self._warm()
+
+    def _warm(self) -> Any:
+        raise NotImplementedError
+
+
+class _EmbedderComponent(_Component):
+    """An embedder that loads its model when it is warmed up, or first run."""
+
+    _embedder: Embedder | None = None
 
     def _warm(self) -> Embedder:
         if self._embedder is None:
@@ -193,14 +196,6 @@ class EmbedgeRanker(_Component):
             "embedding_separator": embedding_separator,
         }
         self._reranker: Reranker | None = None
-
-    def warm_up(self) -> None:
-        """Load the model.
-
-        Raises:
-            BundleError, ParamsError, ProviderUnavailableError, SessionError: as EdgeModel.
-        """
-        self._warm()
 
     def _warm(self) -> Reranker:
         if self._reranker is None:
