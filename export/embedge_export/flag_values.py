@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from embedge.errors import did_you_mean
 from embedge.types import PoolingMode
 
 POOLINGS: tuple[PoolingMode, ...] = (
@@ -28,7 +29,9 @@ def pooling(text: str) -> tuple[PoolingMode, ...]:
 
 def _choice(value: str, choices: tuple[Any, ...]) -> Any:
     if value not in choices:
-        raise argparse.ArgumentTypeError(f"{value!r} is not known; expected one of {', '.join(choices)}")
+        raise argparse.ArgumentTypeError(
+            f"{value!r} is not known; expected one of {', '.join(choices)}.{did_you_mean(value, choices)}"
+        )
     return value
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from embedge.errors import ExportError
+from embedge.errors import ExportError, did_you_mean
 from embedge.manifest import Target
 from embedge.types import PoolingMode, Task
 from embedge_export.precisions import CUDA_VARIANTS, VARIANTS
@@ -145,4 +145,5 @@ def _check_names(names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in VARIANTS]
     if unknown or not names or len(set(names)) < len(names):
         what = f"variant {unknown[0]!r} does not exist" if unknown else f"variants {list(names)} is no choice"
-        raise ExportError(f"{what}; expected some of {', '.join(VARIANTS)}, each once")
+        meant = did_you_mean(unknown[0], VARIANTS) if unknown else ""
+        raise ExportError(f"{what}; expected some of {', '.join(VARIANTS)}, each once.{meant}")

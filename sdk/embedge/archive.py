@@ -17,13 +17,14 @@ from embedge._contents.pin import check_pin, compare_pin
 from embedge._passing.arriving import Progress, bring, files_of, manifests_of, write_manifest
 from embedge._passing.downloading import download, is_safe, is_url
 from embedge._passing.hub import HubSource
-from embedge._passing.sources import SUFFIX, ArchiveSource, FolderSource, Source
+from embedge._passing.sources import ArchiveSource, FolderSource, Source
 from embedge.bundle import check_files, open_bundle
 from embedge.errors import BundleError
 from embedge.manifest import MANIFEST_FILE, Manifest, load_manifest
+from embedge.store import ARCHIVE_SUFFIX
 from embedge.types import PathLike
 
-__all__ = ["SUFFIX", "add", "pack"]
+__all__ = ["add", "pack"]
 
 _CHUNK_BYTES = 1 << 20
 _TIME = (1980, 1, 1, 0, 0, 0)
@@ -52,13 +53,18 @@ def pack(
     """
     bundle = open_bundle(model)
     target = Path(output).expanduser()
-    if target.suffix != SUFFIX:
+    if target.suffix != ARCHIVE_SUFFIX:
         raise BundleError(
-            f"{target} does not end in {SUFFIX}; expected a name such as {target.stem or 'model'}{SUFFIX}"
+            f"{target} does not end in {ARCHIVE_SUFFIX}; expected a name such as "
+            f"{target.stem or 'model'}{ARCHIVE_SUFFIX}"
         )
     if target.exists() and not overwrite:
         raise BundleError(
             f"{target} is there already; expected a new file. Pass overwrite=True to replace it."
+        )
+    if not target.parent.is_dir():
+        raise BundleError(
+            f"there is no folder {target.parent} for {target.name}; expected one that is there."
         )
     check_files(bundle)
     source, records = FolderSource(bundle.folder), files_of(bundle)
@@ -140,24 +146,26 @@ def _source(
         if fingerprint is None and not is_safe(what):
             raise BundleError(
                 f"{what} is not encrypted, so that anyone on the way could have changed it; expected https, or the "
-                "bundle's fingerprint besides. Pass fingerprint=."
+                "bundle's fingerprint besides. Ask its maker for it, and pass it as fingerprint=..."
             )
         kept = download(what, store.home() / ".downloads", progress)
         with contextlib.closing(ArchiveSource(kept)) as source:
             yield source, None
         kept.unlink(missing_ok=True)
         kept.with_suffix(".json").unlink(missing_ok=True)
+    elif "://" in what:
+        raise BundleError(f"{what} cannot be fetched; expected a URL of https.")
     elif path.is_dir():
         yield FolderSource(store.find(path)), None
-    elif path.exists() or path.suffix == SUFFIX:
+    elif path.exists() or path.suffix == ARCHIVE_SUFFIX:
         with contextlib.closing(ArchiveSource(path)) as archive:
             yield archive, None
     elif _HUB_ID.fullmatch(what):
         yield HubSource(what), what.partition("@")[0]
     else:
         raise BundleError(
-            f"{what!r} is no file or folder here, no URL and no hub's id; expected an archive ({SUFFIX}), a bundle's "
-            "folder, https://… or organisation/model."
+            f"{what!r} is no file or folder here, no URL and no hub's id; expected an archive ({ARCHIVE_SUFFIX}), "
+            "a bundle's folder, https://… or organisation/model."
         )
 
 

@@ -17,6 +17,7 @@ from embedge.errors import BundleError, ParamsError, did_you_mean
 from embedge.manifest import MANIFEST_FILE
 
 __all__ = [
+    "ARCHIVE_SUFFIX",
     "HOME_VARIABLE",
     "bundle_path",
     "check_target",
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 HOME_VARIABLE = "EMBEDGE_HOME"
+ARCHIVE_SUFFIX = ".embedge"
+"""Of a bundle that was packed as one file."""
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
@@ -109,6 +112,11 @@ def remove(name: str) -> Path:
         BundleError: there is none of this name, or another process is writing it.
     """
     folder = _stored(name)
+    if folder is None:
+        raise BundleError(
+            f"no bundle is named {name!r} in the store {home()}; expected one of "
+            f"{_names() or 'none: the store is empty'}.{did_you_mean(name, map(name_of, list_bundles()))}"
+        )
     with hold_file(folder.parent / f".{folder.name}.export-lock") as is_held:
         if not is_held:
             raise BundleError(f"{folder} is being written by another process. Wait until it has ended.")
@@ -120,11 +128,15 @@ def remove(name: str) -> Path:
     return folder
 
 
-def _stored(name: str) -> Path:
-    """The folder of a stored bundle.
+def _names() -> str:
+    return ", ".join(map(name_of, list_bundles()))
+
+
+def _stored(name: str) -> Path | None:
+    """The folder of a stored bundle; None where none has the name.
 
     Raises:
-        BundleError: none has the name, or several have.
+        BundleError: several have it, or it can be no bundle's.
     """
     folder = bundle_path(name)
     if (folder / MANIFEST_FILE).is_file():
@@ -138,12 +150,7 @@ def _stored(name: str) -> Path:
         raise BundleError(
             f"{name!r} is the name of several bundles in the store {home()}: {names}. Name one of them."
         )
-    known = list(map(name_of, bundles))
-    names, meant = ", ".join(known) or "none", did_you_mean(name, known)
-    raise BundleError(
-        f"no bundle at {name!r}, neither as a folder nor by that name in the store {home()} (there: {names}). "
-        f"Make one with: embedge export {name}{'.' + meant if meant else ''}"
-    )
+    return None
 
 
 def find(model: str | os.PathLike[str]) -> Path:
@@ -163,17 +170,33 @@ def find(model: str | os.PathLike[str]) -> Path:
                 return path
             raise BundleError(_not_a_bundle(path))
         if path.exists():
-            raise BundleError(
-                f"{path} is a file; expected the folder of a bundle, which holds {MANIFEST_FILE}"
-            )
+            raise BundleError(_not_a_folder(path))
     except (OSError, RuntimeError) as error:  # too long, not allowed, or ~ of a user that does not exist
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise BundleError(f"no bundle at {text[:80]!r}: {reason}. Expected a bundle's folder.") from error
     if re.fullmatch(rf"({_WORD}/)?{_WORD}", text):
-        return _stored(text)
+        folder = _stored(text)
+        if folder is not None:
+            return folder
+        meant = did_you_mean(text, map(name_of, list_bundles()))
+        raise BundleError(
+            f"no bundle at {text!r}, neither as a folder nor by that name in the store {home()} "
+            f"(there: {_names() or 'none'}).{meant or f' Make one with: embedge export {text}'}"
+        )
+    if "://" in text:
+        raise BundleError(
+            f"no bundle at {text!r}, which is a URL; expected a bundle's folder, or a name in the store. Bring the "
+            f"bundle into the store with: embedge add {text}"
+        )
     raise BundleError(
         f"no bundle at {text!r}. Expected a bundle's folder; make one with: embedge export MODEL -o {text}"
     )
+
+
+def _not_a_folder(path: Path) -> str:
+    if path.suffix == ARCHIVE_SUFFIX:
+        return f"{path} is an archive; expected a bundle's folder. Bring it into the store with: embedge add {path}"
+    return f"{path} is a file; expected the folder of a bundle, which holds {MANIFEST_FILE}"
 
 
 def _not_a_bundle(path: Path) -> str:

@@ -21,7 +21,7 @@ PACKAGE = """
     __version__ register_pooling
 """
 NAMES = {
-    "archive": "SUFFIX add pack",
+    "archive": "add pack",
     "bundle": "Bundle check_files open_bundle open_towers sha256_file",
     "cli": "",
     "corpus": """
@@ -73,7 +73,8 @@ NAMES = {
         open_on_cpu
     """,
     "store": """
-        HOME_VARIABLE bundle_path check_target commit find hold_file home list_bundles name_of remove staging
+        ARCHIVE_SUFFIX HOME_VARIABLE bundle_path check_target commit find hold_file home list_bundles name_of remove
+        staging
     """,
     "testing": "TinyKind assert_embeddings_close tiny_bundle",
     "types": """

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from embedge.errors import ExportError, MissingExtraError
+from embedge import store
+from embedge.errors import EmbedgeError, ExportError, MissingExtraError
 from embedge_export.progress import part, teller
 from embedge_export.spec import ExportSpec
 
@@ -78,7 +79,9 @@ def download(spec: ExportSpec) -> Path:
                     )
             pickle = None if spec.from_onnx else _find_pickle(spec, folder)
     except Exception as error:  # huggingface_hub's, and those of the HTTP client that its version has
-        raise ExportError(f"{spec.model!r} is no folder, and {_reason(error, spec)}") from error
+        raise ExportError(
+            f"{spec.model!r} is no folder, and {_reason(error, spec)}{_if_stored(spec.model)}"
+        ) from error
     if pickle is not None:
         parent, _, file = f"{spec.model}/{pickle}".rpartition("/")
         raise pickles_only(parent, file)
@@ -162,6 +165,15 @@ def _reason(error: Exception, spec: ExportSpec) -> str:
         f"{hub} did not give the repository: {lines[0].rstrip('.')}. Check the network and run the same command "
         "again, which goes on where it stopped, or pass a folder."
     )
+
+
+def _if_stored(model: str) -> str:
+    """What helps those who meant a bundle that they have."""
+    try:
+        folder = store.find(model)
+    except EmbedgeError:
+        return ""
+    return f" The store has a bundle of this name, which needs no export: {folder}"
 
 
 @contextlib.contextmanager

@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
-from embedge.errors import ExportError
+from embedge.errors import BundleError, ExportError
+from embedge.manifest import load_manifest
+from embedge.store import ARCHIVE_SUFFIX
 from embedge_export.source.hub import (
     INDEX,
     PICKLE_SUFFIXES,
@@ -54,6 +56,8 @@ def open_repository(spec: ExportSpec) -> Repository:
     folder = expanded(spec.model)
     if folder.is_dir():
         folder = folder.resolve()
+        if spec.from_onnx is None:  # which may take a bundle's config and tokenizer
+            _refuse_bundle(spec.model, folder)
         snapshot = snapshot_of(folder)
         if spec.revision is not None and (snapshot is None or snapshot.name != spec.revision):
             raise ExportError(
@@ -61,8 +65,16 @@ def open_repository(spec: ExportSpec) -> Repository:
                 "revisions; expected a hub id. Leave out --revision, or check the revision out yourself."
             )
     elif folder.exists():
+        is_packed = folder.suffix == ARCHIVE_SUFFIX
         raise ExportError(
-            f"{spec.model} is a file; expected the folder of a checkpoint, which holds config.json"
+            f"{spec.model} is an archive of a bundle; expected a checkpoint's folder, or a hub id such as org/name. "
+            f"A bundle needs no export; bring it into the store with: embedge add {spec.model}"
+            if is_packed
+            else f"{spec.model} is a file; expected the folder of a checkpoint, which holds config.json"
+        )
+    elif "://" in spec.model:
+        raise ExportError(
+            f"{spec.model} is a URL; expected a checkpoint's folder, or its name on the hub, such as org/name"
         )
     elif _HUB_ID.fullmatch(spec.model):
         folder = download(spec)
@@ -81,6 +93,23 @@ def open_repository(spec: ExportSpec) -> Repository:
         name=spec.name or _name(folder, card),
         revision=None if snapshot is None else snapshot.name,
         licence=licence[1] if licence else None,
+    )
+
+
+def _refuse_bundle(model: str, folder: Path) -> None:
+    """Refuse what an export wrote, which has a checkpoint's settings and none of its weights.
+
+    Raises:
+        ExportError: the folder is a bundle.
+    """
+    try:
+        manifest = load_manifest(folder)
+    except BundleError:
+        return
+    source = manifest.source.name
+    raise ExportError(
+        f"{model} is a bundle already, of {source}; expected a checkpoint's folder, or a hub id such as org/name. "
+        f"Use it as it is, bring it into the store with embedge add {model}, or export {source} itself."
     )
 
 

@@ -17,7 +17,7 @@ def check_pin(pin: str) -> None:
     """
     if not _PIN.fullmatch(pin):
         raise ParamsError(
-            f"fingerprint={pin!r} is none; expected 12 to 64 of its hexadecimal digits, in small letters, as "
+            f"fingerprint={pin!r} is no fingerprint; expected 12 to 64 of its hexadecimal digits, in small letters, as "
             "`embedge inspect` shows them"
         )
 

@@ -12,7 +12,6 @@ from embedge._contents.regular import open_regular
 from embedge.errors import BundleError
 from embedge.manifest import MANIFEST_FILE
 
-SUFFIX = ".embedge"
 _MOST_ENTRIES = 10_000
 _BROKEN = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OverflowError)
 """What zipfile raises for files that are no archive of ours."""

@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **arguments: Any) -> None:
-        super().__init__(**{"formatter_class": Help, "add_help": False, **arguments})
+        super().__init__(**{"formatter_class": Help, "add_help": False, "allow_abbrev": False, **arguments})
         self._folded: tuple[str, ...] = ()
         self.add_argument("-h", "--help", action=_ShowShortHelp, nargs=0, help="show this, and exit")
 
@@ -35,16 +35,27 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """As argparse, but that the command itself says which of its options is not known."""
-        found, left = self.parse_known_args(args, namespace)
+        given = sys.argv[1:] if args is None else list(args)
+        if given and given[0].startswith("-") and given[0] not in self.flags:
+            self._refuse_flag(given[0])
+        found, left = self.parse_known_args(given, namespace)
         if left:
             command: Parser = getattr(found, "command", self)
-            word = next((each for each in left if each.startswith("-")), left[0])
-            name = word.partition("=")[0]
-            command.error(f"{name!r} is not known here.{did_you_mean(name, command.flags)}")
+            flag = next((each for each in left if each.startswith("-")), None)
+            if flag is None:
+                command.error(f"{left[0]!r} is one argument too many.")
+            command._refuse_flag(flag)
         return found
+
+    def _refuse_flag(self, flag: str) -> NoReturn:
+        name = flag.partition("=")[0]
+        self.error(f"{name!r} is not known here.{did_you_mean(name, self.flags)}")
 
     def error(self, message: str) -> NoReturn:
         """End the program with the usage in one line, and what was wrong with it."""
+        greedy = next((each for each in self._actions if each.nargs == "+" and each.option_strings), None)
+        if greedy is not None and message.startswith("the following arguments are required"):
+            message += f". {greedy.option_strings[-1]} takes every word up to the next flag, or to --."
         self.exit(2, f"usage: {self.short_usage()}  ({self.prog} --help)\n{self.prog}: {message}\n")
 
     def format_help(self) -> str:
@@ -84,6 +95,16 @@ class Parser(argparse.ArgumentParser):
     def flags(self) -> dict[str, str]:
         """The longest name of each option, by all of its names."""
         return {name: action.option_strings[-1] for action in self._actions for name in action.option_strings}
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        if action.type is int:
+            try:
+                return int(arg_string)
+            except ValueError:
+                raise argparse.ArgumentError(
+                    action, f"{arg_string!r} is no number; expected a whole one"
+                ) from None
+        return super()._get_value(action, arg_string)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 FLAGS: Mapping[str, str] = MappingProxyType(
     {
+        "api_key": "--api-key",
         "chunk": "--chunk",
         "column": "--column",
         "device": "--device",
@@ -16,12 +17,16 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "encoding_errors": "--encoding-errors",
         "fingerprint": "--fingerprint",
         "force": "--force",
+        "host": "--host",
         "id_column": "--id-column",
         "input_format": "--input-format",
         "instruction": "--instruction",
         "keep_texts": "--no-texts",
         "long_text": "--long-text",
+        "max_body_bytes": "--max-body-bytes",
+        "max_inputs": "--max-inputs",
         "max_memory_mb": "--max-memory",
+        "max_requests": "--max-requests",
         "method": "--method",
         "name": "--name",
         "normalize": "--normalize",
@@ -30,6 +35,7 @@ FLAGS: Mapping[str, str] = MappingProxyType(
         "overwrite": "--overwrite",
         "pair_column": "--pair-column",
         "pooling_task": "--task",
+        "port": "--port",
         "precision": "--precision",
         "prompt": "--prompt",
         "prompt_name": "--prompt-name",
@@ -67,7 +73,7 @@ def in_words(message: str, flags: Iterable[str]) -> str:
         if flag not in has:
             continue
         begins = rf"(?<![\w.-]){parameter}"
-        message = re.sub(rf"{begins}=(?:True\b|\.\.\.)", flag, message)
+        message = re.sub(rf"{begins}=(?:True\b|\.\.\.|(?=[.,;:)]?(?:\s|$)))", flag, message)
         message = re.sub(rf"{begins}=(['\"])({_PLAIN_WORD})\1", rf"{flag} \2", message)
         message = re.sub(rf"{begins}=(?=\S)", f"{flag} ", message)
         if "_" in parameter:

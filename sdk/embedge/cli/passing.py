@@ -61,7 +61,10 @@ def run_pack(args: argparse.Namespace) -> int:
     name = store.find(args.bundle).name
     with _bar("packed") as progress:
         written = archive.pack(
-            args.bundle, args.output or f"{name}{archive.SUFFIX}", overwrite=args.overwrite, progress=progress
+            args.bundle,
+            args.output or f"{name}{store.ARCHIVE_SUFFIX}",
+            overwrite=args.overwrite,
+            progress=progress,
         )
     print(written)
     return 0

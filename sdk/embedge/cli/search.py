@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from embedge._corpus.sinks import SINKS
 from embedge.cli._console import accent, bold, dim, print_json, width
 from embedge.cli._model import add_model_arguments, load
 from embedge.cli._parser import Parser
@@ -136,6 +137,11 @@ def run_search(args: argparse.Namespace) -> int:
 
 def _search_rows(args: argparse.Namespace) -> int:
     """Look through rows that were embedded before."""
+    if Path(args.bundle).suffix not in SINKS:
+        raise PromptError(
+            f"there is nothing to search: no --in is given, and {args.bundle} is no file of saved vectors; expected "
+            f"a name that ends in {', '.join(SINKS)}. Pass --in FILE … -- QUESTION, or vectors in place of the bundle."
+        )
     vectors = Vectors.open(args.bundle)
     finer = None if args.rescore is None else Vectors.open(args.rescore)
     facts = vectors.facts

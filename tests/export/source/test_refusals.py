@@ -6,7 +6,9 @@ import shutil
 import pytest
 from tests.export.tiny import edit_json, make_bert, write_json
 
+from embedge import archive
 from embedge.errors import ExportError
+from embedge.testing import tiny_bundle
 from embedge_export.pipeline import export
 from embedge_export.spec import ExportSpec
 
@@ -84,7 +86,7 @@ def code_of_its_own(folder):
         (broken_json, r"config.json is not valid JSON"),
         (unknown_architecture, r"'gpt2' is not an architecture that embedge knows"),
         (unknown_similarity, r"'jaccard' is not known"),
-        (unknown_default_prompt, r"default_prompt_name 'query' is not among"),
+        (unknown_default_prompt, r"the default prompt 'query' is not stored"),
         (
             code_of_its_own,
             r"holds a Swirl module, which embedge does not know: mine.Swirl is the checkpoint's own",
@@ -150,6 +152,27 @@ def test_a_file_in_place_of_a_folder_is_refused(tiny_bert, tmp_path):
     with pytest.raises(ExportError, match="is a file; expected the folder of a checkpoint"):
         export(ExportSpec(model=str(tmp_path / "out"), output=tmp_path / "other"))
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_what_needs_no_export_is_told_to_be_a_bundle(tmp_path, monkeypatch):
+    stored = tiny_bundle(tmp_path / "stored")
+    packed = archive.pack(stored, tmp_path / "packed.embedge")
+    monkeypatch.setenv("EMBEDGE_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for model, message in (
+        (str(stored), "stored is a bundle already, of .*; expected a checkpoint.* embedge add "),
+        (str(packed), "packed.embedge is an archive of a bundle; .* embedge add "),
+        ("stored", "no folder.*The store has a bundle of this name, which needs no export: "),
+        ("https://hub/org/name", "is a URL; expected .* such as org/name"),
+    ):
+        with pytest.raises(ExportError, match=message):
+            export(ExportSpec(model=model, output=tmp_path / "other"))
+
+
+@pytest.mark.parametrize(("given", "meant"), [("int9", "int8"), ("FP32", "fp32"), ("fp16_cude", "fp16_cuda")])
+def test_a_near_variant_is_offered(given, meant):
+    with pytest.raises(ExportError, match=f"Did you mean '{meant}'"):
+        ExportSpec(model="m", variants=(given,))
 
 
 def three_modules(folder):

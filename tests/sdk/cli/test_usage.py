@@ -72,8 +72,11 @@ def test_examples_can_be_typed(name) -> None:
     ("line", "meant"),
     [
         ("encod x y", "'encode'"),
-        ("encode b text --truncat 3", None),
-        ("encode b text --dimension 3", None),
+        ("encode b text --truncat 3", "'--truncate'"),
+        ("encode b text --dimension 3", "'--dimensions'"),
+        ("export m --variant int8", "'--variants'"),
+        ("export m --pooling cl", "'CLS'"),
+        ("--vresion", "'--version'"),
         ("encode b text --demensions 3", "'--dimensions'"),
         ("encode b text --promt-name=query", "'--prompt-name'"),
         ("encode b text --precision flaot16", "'float16'"),
@@ -83,9 +86,6 @@ def test_examples_can_be_typed(name) -> None:
     ],
 )
 def test_usage_is_one_line_and_a_near_name_is_offered(line, meant, capsys) -> None:
-    if meant is None:  # an abbreviation that argparse takes
-        build_parser().parse_args(line.split())
-        return
     usage, problem = failed(capsys, *line.split()).splitlines()
     assert re.fullmatch(r"usage: embedge .*\(embedge.* --help\)", usage)
     assert problem.endswith(f"Did you mean {meant}?")
@@ -101,7 +101,43 @@ def test_near_names_of_bundles_variants_and_prompts_are_offered(tiny, capsys, mo
         "Did you mean 'passage'?\n"
     )
     assert failed(capsys, "encode", "minilm", "text", "--device", "cuds").endswith("Did you mean 'cuda'?\n")
+    assert failed(capsys, "encode", "minilm", "text", "--device", "gpu").endswith("Did you mean 'cuda'?\n")
+    assert failed(capsys, "rm", "mini-lm").endswith("expected one of minilm. Did you mean 'minilm'?\n")
     assert did_you_mean("zzz", ["query"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "not_words"),
+    [
+        ("rm nothing", "no bundle is named 'nothing' in the store ", "export"),
+        ("rm nothing", "expected one of none: the store is empty.\n", "folder"),
+        ("encode x.embedge text", "x.embedge is an archive; ", "manifest"),
+        ("pack x.embedge", "with: embedge add x.embedge\n", "manifest"),
+        ("pack B -o none/x.embedge", "there is no folder none for x.embedge; ", "part"),
+        ("encode https://h/x text", "is a URL; expected a bundle's folder", "export"),
+        ("encode nothing text", "Make one with: embedge export nothing\n", "add"),
+        ("add ftp://h/x.embedge", "ftp://h/x.embedge cannot be fetched; expected a URL of https.", "no ftp:"),
+        ("add http://h/x.embedge", "and pass it as --fingerprint\n", "fingerprint ."),
+        ("add B --fingerprint abc", "--fingerprint abc is no fingerprint; ", "none"),
+        ("search B question", "there is nothing to search: no --in is given, ", "ends in ''"),
+        ("search B --in README.md question", "QUESTION. --in takes every word up to the next flag", "=="),
+        ("list x", "'x' is one argument too many.", "known"),
+        ("encode B text --truncate x", "'x' is no number; expected a whole one", "invalid"),
+        ("serve B --port 123456", "--port 123456 is not possible", "port="),
+        ("serve B --max-inputs 0", "--max-inputs 0 is not possible", "max_inputs"),
+        ("serve B --host 192.0.2.1", "--host 192.0.2.1 can be reached from other machines", "host="),
+    ],
+)
+def test_what_is_done_wrongly_is_told_with_what_helps(
+    line, words, not_words, tiny, capsys, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.setenv("EMBEDGE_HOME", str(tmp_path / "store"))
+    monkeypatch.delenv("EMBEDGE_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.embedge").touch()
+    said = failed(capsys, *[str(tiny()) if word == "B" else word for word in line.split()])
+    assert words in said
+    assert not_words not in said.splitlines()[-1].replace(str(tmp_path), "")
 
 
 def parameters() -> set[str]:
@@ -144,6 +180,8 @@ def test_every_parameter_is_named_by_its_flag(parameter) -> None:
         (f"{parameter}='x y' is not known", f"{flag} 'x y' is not known"),
         (f"use {parameter}='any', or None", f"use {flag} any"),
         (f"pass {parameter}=True.", f"pass {flag}."),
+        (f"pass {parameter}=.", f"pass {flag}."),
+        (f"pass {parameter}= or none", f"pass {flag} or none"),
         (f"expected None, -1, or 3; {parameter}=...", f"expected -1, or 3; {flag}"),
     ):
         assert in_words(given, [flag]) == words

@@ -277,6 +277,6 @@ def test_the_commands(bundle, home, tmp_path, monkeypatch, capsys):
     assert [each["name"] for each in json.loads(capsys.readouterr().out)] == ["org/tiny"]
     assert main(["rm", "tiny"]) == 0
     assert main(["rm", "tiny"]) == 1
-    assert "no bundle at 'tiny'" in capsys.readouterr().err
+    assert "no bundle is named 'tiny'" in capsys.readouterr().err
     assert main(["rm", str(bundle)]) == 1
     assert bundle.is_dir()
