@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from unittest import mock
 
-from benchmarks.gpu import device, models, others, peers, sdk, texts
+from benchmarks.gpu import device, kernels, models, others, peers, sdk, texts
 
 MAIN = "bert-base"
 CHOSEN = "packed"
@@ -130,6 +130,15 @@ def windows(_: Context) -> dict:
     return others.measure("modernbert, base")
 
 
+def shares(_: Context) -> dict:
+    """Where the time of other layouts goes, by what their kernels work at."""
+    return others.shares()
+
+
+def fp8(_: Context) -> dict:
+    return kernels.fp8()
+
+
 def cuda_graph(context: Context) -> dict:
     """One short text, run operator by operator and replayed from a captured CUDA graph."""
     result: dict = {}
@@ -228,7 +237,7 @@ PARTS = {
     part.__name__: part
     for part in (
         machine, ceiling, families, forms, bulk, query, fidelity, refusals, sentence_transformers, torch, traced,
-        minilm, cuda_graph, bulk_minilm, decoder, windows, two,
+        minilm, cuda_graph, bulk_minilm, decoder, windows, shares, fp8, two,
     )
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ import gc
 
 import numpy as np
 
-from benchmarks.gpu import device
+from benchmarks.gpu import device, kernels
 from benchmarks.gpu.models import SEED, feeds, fill, for_cuda, pooled
 from benchmarks.gpu.timing import seconds_per_run
 
@@ -90,3 +90,15 @@ def measure(name: str) -> dict:
         gc.collect()
     result["torch"] = {dtype: _torch_rates(name, dtype) for dtype in ("float16", "bfloat16")}
     return result
+
+
+def shares() -> dict[str, dict[str, dict[str, float]]]:
+    """Where a run's time goes, by model and shape."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name in CONFIGS:
+        made = device.DeviceGraph(_graph(name, "fp16"))
+        found[name] = {f"{rows}x{size}": kernels.shares(made, (rows, size)) for rows, size in SHAPES}
+        found[name]["ragged"] = kernels.shares(made, (256, 128), ragged=True)
+        del made
+        gc.collect()
+    return found

@@ -221,6 +221,33 @@ def others_table(results: dict) -> str:
     return table(header, rows, words=True)
 
 
+def shares_table(results: dict) -> str:
+    """Where the time of other layouts goes, by what their kernels work at."""
+    found = results.get("shares", {})
+    works = (
+        [work for work in next(iter(next(iter(found.values())).values())) if work != "all"] if found else []
+    )
+    rows = [
+        [
+            f"{name}, {shape.replace('x', ' x ')}",
+            f"{times['all']:.1f}",
+            *(f"{100 * times[work] / times['all']:.0f} %" for work in works),
+        ]
+        for name, shapes in found.items()
+        for shape, times in shapes.items()
+    ]
+    return table(["kernels of a run", "ms", *works], rows)
+
+
+def fp8_table(results: dict) -> str:
+    """Products in FP8 beside those in float16."""
+    rows = [
+        [shape, *(f"{rates[kind]:,.0f}" for kind in ("float16", "fp8"))]
+        for shape, rates in results.get("fp8", {}).items()
+    ]
+    return table(["TFLOP/s of rows x inner x outer size", "MatMul, float16", "Cast, GemmFloat8"], rows)
+
+
 def captured_queries(results: dict) -> str:
     """What CUDA graphs bring one query, in words made of the figures."""
     query = results.get("query", {})
@@ -296,7 +323,8 @@ def render(results: dict, two: dict | None) -> str:
         f"## CUDA graphs\n\n{graphs_table(results)}\n\n{_ON_GRAPHS}\n\n{captured_queries(results)}\n\n"
         "## Other layouts\n\nThe sizes of Qwen3-Embedding-0.6B and ModernBERT-base with 30,522 words, weights from "
         "a seed; cosines to float32 on the CPU. torch's rates are without pooling.\n\n"
-        f"{others_table(results)}\n\n"
+        f"{others_table(results)}\n\n{shares_table(results)}\n\n{_ON_SHARES}\n\n"
+        f"## FP8\n\n{_ON_FP8}\n\n{fp8_table(results)}\n\n"
         f"## Families\n\nTiny encoders, weights from a seed; on the card against float32 on the CPU.\n\n"
         f"{families_table(results)}\n\n"
         f"## What is said to wrong input\n\n{said}\n"
@@ -308,6 +336,16 @@ _ON_GRAPHS = (
     "branches. So bundles have a second graph for single queries, of ONNX's Attention, on the same weights; it is "
     "captured for 8, 16, … 64 tokens, and takes the weights once more in the card's memory. `Attention` would be "
     "faster still, by cuDNN's kernels."
+)
+
+
+_ON_SHARES = (
+    "What is not products moves numbers: turning at a quarter of the card's memory rate, gates and norms at most of "
+    "it. onnxruntime 1.32 has a SwiGLU and a norm that turns, each one kernel; there is no wheel of it for CUDA yet."
+)
+_ON_FP8 = (
+    "The card multiplies FP8 at 929 to 1,314 TFLOP/s; onnxruntime's GemmFloat8, with the rows' rounding before it, "
+    "makes a third of float16's rate. So no bundle has FP8."
 )
 
 

@@ -65,9 +65,11 @@ ONNX's Attention plans nothing and is as fast there: 5 to 10 % where 8,192 or 16
 
 Rotary positions are turned before PackedMultiHeadAttention, windows are added to its scores. Millions of real tokens a
 second of ModernBERT-base, packed against ONNX's Attention with padding: 64 x 128 1.06 against 0.85, 32 x 512 0.91
-against 0.76, ragged 1.07 against 0.49. GroupQueryAttention, which turns by itself, takes a decoder no further (0.350
-against 0.360 at Qwen3-0.6B's size and 64 x 128). Of ModernBERT's time at 32 x 512 the products take 34 %, windowed
-attention 26 % (its kernel with added scores computes all of a row), turning 16 %.
+against 0.76, ragged 1.07 against 0.49. GroupQueryAttention, which normalises heads and turns them by itself, makes
+0.363 against 0.352 at Qwen3-0.6B's size and 64 x 128 (bfloat16 0.355 against 0.311), but attends by cuDNN's kernels,
+planned anew for each shape, and a query takes 3.6 against 3.3 ms. PagedAttention, which packs decoders, wants caches
+that live outside of the graph. Where the time goes stands in benchmarks/results/gpu.md; products in FP8 make a third of
+float16's rate there.
 """
 CUDA_BF16 = Choices(precision="bf16", attention="standard")
 """For what float16 does not hold. The packed operators have no bfloat16."""
