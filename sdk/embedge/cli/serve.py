@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from embedge.cli._console import bold, dim
 from embedge.cli._parser import Parser
 from embedge.errors import MissingExtraError
+from embedge.types import Profile
 
 if TYPE_CHECKING:
     from embedge._serve.models import Models
@@ -35,6 +36,14 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> None:
     parser.add_argument("--device", default="auto", help='"cpu", "cuda", "cuda:N" or "auto" (default)')
     parser.add_argument("--variant", default="auto", help='graph to run, as "embedge inspect" lists them')
     parser.add_argument("--threads", type=int, help="processors to use; default: all")
+    parser.add_argument(
+        "--profile",
+        choices=get_args(Profile),
+        default="latency",
+        metavar="NAME",
+        help="latency (default): the fastest to answer one client, and a second copy of the weights once there are "
+        "many; throughput: one copy; background: half of the processors",
+    )
     parser.add_argument(
         "--max-requests", type=int, default=512, metavar="N", help="at a time, others get 429; default: 512"
     )
@@ -67,7 +76,12 @@ def run_serve(args: argparse.Namespace) -> int:
         max_inputs=args.max_inputs,
         max_body_bytes=args.max_body_bytes,
     )
-    model_options = {"device": args.device, "variant": args.variant, "threads": args.threads}
+    model_options = {
+        "device": args.device,
+        "variant": args.variant,
+        "threads": args.threads,
+        "profile": args.profile,
+    }
     serve(args.bundles, model_options, options, _say)
     return 0
 
