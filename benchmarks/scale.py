@@ -103,6 +103,18 @@ def sizes(assumed: Assumed) -> list[str]:
     ]
 
 
+def measured() -> str:
+    """What two actors on two processors are to one, where that was measured."""
+    file = RESULTS / "actors.json"
+    if not file.is_file():
+        return ""
+    found = json.loads(file.read_text())
+    return (
+        f" Measured with Ray {found['ray']} on {found['machine']['cores']} processors, which also read and "
+        f"split the file: two actors do {found['two_to_one']:.2f} times what one does."
+    )
+
+
 def page(assumed: Assumed) -> str:
     """The whole page."""
     cpu = json.loads((RESULTS / "cpu.json").read_text())
@@ -121,6 +133,7 @@ def page(assumed: Assumed) -> str:
         gpu_hour=f"{assumed.gpu_hour:g}",
         cpu=f"{cpu['machine']['cpu']}, {cpu['machine']['cores']} cores, of which each actor has one",
         gpu=f"{gpu['machine']['cards'][0]}, {gpu['machine']['host']['cores']} processors beside it",
+        measured=measured(),
         core_rows="\n".join(core_rows(assumed)),
         gpu_rows="\n".join(gpu_rows(assumed)),
         precisions=" | ".join(BYTES),

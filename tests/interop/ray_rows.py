@@ -12,6 +12,7 @@ from embedge import PoolingParams
 from embedge.integrations.ray import EncodeBatches
 
 source, bundle, output = sys.argv[1:4]
+BATCH = 64
 
 
 class KilledOnce(EncodeBatches):
@@ -20,7 +21,7 @@ class KilledOnce(EncodeBatches):
     def __call__(self, batch):
         if any(row == 500 for row in batch["row"].tolist()):
             try:
-                Path(output, "killed").touch(exist_ok=False)
+                Path(f"{output}.killed").touch(exist_ok=False)
                 os.kill(os.getpid(), signal.SIGKILL)
             except FileExistsError:
                 pass
@@ -31,32 +32,28 @@ class KilledOnce(EncodeBatches):
         }
 
 
-def job(name, encode, batch_format, num_actors, **arguments):
-    rows = (
-        ray.data.read_parquet(source, override_num_blocks=4)
-        .repartition(4)
-        .map_batches(
-            encode,
-            fn_constructor_kwargs={"bundle": bundle, **arguments},
-            batch_size=64,
-            batch_format=batch_format,
-            compute=ray.data.ActorPoolStrategy(size=num_actors, max_tasks_in_flight_per_actor=1),
-            num_cpus=1,
-        )
+class InLists(EncodeBatches):
+    """Leaves lists where Ray has a type of its own, which other readers do not know."""
+
+    def __call__(self, batch):
+        frame = super().__call__(batch)
+        return frame.assign(**{name: [row.tolist() for row in frame[name]] for name in ("numpy", "pandas")})
+
+
+def step(rows, encode, batch_format, num_actors, **arguments):
+    return rows.map_batches(
+        encode,
+        fn_constructor_kwargs={"bundle": bundle, "output_column": batch_format, **arguments},
+        batch_size=BATCH,
+        batch_format=batch_format,
+        compute=ray.data.ActorPoolStrategy(size=num_actors, max_tasks_in_flight_per_actor=1),
+        num_cpus=1,
     )
-    if batch_format != "pyarrow":  # Ray's own type of tensor, which other readers do not know
-        rows = rows.map_batches(as_lists, batch_format="pandas")
-    rows.write_parquet(f"{output}/{name}")
-
-
-def as_lists(frame):
-    return frame.assign(embedding=[row.tolist() for row in frame["embedding"]])
 
 
 logging.getLogger("ray").setLevel(logging.ERROR)
-Path(output).mkdir()
 ray.init(
-    num_cpus=3,  # two for the actors, one for reading and writing
+    num_cpus=5,  # four for the actors, one for reading and writing; most of them wait
     include_dashboard=False,
     object_store_memory=100 * 2**20,
     log_to_driver=False,
@@ -65,7 +62,9 @@ ray.init(
 context = ray.data.DataContext.get_current()
 context.enable_progress_bars = False
 context.wait_for_min_actors_s = 120  # so that both have their share of so small a job
-job("numpy", KilledOnce, "numpy", 2)
-job("pandas", EncodeBatches, "pandas", 1, pooling_params=PoolingParams(normalize=False))
-job("pyarrow", EncodeBatches, "pyarrow", 1, prompt="the ")
+# one file of one row group is one block, which a single actor would compute
+rows = ray.data.read_parquet(source).repartition(target_num_rows_per_block=BATCH)
+rows = step(rows, KilledOnce, "numpy", 2)
+rows = step(rows, InLists, "pandas", 1, pooling_params=PoolingParams(normalize=False))
+step(rows, EncodeBatches, "pyarrow", 1, prompt="the ").write_parquet(output)
 ray.shutdown()

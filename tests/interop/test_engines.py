@@ -27,18 +27,17 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("engines")
     tiny_bundle(folder / "bundle")
     texts = [" ".join(WORDS[(n * k * k + k + n) % 12] for k in range(1 + n % 9)) for n in range(ROWS)]
+    rows = pyarrow.table({"text": texts, "row": list(range(ROWS))})
+    pyarrow.parquet.write_table(rows, folder / "rows.parquet")
     (folder / "rows").mkdir()
     for start in range(0, ROWS, FILE):
-        rows = {"text": texts[start : start + FILE], "row": range(start, min(start + FILE, ROWS))}
-        pyarrow.parquet.write_table(
-            pyarrow.table({**rows, "row": list(rows["row"])}), folder / "rows" / f"{start:04}.parquet"
-        )
+        pyarrow.parquet.write_table(rows.slice(start, FILE), folder / "rows" / f"{start:04}.parquet")
     return folder
 
 
-def run(script: str, folder: Path) -> None:
+def run(script: str, folder: Path, source: str) -> None:
     done = subprocess.run(
-        [str(PYTHON), str(HERE / script), *(str(folder / name) for name in ("rows", "bundle", script))],
+        [str(PYTHON), str(HERE / script), *(str(folder / name) for name in (source, "bundle", script))],
         capture_output=True,
         text=True,
         check=False,
@@ -59,36 +58,38 @@ def alone(folder: Path, texts: list[str], **asked) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def read(path: Path) -> tuple[pyarrow.Table, np.ndarray]:
+def read(path: Path) -> pyarrow.Table:
     table = pyarrow.parquet.read_table(path).sort_by("row")
     assert table["row"].to_pylist() == list(range(ROWS))
-    return table, np.array(table["embedding"].to_pylist(), dtype=np.float32)
+    return table
+
+
+def numbers(table: pyarrow.Table, column: str) -> np.ndarray:
+    return np.array(table[column].to_pylist(), dtype=np.float32)
 
 
 @pytest.mark.slow
 @needs_engines
 def test_ray(folder) -> None:
-    run("ray_rows.py", folder)
-    tables = {name: read(folder / "ray_rows.py" / name) for name in ("numpy", "pandas", "pyarrow")}
-    table, numbers = tables["numpy"]
+    run("ray_rows.py", folder, "rows.parquet")
+    table = read(folder / "ray_rows.py")
     texts = table["text"].to_pylist()
-    assert numbers.tobytes() == alone(folder, texts).tobytes()
-    assert (folder / "ray_rows.py" / "killed").exists()
+    assert numbers(table, "numpy").tobytes() == alone(folder, texts).tobytes()
+    assert (folder / "ray_rows.py.killed").exists()
     assert set(table["threads"].to_pylist()) == {1}
     assert len(set(table["actor"].to_pylist())) == 2
     raw = alone(folder, texts, pooling_params=PoolingParams(normalize=False))
-    assert tables["pandas"][1].tobytes() == raw.tobytes()
-    table, numbers = tables["pyarrow"]
-    assert numbers.tobytes() == alone(folder, texts, prompt="the ").tobytes()
-    assert table.schema.field("embedding").type == pyarrow.list_(pyarrow.float32(), numbers.shape[1])
+    assert numbers(table, "pandas").tobytes() == raw.tobytes()
+    assert numbers(table, "pyarrow").tobytes() == alone(folder, texts, prompt="the ").tobytes()
+    assert table.schema.field("pyarrow").type == pyarrow.list_(pyarrow.float32(), raw.shape[1])
 
 
 @pytest.mark.slow
 @needs_engines
 @pytest.mark.skipif(shutil.which("java") is None, reason="Spark runs in Java, which is not installed")
 def test_spark(folder) -> None:
-    run("spark_rows.py", folder)
-    table, numbers = read(folder / "spark_rows.py")
+    run("spark_rows.py", folder, "rows")
+    table = read(folder / "spark_rows.py")
     raw = alone(folder, table["text"].to_pylist(), pooling_params=PoolingParams(normalize=False))
-    assert numbers.tobytes() == raw.tobytes()
+    assert numbers(table, "embedding").tobytes() == raw.tobytes()
     assert len(list((folder / "spark_rows.py").glob("part-*.parquet"))) > 1

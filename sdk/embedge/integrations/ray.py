@@ -1,7 +1,9 @@
 """A bundle in Ray Data: `dataset.map_batches(EncodeBatches, fn_constructor_kwargs={"bundle": ...}, ...)`.
 
 Each actor loads the bundle once and uses as many processors, or the GPU, as Ray gave it (num_cpus, num_gpus). Leave a
-processor to the tasks that read and write: with all of them held by actors, Ray waits forever. Tested with ray 2.60.0.
+processor to the tasks that read and write: with all of them held by actors, Ray waits forever. An actor gets whole
+blocks, and a file may be one: `dataset.repartition(target_num_rows_per_block=2048)` gives each actor some of them.
+Tested with ray 2.60.0.
 """
 
 from __future__ import annotations
