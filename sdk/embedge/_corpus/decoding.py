@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 import sys
 from collections.abc import Iterator
 from typing import IO, TypeAlias
@@ -22,6 +23,8 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_FIRST_WIDE = re.compile(rb"[\xf0-\xff]")
+"""What a character of four bytes begins with in UTF-8."""
 _BY_LINE = ("ascii", "cp1252", "iso8859-1", "iso8859-15", "latin-1", "utf-8", "utf-8-sig")
 """Encodings in which the byte of a line feed is never part of another character."""
 
@@ -97,12 +100,31 @@ def _lines_of_bytes(stream: IO[bytes], encoding: str, errors: str) -> Iterator[L
         try:
             # the mark belongs to the first line alone
             by = encoding if number == 1 or encoding != "utf-8-sig" else "utf-8"
-            text = str(memoryview(raw)[: len(raw) - _size_of_end(raw)], by, errors)
+            parts = _parts(memoryview(raw)[: len(raw) - _size_of_end(raw)], by, errors)
         except UnicodeDecodeError as error:
             yield number, None, f"not {encoding}: {error.reason} at byte {error.start} of the line"
             continue
         del raw  # which may be as large as the text, and would be held as long as that is computed
+        text = parts.pop() if len(parts) == 1 else "".join(parts)
+        parts.clear()
         yield number, text, ""
+
+
+def _parts(raw: memoryview, encoding: str, errors: str) -> list[str]:
+    """A line's text; of a long one whose first emoji comes late, what is before it and the rest.
+
+    Python widens all that it has decoded when a wider character comes, and holds both meanwhile, beside the bytes.
+    Parts can be put together when the bytes are gone.
+    """
+    late = len(raw) // 4 * 3
+    first = _FIRST_WIDE.search(raw, late) if len(raw) > _PIECE and encoding.startswith("utf") else None
+    if first is None or _FIRST_WIDE.search(raw, 0, late):
+        return [str(raw, encoding, errors)]
+    try:
+        # no character goes over the place: a byte that begins one is part of no other
+        return [str(raw[: first.start()], encoding, errors), str(raw[first.start() :], "utf-8", errors)]
+    except UnicodeDecodeError:
+        return [str(raw, encoding, errors)]  # whose error counts bytes from the line's start
 
 
 def _lines_of_text(stream: IO[bytes], encoding: str, errors: str) -> Iterator[Line]:

@@ -114,6 +114,28 @@ def test_a_line_beyond_all_measure_is_passed_over(tmp_path, monkeypatch, encodin
     assert second.problem.startswith("longer than")
 
 
+@pytest.mark.parametrize("errors", ["strict", "replace", "ignore"])
+def test_a_long_line_with_a_late_emoji_is_read_as_python_reads_it(tmp_path, monkeypatch, errors) -> None:
+    monkeypatch.setattr(decoding, "_PIECE", 16)
+    words = "\N{BYTE ORDER MARK}good food — bad water by an old house ".encode()
+    for end in (
+        "😀".encode(),
+        "🎉 and é 😀".encode(),
+        b"\xe2\x80\xf0\x9f\x98\x80",
+        b"\xe2\xf0\x9f b",
+        b"\xff \xfe",
+    ):
+        (row,) = rows_of(written(tmp_path / "a.txt", words + end), encoding_errors=errors)
+        assert (row.text, row.problem) == as_python_reads(words + end, errors)
+
+
+def as_python_reads(data: bytes, errors: str) -> tuple[str, str]:
+    try:
+        return data.decode("utf-8-sig", errors), ""
+    except UnicodeDecodeError as error:
+        return "", f"not utf-8-sig: {error.reason} at byte {error.start} of the line"
+
+
 def test_json_lines(tmp_path) -> None:
     lines = [
         '{"text": "a", "n": 1}',
