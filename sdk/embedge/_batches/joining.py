@@ -1,13 +1,16 @@
 """Small calls that come at the same time run together; one that comes alone runs at once, in its own thread.
 
 A call that finds a worker free takes it. Others wait until one becomes free; then the first of them takes it, and with
-it all those that suit it. So nobody waits for company, and there is more of it the busier the workers are.
+it its share of those that wait, so that something is left for the next worker to become free: with all of them it would
+find nothing, and then run the first one that comes alone. So nobody waits for company, and there is more of it the
+busier the workers are.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import math
 import os
 import queue
 import sys
@@ -150,20 +153,22 @@ class SmallCalls:
         return array[parts[0]].copy(), mask[parts[0]]
 
     def _suiting(self, mine: _Waiting) -> list[_Waiting]:
-        """Take out of the waiting what runs with a call."""
+        """Take out of the waiting what runs with a call: its share of them, nearest in length."""
+        if mine.alone:
+            return []
+        suiting = [each for each in self._waiting if not each.alone and each.output == mine.output]
+        share = math.ceil((1 + len(suiting)) / self._num_workers)
         taken: list[_Waiting] = []
-        left: collections.deque[_Waiting] = collections.deque()
         count, longest, tokens = len(mine.prompts), mine.longest, mine.num_tokens
-        for each in () if mine.alone else self._waiting:
+        for each in sorted(suiting, key=lambda each: abs(each.longest - mine.longest)):
+            if len(taken) + 1 >= share:
+                break
             rows, seq_len = count + len(each.prompts), max(longest, each.longest)
-            suits = each.output == mine.output and self._fits(rows, seq_len)
-            if each.alone or not suits or rows * seq_len > _WASTE * (tokens + each.num_tokens):
-                left.append(each)
-                continue
-            taken.append(each)
-            count, longest, tokens = rows, seq_len, tokens + each.num_tokens
-        if not mine.alone:
-            self._waiting = left
+            if self._fits(rows, seq_len) and rows * seq_len <= _WASTE * (tokens + each.num_tokens):
+                taken.append(each)
+                count, longest, tokens = rows, seq_len, tokens + each.num_tokens
+        for each in taken:
+            self._waiting.remove(each)
         return taken
 
     def _hand_over(self, worker: int) -> None:

@@ -80,6 +80,27 @@ def test_those_that_wait_run_together_where_they_suit(pool) -> None:
     assert graph.calls._free == [0]
 
 
+def test_a_worker_takes_its_share_and_leaves_the_next_one_something(pool) -> None:
+    graph = Graph(2)
+    first = [pool.submit(graph.calls.run, "a", prompts(i)) for i in (4, 5)]
+    for _ in first:
+        assert graph.begun.acquire(timeout=60)
+    waiting = []
+    for count in (10, 30, 11, 29, 10, 31, 12, 28):
+        waiting.append(pool.submit(graph.calls.run, "a", prompts(count)))
+        graph.wait_for(len(waiting))
+    graph.may.release()
+    assert graph.begun.acquire(timeout=60)
+    assert graph.ran[-1][1] == [10, 10, 11, 12]  # half of them, those of its own length
+    graph.may.release()
+    assert graph.begun.acquire(timeout=60)
+    assert graph.ran[-1][1] == [30, 29]
+    graph.may.release(20)
+    assert [each.result(60)[0].item() for each in waiting] == [10, 30, 11, 29, 10, 31, 12, 28]
+    for each in first:
+        each.result(60)
+
+
 def test_each_worker_takes_a_call(pool) -> None:
     graph = Graph(2)
     calls = [pool.submit(graph.calls.run, "a", prompts(i)) for i in (4, 5)]
