@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from embedge.testing import tiny_bundle
+from embedge.testing import TinyKind, tiny_bundle
 
 _HEAD = """
 from embedge import EdgeModel
@@ -123,31 +123,40 @@ COMMANDS = {
     "encode": ["encode", "{bundle}", "-", "--json"],
     "encode, a text": ["encode", "{bundle}", "{long}"],
     "classify": ["classify", "{bundle}", "-"],
-    "search": ["search", "{bundle}", "a question", "--in", "{texts}"],
+    "rerank": ["rerank", "{bundle}", "a question", "-"],
+    "search": ["search", "{bundle}", "a question", "--in", "{paragraphs}"],
     "bench": ["bench", "{bundle}", "--count", "100000"],
     "verify": ["verify", "{bundle}"],
 }
 """Commands that Ctrl-C is pressed in."""
+_KINDS: dict[str, TinyKind] = {"classify": "classify", "rerank": "cross_encoder"}
+"""Bundles of those that an embedder's is not for."""
 DELAYS_S = (0.02, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5, 1.0)
 _SAYS = "embedge: interrupted; no file was left half written. Run the command again."
 
 
-def write_texts(scratch: Path) -> Path:
-    """A file that takes every command a while."""
-    texts = scratch / "texts.txt"
-    if not texts.exists():
-        texts.write_text(
-            "\n\n".join(f"the river and the sea {'and the land ' * (i % 40)}" for i in range(40_000))
-        )
-    return texts
+def write_texts(scratch: Path, count: int = 40_000) -> dict[str, str]:
+    """What commands read, so much that every one takes a while; files and texts by the names in COMMANDS."""
+    lines, paragraphs = scratch / "lines.txt", scratch / "paragraphs.txt"
+    if not lines.exists():
+        texts = [f"the river and the sea {'and the land ' * (2 + i % 40)}" for i in range(count)]
+        paragraphs.write_text("\n\n".join(texts))
+        lines.write_text("\n".join(texts))
+    return {"lines": str(lines), "paragraphs": str(paragraphs), "long": "the river " * (1 + count // 4)}
 
 
-def interrupt(name: str, folder: Path, scratch: Path, delay_s: float) -> str:
+def bundle_for(command: str, scratch: Path) -> Path:
+    """A bundle that a command works with."""
+    kind = _KINDS.get(command, "embed")
+    folder = scratch / kind
+    return folder if folder.exists() else tiny_bundle(folder, kind)
+
+
+def interrupt(name: str, scratch: Path, delay_s: float) -> str:
     """Press Ctrl-C in a command after a time; what went wrong, or an empty text."""
-    texts = write_texts(scratch)
-    named = {"bundle": str(folder), "texts": str(texts), "long": "the river " * 10_000}
-    command = [part.format(**named) for part in COMMANDS[name]]
-    with texts.open("rb") as stdin, tempfile.TemporaryFile() as out:
+    texts, folder = write_texts(scratch), bundle_for(name, scratch)
+    command = [part.format(bundle=folder, **texts) for part in COMMANDS[name]]
+    with Path(texts["lines"]).open("rb") as stdin, tempfile.TemporaryFile() as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "embedge", *command],
             stdin=stdin,
@@ -208,12 +217,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(asked.jobs) as pool:
         folder = tiny_bundle(Path(scratch) / "bundle")
         write_texts(Path(scratch))
+        for name in COMMANDS:
+            bundle_for(name, Path(scratch))
         ways: dict[str, Callable[[int], str]] = {}
         for name in (*EXITS, *FORKS):
             ways[name] = partial(lambda name, _: leave(name, folder, timeout_s=120), name)
         for name in COMMANDS:
-            ways[f"Ctrl-C in {name}"] = partial(
-                lambda name, run: interrupt(name, folder, Path(scratch), DELAYS_S[run % len(DELAYS_S)]), name
+            ways[_ctrl_c(name)] = partial(
+                lambda name, run: interrupt(name, Path(scratch), DELAYS_S[run % len(DELAYS_S)]), name
             )
         found: dict[str, list[str]] = {}
         for name, way in ways.items():
@@ -231,21 +242,34 @@ def main() -> int:
 
 def section(found: dict[str, list[str]], runs: int) -> str:
     """What was seen, as Markdown."""
-    problems = [problem for each in found.values() for problem in each]
-    hangs = sum(problem == "hangs" for problem in problems)
-    aborts = sum(problem.startswith("status -") for problem in problems)
+    groups = {
+        "ways to end a process": list(EXITS),
+        "what a child of `os.fork` does": list(FORKS),
+        f"commands, at {len(DELAYS_S)} moments": [_ctrl_c(name) for name in COMMANDS],
+    }
     lines = [
         "## Ways to leave a process",
         "",
         f"`python -m tests.sdk.exits --runs {runs} --write`, {datetime.now(timezone.utc):%Y-%m-%d}, {sys.platform}, "
-        f"Python {platform.python_version()}: {len(EXITS)} ways to end a process, {len(FORKS)} of what a forked child "
-        f"does, and Ctrl-C in {len(COMMANDS)} commands at {len(DELAYS_S)} moments, each {runs} times, "
-        f"{runs * len(found)} processes.",
+        f"Python {platform.python_version()}: each {runs} times, {runs * len(found)} processes.",
         "",
-        f"{hangs} hangs, {aborts} aborts, {len(problems) - hangs - aborts} with words on stderr or another status.",
+        "| | number | processes | hangs | aborts | words on stderr, or another status |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
+    for what, names in groups.items():
+        problems = [problem for name in names for problem in found[name]]
+        hangs = sum(problem == "hangs" for problem in problems)
+        aborts = sum(problem.startswith("status -") for problem in problems)
+        numbers = (len(names), runs * len(names), hangs, aborts, len(problems) - hangs - aborts)
+        lines.append(f"| {what} | {' | '.join(f'{number:,}' for number in numbers)} |")
+    for what, names in groups.items():
+        lines += ["", f"{what[0].upper()}{what[1:]}: {'; '.join(names)}."]
     bad = [f"- {name}: {len(each)} of {runs}" for name, each in found.items() if each]
     return "\n".join([*lines, *([""] if bad else []), *bad])
+
+
+def _ctrl_c(command: str) -> str:
+    return f"Ctrl-C in {command}"
 
 
 if __name__ == "__main__":

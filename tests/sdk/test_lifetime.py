@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
-from tests.sdk.exits import EXITS, FORKS, interrupt, leave
+from tests.sdk.exits import COMMANDS, EXITS, FORKS, bundle_for, interrupt, leave, section, write_texts
 
 from embedge import EdgeModel, _lifetime, _starting
+from embedge.cli.main import main
 from embedge.errors import SessionError
 
 
@@ -25,9 +27,33 @@ def test_a_forked_child_works_and_ends(name, tiny) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is no signal there")
-@pytest.mark.parametrize(("name", "delay_s"), [("encode", 0.08), ("encode", 0.4), ("search", 0.5)])
-def test_ctrl_c_ends_a_command_without_a_traceback(name, delay_s, tiny, tmp_path) -> None:
-    assert interrupt(name, tiny(), tmp_path, delay_s) == ""
+@pytest.mark.parametrize(("name", "delay_s"), [("encode", 0.08), ("rerank", 0.4), ("search", 0.5)])
+def test_ctrl_c_ends_a_command_without_a_traceback(name, delay_s, tmp_path) -> None:
+    assert interrupt(name, tmp_path, delay_s) == ""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_commands_that_ctrl_c_is_pressed_in_work(name, tmp_path, monkeypatch, capsys) -> None:
+    """With bundles of their kind, so that Ctrl-C does not meet a refusal."""
+    texts = write_texts(tmp_path, 3)
+    command = [part.format(bundle=bundle_for(name, tmp_path), **texts) for part in COMMANDS[name]]
+    fewer = ["10" if part == "100000" else part for part in command]
+    with Path(texts["lines"]).open() as lines:
+        monkeypatch.setattr("sys.stdin", lines)
+        assert main(fewer) == 0, capsys.readouterr().err
+
+
+def test_what_was_seen_of_exits_is_stated_of_all_of_them() -> None:
+    names = (*EXITS, *FORKS, *(f"Ctrl-C in {name}" for name in COMMANDS))
+    found: dict[str, list[str]] = {name: [] for name in names}
+    found["SIGTERM"] = ["hangs", "status -6: abort"]
+    found["Ctrl-C in rerank"] = ["status 1: a traceback"]
+    written = section(found, 3)
+    assert all(name in written for name in names)
+    assert f"| {len(EXITS)} | {3 * len(EXITS)} | 1 | 1 | 0 |" in written
+    assert f"| {len(FORKS)} | {3 * len(FORKS)} | 0 | 0 | 0 |" in written
+    assert f"| {len(COMMANDS)} | {3 * len(COMMANDS)} | 0 | 0 | 1 |" in written
+    assert written.endswith("- SIGTERM: 2 of 3\n- Ctrl-C in rerank: 1 of 3")
 
 
 @pytest.mark.parametrize(
