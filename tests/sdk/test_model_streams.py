@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose
 from tests.sdk.asked import TEXTS
 
-from embedge import EdgeModel, ParamsError, PoolingParams, PromptError
+from embedge import EdgeModel, NumericalError, ParamsError, PoolingParams, PromptError
 
 
 def test_one_model_serves_many_threads(model) -> None:
@@ -84,8 +84,24 @@ def test_a_stream_that_is_closed_early_leaves_no_thread(model) -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
 
 
+def test_errors_name_prompts_by_their_place_in_the_whole_call(load) -> None:
+    """Not by that in the window of a stream, nor by that among the parts of long texts."""
+    model = load()
+    with pytest.raises(NumericalError, match=r"returned NaN or infinity for prompt 7\. A half") as caught:
+        list(model.stream(["a"] * 7 + ["nan"], window=3))
+    assert caught.value.index == 7
+    long = "city " * 100
+    with pytest.raises(NumericalError, match=r"for prompt 2\.") as caught:
+        model.embed([long, "a", f"{long} nan", "a"], long_text="mean")
+    assert caught.value.index == 2
+    pair = {"text": "a", "text_pair": long}
+    with pytest.raises(PromptError, match=r"^(pair|prompt) 4 has 104 tokens") as caught:
+        list(load("classify").stream(["a"] * 4 + [pair], window=3))
+    assert caught.value.index == 4
+
+
 def test_stream_names_prompts_by_their_place_in_the_stream(model) -> None:
-    with pytest.raises(PromptError, match="prompt 7 of the stream") as caught:
+    with pytest.raises(PromptError, match=r"^prompt 7 has \d+ tokens; the model's limit is") as caught:
         list(model.stream(["a"] * 7 + ["city " * 100], window=3))
     assert caught.value.index == 7
     with pytest.raises(PromptError, match="prompt 4 is int 3"):

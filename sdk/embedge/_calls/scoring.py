@@ -5,13 +5,13 @@ Source: vLLM v0.13 `LLM.score`; PyLate and ColBERT for MaxSim.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
+from embedge._calls.naming import naming
 from embedge._calls.options import CallOptions, PairOptions
 from embedge._calls.resolve import check_instructed, prompt_of, stored_prompt
 from embedge._engine.engine import Engine
@@ -22,7 +22,7 @@ from embedge._text.pairs import encode_late, encode_pairs
 from embedge._text.prompts import parse_prompts
 from embedge._text.templated_pairs import encode_template
 from embedge._text.tokens import Encoded
-from embedge.errors import NumericalError, ParamsError, PromptError
+from embedge.errors import ParamsError, PromptError
 from embedge.manifest import Manifest
 from embedge.types import FloatArray
 
@@ -179,15 +179,15 @@ def _cosine_scores(
     if len(set(limits)) > 1:
         # each pair cuts its query by its own limit
         queries = _repeated(queries, documents)
-    with _naming("query"):
+    with naming("query"):
         first = for_queries.tokenizer.encode(queries, limits[: len(queries)], stored_prompt=query_prompt)
-    with _naming("document"):
+    with naming("document"):
         second = for_documents.tokenizer.encode(documents, limits, stored_prompt=document_prompt)
     # whole rows first: the documents of one query may ask for different sizes, and cosine takes unit vectors
     whole = [msgspec.structs.replace(p, dimensions=None, truncate_dim=None, normalize=False) for p in params]
-    with _naming("query"):
+    with naming("query"):
         query_rows = for_queries.answerer.embeddings(first, whole[: len(first)], lambda _: None)
-    with _naming("document"):
+    with naming("document"):
         document_rows = for_documents.answerer.embeddings(second, whole, on_done)
     partners = _repeated(list(range(len(first))), documents)
     cosines = np.array(
@@ -232,9 +232,9 @@ def _late_scores(
     assert spec is not None
     first = encode_late(engine.tokenizer, spec, queries, is_query=True)
     second = encode_late(engine.tokenizer, spec, documents, is_query=False)
-    with _naming("query"):
+    with naming("query"):
         query_rows = engine.answerer.whole_tokens(first, lambda _: None)
-    with _naming("document"):
+    with naming("document"):
         document_rows = engine.answerer.whole_tokens(second, on_done)
     skipped = np.asarray(spec.skip_token_ids)
     partners = _repeated(list(range(len(first))), documents)
@@ -254,16 +254,6 @@ def _late_scores(
 def _repeated(side: list[ItemT], documents: Sequence[str]) -> list[ItemT]:
     """One item per document."""
     return side * len(documents) if len(side) == 1 else side
-
-
-@contextmanager
-def _naming(side: str) -> Iterator[None]:
-    """Say in an error which side of a pair the prompt is that it names by its index."""
-    try:
-        yield
-    except (PromptError, NumericalError) as error:
-        index = error.index or 0
-        raise type(error)(f"{side} {index}: {error}", index=index) from error
 
 
 def _texts(data: Any, name: str) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from embedge._calls.in_asyncio import computed
+from embedge._calls.naming import naming
 from embedge._calls.options import CallOptions, EndOptions, PooledOutput, as_count
 from embedge._calls.request import Call
 from embedge._calls.verbs import Verbs
@@ -48,19 +49,16 @@ class _Windows(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def prepare(self, taken: _Window) -> Call:
         """Tokenise a window."""
         some, first = taken
-        with self.calling(_WITHIN) as verbs:
-            try:
-                return verbs.of(self.options.tower).prepare(some, self.task, self.options, first_id=first)
-            except PromptError as error:
-                index = first + (error.index or 0)
-                raise PromptError(
-                    f"prompt {index} of the stream: in its window, {error}", index=index
-                ) from error
+        with self.calling(_WITHIN) as verbs, self._naming(first):
+            return verbs.of(self.options.tower).prepare(some, self.task, self.options, first_id=first)
 
     def compute(self, call: Call) -> Sequence[PooledOutput]:
         """Answer a window."""
-        with self.calling(_WITHIN) as verbs:
+        with self.calling(_WITHIN) as verbs, self._naming(call.first_id):
             return verbs.of(self.options.tower).pooled(call, self.options)
+
+    def _naming(self, first: int) -> AbstractContextManager[None]:
+        return naming(position=lambda index: first + index)
 
     def answer(self, taken: _Window) -> Sequence[PooledOutput]:
         """Both."""

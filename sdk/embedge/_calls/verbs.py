@@ -8,6 +8,7 @@ from typing import Any
 
 from embedge._calls import answers
 from embedge._calls.answers import PromptRows
+from embedge._calls.naming import naming
 from embedge._calls.options import (
     CallOptions,
     PairOptions,
@@ -239,7 +240,9 @@ class Verbs:
         with ProgressBar(len(texts), options, task) as progress:
             weights = [each.num_text_tokens for each in windows]
             parts = [each.parts for each in windows]
-            rows = self.engine.answerer.window_embeddings(parts, weights, params, progress.update)
+            texts_of_parts = [i for i, some in enumerate(parts) for _ in some]
+            with naming(position=texts_of_parts.__getitem__):
+                rows = self.engine.answerer.window_embeddings(parts, weights, params, progress.update)
         joined = [each.joined() for each in windows]
         return Call(task=task, encoded=joined, params=params, first_id=self._count(len(texts))), rows
 

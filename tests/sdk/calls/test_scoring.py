@@ -56,9 +56,9 @@ def test_each_pair_cuts_its_query_by_its_own_limit(load) -> None:
 @pytest.mark.parametrize(
     ("query", "documents", "message", "index"),
     [
-        ("river", ["good", LONG], r"document 1: prompt 1 has 82 tokens; the model's limit is 32", 1),
-        (LONG, ["good"], r"query 0: prompt 0 has 82 tokens", 0),
-        ("river", ["good", "\ud800"], r"document 1: prompt 1 is no valid text", 1),
+        ("river", ["good", LONG], r"^document 1 has 82 tokens; the model's limit is 32", 1),
+        (LONG, ["good"], r"^query 0 has 82 tokens", 0),
+        ("river", ["good", "\ud800"], r"^document 1 is no valid text", 1),
     ],
 )
 def test_a_bi_encoder_says_which_side_is_wrong(load, query, documents, message, index) -> None:
@@ -70,10 +70,12 @@ def test_a_bi_encoder_says_which_side_is_wrong(load, query, documents, message, 
 @pytest.mark.parametrize("kind", ["embed", "late_interaction"])
 def test_nan_is_reported_with_its_side(load, kind) -> None:
     model = load(kind)
-    with pytest.raises(NumericalError, match="document 1: the graph returned NaN") as caught:
+    with pytest.raises(
+        NumericalError, match=r"the graph returned NaN or infinity for document 1\."
+    ) as caught:
         model.score("river", ["good", "nan"])
     assert caught.value.index == 1
-    with pytest.raises(NumericalError, match="query 1: "):
+    with pytest.raises(NumericalError, match=r" for query 1\."):
         model.score(["river", "nan"], ["good", "bad"])
 
 
