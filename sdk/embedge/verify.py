@@ -9,6 +9,7 @@ from embedge._engine.options import LoadOptions
 from embedge._engine.variant import suiting
 from embedge._sessions.devices import find_devices
 from embedge.bundle import check_files, open_bundle
+from embedge.errors import ParamsError
 from embedge.types import PathLike
 
 __all__ = ["ProbeReport", "raw_params", "verify"]
@@ -37,6 +38,7 @@ def verify(
     Raises:
         BundleError: a file is missing or altered, the folder is no bundle, or it is not signed by the key's owner.
         MissingExtraError: a signature is to be checked, and cryptography is not installed.
+        ParamsError: a variant that the bundle does not have, or that this processor cannot compute.
         ProviderUnavailableError: the device cannot be used.
     """
     signed = LoadOptions(signature=signature, public_key=public_key)
@@ -46,7 +48,11 @@ def verify(
     kind = find_devices(device)[0].kind
     reports = []
     for variant in variants or suiting(opened.manifest, kind):
-        reports += replay(
-            load(opened.folder, LoadOptions(device=device, variant=variant, verify_hashes=False))
-        )
+        engine = load(opened.folder, LoadOptions(device=device, variant=variant, verify_hashes=False))
+        if variant not in ("auto", engine.info.variant):
+            raise ParamsError(
+                f"variant {variant!r} of bundle {opened.manifest.name!r} cannot be replayed on this processor: "
+                f"{engine.info.variant_reason}. Expected {engine.info.variant!r}, or a processor that has it."
+            )
+        reports += replay(engine)
     return reports

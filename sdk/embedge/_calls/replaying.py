@@ -15,6 +15,7 @@ from embedge._engine.engine import Engine, load
 from embedge._engine.options import LoadOptions
 from embedge._engine.replayed import ReplayRecord, find_record, save_record
 from embedge._engine.variant import suiting
+from embedge._sessions.products import graph_features
 from embedge.errors import NumericalError, SessionError
 from embedge.manifest import PROBES_FILE, Manifest, Probe, Probes, decode_probes
 from embedge.params import PoolingParams
@@ -41,6 +42,8 @@ class ProbeReport(msgspec.Struct, frozen=True, kw_only=True):
         max_abs_diff: largest absolute difference from what the bundle expects.
         tolerance: largest that the bundle allows.
         tower: of a model that embeds queries and documents apart, which of its towers.
+        lacks: what the variant needs of a processor that this one is seen to lack. Probes are few and their tolerance
+            is that of 8 bits, so that products which overflow may be within it.
     """
 
     variant: str
@@ -48,11 +51,12 @@ class ProbeReport(msgspec.Struct, frozen=True, kw_only=True):
     max_abs_diff: float
     tolerance: float
     tower: str | None = None
+    lacks: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is within the tolerance; NaN is not."""
-        return self.max_abs_diff <= self.tolerance
+        """Whether the difference is within the tolerance, which NaN is not, and the processor has what is needed."""
+        return self.max_abs_diff <= self.tolerance and not self.lacks
 
 
 def replay(engine: Engine) -> list[ProbeReport]:
@@ -85,7 +89,13 @@ def _report(engine: Engine, probes: Probes) -> ProbeReport:
         max_abs_diff=max(diffs, default=float("nan")),
         tolerance=probes.tolerances.get(variant, 0.0),
         tower=engine.manifest.tower,
+        lacks=_lacking(engine.choice),
     )
+
+
+def _lacking(choice: Choice) -> tuple[str, ...]:
+    needs = choice.variant.spec.needs if choice.on_cpu else ()
+    return tuple(sorted(set(needs) - graph_features())) if needs else ()
 
 
 def load_replayed(model: PathLike, options: LoadOptions) -> Engine:

@@ -147,11 +147,10 @@ def run_verify(args: argparse.Namespace) -> int:
             verdict = "passed" if report.passed else "FAILED"
             print(
                 f"{_words_of(report)}: {report.num_probes} probes {verdict}, "
-                f"max |diff| {report.max_abs_diff:.1e} (allowed {report.tolerance:.0e})"
+                f"max |diff| {report.max_abs_diff:.1e} (allowed {report.tolerance:.0e}){_lacks(report)}"
             )
         for name in left_out:
-            target = manifest.variants[name].target
-            print(f"{name}: not replayed, as only {target} has its operators; use --device {target}")
+            print(f"{name}: not replayed, as {_why_left_out(manifest.variants[name])}")
     failed = [report.variant for report in reports if not report.passed]
     if failed:
         print(
@@ -160,6 +159,16 @@ def run_verify(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if failed else 0
+
+
+def _lacks(report: ProbeReport) -> str:
+    return f"; this processor lacks {', '.join(report.lacks)}" if report.lacks else ""
+
+
+def _why_left_out(spec: Variant) -> str:
+    if spec.needs:
+        return "it needs a processor with VNNI, and this one's 8-bit products overflow"
+    return f"only {spec.target} has its operators; use --device {spec.target}"
 
 
 def _words_of(report: ProbeReport) -> str:
