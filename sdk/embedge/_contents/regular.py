@@ -50,7 +50,8 @@ def open_regular(folder: Path, name: str) -> int:
         OSError: it is not there, or cannot be read.
     """
     check_name(name)
-    inside, real = os.path.realpath(folder), os.path.realpath(folder / name)
+    inside = os.path.realpath(folder)
+    real = os.path.realpath(Path(inside) / name)  # of this folder, wherever a link to it points by now
     if os.path.commonpath([inside, real]) != inside:
         raise BundleError(
             f"{folder / name} is a link that leaves the bundle; expected a file inside of it. {_ADVICE}"

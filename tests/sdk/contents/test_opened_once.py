@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -97,43 +96,49 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_a_bundle_that_is_replaced_while_it_is_loaded_is_one_or_the_other(tiny, tmp_path) -> None:
-    """Two whole bundles take turns at one path; each load has the numbers of the fingerprint that it states."""
+    """A link is put onto the other bundle at some moment of each load, which has the numbers of what it states."""
     made = [tiny(seed=seed) for seed in (0, 1)]
     for folder in made:
         bundles.move_weights_outside(folder)
-    expected = {}
+    expected, taken = {}, 0.0
     for folder in made:
+        began = time.monotonic()
         with EdgeModel(folder, device="cpu", threads=1) as model:
+            taken = time.monotonic() - began
             expected[model.info.fingerprint] = model.embed("the river").numpy()
-    link, ended = tmp_path / "bundle", threading.Event()
+    link, new = tmp_path / "bundle", tmp_path / "next"
     link.symlink_to(made[0])
 
-    def swap() -> None:
-        turn = 0
-        while not ended.is_set():
-            turn += 1
-            new = tmp_path / "next"
-            new.symlink_to(made[turn % 2])
-            new.replace(link)
-            time.sleep(
-                0.001
-            )  # a load opens several files: without a pause it may find those of two bundles for ever
+    def swap(turn: int) -> None:
+        new.symlink_to(made[turn % 2])
+        new.replace(link)
 
-    swapping = threading.Thread(target=swap)
-    swapping.start()
-    loaded = set()
-    try:
-        for _ in range(25):
-            # three times in a row is possible
-            with contextlib.suppress(BundleError), EdgeModel(link, device="cpu", threads=1) as model:
-                loaded.add(model.info.fingerprint)
-                np.testing.assert_array_equal(
-                    model.embed("the river").numpy(), expected[model.info.fingerprint]
-                )
-    finally:
-        ended.set()
+    for turn in range(1, 26):
+        swapping = threading.Timer(turn / 25 * taken, swap, [turn])
+        swapping.start()
+        # read again where two bundles were met: it is replaced once, so that every load succeeds
+        with EdgeModel(link, device="cpu", threads=1) as model:
+            np.testing.assert_array_equal(model.embed("the river").numpy(), expected[model.info.fingerprint])
         swapping.join()
-    assert loaded
+
+
+def test_a_folder_that_is_replaced_while_a_file_of_it_is_opened_is_no_link_that_leaves(
+    tmp_path, monkeypatch
+) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text(name)
+    link, realpath = tmp_path / "bundle", os.path.realpath
+    link.symlink_to(tmp_path / "old")
+
+    def then_swap(path):
+        found = realpath(path)
+        (tmp_path / "next").symlink_to(tmp_path / "new")
+        (tmp_path / "next").replace(link)
+        return found
+
+    monkeypatch.setattr(os.path, "realpath", then_swap)
+    assert read_regular(link, "manifest.json", 100) == b"old"
 
 
 @needs_posix
