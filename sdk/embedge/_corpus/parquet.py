@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from embedge.errors import CorpusError, MissingExtraError
 
 _ROWS = 1024
 _KEY = "embedge"
+_REPEATED = ("text", "pair")
+"""Columns whose values may repeat. A dictionary of the numbers takes eight times their size, and is thrown away."""
 
 
 def require() -> Any:
@@ -80,7 +82,11 @@ def write_chunk(file: Any, columns: Mapping[str, Sequence[Any]], embedding: Stor
     }
     flat = pyarrow.array(np.ascontiguousarray(embedding).reshape(-1))
     made["embedding"] = pyarrow.FixedSizeListArray.from_arrays(flat, embedding.shape[1])
-    require().write_table(pyarrow.table(made), file)
+    require().write_table(pyarrow.table(made), file, use_dictionary=_repeated(made))
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name in _REPEATED]
 
 
 def join_chunks(chunks: Sequence[Path], target: Path, stated: bytes) -> None:
@@ -96,9 +102,12 @@ def join_chunks(chunks: Sequence[Path], target: Path, stated: bytes) -> None:
     try:
         with _told():
             for chunk in chunks:
-                table = parquet.read_table(chunk).replace_schema_metadata({_KEY: stated})
+                with _opened(chunk) as opened:
+                    table = opened.read(use_threads=False).replace_schema_metadata({_KEY: stated})
                 if writer is None:
-                    writer = parquet.ParquetWriter(target, table.schema)
+                    writer = parquet.ParquetWriter(
+                        target, table.schema, use_dictionary=_repeated(table.column_names)
+                    )
                 writer.write_table(table)
     finally:
         if writer is not None:

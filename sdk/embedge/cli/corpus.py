@@ -148,7 +148,7 @@ def run_job(args: argparse.Namespace, names: list[str], asking: Asking) -> int:
     job = job_of(args, names, asking)
     if args.output is not None:
         check_name(job.output)  # before a model is loaded for nothing
-    with load(args) as model:
+    with load(args, profile="throughput") as model:  # a session for small calls would never be asked
         if args.output is None:
             return _print(model, job)
         meter = _Meter(known_total(job.files, job.reading))
