@@ -13,6 +13,8 @@ from embedge._corpus.precision import Stored
 from embedge.errors import CorpusError, MissingExtraError
 
 _ROWS = 1024
+_READ_BYTES = 1 << 16
+"""Of a column at a time."""
 _KEY = "embedge"
 _REPEATED = ("text", "pair")
 """Columns whose values may repeat. A dictionary of the numbers takes eight times their size, and is thrown away."""
@@ -134,7 +136,12 @@ def read_output(file: Path) -> tuple[bytes, Stored, list[dict[str, Any]]]:
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[Any]:
     """A file that is read; opened here, as pyarrow finds none whose name is no valid text."""
-    with _told(), file.open("rb") as stream, require().ParquetFile(stream) as opened:
+    with (
+        _told(),
+        file.open("rb") as stream,
+        # by default it begins by reading all of a column, and without a buffer all of a row group's
+        require().ParquetFile(stream, pre_buffer=False, buffer_size=_READ_BYTES) as opened,
+    ):
         yield opened
 
 
