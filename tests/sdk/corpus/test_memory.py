@@ -71,9 +71,9 @@ def encodings(file, column):
 def test_a_job_of_more_rows_takes_no_more_memory(load, tmp_path) -> None:
     model, taken = load(), []
     encode_files(model, written(tmp_path / "first.parquet", 500), tmp_path / "first.out.parquet", chunk=250)
-    for num_rows in (1000, 4000):
+    for num_rows in (2500, 6000):
         file = written(tmp_path / f"{num_rows}.parquet", num_rows)
         with counted() as most:
             encode_files(model, file, tmp_path / f"{num_rows}.out.parquet", chunk=250)
             taken.append(most())
-    assert taken[1] < taken[0] + 2 * _MIB
+    assert taken[1] < taken[0] + 3 * _MIB  # of 7 more in the file
