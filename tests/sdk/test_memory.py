@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from tests.soak import memory
 
 from embedge import EdgeModel
+from embedge.cli.main import main
 from embedge.errors import ParamsError, PromptError
 
 BESIDE_MIB = 24
@@ -23,6 +25,26 @@ def test_calls_at_once_stay_below_the_limit(minilm_bundle) -> None:
     assert left < 0.6 * unlimited  # runs so large give back what they took
     assert peak < memory.LIMIT_MIB + BESIDE_MIB
     assert after < 30
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="read from Linux's /proc")
+def test_inspect_states_what_a_load_takes(minilm_bundle, capsys) -> None:
+    assert main(["inspect", str(minilm_bundle)]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("fp32 takes"))
+    most, then, batch = (float(found) / 1.048576 for found in re.findall(r"([\d.]+) MB", line))
+    measured_most, measured_then = memory.apart(memory.loading, minilm_bundle, "fp32", "latency")
+    # beside the tokenizer and what the libraries load
+    assert most * 0.9 < measured_most < most + 50
+    assert then * 0.9 < measured_then < then + 50
+    assert line.endswith("for a batch of 2 × 256 tokens")
+    assert 5 < batch < memory.LIMIT_MIB
+
+
+def test_inspect_does_not_need_a_graph_that_is_whole(tiny, capsys) -> None:
+    folder = tiny()
+    (folder / "onnx" / "model.onnx").unlink()
+    assert main(["inspect", str(folder)]) == 0
+    assert "takes memory that is not known: " in capsys.readouterr().out
 
 
 def test_the_limit_leaves_the_numbers(minilm_bundle) -> None:

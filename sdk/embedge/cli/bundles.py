@@ -10,6 +10,9 @@ from pathlib import Path
 import msgspec
 
 from embedge import store
+from embedge._batches.memory import BatchMemory
+from embedge._contents.graph import read_graph
+from embedge._sessions.tuning import BATCH_TOKENS
 from embedge.bundle import Bundle, open_bundle
 from embedge.cli._console import bold, print_facts, print_json, print_table, size, visible
 from embedge.cli._parser import Parser
@@ -94,9 +97,32 @@ def run_inspect(args: argparse.Namespace) -> int:
         ],
     )
     for name, spec in manifest.variants.items():
+        if spec.target == "cpu":
+            print(f"{name} takes {_memory(bundle, spec)}")
         if spec.fidelity.accepted is not None:
             print(f"{name} was accepted though: {spec.fidelity.accepted}")
     return 0
+
+
+def _memory(bundle: Bundle, variant: Variant) -> str:
+    """What a session takes on the CPU, beside Python, onnxruntime and the tokenizer."""
+    manifest = bundle.manifest
+    try:
+        facts = read_graph(bundle.read(variant.file), variant.file)
+    except BundleError as error:
+        return f"memory that is not known: {error}"
+    read = sum(manifest.files[file].size_bytes for file in (variant.file, *variant.data_files))
+    kept = read * (2 if variant.dtype in ("float16", "bfloat16") else 1)  # the CPU computes in float32
+    batch = BatchMemory(
+        numbers_per_token=facts.numbers_per_token, score_heads=variant.score_heads or 0, limit_bytes=0
+    )
+    seq_len = manifest.max_seq_len
+    num_rows = max(1, BATCH_TOKENS // seq_len)
+    texts = f"{num_rows} × {seq_len} tokens" if num_rows > 1 else f"{seq_len} tokens"
+    return (
+        f"about {size(read + kept)} while it is loaded on the CPU, {size(kept)} then, and at most "
+        f"{size(batch.needed_bytes(num_rows, seq_len))} for a batch of {texts}"
+    )
 
 
 def _end_to_end_cosine(variant: Variant) -> str:
