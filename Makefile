@@ -93,10 +93,11 @@ docs: .venvs/docs/.installed
 	  build cyclonedx-bom hatchling twine
 	@touch $@
 
-# every line and branch of the SDK; no part of `make ci`, as measuring takes much longer than testing
+# every line and branch of the SDK, by its tests and by those of its server, of replaced bundles and of indexes;
+# no part of `make ci`, as measuring takes much longer than testing
 coverage: $(STAMP)
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest tests/sdk
+	$(BIN)/python -m coverage run -m pytest tests/sdk tests/serve tests/export/write/test_swapping.py tests/interop/test_indexes.py
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report
 

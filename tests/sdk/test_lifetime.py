@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,30 @@ from tests.sdk.exits import COMMANDS, EXITS, FORKS, bundle_for, interrupt, leave
 from embedge import EdgeModel, _lifetime, _starting
 from embedge.cli.main import main
 from embedge.errors import SessionError
+from embedge.testing import tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def left(request, tmp_path_factory):
+    """What went wrong in the ways that are tested, by name; two processes at a time, as each mostly waits."""
+    folder = tiny_bundle(tmp_path_factory.mktemp("left"))
+    tests = (item for item in request.session.items if "left" in getattr(item, "fixturenames", ()))
+    pool = ThreadPoolExecutor(2)
+    yield {
+        name: pool.submit(leave, name, folder) for name in (test.callspec.params["name"] for test in tests)
+    }
+    pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize("name", EXITS)
-def test_a_process_ends_without_a_word(name, tiny) -> None:
-    assert leave(name, tiny()) == ""
+def test_a_process_ends_without_a_word(name, left) -> None:
+    assert left[name].result() == ""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 @pytest.mark.parametrize("name", FORKS)
-def test_a_forked_child_works_and_ends(name, tiny) -> None:
-    assert leave(name, tiny()) == ""
+def test_a_forked_child_works_and_ends(name, left) -> None:
+    assert left[name].result() == ""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is no signal there")
