@@ -7,6 +7,7 @@ from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
+_NO_LIMIT = 1 << 62
 
 
 def available_memory_bytes(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> int | None:
@@ -16,7 +17,7 @@ def available_memory_bytes(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> 
         cgroup: where the control groups are mounted.
         meminfo: Linux's account of its memory.
     """
-    free = [_machine_bytes(meminfo), _group_bytes(cgroup)]
+    free = [_machine_bytes(meminfo), group_memory_bytes(cgroup)]
     return min((each for each in free if each is not None), default=None)
 
 
@@ -33,7 +34,8 @@ def _machine_bytes(meminfo: Path) -> int | None:
         return None
 
 
-def _group_bytes(cgroup: Path) -> int | None:
+def group_memory_bytes(cgroup: Path = _CGROUP) -> int | None:
+    """Memory that the control group of this process still grants; None where it sets no limit."""
     for limit_file, used_file in (
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
@@ -43,5 +45,6 @@ def _group_bytes(cgroup: Path) -> int | None:
             used = int((cgroup / used_file).read_text())
         except (OSError, ValueError):
             continue
-        return None if limit == "max" else max(0, int(limit) - used)
+        # version 1 states the largest number of whole pages
+        return None if limit == "max" or int(limit) >= _NO_LIMIT else max(0, int(limit) - used)
     return None

@@ -98,14 +98,14 @@ def run_inspect(args: argparse.Namespace) -> int:
     )
     for name, spec in manifest.variants.items():
         if spec.target == "cpu":
-            print(f"{name} takes {_memory(bundle, spec)}")
+            print(f"{name} takes, beside Python, onnxruntime and the tokenizer, {_memory(bundle, spec)}")
         if spec.fidelity.accepted is not None:
             print(f"{name} was accepted though: {spec.fidelity.accepted}")
     return 0
 
 
 def _memory(bundle: Bundle, variant: Variant) -> str:
-    """What a session takes on the CPU, beside Python, onnxruntime and the tokenizer."""
+    """What a session takes on the CPU."""
     manifest = bundle.manifest
     try:
         facts = read_graph(bundle.read(variant.file), variant.file)

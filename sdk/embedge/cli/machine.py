@@ -14,7 +14,7 @@ from typing import Any
 from embedge import store
 from embedge._engine.replayed import refused_here
 from embedge._machine.cpu import available_threads, cpu_features, cpu_name, processor_quota
-from embedge._machine.memory import available_memory_bytes
+from embedge._machine.memory import available_memory_bytes, group_memory_bytes
 from embedge._sessions.cuda import cuda_problem
 from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge._sessions.products import EXACT_INT8, graph_features
@@ -129,7 +129,8 @@ def run_doctor(args: argparse.Namespace) -> int:
 
 
 def _findings() -> dict[str, Any]:
-    threads, quota, free = available_threads(), processor_quota(), available_memory_bytes()
+    threads, quota = available_threads(), processor_quota()
+    free, granted = available_memory_bytes(), group_memory_bytes()
     stated = os.environ.get(_TELEMETRY)
     found: dict[str, Any] = {
         "embedge": __version__,
@@ -142,6 +143,7 @@ def _findings() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "cgroup quota": quota,
         "free memory": None if free is None else size(free),
+        "of a cgroup's limit": None if granted is None else size(granted),
         **_store(),
         "telemetry": _telemetry(stated),
     }

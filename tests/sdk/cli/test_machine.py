@@ -74,6 +74,14 @@ def test_doctor_says_what_int8_comes_to(found, words, capsys, monkeypatch) -> No
     assert words in next(line for line in capsys.readouterr().out.splitlines() if "8-bit products" in line)
 
 
+@pytest.mark.parametrize(("granted", "words"), [(2_500_000, "2.5 MB"), (None, "none")])
+def test_doctor_says_what_a_cgroup_leaves(granted, words, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(machine, "group_memory_bytes", lambda: granted)
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if line.startswith("of a cgroup's limit")).endswith(f" {words}")
+
+
 def test_doctor_without_onnxruntime(capsys, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert main(["doctor"]) == 1

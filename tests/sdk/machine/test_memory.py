@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from embedge._machine import memory as _memory
-from embedge._machine.memory import available_memory_bytes
+from embedge._machine.memory import available_memory_bytes, group_memory_bytes
 
 
 def test_free_memory_is_the_least_that_anyone_grants(tmp_path) -> None:
@@ -12,8 +12,9 @@ def test_free_memory_is_the_least_that_anyone_grants(tmp_path) -> None:
     assert available_memory_bytes(tmp_path, meminfo) == 4000 * 1024
     (tmp_path / "memory.max").write_text("3000000\n")
     (tmp_path / "memory.current").write_text("1000000\n")
-    assert available_memory_bytes(tmp_path, meminfo) == 2_000_000
+    assert available_memory_bytes(tmp_path, meminfo) == group_memory_bytes(tmp_path) == 2_000_000
     (tmp_path / "memory.max").write_text("max\n")
+    assert group_memory_bytes(tmp_path) is None
     assert available_memory_bytes(tmp_path, meminfo) == 4000 * 1024
 
 
@@ -22,6 +23,8 @@ def test_free_memory_in_a_control_group_of_version_1(tmp_path) -> None:
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text("5000\n")
     (tmp_path / "memory" / "memory.usage_in_bytes").write_text("6000\n")
     assert available_memory_bytes(tmp_path, tmp_path / "none") == 0
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    assert group_memory_bytes(tmp_path) is None
 
 
 def test_a_system_that_does_not_say_what_is_available(tmp_path, monkeypatch) -> None:
