@@ -114,7 +114,10 @@ def test_classify_and_score_files(tiny, file, tmp_path, capsys) -> None:
         (["classify", "B", "FILE", "--json", "--logits"], "expected neither for the rows of files"),
         (["score", "B", "good"], "no document is given"),
         (["score", "B", "good", "bad", "-o", "x.npy"], "-o is for the pairs of files"),
-        (["search", "FILE", "question"], "ends in '.txt'"),
+        (
+            ["search", "FILE", "question"],
+            "expected a name that ends in .jsonl, .npy, .parquet. Pass --in FILE",
+        ),
     ],
 )
 def test_refusals(tiny, file, capsys, arguments, message) -> None:

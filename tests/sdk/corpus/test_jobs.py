@@ -117,7 +117,7 @@ def test_cut_off_anywhere_and_gone_on_with_it_is_the_same(load, file, tmp_path, 
 
 def test_a_killed_process_is_gone_on_with(tiny, file, tmp_path) -> None:
     bundle = tiny()
-    file.write_text("".join(f"the food {n} city {n % 7} river\n" for n in range(8_000)))
+    file.write_text("".join(f"the food {n} city {n % 7} river\n" for n in range(3_000)))
     command = [
         sys.executable,
         "-m",
@@ -339,7 +339,7 @@ def test_a_long_text_is_written_in_pieces(load, tmp_path, monkeypatch) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a system that tells of a process's own peak")
 def test_a_very_long_line_is_held_once(tiny, tmp_path) -> None:
     """Its bytes while they are decoded to two each, and little beside."""
-    bundle, size = tiny(), 30_000_000
+    bundle, size = tiny(), 16_000_000
     program = (
         "import sys; from embedge.cli.main import main; main(sys.argv[1:])\n"
         "print(open('/proc/self/status').read())"
