@@ -137,8 +137,9 @@ def check_destination(
         CorpusError: neither -o nor --json is given.
     """
     if not _has_destination(args):
+        kind = "a folder" if Path(name).is_dir() else "a file"
         raise CorpusError(
-            f"{name} is a file; expected a word about what to do. Pass -o {output} or --json {purpose} its "
+            f"{name} is {kind}; expected a word about what to do. Pass -o {output} or --json {purpose} its "
             f"rows{instead}."
         )
 
@@ -292,6 +293,8 @@ def _has_destination(args: argparse.Namespace) -> bool:
 
 
 def _is_there(name: str) -> bool:
+    if not name:  # the empty text, which as a path would be the folder that one is in
+        return False
     try:
         return Path(name).exists() or (glob.has_magic(name) and bool(glob.glob(name, recursive=True)))  # noqa: PTH207
     except (OSError, ValueError):  # too long for a name, or with a zero byte: a text

@@ -103,6 +103,7 @@ def test_classify_and_score_files(tiny, file, tmp_path, capsys) -> None:
     ("arguments", "message"),
     [
         (["encode", "B", "FILE"], "is a file; expected a word about what to do. Pass -o"),
+        (["encode", "B", ".", "--task", "embed"], ". is a folder; expected a word about what to do. Pass -o"),
         (["encode", "B", "FILE", "a text", "--json"], "is a file and 'a text' is none"),
         (["encode", "B", "FILE", "--json", "--task", "token_embed"], "--task token_embed"),
         (["encode", "B", "FILE", "--json", "--truncate", "9"], "expected --long-text"),
@@ -127,6 +128,12 @@ def test_refusals(tiny, file, capsys, arguments, message) -> None:
     assert (status, out) == (1, "")
     assert message in err
     assert "Traceback" not in err
+
+
+def test_the_empty_text_is_a_text_and_no_folder(tiny, capsys) -> None:
+    status, out, err = run(capsys, "encode", tiny(), "")
+    assert (status, err) == (0, "")
+    assert "components" in out
 
 
 def test_a_broken_off_output_says_how_to_go_on(tiny, file, tmp_path, capsys, monkeypatch) -> None:
