@@ -293,9 +293,8 @@ def _has_destination(args: argparse.Namespace) -> bool:
 
 
 def _is_there(name: str) -> bool:
-    if not name:  # the empty text, which as a path would be the folder that one is in
-        return False
     try:
-        return Path(name).exists() or (glob.has_magic(name) and bool(glob.glob(name, recursive=True)))  # noqa: PTH207
+        # of an empty text, the path would be the folder that one is in
+        return bool(name) and (Path(name).exists() or bool(glob.glob(name, recursive=True)))  # noqa: PTH207
     except (OSError, ValueError):  # too long for a name, or with a zero byte: a text
         return False
