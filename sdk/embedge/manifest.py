@@ -15,7 +15,7 @@ from embedge._contents.regular import read_regular
 from embedge.errors import BundleError, ManifestError
 from embedge.types import Activation, PoolingMode, Side, Task
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 MANIFEST_FILE = "manifest.json"
 PROBES_FILE = "probes.json"
 TOKENIZER_FILE = "tokenizer.json"
@@ -316,6 +316,10 @@ class Variant(_Part, frozen=True, kw_only=True):
         score_heads: attention heads whose scores (seq_len x seq_len each) a run holds at once, which tells the memory
             that a long text takes; None where attention is computed in blocks, or where it is not known.
         attention_block: rows of such a block on the CPU.
+        causal_heads: heads whose scores onnxruntime before 1.28 holds at once, where later ones work in blocks.
+        window_numbers: numbers that attention in windows holds for each token besides, of four bytes each.
+        switch_lengths: texts up to such a number of tokens are computed in another order than longer ones, which may
+            change last digits: no batch holds both.
         pad_to_multiple_of: what a batch's padded length is rounded up to.
         query_file: graph of the same numbers that answers one short text and can be captured as a CUDA graph; its large
             weights are in `data_files`. It may be `file`.
@@ -331,6 +335,9 @@ class Variant(_Part, frozen=True, kw_only=True):
     forms: dict[str, int] = msgspec.field(default_factory=dict)
     score_heads: PositiveInt | None = None
     attention_block: PositiveInt | None = None
+    causal_heads: PositiveInt | None = None
+    window_numbers: PositiveInt | None = None
+    switch_lengths: tuple[PositiveInt, ...] = ()
     pad_to_multiple_of: PositiveInt = 1
     query_file: str | None = None
 

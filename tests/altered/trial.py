@@ -13,7 +13,6 @@ from tests.altered.values import Alteration, passed_over
 from tests.export.graph.test_graphs import largest_difference, run, token_batch, torch_rows
 
 from embedge.errors import EmbedgeError
-from embedge_export.families.table import FAMILIES
 from embedge_export.graph.route import build_from_weights, check_values, choose_route
 from embedge_export.source.read import open_checkpoint
 from embedge_export.source.torch_model import quiet
@@ -67,7 +66,7 @@ def attempt(alteration: Alteration, folder: Path, scratch: Path, reference: Refe
 def _attempt(alteration: Alteration, folder: Path, scratch: Path, reference: Reference) -> Outcome:
     spec = ExportSpec(model=str(folder), reference=reference, pooling=("MEAN",))
     light = reference == "numpy"
-    batch = token_batch(left=FAMILIES[alteration.family].pooling == "LAST")
+    batch = token_batch()
     try:
         checkpoint = open_checkpoint(spec).checkpoint
         weights = load_weights(checkpoint, with_model=not light)

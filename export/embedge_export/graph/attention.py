@@ -1,8 +1,14 @@
-"""Whether a graph holds the scores of whole sequences, which bounds the length that it can take."""
+"""What a graph's attention takes on the CPU: whether it holds scores of whole texts, and how it goes in blocks."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import msgspec
+
+from embedge_export.families.structure import Attention, Encoder
+from embedge_export.graph.built.cpu_attention import form_of
+from embedge_export.graph.built.windows import kernel_rows, sizes_of
 
 if TYPE_CHECKING:
     import onnx
@@ -10,6 +16,45 @@ if TYPE_CHECKING:
 _BLOCKWISE = "MultiHeadAttention"
 _QKV_AND_BIAS = 4
 _HOLDS_SCORES = ("Softmax", "Attention", "GroupQueryAttention")
+_COPIES = 3
+"""Scores, masked scores and their softmax."""
+
+
+class AttentionFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the manifest tells of attention; see manifest.Variant."""
+
+    score_heads: int | None = None
+    attention_block: int | None = None
+    causal_heads: int | None = None
+    window_numbers: int | None = None
+    switch_lengths: tuple[int, ...] = ()
+
+
+def facts_of_built(encoder: Encoder) -> AttentionFacts:
+    """Of a graph that was built of an encoder for the CPU."""
+    blocks = list(dict.fromkeys(layer.attention for layer in encoder.layers))
+    by_form = {
+        form: [block for block in blocks if form_of(block) == form]
+        for form in ("flash", "causal", "windowed", "scores")
+    }
+    rows = [kernel_rows(block)[1] for block in by_form["flash"]]
+    rows += [kernel_rows(block)[0] for block in by_form["causal"]]
+    windowed = by_form["windowed"]
+    return AttentionFacts(
+        score_heads=max((block.num_heads for block in by_form["scores"]), default=None),
+        attention_block=rows[0] if rows else None,
+        causal_heads=max((block.num_heads for block in by_form["causal"]), default=None),
+        window_numbers=max(map(_window_numbers, windowed), default=None),
+        switch_lengths=tuple(sorted({sizes_of(block).one_block for block in windowed})),
+    )
+
+
+def _window_numbers(block: Attention) -> int:
+    """Numbers that a window's blocks hold for each token: scores, and the keys and values of each block."""
+    sizes = sizes_of(block)
+    copies = -(-2 * block.num_kv_heads * block.head_dim * sizes.keys // sizes.queries)
+    in_blocks = max(2 * copies, copies + (_COPIES - 1) * block.num_heads * sizes.keys)
+    return max(in_blocks, _COPIES * block.num_heads * sizes.one_block)
 
 
 def score_heads(model: onnx.ModelProto, num_heads: int | None) -> int | None:
@@ -20,7 +65,7 @@ def score_heads(model: onnx.ModelProto, num_heads: int | None) -> int | None:
     operators they take 2.9 times.
 
     Args:
-        model: the graph.
+        model: a graph that was not built here.
         num_heads: of each layer; None where there are none, or it is not known.
     """
     for node in model.graph.node:
@@ -31,15 +76,3 @@ def score_heads(model: onnx.ModelProto, num_heads: int | None) -> int | None:
         ):
             return num_heads
     return None
-
-
-def attention_block(model: onnx.ModelProto, hidden_size: int, num_heads: int | None) -> int | None:
-    """Rows that onnxruntime's attention in blocks computes at a time on the CPU, or None where there is none.
-
-    A block has as many rows as a head has components of queries and values together; a query has one more, which
-    carries the mask.
-    """
-    if num_heads is None or score_heads(model, num_heads) is not None:
-        return None
-    blockwise = any(node.op_type == _BLOCKWISE for node in model.graph.node)
-    return 2 * (hidden_size // num_heads) + 1 if blockwise else None

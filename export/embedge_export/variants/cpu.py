@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from embedge.manifest import UNMEASURED, Variant
 from embedge_export.families.structure import Load
-from embedge_export.graph.attention import attention_block, score_heads
+from embedge_export.graph.attention import AttentionFacts, facts_of_built, score_heads
 from embedge_export.graph.built.choices import CPU_FP32
 from embedge_export.graph.route import Chosen
 from embedge_export.precisions import VARIANTS
@@ -51,13 +53,16 @@ def write_cpu_variants(
         feeds = calibration_feeds(inputs, tokenization, pairs="score" in checkpoint.tasks)
     saved = save_graph(graph, folder, VARIANTS["fp32"].stem, loads)
     disabled = CPU_FP32.disabled_optimizers if chosen.described is not None else ()
-    variants = {"fp32": _variant("fp32", graph, saved, checkpoint, disabled_optimizers=disabled)}
+    if chosen.described is None:
+        attention = AttentionFacts(score_heads=score_heads(graph, checkpoint.num_attention_heads))
+    else:
+        attention = facts_of_built(chosen.described.encoder)
+    variants = {"fp32": _variant("fp32", saved, attention, disabled_optimizers=disabled)}
     for smaller in compressed(folder / saved[0], names, feeds):
         variants[smaller.name] = _variant(
             smaller.name,
-            smaller.graph,
             save_graph(smaller.graph, folder, VARIANTS[smaller.name].stem),
-            checkpoint,
+            attention,
             disabled_optimizers=smaller.disabled_optimizers,
             needs=smaller.needs,
             forms=smaller.forms,
@@ -66,19 +71,13 @@ def write_cpu_variants(
 
 
 def _variant(
-    name: str,
-    graph: onnx.ModelProto,
-    saved: tuple[str, tuple[str, ...]],
-    checkpoint: Checkpoint,
-    **facts: Any,
+    name: str, saved: tuple[str, tuple[str, ...]], attention: AttentionFacts, **facts: Any
 ) -> Variant:
-    heads = checkpoint.num_attention_heads
     return Variant(
         file=saved[0],
         data_files=saved[1],
         dtype=VARIANTS[name].dtype,
         fidelity=UNMEASURED,
-        score_heads=score_heads(graph, heads),
-        attention_block=attention_block(graph, checkpoint.hidden_size, heads),
+        **msgspec.structs.asdict(attention),
         **facts,
     )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from embedge._batches.attention import AttentionMemory
 from embedge._batches.memory import BatchMemory, Share
-from embedge._batches.planning import PaddedLength, plan_batches
+from embedge._batches.planning import PaddedLength, plan_batches, shorter_side
 from embedge._text.padding import Indices
 
 
@@ -24,12 +24,14 @@ class Fitting:
         max_square: int | None,
         padded_length: PaddedLength | None,
         memory: BatchMemory | None,
+        switch_lengths: Sequence[int] = (),
     ) -> None:
         self._max_batch_tokens = max_batch_tokens
         self._attention = attention
         self._max_square = max_square if attention is None else attention.max_square()
         self._padded_length = padded_length
         self._memory = memory
+        self._switch_lengths = switch_lengths
         self._share = None if memory is None else Share(memory.limit_bytes)
 
     def plan(self, num_tokens: npt.NDArray[np.int32]) -> list[Indices]:
@@ -38,9 +40,13 @@ class Fitting:
         Raises:
             PromptError: a prompt does not fit into the memory that the model may take.
         """
-        if self._memory is None:
-            return plan_batches(num_tokens, self._max_batch_tokens, self._max_square)
-        planned = plan_batches(num_tokens, self._max_batch_tokens, self._max_square, self._most_rows)
+        planned = plan_batches(
+            num_tokens,
+            self._max_batch_tokens,
+            self._max_square,
+            None if self._memory is None else self._most_rows,
+            self._switch_lengths,
+        )
         if planned:
             self._check_memory(int(num_tokens[planned[0][0]]), int(planned[0][0]))
         return planned
@@ -69,11 +75,18 @@ class Fitting:
         longest = int(largest[0])
         return self._attention.num_lanes(num_lanes, len(largest), int(num_tokens[longest]), longest)
 
-    def fits(self, num_rows: int, seq_len: int) -> bool:
-        """Whether so many texts of that length are one batch."""
+    def fits(self, num_rows: int, seq_len: int, shortest: int) -> bool:
+        """Whether so many texts are one batch.
+
+        Args:
+            num_rows: how many.
+            seq_len: tokens of the longest.
+            shortest: tokens of the shortest.
+        """
         square = self._max_square
         return (
-            num_rows * seq_len <= self._max_batch_tokens
+            shortest > shorter_side(seq_len, self._switch_lengths)
+            and num_rows * seq_len <= self._max_batch_tokens
             and (square is None or num_rows * seq_len**2 <= square)
             and (self._memory is None or num_rows <= self._most_rows(seq_len))
         )

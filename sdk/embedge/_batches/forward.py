@@ -74,6 +74,7 @@ class Forward:
         max_square: for accelerators, limit on a batch's rows times the square of its longest, if any.
         padded_length: to which batches are padded; None: to their longest text.
         memory: what batches take and may take, where there is a limit.
+        switch_lengths: see manifest.Variant.
     """
 
     def __init__(
@@ -86,12 +87,15 @@ class Forward:
         max_square: int | None = None,
         padded_length: PaddedLength | None = None,
         memory: BatchMemory | None = None,
+        switch_lengths: Sequence[int] = (),
     ) -> None:
         self._sessions = sessions
         self._padded_length = padded_length
         self._tokenizer = tokenizer
         self._inputs = inputs
-        self._fitting = fitting = Fitting(max_batch_tokens, attention, max_square, padded_length, memory)
+        self._fitting = fitting = Fitting(
+            max_batch_tokens, attention, max_square, padded_length, memory, switch_lengths
+        )
         self._small = None
         self._turns = None
         if isinstance(sessions, CpuSessions):

@@ -39,7 +39,7 @@ class _Waiting:
         self.output = output
         self.prompts = prompts
         counts = [len(each.token_ids) for each in prompts]
-        self.longest, self.num_tokens = max(counts), sum(counts)
+        self.longest, self.shortest, self.num_tokens = max(counts), min(counts), sum(counts)
         self.alone = False
         self.told: queue.SimpleQueue[Ran | int] = queue.SimpleQueue()
         """The answer, or the worker that is free for it."""
@@ -52,14 +52,14 @@ class SmallCalls:
         run: computes an output for prompts as one batch, with the worker of a number where there are several calls, and
             with all processors where there is one.
         num_workers: how many batches may run at once.
-        fits: whether so many rows of so many tokens are one batch.
+        fits: whether so many rows are one batch, by the tokens of the longest and the shortest.
     """
 
     def __init__(
         self,
         run: Callable[[str, Sequence[Encoded], int | None], Ran],
         num_workers: int,
-        fits: Callable[[int, int], bool],
+        fits: Callable[[int, int, int], bool],
     ) -> None:
         self._run = run
         self._num_workers = num_workers
@@ -160,13 +160,15 @@ class SmallCalls:
         share = math.ceil((1 + len(suiting)) / self._num_workers)
         taken: list[_Waiting] = []
         count, longest, tokens = len(mine.prompts), mine.longest, mine.num_tokens
+        shortest = mine.shortest
         for each in sorted(suiting, key=lambda each: abs(each.longest - mine.longest)):
             if len(taken) + 1 >= share:
                 break
             rows, seq_len = count + len(each.prompts), max(longest, each.longest)
-            if self._fits(rows, seq_len) and rows * seq_len <= _WASTE * (tokens + each.num_tokens):
+            least = min(shortest, each.shortest)
+            if self._fits(rows, seq_len, least) and rows * seq_len <= _WASTE * (tokens + each.num_tokens):
                 taken.append(each)
-                count, longest, tokens = rows, seq_len, tokens + each.num_tokens
+                count, longest, shortest, tokens = rows, seq_len, least, tokens + each.num_tokens
         for each in taken:
             self._waiting.remove(each)
         return taken

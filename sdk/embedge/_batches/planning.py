@@ -14,6 +14,7 @@ def plan_batches(
     max_batch_tokens: int,
     max_square: int | None = None,
     most_rows: Callable[[int], int] | None = None,
+    switch_lengths: Sequence[int] = (),
 ) -> list[npt.NDArray[np.intp]]:
     """Group sequences of like length so that no batch holds more than max_batch_tokens, padding included.
 
@@ -26,6 +27,7 @@ def plan_batches(
         max_square: limit on rows times the square of the longest row, which attention's memory goes with; None sets
             none.
         most_rows: of a length that fit into memory; None sets none.
+        switch_lengths: see manifest.Variant.
 
     Returns:
         Positions of the sequences, one array per batch; each position occurs once.
@@ -41,9 +43,15 @@ def plan_batches(
             rows = max(1, min(rows, max_square // longest**2))
         if most_rows is not None:
             rows = min(rows, most_rows(longest))
-        batches.append(order[start : start + rows])
-        start += rows
+        batch = order[start : start + rows]
+        batches.append(batch[counts[batch] > shorter_side(longest, switch_lengths)])
+        start += len(batches[-1])
     return batches
+
+
+def shorter_side(num_tokens: int, switch_lengths: Sequence[int]) -> int:
+    """The longest text that is computed otherwise than a text of so many tokens, for being shorter; -1 for none."""
+    return max((length for length in switch_lengths if length < num_tokens), default=-1)
 
 
 class PaddedLength(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,10 +18,11 @@ from embedge._rows.answer import Answerer
 from embedge._sessions.devices import Device
 from embedge._sessions.on_cpu import CpuSessions
 from embedge._sessions.on_devices import DeviceSessions, cuda_limits
+from embedge._sessions.onnxruntime import causal_in_blocks
 from embedge._sessions.tuning import Tuning
 from embedge._text.tokenizer import PromptTokenizer
 from embedge.errors import BundleError, IntegrityError, ParamsError
-from embedge.manifest import Manifest
+from embedge.manifest import Manifest, Variant
 from embedge.outputs import ModelInfo
 from embedge.params import ModelConfig
 from embedge.types import PathLike
@@ -202,8 +203,8 @@ def _batch_memory(choice: Choice, options: LoadOptions, pinned: Pinned) -> Batch
         return None
     spec = choice.variant.spec
     return BatchMemory(
-        numbers_per_token=pinned.graphs[spec.file].facts.numbers_per_token,
-        score_heads=spec.score_heads or 0,
+        numbers_per_token=pinned.graphs[spec.file].facts.numbers_per_token + (spec.window_numbers or 0),
+        score_heads=_score_heads(spec) or 0,
         limit_bytes=options.max_memory_mb << 20,
     )
 
@@ -215,12 +216,13 @@ def _forward(
     memory: BatchMemory | None = None,
 ) -> Forward:
     manifest, spec = choice.manifest, choice.variant.spec
+    score_heads = _score_heads(spec)
     return Forward(
         sessions,
         manifest.tokenizer,
         manifest.graph.inputs,
         limits.tokens,
-        AttentionMemory(num_heads=spec.score_heads) if choice.on_cpu and spec.score_heads else None,
+        AttentionMemory(num_heads=score_heads) if choice.on_cpu and score_heads else None,
         limits.square,
         PaddedLength(
             max_seq_len=manifest.max_seq_len,
@@ -228,7 +230,13 @@ def _forward(
             multiple_of=spec.pad_to_multiple_of,
         ),
         memory,
+        spec.switch_lengths if choice.on_cpu else (),
     )
+
+
+def _score_heads(spec: Variant) -> int | None:
+    """Heads whose scores a run on the CPU holds at once, with the onnxruntime that is here."""
+    return spec.score_heads or (None if causal_in_blocks() else spec.causal_heads)
 
 
 def _smallest_memory(devices: Sequence[Device]) -> int | None:

@@ -16,6 +16,8 @@ _SOURCE_LINE = re.compile(
 )
 _STATUS = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _CUDA_TAIL = re.compile(r"\s*; GPU=.*")
+_VERSION = re.compile(r"(\d+)\.(\d+)")
+_CAUSAL_IN_BLOCKS = (1, 28)
 
 
 def import_onnxruntime() -> Any:
@@ -39,6 +41,16 @@ def import_onnxruntime() -> Any:
     if came_late and not stated and hasattr(onnxruntime, "disable_telemetry_events"):
         onnxruntime.disable_telemetry_events()  # the application imported it first, which the variable is too late for
     return onnxruntime
+
+
+def causal_in_blocks() -> bool:
+    """Whether onnxruntime's causal attention works in blocks on the CPU, or holds the scores of whole texts.
+
+    Source:
+        GroupQueryAttention of 8 heads over 4,096 tokens takes 47 MB with onnxruntime 1.28, 575 MB with 1.27.
+    """
+    numbers = _VERSION.match(str(import_onnxruntime().__version__))
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= _CAUSAL_IN_BLOCKS
 
 
 def in_words(error: BaseException) -> str:

@@ -109,7 +109,7 @@ def test_the_numbers_of_today_or_a_refusal(family: str, words: dict[str, Any], t
     if FAMILIES[family].encoder is None:
         return
     assert choose_route(checkpoint, spec).route == "built from the weights"
-    batch = token_batch(left=checkpoint.is_decoder)
+    batch = token_batch()
     built = run(*build_from_weights(describe(checkpoint)), tmp_path, batch)
     expected = torch_rows(load_model(checkpoint), batch)
     assert largest_difference(built, expected, batch) <= FAMILIES[family].max_abs_diff
@@ -140,7 +140,7 @@ def test_rotations_that_depend_on_the_longest_text_hold_up_to_its_limit(
 ) -> None:
     folder = saved_by_5(tmp_path / "m", "llama", rope_parameters=rope)
     checkpoint = open_checkpoint(ExportSpec(model=str(folder), max_seq_len=64)).checkpoint
-    batch = token_batch(left=True)
+    batch = token_batch()
     built = run(*build_from_weights(describe(checkpoint)), tmp_path, batch)
     assert largest_difference(built, torch_rows(load_model(checkpoint), batch), batch) <= 1e-4
     with pytest.raises(ExportError, match=r"change where a text of a batch is longer than \d+ tokens"):

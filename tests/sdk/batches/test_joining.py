@@ -25,7 +25,7 @@ class Graph:
     def __init__(self, num_workers: int = 1, most: int = 1000) -> None:
         self.ran: list[tuple[str, list[int], int | None]] = []
         self.begun, self.may = threading.Semaphore(0), threading.Semaphore(0)
-        self.calls = SmallCalls(self._run, num_workers, lambda rows, seq_len: rows * seq_len <= most)
+        self.calls = SmallCalls(self._run, num_workers, lambda rows, seq_len, _: rows * seq_len <= most)
 
     def _run(self, output, encoded, worker):
         counts = [len(each.token_ids) for each in encoded]
@@ -207,3 +207,17 @@ def test_a_large_call_lets_small_ones_come_first(load, pool) -> None:
     assert_allclose(large.result(60), alone, atol=1e-6)
     done = pool.submit(yield_priority)  # where the system has none, nothing happens
     assert done.result(60) is None
+
+
+def test_no_run_holds_calls_whose_texts_do_not_go_together(pool) -> None:
+    graph = Graph()
+    graph.calls = SmallCalls(graph._run, 1, lambda _, longest, shortest: longest < 10 or shortest >= 10)
+    first = pool.submit(graph.calls.run, "a", prompts(5))
+    assert graph.begun.acquire(timeout=60)
+    waiting = []
+    for count in (9, 10, 8, 11):
+        waiting.append(pool.submit(graph.calls.run, "a", prompts(count)))
+        graph.wait_for(len(waiting))
+    graph.may.release(20)
+    assert [each.result(60)[0].item() for each in (first, *waiting)] == [5, 9, 10, 8, 11]
+    assert [counts for _, counts, _ in graph.ran[1:]] == [[9, 8], [10, 11]]

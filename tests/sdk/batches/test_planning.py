@@ -29,3 +29,9 @@ def test_a_padded_length_that_kernels_load_at_once() -> None:
     length = PaddedLength(multiple_of=8, max_seq_len=20)
     assert [length.of(n) for n in (1, 8, 9, 16, 17, 20, 21)] == [8, 8, 16, 16, 20, 20, 21]
     assert PaddedLength(max_seq_len=20).of(7) == 7
+
+
+def test_no_batch_holds_texts_that_are_computed_in_different_orders() -> None:
+    batches = plan_batches([3, 9, 8, 7, 2, 8, 1], 100, switch_lengths=(2, 7))
+    assert [batch.tolist() for batch in batches] == [[1, 2, 5], [3, 0], [4, 6]]
+    assert [batch.tolist() for batch in plan_batches([7, 7], 100, switch_lengths=(7,))] == [[0, 1]]

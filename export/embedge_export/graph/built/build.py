@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from embedge_export.families.structure import Encoder, Head, Layer, Load
 from embedge_export.graph.built.canvas import Canvas
-from embedge_export.graph.built.choices import CPU_FP32, Choices
 from embedge_export.graph.built.cpu_blocks import Blocks
 from embedge_export.graph.built.positions import PositionNodes
 from embedge_export.graph.built.weights import Weights
@@ -19,14 +18,13 @@ LOGITS = "logits"
 
 
 def build(
-    encoder: Encoder, weights: Weights, choices: Choices = CPU_FP32, head: Head | None = None
+    encoder: Encoder, weights: Weights, head: Head | None = None
 ) -> tuple[onnx.ModelProto, dict[str, Load]]:
     """Write the graph of an encoder.
 
     Args:
         encoder: what it is made of.
         weights: where its weights are.
-        choices: which operators to write.
         head: what follows the last hidden states, if anything.
 
     Returns:
@@ -36,7 +34,7 @@ def build(
     """
     canvas = Canvas()
     positions = PositionNodes(canvas, weights, encoder.relative)
-    blocks = Blocks(canvas, weights, choices, positions)
+    blocks = Blocks(canvas, weights, positions)
     hidden = blocks.embed(encoder.embedding)
     for index, layer in enumerate(encoder.layers):
         hidden = _layer(blocks, hidden, layer, f"layers.{index}")

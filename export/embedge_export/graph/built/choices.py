@@ -19,7 +19,6 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         precision: of the weights and products.
-        flash: attention by MultiHeadAttention, the mask carried by one more component of each head.
         packed: CUDA: padding is taken off before the first layer and put back after the last.
         attention: CUDA: "merged" multiplies by the weights of queries, keys and values and attends in one operator,
             "separate" multiplies before it; "standard" is ONNX's operator, on separate products.
@@ -30,7 +29,6 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     precision: Precision
-    flash: bool = True
     packed: bool = False
     attention: Literal["merged", "separate", "standard"] = "separate"
     split_matrices: bool = False
@@ -39,7 +37,24 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
 
 
 CPU_FP32 = Choices(precision="fp32", disabled_optimizers=("SkipLayerNormFusion", "BiasGeluFusion"))
-"""Both fusions take longer than what they replace: BiasGelu by 1 to 2 % of MiniLM's whole run."""
+"""Both fusions take longer than what they replace: BiasGelu by 1 to 2 % of MiniLM's whole run.
+
+Attention as cpu_attention.py writes it, milliseconds of processor time of one thread, rotation included, by (batch,
+tokens); single operators hold scores of whole texts, 12 bytes for each head and pair of tokens:
+
+| heads, and what a token sees | form | 8 x 128 | 2 x 512 | 1 x 2,048 | MB at 8,192 |
+|---|---|---|---|---|---|
+| 6 x 64, all | single operators | 4.3 | 12.9 | 95 | |
+| | MultiHeadAttention, the mask in a component | 4.0 | 10.5 | 73 | 80 |
+| 6 x 64, 64 on either side | single operators | 4.9 | 17.6 | 134 | |
+| | blocks of 64, or one block of a short text | 4.3 | 10.3 | 23 | 132 |
+| 8 of 4 x 64, all earlier | single operators | 8.5 | 17.1 | 159 | |
+| | ONNX's Attention (opset 23) | 7.1 | 14.2 | 128 | 2,476 |
+| | GroupQueryAttention | 8.0 | 15.0 | 75 | 95 |
+| 8 of 4 x 64, 511 earlier | single operators | 6.2 | 16.1 | 210 | |
+| | GroupQueryAttention with its window | 5.7 | 17.4 | 84 | 95 |
+| | blocks of 128, or one block | 7.5 | 15.9 | 53 | |
+"""
 CUDA_FP16 = Choices(precision="fp16", packed=True, attention="merged", separate_from=(96, 8192))
 """PackedAttention, PackedMultiHeadAttention for long texts; padding taken off once.
 

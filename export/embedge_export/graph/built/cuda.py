@@ -15,7 +15,7 @@ import msgspec
 from embedge_export.families.structure import Attention, Encoder, Head, Layer, Load
 from embedge_export.graph.built.build import finish
 from embedge_export.graph.built.canvas import Canvas
-from embedge_export.graph.built.choices import CPU_FP32, Choices
+from embedge_export.graph.built.choices import Choices
 from embedge_export.graph.built.cpu_blocks import Blocks
 from embedge_export.graph.built.cuda_attention import CudaAttention
 from embedge_export.graph.built.cuda_blocks import CudaBlocks, Sum
@@ -137,7 +137,7 @@ def build_cuda(
         hidden = canvas.choose(_is_long(canvas, *choices.separate_from), then, otherwise, TensorProto.FLOAT)
     if head is not None:
         positions = PositionNodes(canvas, weights, encoder.relative)
-        hidden = Blocks(canvas, weights, CPU_FP32, positions).head(hidden, head)
+        hidden = Blocks(canvas, weights, positions).head(hidden, head)
     return finish(canvas, encoder, hidden, head)
 
 

@@ -83,6 +83,32 @@ class PositionNodes:
             )
         return self._made[key]
 
+    def causal_lengths(self) -> tuple[str, str]:
+        """What GroupQueryAttention asks for: the last position of each text, int32 (batch,), and the padded length.
+
+        Every text takes all of its row: no real token sees the padding after it. Reading them fails where padding is
+        elsewhere.
+        """
+        if "last" not in self._made:
+            from onnx import TensorProto
+
+            canvas, length = self._canvas, self.seq_len()
+            canvas.scope(POSITIONS_SCOPE)
+            one = canvas.constant([1])
+            ends = canvas.op("Mul", "attention_mask", canvas.op("Add", self.positions(), one))
+            canvas.scope(POSITIONS_SCOPE)
+            gaps = canvas.op(
+                "Sub",
+                canvas.op("ReduceMax", ends, one, keepdims=0),
+                canvas.op("ReduceSum", "attention_mask", one, keepdims=0),
+            )
+            # there is no second number to take
+            none = canvas.op("Gather", canvas.constant([0]), gaps)
+            last = canvas.op("Add", none, canvas.op("Sub", length, one))
+            self._made["last"] = canvas.op("Cast", last, to=TensorProto.INT32)
+            self._made["total"] = canvas.op("Cast", canvas.op("Squeeze", length), to=TensorProto.INT32)
+        return self._made["last"], self._made["total"]
+
     def bias(self, attention: Attention) -> str:
         """What scores get added: float32, (batch, 1, 1 or seq_len, seq_len), or with a number for each head."""
         key = ("bias", attention.causal, attention.window, attention.relative)

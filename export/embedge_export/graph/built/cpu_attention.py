@@ -1,0 +1,240 @@
+"""Attention on the CPU, in the operator that suits what a token sees.
+
+Only "scores" holds what every token gives every other at once; the memory of the others goes with a text's length:
+
+- flash: a token sees all others. onnxruntime's kernel takes no mask, so one more component of each head carries it.
+- causal: it sees all earlier ones. Padding comes after a text, so no mask is needed.
+- windowed: it sees its neighbours, which lie in one block of keys for each block of queries; see windows.
+- scores: anything else, from single operators.
+
+benchmarks/operators times them; choices.py has the figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from embedge_export.families.structure import Attention, Norm
+from embedge_export.graph.built.canvas import CONTRIB, Canvas
+from embedge_export.graph.built.disentangled import distance_scores
+from embedge_export.graph.built.linear import Projection, pad_heads, project, projection
+from embedge_export.graph.built.positions import PositionNodes
+from embedge_export.graph.built.weights import Weights
+from embedge_export.graph.built.windows import WindowNodes, is_wide
+
+Form: TypeAlias = Literal["flash", "causal", "windowed", "scores"]
+
+_CAUSAL_HEAD_MULTIPLE = 8
+"""What GroupQueryAttention asks of a head's size."""
+
+
+def form_of(block: Attention) -> Form:
+    """How a block attends."""
+    if block.relative or block.disentangled is not None:
+        return "scores"
+    if block.causal and (block.window is None or is_wide(block)):
+        kernel = block.softcap is None and block.head_dim % _CAUSAL_HEAD_MULTIPLE == 0
+        return "causal" if kernel else "scores"
+    if block.window is not None:
+        return "windowed"
+    return "scores" if block.softcap is not None else "flash"
+
+
+class CpuAttention:
+    """Emits attention without its last product.
+
+    Args:
+        canvas: the graph.
+        weights: the checkpoint.
+        positions: masks and positions.
+        norm: normalises the last axis.
+    """
+
+    def __init__(
+        self,
+        canvas: Canvas,
+        weights: Weights,
+        positions: PositionNodes,
+        norm: Callable[[str, Norm | None], str],
+    ) -> None:
+        self._canvas = canvas
+        self._weights = weights
+        self._positions = positions
+        self._norm = norm
+        self._windows = WindowNodes(canvas, positions)
+
+    def mix(self, rows: str, block: Attention, scope: str) -> str:
+        """(batch, seq_len, hidden_size) to (batch, seq_len, num_heads * head_dim)."""
+        forms = {
+            "flash": self._flash,
+            "causal": self._causal,
+            "windowed": self._windowed,
+            "scores": self._scores,
+        }
+        return forms[form_of(block)](rows, block, scope)
+
+    def _flash(self, rows: str, block: Attention, scope: str) -> str:
+        canvas, heads, kv_heads = self._canvas, block.num_heads, block.num_kv_heads
+        mask = self._positions.head_mask(kv_heads, block.head_dim, block.scale)
+        query, key, value = self._projections(block)
+        normalised = block.query_norm is not None or block.key_norm is not None
+        if not normalised:
+            query = pad_heads(query, heads, 1.0, ".masked")
+            key = pad_heads(key, kv_heads, 0.0, ".masked", bias=key.load_bias is not None)
+        q, k, v = self._turned(rows, block, scope, (query, key, value))
+        if normalised:
+            q, k = self._widened(q, heads, block, 1.0), self._widened(k, kv_heads, block, 0.0)
+        k = canvas.op("Add", k, mask)
+        k, v = self._repeated(k, block, block.head_dim + 1), self._repeated(v, block, block.head_dim)
+        return canvas.contrib("MultiHeadAttention", q, k, v, num_heads=heads, scale=block.scale)
+
+    def _causal(self, rows: str, block: Attention, scope: str) -> str:
+        lengths = self._positions.causal_lengths()
+        q, k, v = self._turned(rows, block, scope, self._projections(block))
+        # the two outputs that nothing reads are the cache of a decoder, which older versions insist on
+        return self._canvas.ops(
+            "GroupQueryAttention",
+            *(q, k, v, "", "", *lengths),
+            domain=CONTRIB,
+            outputs=3,
+            num_heads=block.num_heads,
+            kv_num_heads=block.num_kv_heads,
+            scale=block.scale,
+            # the token itself is one of the window's
+            local_window_size=-1 if block.window is None else block.window[0] + 1,
+        )[0]
+
+    def _windowed(self, rows: str, block: Attention, scope: str) -> str:
+        canvas = self._canvas
+        window = self._windows.of(block)
+        q, k, v = self._turned(rows, block, scope, self._projections(block))
+        q = canvas.op("Gather", q, window.query_places, axis=1)
+        k, v = (canvas.op("Gather", part, window.key_places, axis=1) for part in (k, v))
+        # every block is a text of its own
+        mixed = self._attended(
+            self._heads(q, block.num_heads, block, window.num_queries),
+            self._heads(k, block.num_kv_heads, block, window.num_keys),
+            self._heads(v, block.num_kv_heads, block, window.num_keys),
+            block,
+            window.bias,
+            (window.num_queries, window.num_keys),
+        )
+        joined = canvas.op(
+            "Concat", window.batch, canvas.constant([-1, block.num_heads * block.head_dim]), axis=0
+        )
+        mixed = canvas.op("Reshape", mixed, joined)
+        return canvas.op(
+            "Slice", mixed, canvas.constant([0]), self._positions.seq_len(), canvas.constant([1])
+        )
+
+    def _scores(self, rows: str, block: Attention, scope: str) -> str:
+        canvas, length = self._canvas, self._positions.seq_len()
+        bias = self._positions.bias(block)
+        q, k, v = self._turned(rows, block, scope, self._projections(block))
+        q = self._heads(q, block.num_heads, block, length)
+        k, v = (self._heads(part, block.num_kv_heads, block, length) for part in (k, v))
+        if block.disentangled is not None:
+            near = distance_scores(canvas, self._weights, self._positions, block, (q, k), np.float32)
+            bias = canvas.op("Add", near, bias)
+        mixed = self._attended(q, k, v, block, bias, (length, length))
+        return canvas.op("Reshape", mixed, canvas.constant([0, 0, block.num_heads * block.head_dim]))
+
+    def _projections(self, block: Attention) -> tuple[Projection, Projection, Projection]:
+        """Queries, keys and values, without biases that change nothing."""
+        grouped = block.num_heads != block.num_kv_heads
+        kept = grouped or block.rotary is not None or block.key_norm is not None
+        # a key's bias moves all scores of a query alike, and softmax takes it out; a value's goes into the output's
+        return (
+            projection(self._weights, block.query),
+            projection(self._weights, block.key, bias=kept or block.disentangled is not None),
+            projection(self._weights, block.value, bias=grouped),
+        )
+
+    def _turned(
+        self, rows: str, block: Attention, scope: str, matrices: tuple[Projection, Projection, Projection]
+    ) -> tuple[str, str, str]:
+        """Queries, keys and values, each (batch, seq_len, heads * size), normalised and rotated."""
+        canvas = self._canvas
+        rotation = None if block.rotary is None else self._positions.rotation(block.rotary)
+        growth = None if block.growth is None else self._positions.growth(block.growth)
+        canvas.scope(scope)
+        q, k, v = project(canvas, rows, matrices)
+        q = self._normalised(q, block.num_heads, block, block.query_norm)
+        k = self._normalised(k, block.num_kv_heads, block, block.key_norm)
+        q = self._rotated(q, block.num_heads, rotation, block)
+        k = self._rotated(k, block.num_kv_heads, rotation, block)
+        return q if growth is None else canvas.op("Mul", q, growth), k, v
+
+    def _normalised(self, rows: str, num_heads: int, block: Attention, norm: Norm | None) -> str:
+        canvas = self._canvas
+        if norm is None or block.norms_of == "all heads":
+            return self._norm(rows, norm)
+        heads = canvas.op("Reshape", rows, canvas.constant([0, 0, num_heads, block.head_dim]))
+        return canvas.op(
+            "Reshape", self._norm(heads, norm), canvas.constant([0, 0, num_heads * block.head_dim])
+        )
+
+    def _rotated(self, rows: str, num_heads: int, rotation: tuple[str, str] | None, block: Attention) -> str:
+        if rotation is None or block.rotary is None:
+            return rows
+        return self._canvas.contrib(
+            "RotaryEmbedding",
+            *(rows, self._canvas.constant([0]), *rotation),
+            num_heads=num_heads,
+            # components beyond them stay as they are
+            rotary_embedding_dim=2 * len(block.rotary.frequencies),
+        )
+
+    def _widened(self, rows: str, num_heads: int, block: Attention, fill: float) -> str:
+        """Give each head one more component."""
+        canvas, dim = self._canvas, block.head_dim
+        heads = canvas.op("Reshape", rows, canvas.constant([0, 0, num_heads, dim]))
+        pads = canvas.constant([0, 0, 0, 0, 0, 0, 0, 1])
+        heads = canvas.op("Pad", heads, pads, canvas.constant(fill, np.float32))
+        return canvas.op("Reshape", heads, canvas.constant([0, 0, num_heads * (dim + 1)]))
+
+    def _repeated(self, rows: str, block: Attention, size: int) -> str:
+        """Keys or values for each head of a group."""
+        canvas, groups = self._canvas, block.num_heads // block.num_kv_heads
+        if groups == 1:
+            return rows
+        heads = canvas.op("Reshape", rows, canvas.constant([0, 0, block.num_kv_heads, 1, size]))
+        heads = canvas.op("Expand", heads, canvas.constant([1, 1, 1, groups, 1]))
+        return canvas.op("Reshape", heads, canvas.constant([0, 0, block.num_heads * size]))
+
+    def _heads(self, rows: str, num_heads: int, block: Attention, num_rows: str) -> str:
+        """(…, num_heads * head_dim) to (texts, num_heads, num_rows, head_dim)."""
+        canvas = self._canvas
+        sizes = canvas.constant([num_heads, block.head_dim])
+        shape = canvas.op("Concat", canvas.constant([-1]), num_rows, sizes, axis=0)
+        return canvas.op("Transpose", canvas.op("Reshape", rows, shape), perm=[0, 2, 1, 3])
+
+    def _attended(self, q: str, k: str, v: str, block: Attention, bias: str, lengths: tuple[str, str]) -> str:
+        """Softmax of scores times values: (texts, queries, num_heads, head_dim), of lengths queries and keys."""
+        canvas, kv_heads, dim = self._canvas, block.num_kv_heads, block.head_dim
+        grouped = block.num_heads != kv_heads
+        queries, keys = lengths
+        if grouped:
+            # (texts, kv_heads, groups * queries, dim): the heads of a group share one product with their keys
+            q = canvas.op("Reshape", q, canvas.constant([0, kv_heads, -1, dim]))
+        cap = block.softcap
+        scores = canvas.contrib(
+            "FusedMatMul", q, k, transB=1, alpha=block.scale if cap is None else block.scale / cap
+        )
+        if cap is not None:
+            scores = canvas.op("Mul", canvas.op("Tanh", scores), canvas.constant(cap, np.float32))
+        if grouped:
+            apart = canvas.op("Concat", canvas.constant([0, block.num_heads]), queries, keys, axis=0)
+            scores = canvas.op("Reshape", scores, apart)
+        shares = canvas.op("Softmax", canvas.op("Add", scores, bias), axis=-1)
+        if grouped:
+            together = canvas.op("Concat", canvas.constant([0, kv_heads, -1]), keys, axis=0)
+            shares = canvas.op("Reshape", shares, together)
+        mixed = canvas.op("MatMul", shares, v)
+        if grouped:
+            sizes = canvas.constant([0, block.num_heads]), queries, canvas.constant([dim])
+            mixed = canvas.op("Reshape", mixed, canvas.op("Concat", *sizes, axis=0))
+        return canvas.op("Transpose", mixed, perm=[0, 2, 1, 3])
