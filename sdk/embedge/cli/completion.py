@@ -10,7 +10,10 @@ from embedge.cli._parser import Parser
 
 SHELLS = ("bash", "zsh", "fish")
 _BUNDLES = "embedge list --names 2>/dev/null"
-_FIRST_IS_A_BUNDLE = f'; test $COMP_CWORD -eq 2 && candidates="$candidates $({_BUNDLES})"'
+_ZSH = """(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+autoload -Uz bashcompinit && bashcompinit
+"""
+"""What gives zsh bash's way to say it; a .zshrc may have called compinit before."""
 
 
 def add_parser(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -41,8 +44,11 @@ def _values(parser: argparse.ArgumentParser) -> Iterator[tuple[str, list[str]]]:
             yield from ((name, list(map(str, action.choices or ()))) for name in action.option_strings)
 
 
-def _takes_bundle(parser: argparse.ArgumentParser) -> bool:
-    return any(action.metavar == "BUNDLE" and not action.option_strings for action in parser._actions)
+def _bundle(parser: argparse.ArgumentParser) -> argparse.Action | None:
+    """The argument that names bundles."""
+    return next(
+        (each for each in parser._actions if each.metavar == "BUNDLE" and not each.option_strings), None
+    )
 
 
 def _bash(parsers: dict[str, Any], shell: str) -> str:
@@ -58,23 +64,31 @@ def _bash(parsers: dict[str, Any], shell: str) -> str:
         if files:
             lines.append(f"        {files}) files=1 ;;")
         words = " ".join(parser.flags)
-        bundle = (
-            f'; test $COMP_CWORD -eq 2 && candidates="$candidates $({_BUNDLES})"'
-            if _takes_bundle(parser)
-            else ""
-        )
+        taken, bundle = _bundle(parser), ""
+        if taken is not None:
+            where = "-ge" if taken.nargs == "+" else "-eq"
+            bundle = f'; test $COMP_CWORD {where} 2 && candidates="$candidates $({_BUNDLES})"'
         first = next((a for a in parser._actions if a.choices and not a.option_strings), None)
-        chosen = " " + " ".join(map(str, first.choices)) if first is not None and first.choices else ""
-        lines.append(f"        {name}:*) files=1; candidates={_quoted(words + chosen)}{bundle} ;;")
+        chosen = " ".join(map(str, first.choices)) if first is not None and first.choices else ""
+        lines.append(
+            f"        {name}:*) files=1; flags={_quoted(words)}; candidates={_quoted(chosen)}{bundle} ;;"
+        )
         cases.append("\n".join(lines))
     script = _BASH.replace("COMMANDS", " ".join([*parsers, "--help", "--version"])).replace(
         "CASES", "\n".join(cases)
     )
-    return ("autoload -U +X bashcompinit && bashcompinit\n" if shell == "zsh" else "") + script
+    return _ZSH + script + _FILES_OF_ZSH if shell == "zsh" else script + _FILES_OF_BASH
 
 
 _BASH = r"""_embedge() {
-    local current="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}" candidates="" files=""
+    local current="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}"
+    local candidates="" files="" flag="" flags=""
+    case "$current" in
+        --*=*) before="${current%%=*}"; flag="$before="; current="${current#*=}" ;;
+        =) current="" ;;
+    esac
+    # bash takes --flag=value for three words
+    test "$before" = "=" && before="${COMP_WORDS[COMP_CWORD-2]}"
     if test "$COMP_CWORD" -eq 1; then
         candidates="COMMANDS"
     else
@@ -82,12 +96,21 @@ _BASH = r"""_embedge() {
 CASES
         esac
     fi
-    COMPREPLY=($(compgen -W "$candidates" -- "$current"))
+    test "${current#-}" = "$current" || candidates="$candidates $flags"
+    COMPREPLY=($(compgen -P "$flag" -W "$candidates" -- "$current"))"""
+
+_FILES_OF_BASH = r"""
     if test -n "$files" && test "${current#-}" = "$current"; then
-        COMPREPLY+=($(compgen -f -- "$current"))
+        local IFS=$'\n'
+        COMPREPLY+=($(compgen -P "$flag" -f -- "$current"))
     fi
 }
 complete -o filenames -F _embedge embedge"""
+
+_FILES_OF_ZSH = r"""
+}
+complete -o default -F _embedge embedge"""
+"""zsh's own way to complete files, where nothing else fits."""
 
 
 def _fish(parsers: dict[str, Any], summaries: dict[str, str]) -> str:
@@ -97,7 +120,7 @@ def _fish(parsers: dict[str, Any], summaries: dict[str, str]) -> str:
             f"complete -c embedge -n __fish_use_subcommand -a {name} -d {_quoted(summaries.get(name, ''))}"
         )
         here = f"complete -c embedge -n {_quoted(f'__fish_seen_subcommand_from {name}')}"
-        if _takes_bundle(parser):
+        if _bundle(parser) is not None:
             lines.append(f"{here} -a '({_BUNDLES})'")
         for action in parser._actions:
             names = [f"-{'l' if o.startswith('--') else 's'} {o.lstrip('-')}" for o in action.option_strings]

@@ -50,7 +50,7 @@ def add_parsers(commands: argparse._SubParsersAction[Parser]) -> None:
     add.set_defaults(run=run_add)
 
     remove = commands.add_parser("rm", help="remove bundles from the store")
-    remove.add_argument("name", metavar="NAME", nargs="+", help="as embedge list shows it")
+    remove.add_argument("name", metavar="BUNDLE", nargs="+", help="its name, as embedge list shows it")
     remove.set_defaults(run=run_rm)
 
 
