@@ -214,7 +214,7 @@ peers: .venvs/fastembed/.installed .venvs/indexes/.installed .venvs/frozen/.inst
 interop: $(STAMP) .venvs/fastembed/.installed .venvs/indexes/.installed .venvs/engines/.installed .venvs/node/node_modules/.installed
 	$(BIN)/python -m pytest tests/interop
 
-# the wheel and the SDK's tests on other Pythons, as far as interpreters are there: make pythons PYTHONS="python3.10 python3.13"
+# the wheel and the SDK's tests on other Pythons, as far as interpreters are there: make pythons PYTHONS="python3.12 python3.13"
 PYTHONS :=
 pythons:
 	bash .ci/pythons $(PYTHONS)

@@ -69,7 +69,12 @@ _LIFE = _Lifetime()
 
 def ending() -> bool:
     """Whether the process ends: threads are no longer begun, and all work is done by who asks for it."""
-    return _LIFE.ending or sys.is_finalizing()
+    return _LIFE.ending or sys.is_finalizing() or _refuses_threads()
+
+
+def _refuses_threads() -> bool:
+    """Whether Python begins no thread any more: 3.12 does not from the main thread's end on, before handlers at exit."""
+    return sys.version_info[:2] == (3, 12) and not threading.main_thread().is_alive()
 
 
 def begin_thread(work: Callable[[], None], name: str) -> threading.Thread:
@@ -86,7 +91,7 @@ def begin_thread(work: Callable[[], None], name: str) -> threading.Thread:
     life = _LIFE
     thread = threading.Thread(target=work, name=name, daemon=True)
     with life.returned:
-        if life.ending:
+        if life.ending or _refuses_threads():
             raise SystemExit
         try:
             thread.start()
