@@ -73,7 +73,7 @@ def ending() -> bool:
 
 
 def _refuses_threads() -> bool:
-    """Whether Python begins no thread any more: 3.12 does not from the main thread's end on, before handlers at exit."""
+    """Whether Python begins no more threads: 3.12 refuses once the main thread is done, in handlers at exit, too."""
     return sys.version_info[:2] == (3, 12) and not threading.main_thread().is_alive()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ def section(summaries: Sequence[Summary], seed: int) -> str:
     lines = [
         "## Hostile bundles, prompts and parameters",
         "",
-        f"`make fuzz`, seed {seed}, {datetime.now(timezone.utc):%Y-%m-%d}, {versions}. Every case runs in a "
+        f"`make fuzz`, seed {seed}, {datetime.now(UTC):%Y-%m-%d}, {versions}. Every case runs in a "
         "worker that is watched; it has to end within 5 s of processor time and twice the memory of the sound bundle, "
         "in an answer or in one of our errors, whose message is one printable line.",
         "",

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -224,7 +224,7 @@ def replayed(
 def section(cells: list[Cell]) -> str:
     """The table, as Markdown."""
     lines = [
-        f"`make processors`, {datetime.now(timezone.utc):%Y-%m-%d}, onnxruntime {onnxruntime.__version__}, Debian's "
+        f"`make processors`, {datetime.now(UTC):%Y-%m-%d}, onnxruntime {onnxruntime.__version__}, Debian's "
         f"qemu-user, beside {cpu_name()} with {' '.join(cpu_features())}. The probes' raw embeddings: largest "
         "difference from float32 at export, and from the same variant on this machine, each with what is allowed: the "
         "latter twice what the last bit of the stored float32 numbers makes here, as a number on the edge between two "

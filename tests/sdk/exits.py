@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -250,7 +250,7 @@ def section(found: dict[str, list[str]], runs: int) -> str:
     lines = [
         "## Ways to leave a process",
         "",
-        f"`python -m tests.sdk.exits --runs {runs} --write`, {datetime.now(timezone.utc):%Y-%m-%d}, {sys.platform}, "
+        f"`python -m tests.sdk.exits --runs {runs} --write`, {datetime.now(UTC):%Y-%m-%d}, {sys.platform}, "
         f"Python {platform.python_version()}: each {runs} times, {runs * len(found)} processes.",
         "",
         "| | number | processes | hangs | aborts | words on stderr, or another status |",

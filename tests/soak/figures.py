@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy
@@ -24,7 +24,7 @@ def section(seen: Soak, loads: tuple[Held, Held], failing: tuple[Held, Held], co
     lines = [
         "## Soak",
         "",
-        f"`make soak`, {datetime.now(timezone.utc):%Y-%m-%d}: {seen.seconds / 60:.1f} minutes, {available_threads()} "
+        f"`make soak`, {datetime.now(UTC):%Y-%m-%d}: {seen.seconds / 60:.1f} minutes, {available_threads()} "
         f"processors of {cpu_name()}, onnxruntime {onnxruntime.__version__}, numpy {numpy.__version__}. Threads with "
         "single texts, few and many, reranking, streams left half read, deadlines, asyncio with cancellations, loads "
         "of a bundle that is replaced meanwhile and of damaged ones, all at once on a tiny bundle; every embedding "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import threading
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import onnxruntime
@@ -104,7 +104,7 @@ def section(folder: Path) -> str:
         [
             "## Memory",
             "",
-            f"`python -m tests.soak.memory BUNDLE --write`, {datetime.now(timezone.utc):%Y-%m-%d}: "
+            f"`python -m tests.soak.memory BUNDLE --write`, {datetime.now(UTC):%Y-%m-%d}: "
             f"{folder.resolve().name} on {cpu_name()}, onnxruntime {onnxruntime.__version__}; each line in a process "
             "of its own, resident memory in MiB beside what the process had before.",
             "",

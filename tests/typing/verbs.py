@@ -2,10 +2,10 @@
 
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from typing import assert_type
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import assert_type
 
 import embedge
 from embedge.manifest import Manifest

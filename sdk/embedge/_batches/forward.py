@@ -205,7 +205,7 @@ class Forward:
             try:
                 array = self._compute(lane, output, feeds)
                 return checked(array, output, feeds["attention_mask"].shape), feeds["attention_mask"]
-            except SessionError as error:  # noqa: PERF203
+            except SessionError as error:
                 if lane is lanes[-1] or not sessions.survives(lane, error):
                     raise
         raise AssertionError("a call has at least one lane")  # pragma: no cover (the last lane raises)

@@ -141,7 +141,7 @@ def _at_once(model: EdgeModel, chunk: Chunk, asking: Asking) -> Answered:
         try:
             outputs = _ask(model, asked, asking)
             return _put_together(_without(chunk, problems), outputs)
-        except PromptError as error:  # noqa: PERF203  # one for each text that is too long
+        except PromptError as error:  # one for each text that is too long
             if error.index is None:
                 raise
             problems[asked.pop(error.index)] = str(error)

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -211,7 +211,7 @@ def section(seen: Counter[str], calls: dict[bool, Counter[str]], runs: int, seed
         "## Killed exports",
         "",
         f"`python -m tests.export.write.kills --runs {runs} --seed {seed} --write`, "
-        f"{datetime.now(timezone.utc):%Y-%m-%d}, {sys.platform}. A tiny BERT is exported over an older bundle and the "
+        f"{datetime.now(UTC):%Y-%m-%d}, {sys.platform}. A tiny BERT is exported over an older bundle and the "
         "process gets SIGKILL, SIGTERM or SIGHUP, a third of them when the manifest is written; every file of what "
         "then lies there is compared with its hash, after another export was begun and broken off.",
         "",
