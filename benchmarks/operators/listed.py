@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from benchmarks.operators.attending import seen
 from benchmarks.operators.single import MICROSOFT, SEED, Operator, graph, node, normal
 
 
@@ -256,5 +257,16 @@ GROUPS: dict[str, Callable[[], list[Operator]]] = {
         *attentions(16, 128, 12, 32),
         *attentions(128, 16, 12, 32),
         *attentions(8, 256, 12, 32),
+    ],
+    "part": lambda: [
+        operator
+        for batch, seq_len in ((8, 128), (2, 512), (1, 2048))
+        for kv_heads, heads, before, after in (
+            (6, 6, None, None),
+            (6, 6, 64, 64),
+            (4, 8, None, 0),
+            (4, 8, 511, 0),
+        )
+        for operator in seen(batch, seq_len, heads, kv_heads, 64, before=before, after=after)
     ],
 }
