@@ -21,11 +21,10 @@ from embedge.testing import tiny_bundle
 def left(request, tmp_path_factory):
     """What went wrong in the ways that are tested, by name; two processes at a time, as each mostly waits."""
     folder = tiny_bundle(tmp_path_factory.mktemp("left"))
-    tests = (item for item in request.session.items if "left" in getattr(item, "fixturenames", ()))
+    here = [item for item in request.session.items if item.getparent(pytest.Module) is request.node]
+    names = [item.callspec.params["name"] for item in here if "left" in item.fixturenames]
     pool = ThreadPoolExecutor(2)
-    yield {
-        name: pool.submit(leave, name, folder) for name in (test.callspec.params["name"] for test in tests)
-    }
+    yield {name: pool.submit(leave, name, folder) for name in names}
     pool.shutdown(cancel_futures=True)
 
 
