@@ -26,7 +26,14 @@ def naming(name: str | None = None, position: Callable[[int], int] = int) -> Ite
         if error.index is None:
             raise
         index = position(error.index)
-        told = re.sub(
-            rf"\b(prompt|pair) {error.index}\b", lambda at: f"{name or at[1]} {index}", str(error), count=1
-        )
+        told = _renamed(error, lambda at: f"{name or at[1]} {index}")
         raise type(error)(told, index=index) from error
+
+
+def of_one(error: PromptError | NumericalError) -> str:
+    """An error's message where it is told beside the text that it is of: "the text" for the prompt's position."""
+    return _renamed(error, lambda at: "the text" if at[1] == "prompt" else "the pair")
+
+
+def _renamed(error: PromptError | NumericalError, name: Callable[[re.Match[str]], str]) -> str:
+    return re.sub(rf"\b(prompt|pair) {error.index}\b", name, str(error), count=1)

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import msgspec
 import numpy as np
 
+from embedge._calls.naming import of_one
 from embedge._corpus.chunks import Asked, Chunk
 from embedge._corpus.records import Row
 from embedge.errors import PromptError
@@ -144,7 +145,7 @@ def _at_once(model: EdgeModel, chunk: Chunk, asking: Asking) -> Answered:
         except PromptError as error:  # one for each text that is too long
             if error.index is None:
                 raise
-            problems[asked.pop(error.index)] = str(error)
+            problems[asked.pop(error.index)] = of_one(error)
     return _put_together(_without(chunk, problems), _nothing())
 
 
