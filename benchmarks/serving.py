@@ -68,6 +68,10 @@ class Client:
         self._bodies = [json.dumps({"inputs": text, "truncate": True}).encode() for text in texts]
         self._here = threading.local()
 
+    def connect_anew(self) -> None:
+        """Ask over a new connection in this thread: the server closes one that nothing is asked over."""
+        self._here.__dict__.clear()
+
     def ask(self, number: int) -> tuple[int, float, bytes]:
         """The text of a number: its position, milliseconds, and the answer's body."""
         if not hasattr(self._here, "connection"):
@@ -104,8 +108,9 @@ def measured(address: str, pid: int, texts: list[str], expected: np.ndarray, ask
     for number in range(50):
         client.ask(number)
     for _ in range(asked.rounds):
+        client.connect_anew()
         began = time.perf_counter()
-        alone = [client.ask(number) for number in range(each // 4)]
+        alone = [client.ask(number) for number in range(min(each // 4, 1000))]
         found["alone_per_s"].append(len(alone) / (time.perf_counter() - began))
         with ThreadPoolExecutor(asked.clients) as pool:
             began = time.perf_counter()
