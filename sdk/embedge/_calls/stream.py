@@ -105,8 +105,7 @@ async def astream(
     try:
         async for taken in _taken_in_asyncio(prompts, windows.size):
             answered = computed(partial(windows.answer, taken), large=True)
-            # Python 3.10 has no context=
-            waiting.append(context.run(asyncio.create_task, answered))
+            waiting.append(asyncio.create_task(answered, context=context))
             if len(waiting) == _UNDER_WAY:
                 for output in await waiting[0]:
                     yield output

@@ -10,6 +10,7 @@ from embedge._batches.attention import AttentionMemory
 from embedge._batches.forward import Forward
 from embedge._batches.memory import BatchMemory
 from embedge._batches.planning import PaddedLength
+from embedge._engine.batch_memory import batch_memory, score_heads
 from embedge._engine.choosing import Choice, choose
 from embedge._engine.opening import Pinned, open_cpu_sessions, open_model
 from embedge._engine.options import LoadOptions
@@ -18,11 +19,10 @@ from embedge._rows.answer import Answerer
 from embedge._sessions.devices import Device
 from embedge._sessions.on_cpu import CpuSessions
 from embedge._sessions.on_devices import DeviceSessions, cuda_limits
-from embedge._sessions.onnxruntime import causal_in_blocks
 from embedge._sessions.tuning import Tuning
 from embedge._text.tokenizer import PromptTokenizer
 from embedge.errors import BundleError, IntegrityError, ParamsError
-from embedge.manifest import Manifest, Variant
+from embedge.manifest import Manifest
 from embedge.outputs import ModelInfo
 from embedge.params import ModelConfig
 from embedge.types import PathLike
@@ -202,11 +202,7 @@ def _batch_memory(choice: Choice, options: LoadOptions, pinned: Pinned) -> Batch
     if options.max_memory_mb is None:
         return None
     spec = choice.variant.spec
-    return BatchMemory(
-        numbers_per_token=pinned.graphs[spec.file].facts.numbers_per_token + (spec.window_numbers or 0),
-        score_heads=_score_heads(spec) or 0,
-        limit_bytes=options.max_memory_mb << 20,
-    )
+    return batch_memory(spec, pinned.graphs[spec.file].facts, options.max_memory_mb << 20)
 
 
 def _forward(
@@ -216,13 +212,13 @@ def _forward(
     memory: BatchMemory | None = None,
 ) -> Forward:
     manifest, spec = choice.manifest, choice.variant.spec
-    score_heads = _score_heads(spec)
+    heads = score_heads(spec) if choice.on_cpu else None
     return Forward(
         sessions,
         manifest.tokenizer,
         manifest.graph.inputs,
         limits.tokens,
-        AttentionMemory(num_heads=score_heads) if choice.on_cpu and score_heads else None,
+        AttentionMemory(num_heads=heads) if heads else None,
         limits.square,
         PaddedLength(
             max_seq_len=manifest.max_seq_len,
@@ -232,11 +228,6 @@ def _forward(
         memory,
         spec.switch_lengths if choice.on_cpu else (),
     )
-
-
-def _score_heads(spec: Variant) -> int | None:
-    """Heads whose scores a run on the CPU holds at once, with the onnxruntime that is here."""
-    return spec.score_heads or (None if causal_in_blocks() else spec.causal_heads)
 
 
 def _smallest_memory(devices: Sequence[Device]) -> int | None:

@@ -118,7 +118,7 @@ async def _within_limits(http: Request, endpoint: Endpoint, served: Served) -> R
 async def _body(http: Request, options: ServeOptions) -> bytes:
     try:
         return await asyncio.wait_for(_read(http, options.max_body_bytes), options.body_timeout_s)
-    except TimeoutError:  # another class until Python 3.11
+    except TimeoutError:
         raise Refusal("slow", f"the body did not arrive within {options.body_timeout_s:g} s") from None
 
 

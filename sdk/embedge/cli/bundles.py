@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 
 from embedge import store
-from embedge._batches.memory import BatchMemory
 from embedge._contents.graph import read_graph
+from embedge._engine.batch_memory import batch_memory
 from embedge._sessions.tuning import BATCH_TOKENS
 from embedge.bundle import Bundle, open_bundle
 from embedge.cli._console import bold, print_facts, print_json, print_table, size, visible
 from embedge.cli._parser import Parser
-from embedge.errors import BundleError
+from embedge.errors import BundleError, EmbedgeError
 from embedge.manifest import REPORT_FILE, Manifest, Variant, load_manifest
 from embedge.verify import ProbeReport, verify
 
@@ -109,13 +109,11 @@ def _memory(bundle: Bundle, variant: Variant) -> str:
     manifest = bundle.manifest
     try:
         facts = read_graph(bundle.read(variant.file), variant.file)
-    except BundleError as error:
+        batch = batch_memory(variant, facts, limit_bytes=0)
+    except EmbedgeError as error:
         return f"memory that is not known: {error}"
     read = sum(manifest.files[file].size_bytes for file in (variant.file, *variant.data_files))
     kept = read * (2 if variant.dtype in ("float16", "bfloat16") else 1)  # the CPU computes in float32
-    batch = BatchMemory(
-        numbers_per_token=facts.numbers_per_token, score_heads=variant.score_heads or 0, limit_bytes=0
-    )
     seq_len = manifest.max_seq_len
     num_rows = max(1, BATCH_TOKENS // seq_len)
     texts = f"{num_rows} × {seq_len} tokens" if num_rows > 1 else f"{seq_len} tokens"
