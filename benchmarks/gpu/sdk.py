@@ -22,6 +22,13 @@ def refusal(call: Callable[[], object]) -> str:
     return "was not refused"
 
 
+def free_card_bytes() -> int:
+    """Free memory of the first card."""
+    import torch
+
+    return torch.cuda.mem_get_info(0)[0]
+
+
 def seconds(model, texts: list[str], repeats: int = 3) -> float:
     """Best of some calls on all texts, after one on a part of them."""
     model.embed(texts[: len(texts) // 8]).numpy()
@@ -62,15 +69,23 @@ def _queries(texts: list[str]) -> list[str]:
 
 
 def captured_queries(bundle: Path, texts: list[str]) -> dict[str, float]:
-    """As `single_queries`, replayed from CUDA graphs; also how long it takes to load, and agreement."""
+    """As `single_queries`, replayed from CUDA graphs; also agreement, and what loading takes of time and memory."""
     from embedge import EdgeModel
 
     queries = _queries(texts)
     loads = {}
-    for name, captures in (("load_s", False), ("captured_load_s", True)):
+    for name, options in (
+        ("", {}),
+        ("captured_", {"cuda_graphs": True}),
+        # a limit that is none keeps the two sessions from sharing
+        ("captured_unshared_", {"cuda_graphs": True, "device_memory_bytes": 1 << 40}),
+    ):
+        free = free_card_bytes()
         began = time.perf_counter()
-        EdgeModel(bundle, device="cuda", cuda_graphs=captures).close()
-        loads[name] = time.perf_counter() - began
+        model = EdgeModel(bundle, device="cuda", **options)
+        loads[f"{name}load_s"] = time.perf_counter() - began
+        loads[f"{name}card_mb"] = (free - free_card_bytes()) / 1e6
+        model.close()
     with (
         EdgeModel(bundle, device="cuda") as model,
         EdgeModel(bundle, device="cuda", cuda_graphs=True) as captured,

@@ -261,9 +261,15 @@ def captured_queries(results: dict) -> str:
     if not made:
         return ""
     loads = query["captured"]
-    return (
+    said = (
         f"With `cuda_graphs=True` one query takes {' and '.join(made)}, text to vector at the median; loading takes "
         f"{loads['captured_load_s']:.2f} s for {loads['load_s']:.2f}."
+    )
+    if "card_mb" not in loads:
+        return said
+    return (
+        f"{said} BERT-base takes {loads['captured_card_mb']:,.0f} MB of the card's memory for {loads['card_mb']:,.0f}, "
+        f"and {loads['captured_unshared_card_mb']:,.0f} where each session has weights of its own."
     )
 
 
@@ -334,8 +340,8 @@ def render(results: dict, two: dict | None) -> str:
 _ON_GRAPHS = (
     "The packed form has as many rows as there are real tokens, which a captured graph cannot, and chooses between two "
     "branches. So bundles have a second graph for single queries, of ONNX's Attention, on the same weights; it is "
-    "captured for 8, 16, … 64 tokens, and takes the weights once more in the card's memory. `Attention` would be "
-    "faster still, by cuDNN's kernels."
+    "captured for 8, 16, … 64 tokens; both have the same copy of the weights in the card's memory. `Attention` would "
+    "be faster still, by cuDNN's kernels."
 )
 
 

@@ -87,8 +87,8 @@ class EdgeModel:
         retry_smaller_batches: on an accelerator, run a batch that does not fit into memory as halves, and those
             again, instead of raising DeviceMemoryError; each time is logged as a warning.
         cuda_graphs: answer single texts of up to 64 tokens, one at a time, in about half the time, on the first GPU. It
-            takes the weights once more in the GPU's memory, and captures when the model is loaded, while no other
-            thread of the process may use a GPU.
+            captures when the model is loaded, while no other thread of the process may use a GPU. The weights are in
+            the GPU's memory once; twice with device_memory_bytes, or an onnxruntime that shares none there.
         profile: "latency" answers a small call with all threads, and a large one or many small ones with one-thread
             workers; "throughput" has the workers only, for less memory; "background" uses one thread, and neither
             keeps memory planned for each shape of batch.

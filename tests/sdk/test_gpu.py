@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import msgspec
 import numpy as np
 import pytest
@@ -27,6 +29,39 @@ def texts() -> list[str]:
     rng = np.random.default_rng(0)
     words = ["the", "river", "is", "cold", "good", "city"]
     return [" ".join(rng.choice(words, rng.integers(1, 20))) for _ in range(6000)]
+
+
+def large_graph(folder):
+    """A product with 256 MB of weights in a file of its own, and their size."""
+    from onnx import TensorProto, helper
+
+    from embedge._contents.graphs import PinnedGraph
+    from embedge._contents.pinned import PinnedFile
+
+    side, count = 4096, 4
+    size = side * side * 4
+    names = [f"w{i}" for i in range(count)]
+    rows = ["input_ids", *(f"h{i}" for i in range(count - 1)), "y"]
+    nodes = [helper.make_node("MatMul", [rows[i], names[i]], [rows[i + 1]]) for i in range(count)]
+    weights = []
+    for index, name in enumerate(names):
+        tensor = TensorProto(
+            name=name, data_type=TensorProto.FLOAT, dims=[side, side], data_location=TensorProto.EXTERNAL
+        )
+        for key, value in (("location", "w.bin"), ("offset", index * size), ("length", size)):
+            tensor.external_data.add(key=key, value=str(value))
+        weights.append(tensor)
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", side]) for name in (rows[0], "y")]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    (folder / "g.onnx").write_bytes(made.SerializeToString())
+    rng = np.random.default_rng(0)
+    (rng.standard_normal((count, side, side), dtype=np.float32) / 64).tofile(folder / "w.bin")
+    files = {
+        name: PinnedFile(folder, name, size_bytes=(folder / name).stat().st_size, sha256="", check=False)
+        for name in ("g.onnx", "w.bin")
+    }
+    return PinnedGraph(files["g.onnx"], {"w.bin": files["w.bin"]}), count * size
 
 
 def test_many_texts_and_one_text_have_the_cpus_numbers(gpu, tiny, texts) -> None:
@@ -81,3 +116,30 @@ def test_a_batch_that_does_not_fit_is_refused_and_smaller_ones_answer(gpu, tiny)
     with EdgeModel(folder, retry_smaller_batches=True, **limits) as model:
         assert np.abs(model.embed(texts).numpy() - expected).max() < 1e-5
         assert model.lost_devices == ()
+
+
+def test_two_sessions_hold_their_weights_once(gpu, tmp_path) -> None:
+    import torch
+
+    from embedge._sessions.devices import Device
+    from embedge._sessions.session import Session
+    from embedge._sessions.shared_weights import share_weights
+
+    graph, size = large_graph(tmp_path)
+    device = Device(kind=gpu)
+    Session(graph, device=device, threads=1)  # what the first session of a process takes
+    feeds = {"input_ids": np.ones((2, 4096), dtype=np.float32)}
+    taken, numbers = {}, []
+    for shared in (None, share_weights(device)):
+        gc.collect()
+        before = torch.cuda.mem_get_info()[0]
+        two = [Session(graph, device=device, threads=1, shared=shared) for _ in range(2)]
+        taken[shared is not None] = before - torch.cuda.mem_get_info()[0]
+        numbers += [session.run("y", feeds) for session in two]
+        del two
+    assert taken[False] > 1.9 * size
+    assert taken[True] < 1.5 * size
+    assert all(np.array_equal(each, numbers[0]) for each in numbers)
+    del shared
+    gc.collect()
+    assert before - torch.cuda.mem_get_info()[0] < 0.5 * size

@@ -31,11 +31,13 @@ class Weight(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         name: in the graph.
         onnx_type: TensorProto.DataType where numpy has none of its own, else None.
         array: its values.
+        place: the file that holds it, and its first byte there; None where that is not known.
     """
 
     name: str
     onnx_type: int | None
     array: npt.NDArray[Any]
+    place: tuple[str, int] | None = None
 
 
 class PinnedGraph:
@@ -84,7 +86,7 @@ class PinnedGraph:
         for name, tensors in self._outside.items():
             content, confirm = self._files[name].read_ahead()
             confirms.append(confirm)
-            found += [_weight(content, tensor) for tensor in tensors]
+            found += [_weight(content, name, tensor) for tensor in tensors]
         try:
             yield found
         finally:
@@ -107,7 +109,7 @@ def _check_places(tensors: list[OutsideTensor], data: PinnedFile, graph: str) ->
             )
 
 
-def _weight(content: npt.NDArray[np.uint8], tensor: OutsideTensor) -> Weight:
+def _weight(content: npt.NDArray[np.uint8], file: str, tensor: OutsideTensor) -> Weight:
     values = content[tensor.offset : tensor.offset + tensor.size_bytes]
     if tensor.offset % 8:  # a view of larger numbers has to begin at one
         values = values.copy()
@@ -115,4 +117,5 @@ def _weight(content: npt.NDArray[np.uint8], tensor: OutsideTensor) -> Weight:
         name=tensor.name,
         onnx_type=_BFLOAT16 if tensor.dtype == _BFLOAT16 else None,
         array=values.view(_DTYPES[tensor.dtype]).reshape(tensor.dims),
+        place=(file, tensor.offset),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -26,6 +27,9 @@ from embedge.bundle import Bundle
 from embedge.errors import BundleError, SessionError
 from embedge.manifest import PROBES_FILE, TOKENIZER_FILE, Probes, decode_probes
 from embedge.types import Profile, Replay, Trust
+
+if TYPE_CHECKING:
+    from embedge._sessions.shared_weights import SharedWeights
 
 
 class Pinned(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -162,19 +166,30 @@ def _open_sessions(choice: Choice, options: LoadOptions, pinned: Pinned) -> CpuS
         profile = options.profile if options.max_memory_mb is None else "throughput"
         return open_cpu_sessions(choice, options, pinned, choice.tuning, profile)
     graph = pinned.graphs[choice.variant.spec.file]
-    query_lane = None
+    query_lane = shared = None
     if options.cuda_graphs and (file := choice.variant.spec.query_file) is not None:
         from embedge._sessions.captured import CapturedQueries, QueryLane
+        from embedge._sessions.shared_weights import share_weights
 
+        # what is shared lies outside of the memory that a limit is for
+        shared = share_weights(choice.device) if options.device_memory_bytes is None else None
         captured = CapturedQueries(
-            _open_session(choice, options, pinned.graphs[file], choice.device, choice.threads, capture=True),
+            _open_session(
+                choice,
+                options,
+                pinned.graphs[file],
+                choice.device,
+                choice.threads,
+                capture=True,
+                shared=shared,
+            ),
             inputs=choice.manifest.graph.inputs,
             pad_token_id=choice.manifest.tokenizer.pad_token_id,
             max_seq_len=choice.max_seq_len,
         )
         query_lane = partial(QueryLane, captured=captured)
     return DeviceSessions(
-        partial(_open_session, choice, options, graph, threads=choice.threads),
+        partial(_open_session, choice, options, graph, threads=choice.threads, shared=shared),
         devices=choice.devices,
         retry_smaller_batches=options.retry_smaller_batches,
         query_lane=query_lane,
@@ -199,6 +214,7 @@ def _open_session(
     threads: int,
     *,
     capture: bool = False,
+    shared: SharedWeights | None = None,
 ) -> Session:
     return Session(
         graph,
@@ -209,4 +225,5 @@ def _open_session(
         plan_memory=device.kind != "cpu" or (options.profile == "latency" and options.max_memory_mb is None),
         keep_memory=options.max_memory_mb is None,
         capture=capture,
+        shared=shared if shared is not None and shared.device == device else None,
     )

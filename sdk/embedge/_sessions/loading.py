@@ -18,6 +18,8 @@ from embedge.errors import BundleError, DeviceMemoryError, ProviderUnavailableEr
 if TYPE_CHECKING:
     import onnxruntime
 
+    from embedge._sessions.shared_weights import SharedWeights
+
 OUT_OF_MEMORY = re.compile(
     r"out of memory|Available memory of \d+ is smaller|Failed to allocate memory|bad_alloc|ALLOC_FAILED"
     r"|CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
@@ -54,6 +56,7 @@ def load_graph(
     device_memory_bytes: int | None,
     plan_memory: bool,
     capture: bool,
+    shared: SharedWeights | None = None,
 ) -> onnxruntime.InferenceSession:
     """Open a graph; arguments and errors are those of Session."""
     ort = import_onnxruntime()
@@ -72,6 +75,9 @@ def load_graph(
                 names = [weight.name for weight in weights]
                 # copied into the graph when it is opened, so that nothing is read from any path
                 options.add_external_initializers(names, [_value(ort, weight) for weight in weights])
+                # of these onnxruntime puts none of its own on the device
+                for name, value in {} if shared is None else shared.values(weights).items():
+                    options.add_initializer(name, value)
             session: onnxruntime.InferenceSession = ort.InferenceSession(
                 graph.content,
                 options,
@@ -80,7 +86,7 @@ def load_graph(
                 # else onnxruntime prints what went wrong and runs on the CPU
                 enable_fallback=0,
             )
-    except BundleError:
+    except (BundleError, DeviceMemoryError):
         raise
     except Exception as error:  # onnxruntime raises many unrelated classes
         message = in_words(error)

@@ -21,6 +21,8 @@ from embedge.errors import DeviceMemoryError, EmbedgeError, SessionError
 if TYPE_CHECKING:
     import onnxruntime
 
+    from embedge._sessions.shared_weights import SharedWeights
+
 
 _MOST_KEPT_TOKENS = 2048
 """A run of more padded tokens takes seconds, and gives back at its end what it took."""
@@ -55,6 +57,7 @@ class Session:
         keep_memory: let onnxruntime keep what a run took for the next one, which saves a little time; on the CPU, not
             of runs that are larger than almost all.
         capture: let onnxruntime capture CUDA graphs of what is run with bindings.
+        shared: weights that other sessions on the device use, too; None where each has its own.
 
     Raises:
         SessionError: onnxruntime refuses the graph.
@@ -76,6 +79,7 @@ class Session:
         plan_memory: bool = True,
         keep_memory: bool = True,
         capture: bool = False,
+        shared: SharedWeights | None = None,
     ) -> None:
         self._device = device
         self._kept_tokens = _MOST_KEPT_TOKENS if keep_memory else _LEAST_TOKENS
@@ -88,6 +92,7 @@ class Session:
             device_memory_bytes=device_memory_bytes,
             plan_memory=plan_memory,
             capture=capture,
+            shared=shared,
         )
         self._lock = threading.Lock()
         self._session: onnxruntime.InferenceSession | None = self._open()
