@@ -12,7 +12,7 @@ SDK = (
     ("_serve", "integrations"),
     ("corpus",),
     ("_corpus",),
-    ("measure", "verify"),
+    ("_peers", "measure", "verify"),
     ("__init__",),
     ("model",),
     ("_calls",),
@@ -97,8 +97,8 @@ DOOR = (
 
 ONLY_IN = MappingProxyType(
     {
-        "onnxruntime": ("_sessions",),
-        "tokenizers": ("_text", "testing"),
+        "onnxruntime": ("_sessions", "_peers"),
+        "tokenizers": ("_text", "_peers", "testing"),
         "cryptography": ("_contents",),
         "embedge_export": ("cli",),
         "starlette": ("_serve", "cli"),

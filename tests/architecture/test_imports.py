@@ -21,6 +21,7 @@ EXTRAS = {
     "_corpus/mapping.py": {"umap"},
     "_corpus/parquet.py": {"pyarrow"},
     "_passing/hub.py": {"huggingface_hub"},
+    "_peers/asked.py": {"fastembed", "light_embed", "sentence_transformers", "torch"},
     "_serve/app.py": {"starlette"},
     "_serve/handling.py": {"starlette"},
     "_serve/running.py": {"uvicorn"},

@@ -125,7 +125,7 @@ COMMANDS = {
     "classify": ["classify", "{bundle}", "-"],
     "rerank": ["rerank", "{bundle}", "a question", "-"],
     "search": ["search", "{bundle}", "a question", "--in", "{paragraphs}"],
-    "bench": ["bench", "{bundle}", "--count", "100000"],
+    "bench": ["bench", "{bundle}", "--splits", "--count", "100000"],
     "verify": ["verify", "{bundle}"],
 }
 """Commands that Ctrl-C is pressed in."""

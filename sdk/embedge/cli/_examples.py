@@ -48,7 +48,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "rm": ("embedge rm all-MiniLM-L6-v2",),
         "list": ("embedge list", "embedge list --json"),
-        "bench": ("embedge bench all-MiniLM-L6-v2 --variant int8 --save",),
+        "bench": (
+            "embedge bench all-MiniLM-L6-v2",
+            "embedge bench ./bundle --checkpoint ./checkpoint --python other/bin/python -o speed.svg",
+            "embedge bench all-MiniLM-L6-v2 --variant int8 --save",
+        ),
         "doctor": ("embedge doctor --json",),
         "completion": (
             'eval "$(embedge completion bash)"       # in ~/.bashrc',

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from embedge._starting import answer_again
 from embedge._version import __version__
-from embedge.cli import bundles, completion, judge, machine, passing, run, search, serve, vectors
+from embedge.cli import bench, bundles, completion, judge, machine, passing, run, search, serve, vectors
 from embedge.cli._console import open_streams
 from embedge.cli._examples import EXAMPLES
 from embedge.cli._parser import Parser
@@ -83,7 +83,8 @@ def build_parser() -> Parser:
     serve.add_parser(commands)
     bundles.add_parsers(commands)
     passing.add_parsers(commands)
-    machine.add_parsers(commands)
+    bench.add_parser(commands)
+    machine.add_parser(commands)
     completion.add_parser(commands)
     for name, command in commands.choices.items():
         command.set_defaults(command=command)

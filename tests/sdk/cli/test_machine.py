@@ -38,7 +38,7 @@ def bench(tiny, tmp_path, monkeypatch):
 
     def run(factor: float, *arguments: str) -> int:
         monkeypatch.setattr(_measure, "time", Clock(factor))
-        return main(["bench", str(tiny()), "--threads", "1", "--count", "20", *arguments])
+        return main(["bench", str(tiny()), "--splits", "--threads", "1", "--count", "20", *arguments])
 
     return run
 

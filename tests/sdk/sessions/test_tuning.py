@@ -109,7 +109,7 @@ def test_bench_measures_every_split_and_saves_the_best_only_when_asked(tiny, sto
     folder = tiny()
     texts = tmp_path / "texts.txt"
     texts.write_text("the river is cold\n\nthe city\n")
-    command = ["bench", str(folder), "--threads", "2", "--count", "40", "--texts", str(texts)]
+    command = ["bench", str(folder), "--splits", "--threads", "2", "--count", "40", "--texts", str(texts)]
     assert main(command) == 0
     shown = capsys.readouterr().out
     assert "one text of 6 tokens: p50" in shown
@@ -132,7 +132,7 @@ def test_bench_measures_every_split_and_saves_the_best_only_when_asked(tiny, sto
     "kind", ["cross_encoder", "classify", "late_interaction", "llm_reranker", "sparse", "reward"]
 )
 def test_bench_measures_every_kind_of_bundle(tiny, kind, capsys) -> None:
-    assert main(["bench", str(tiny(kind)), "--threads", "1", "--count", "20", "--json"]) == 0
+    assert main(["bench", str(tiny(kind)), "--splits", "--threads", "1", "--count", "20", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["speeds"]) == 4
 
 

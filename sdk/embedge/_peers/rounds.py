@@ -1,0 +1,254 @@
+"""All subjects in turn, round after round, with the same texts, until the time is used up."""
+
+from __future__ import annotations
+
+import base64
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from embedge._machine.memory import available_memory_bytes
+from embedge._peers.figures import Comparison, LeftOut, Measured, Spread
+from embedge._peers.process import Process, SubjectError
+from embedge._peers.subjects import Subject
+from embedge.types import FloatArray
+
+MOST_ROUNDS = 5
+_TURN_S = (0.15, 1.0)
+"""Shortest and longest that one subject is measured at a time, on average over all subjects."""
+_LOADING = 0.6
+"""Of the time, for loading; a subject whose turn comes later is left out."""
+_COMPARED = 24
+_LOOK = 8
+"""Texts from which nobody's turn is shorter."""
+_OTHER_VECTORS = 0.99
+"""Cosine below which vectors are another model's, and not this one's with other rounding."""
+_WEIGHTS_AT_ONCE = 3
+"""Times its weights that a subject takes at most while it loads."""
+_SETTLE_S = 0.1
+"""Before a turn: threads of the one before may wait actively for a moment."""
+
+Progress = Callable[[str], None]
+
+
+class Texts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is embedded: short ones, also one at a time, and passages."""
+
+    short: list[str]
+    passages: list[str]
+
+
+class _Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """Texts of a turn."""
+
+    queries: int
+    shorts: int
+    passages: int
+
+
+class _Runner(msgspec.Struct, kw_only=True):
+    """A subject that runs, and what its turns came to."""
+
+    subject: Subject
+    process: Process
+    vectors: FloatArray | None = None
+    query_ms: list[float] = msgspec.field(default_factory=list)
+    short_per_s: list[float] = msgspec.field(default_factory=list)
+    passages_per_s: list[float] = msgspec.field(default_factory=list)
+
+
+class _Field(msgspec.Struct, kw_only=True):
+    """Everyone who runs, everyone who does not, and the time that is left to them."""
+
+    seconds: float
+    began: float
+    progress: Progress
+    runners: list[_Runner] = msgspec.field(default_factory=list)
+    left_out: list[LeftOut] = msgspec.field(default_factory=list)
+
+    def left(self, share: float = 1.0) -> float:
+        """Seconds until a share of the time is used up."""
+        return share * self.seconds - (time.perf_counter() - self.began)
+
+    def each(self, do: Callable[[_Runner], None]) -> None:
+        """Let everyone do it in turn; who fails is left out from then on."""
+        for runner in list(self.runners):
+            time.sleep(_SETTLE_S)
+            try:
+                do(runner)
+            except SubjectError as error:
+                self.runners.remove(runner)
+                self.left_out.append(LeftOut(label=runner.subject.label, reason=str(error)))
+                runner.process.end()
+
+
+def compare(
+    subjects: Sequence[Subject],
+    texts: Texts,
+    *,
+    folder: Path,
+    seconds: float,
+    weights_bytes: int,
+    left_out: Sequence[LeftOut],
+    progress: Progress,
+) -> Comparison:
+    """Load every subject, compare their vectors, and time them in turn.
+
+    Args:
+        subjects: those that are to be measured, ours first.
+        texts: as many as are wanted at most; fewer are taken where the time asks for it.
+        folder: without files, in which processes run.
+        seconds: for all of it.
+        weights_bytes: of the float32 weights, which every subject has once.
+        left_out: who cannot be measured.
+        progress: is told what goes on, in a few words.
+
+    Raises:
+        SubjectError: no subject answered.
+    """
+    field = _Field(seconds=seconds, began=time.perf_counter(), progress=progress, left_out=list(left_out))
+    with ExitStack() as stack:
+        for subject in subjects:
+            _load(field, subject, texts.short[0], stack, folder, weights_bytes)
+        progress("comparing the vectors of all")
+        compared = texts.passages[:_COMPARED]
+        field.each(lambda runner: _answer(runner, compared, field.left()))
+        progress("finding out how many texts the time allows")
+        counts = _counts(field, texts)
+        rounds = 0
+        while field.runners and rounds < MOST_ROUNDS:
+            before = time.perf_counter()
+            progress(f"round {rounds + 1} of at most {MOST_ROUNDS}")
+            field.each(lambda runner: _turn(runner, texts, counts, field.left()))
+            rounds += 1
+            if field.left(0.95) < time.perf_counter() - before:
+                break
+    if not field.runners:
+        raise SubjectError(
+            "nothing could be measured: "
+            + "; ".join(f"{each.label}: {each.reason}" for each in field.left_out)
+        )
+    return _comparison(field, texts, counts, rounds)
+
+
+def _load(
+    field: _Field, subject: Subject, first: str, stack: ExitStack, folder: Path, weights_bytes: int
+) -> None:
+    field.progress(f"loading {subject.label}")
+    free = available_memory_bytes()
+    if field.left(_LOADING) < 1:
+        reason = "no time was left to load it; --seconds gives more"
+    elif field.runners and free is not None and free < _WEIGHTS_AT_ONCE * weights_bytes:
+        reason = "the memory that is free does not hold it beside the others"
+    else:
+        try:
+            process = stack.enter_context(Process(subject, first, folder, field.left(_LOADING)))
+        except SubjectError as error:
+            reason = str(error)
+        else:
+            field.runners.append(_Runner(subject=subject, process=process))
+            return
+    field.left_out.append(LeftOut(label=subject.label, reason=reason))
+
+
+def _answer(runner: _Runner, texts: list[str], within_s: float) -> None:
+    found = runner.process.ask("vectors", texts, within_s)
+    rows = np.frombuffer(base64.b64decode(found["vectors"]), "<f4").reshape(found["shape"])
+    runner.vectors = rows.astype(np.float32)
+
+
+def _counts(field: _Field, texts: Texts) -> _Counts:
+    """As many texts as let everyone's turn take equally long on average, and all rounds fit into the time."""
+    seconds: list[tuple[float, float, float]] = []
+
+    def look(runner: _Runner) -> None:
+        def ask(action: str, asked: list[str]) -> float:
+            found: list[float] = runner.process.ask(action, asked, field.left())["seconds"]
+            return statistics.median(found)
+
+        one = ask("one_by_one", texts.short[:_LOOK])
+        short, passages = texts.short[:_COMPARED], texts.passages[:_COMPARED]
+        seconds.append((one, ask("together", short) / len(short), ask("together", passages) / len(passages)))
+
+    field.each(look)
+    turns = 3 * MOST_ROUNDS * max(1, len(seconds))
+    turn_s = min(_TURN_S[1], max(_TURN_S[0], field.left(0.9) / turns))
+    fits = [int(turn_s / statistics.fmean(column)) for column in zip(*seconds, strict=True)] or [0, 0, 0]
+    return _Counts(
+        queries=max(_LOOK, min(fits[0], len(texts.short))),
+        shorts=max(_LOOK, min(fits[1], len(texts.short))),
+        passages=max(_LOOK, min(fits[2], len(texts.passages))),
+    )
+
+
+def _turn(runner: _Runner, texts: Texts, counts: _Counts, within_s: float) -> None:
+    deadline = time.perf_counter() + within_s
+
+    def ask(action: str, asked: list[str]) -> list[float]:
+        found: list[float] = runner.process.ask(action, asked, deadline - time.perf_counter())["seconds"]
+        return found
+
+    ask("one_by_one", texts.short[:2])
+    query = ask("one_by_one", texts.short[: counts.queries])
+    short = ask("together", texts.short[: counts.shorts])
+    passages = ask("together", texts.passages[: counts.passages])
+    runner.query_ms.append(1000 * statistics.median(query))
+    runner.short_per_s.append(counts.shorts / short[0])
+    runner.passages_per_s.append(counts.passages / passages[0])
+
+
+def _comparison(field: _Field, texts: Texts, counts: _Counts, rounds: int) -> Comparison:
+    reference = next((each for each in field.runners if each.subject.of_checkpoint), field.runners[0])
+    return Comparison(
+        rounds=rounds,
+        seconds=time.perf_counter() - field.began,
+        queries=counts.queries,
+        shorts=counts.shorts,
+        passages=counts.passages,
+        short_words=_mean_words(texts.short[: counts.shorts]),
+        passage_words=_mean_words(texts.passages[: counts.passages]),
+        reference=reference.subject.label,
+        compared=min(_COMPARED, len(texts.passages)),
+        measured=tuple(_measured(each, reference) for each in field.runners),
+        left_out=tuple(field.left_out),
+    )
+
+
+def _measured(runner: _Runner, reference: _Runner) -> Measured:
+    subject, cosines = runner.subject, _cosines(runner.vectors, reference.vectors)
+    lowest = None if cosines is None else float(cosines.min())
+    return Measured(
+        label=subject.label,
+        ours=subject.ours,
+        dtype=subject.dtype,
+        version=subject.version,
+        start_s=runner.process.start_s,
+        query_ms=_spread(runner.query_ms),
+        short_per_s=_spread(runner.short_per_s),
+        passages_per_s=_spread(runner.passages_per_s),
+        peak_rss_bytes=runner.process.peak_rss_bytes,
+        cosine_min=lowest,
+        cosine_mean=None if cosines is None else float(cosines.mean()),
+        same_vectors=lowest is not None and lowest >= _OTHER_VECTORS,
+    )
+
+
+def _cosines(rows: FloatArray | None, others: FloatArray | None) -> FloatArray | None:
+    if rows is None or others is None or rows.shape != others.shape:
+        return None
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(others, axis=1)
+    found: FloatArray = np.minimum(np.einsum("ij,ij->i", rows, others, dtype=np.float64) / lengths, 1.0)
+    return found
+
+
+def _spread(figures: list[float]) -> Spread:
+    return Spread(median=statistics.median(figures), low=min(figures), high=max(figures))
+
+
+def _mean_words(texts: list[str]) -> float:
+    return statistics.fmean(len(text.split()) for text in texts)
