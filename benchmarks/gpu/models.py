@@ -99,6 +99,11 @@ def checkpoint(name: str, root: Path, tokenizer: Path) -> Path:
 
 def graph(folder: Path, form: str | None):
     """Our graph of a checkpoint with mean pooling: a form for CUDA in float16, or None for the CPU's in float32."""
+    return fill(*graph_without_weights(folder, form))
+
+
+def graph_without_weights(folder: Path, form: str | None):
+    """The same graph before its weights are read, and what reads them by name."""
     from embedge_export.families.table import FAMILIES, read_encoder
     from embedge_export.graph.built.build import build
     from embedge_export.graph.built.choices import CUDA_FP16
@@ -114,7 +119,7 @@ def graph(folder: Path, form: str | None):
     else:
         choices = msgspec.structs.replace(CUDA_FP16, **FORMS[form])
         model, loads = build_cuda(encoder, weights, choices)
-    return pooled(fill(model, loads), encoder, "MEAN")
+    return pooled(model, encoder, "MEAN"), loads
 
 
 def pooled(model, encoder, mode: str):
@@ -139,7 +144,8 @@ def for_cuda(encoder, weights, precision: str):
 def fill(model, loads):
     """Read every weight into a graph."""
     for tensor in model.graph.initializer:
-        tensor.raw_data = loads[tensor.name]().tobytes()
+        if tensor.name in loads:
+            tensor.raw_data = loads[tensor.name]().tobytes()
     return model
 
 
@@ -178,6 +184,7 @@ def bundle(folder: Path, target: Path, form: str) -> Path:
     from embedge import manifest as m
     from embedge.bundle import sha256_file
     from embedge.runtime import __version__
+    from embedge_export.write.graph_files import save_graph
 
     if (target / m.MANIFEST_FILE).is_file():
         return target
@@ -186,20 +193,23 @@ def bundle(folder: Path, target: Path, form: str) -> Path:
     (target / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
     unknown = m.Fidelity(num_texts=0, max_abs_diff=0.0, max_batch_diff=0.0)
     variants = {}
-    query_file = "onnx/model_query.onnx"
-    (target / query_file).write_bytes(graph(folder, "query").SerializeToString())
-    for name, dtype, device, made in (
-        ("fp32", "float32", "cpu", graph(folder, None)),
-        ("fp16_cuda", "float16", "cuda", graph(folder, form)),
+    for name, dtype, device, made_as in (
+        ("fp32", "float32", "cpu", None),
+        ("fp16_cuda", "float16", "cuda", form),
     ):
-        file = f"onnx/model_{name}.onnx"
-        (target / file).write_bytes(made.SerializeToString())
+        model, loads = graph_without_weights(folder, made_as)
+        file, data_files = save_graph(model, target, f"model_{name}", loads)
+        query_file = None
+        if device == "cuda":
+            query, query_loads = graph_without_weights(folder, "query")
+            query_file, _ = save_graph(query, target, "model_query", query_loads, beside=(model, data_files))
         variants[name] = m.Variant(
             file=file,
+            data_files=data_files,
             dtype=dtype,
             target=device,
             fidelity=unknown,
-            query_file=query_file if device == "cuda" else None,
+            query_file=query_file,
             disabled_optimizers=("SkipLayerNormFusion",) if device == "cpu" else (),
         )
     (target / m.PROBES_FILE).write_bytes(msgspec.json.encode(m.Probes(tolerances={"fp32": 1e-3}, probes=())))

@@ -137,8 +137,8 @@ def test_two_sessions_hold_their_weights_once(gpu, tmp_path) -> None:
         taken[shared is not None] = before - torch.cuda.mem_get_info()[0]
         numbers += [session.run("y", feeds) for session in two]
         del two
-    assert taken[False] > 1.9 * size
-    assert taken[True] < 1.5 * size
+    # each session takes as much besides, whatever its weights
+    assert taken[False] - taken[True] > 0.9 * size
     assert all(np.array_equal(each, numbers[0]) for each in numbers)
     del shared
     gc.collect()
