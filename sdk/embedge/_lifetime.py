@@ -115,25 +115,34 @@ def renew_after_fork(held: Forkable) -> None:
     _LIFE.forkable.add(held)
 
 
-@contextlib.contextmanager
-def outside_python() -> Iterator[None]:
+class _Outside:
+    """See outside_python; it has no state of its own, so that one serves all, and costs half of a generator."""
+
+    def __enter__(self) -> None:
+        life = _LIFE
+        with life.returned:
+            if life.ending and threading.current_thread() is not threading.main_thread():
+                raise SystemExit
+            life.outside += 1
+
+    def __exit__(self, *_: object) -> None:
+        life = _LIFE
+        with life.returned:
+            life.outside -= 1
+            if life.ending:
+                life.returned.notify_all()
+
+
+_OUTSIDE = _Outside()
+
+
+def outside_python() -> contextlib.AbstractContextManager[None]:
     """Around calls into C++ and Rust that let other threads run.
 
     Raises:
         SystemExit: the process ends, and this is not its main thread: a thread ends by it without a word.
     """
-    life = _LIFE
-    with life.returned:
-        if life.ending and threading.current_thread() is not threading.main_thread():
-            raise SystemExit
-        life.outside += 1
-    try:
-        yield
-    finally:
-        with life.returned:
-            life.outside -= 1
-            if life.ending:
-                life.returned.notify_all()
+    return _OUTSIDE
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from embedge._calls.in_asyncio import in_threads
-from embedge._calls.in_flight import CallsInFlight
+from embedge._calls.in_flight import CallsInFlight, InFlight
 from embedge._calls.options import (
     CallOptions,
     Cancel,
@@ -943,11 +942,9 @@ class EdgeModel:
         assert self._verbs is not None
         return self._verbs
 
-    @contextlib.contextmanager
-    def _calling(self, options: EndOptions) -> Iterator[Verbs]:
+    def _calling(self, options: EndOptions) -> InFlight[Verbs]:
         """Around a call of a verb, or a part of one."""
-        with self._in_flight.call(options):
-            yield self._open()
+        return self._in_flight.call(options, self._open)
 
 
 def _load_again(kind: type[EdgeModel], folder: str, options: dict[str, Any]) -> EdgeModel:

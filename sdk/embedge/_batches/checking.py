@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy as np
 from embedge._text.padding import Indices
 from embedge.errors import NumericalError, SessionError
 from embedge.types import FloatArray
+
+_FEW = 4096
+"""Numbers whose squares are added up sooner than numpy is told to pass over an overflow."""
 
 
 def checked(array: np.ndarray[Any, Any], output: str, shape: tuple[int, ...]) -> FloatArray:
@@ -37,9 +41,12 @@ def check_finite(rows: FloatArray, positions: Indices) -> None:
         NumericalError: names the first prompt concerned.
     """
     # a sum is finite only if all is; one that is not may have overflowed
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = rows.sum()
-    if np.isfinite(total) or np.isfinite(rows).all():
+    if rows.size <= _FEW:
+        total = np.vdot(rows, rows)
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = rows.sum()
+    if math.isfinite(total) or np.isfinite(rows).all():
         return
     bad = ~np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
     index = int(positions[bad].min())

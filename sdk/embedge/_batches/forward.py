@@ -278,7 +278,7 @@ class Forward:
         feeds = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         if "token_type_ids" in self._inputs:
             feeds["token_type_ids"] = (
-                np.zeros_like(batch.input_ids) if batch.type_ids is None else batch.type_ids
+                np.zeros(batch.input_ids.shape, dtype=np.int64) if batch.type_ids is None else batch.type_ids
             )
         if "position_ids" in self._inputs:
             feeds["position_ids"] = np.maximum(np.cumsum(batch.attention_mask, axis=1) - 1, 0)

@@ -2,15 +2,62 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
+from types import TracebackType
+from typing import Generic, TypeVar
 
 from embedge._calls.options import EndOptions, is_seconds
 from embedge._cancelling import CancelScope, current_scope
 from embedge._lifetime import renew_after_fork
 from embedge.errors import DeviceMemoryError, ParamsError, SessionError
+
+OpenedT = TypeVar("OpenedT")
+
+
+class InFlight(Generic[OpenedT]):
+    """Around one call.
+
+    Args:
+        calls: that it is one of.
+        scope: what it is computed in.
+        opened: gives what it is asked of.
+
+    Raises:
+        SessionError: the model is closed, or the interpreter shuts down.
+        DeviceMemoryError: the machine has no memory left.
+        CallCancelledError, DeadlineError: the call is to end already.
+    """
+
+    def __init__(self, calls: CallsInFlight, scope: CancelScope, opened: Callable[[], OpenedT]) -> None:
+        self._calls, self._scope, self._opened = calls, scope, opened
+
+    def __enter__(self) -> OpenedT:
+        self._calls.enter(self._scope)
+        try:
+            with self._scope:
+                self._scope.check()
+                opened = self._opened()
+            self._scope.__enter__()
+        except BaseException:
+            self._calls.leave(self._scope)
+            raise
+        return opened
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._scope.__exit__(kind, error, trace)
+        finally:
+            self._calls.leave(self._scope)
+        if isinstance(error, MemoryError):
+            raise DeviceMemoryError(
+                "the machine has no memory left for this call; nothing is returned, and the model goes on working. "
+                "Pass fewer prompts at a time, or free memory.",
+                device="cpu",
+            ) from error
 
 
 class CallsInFlight:
@@ -31,33 +78,21 @@ class CallsInFlight:
         self._changed = threading.Condition()
         self._scopes: set[CancelScope] = set()
 
-    @contextlib.contextmanager
-    def call(self, options: EndOptions) -> Iterator[CancelScope]:
-        """Around a call, which ends early as its options say.
+    def call(self, options: EndOptions, opened: Callable[[], OpenedT]) -> InFlight[OpenedT]:
+        """Around a call, which ends early as its options say; gives what is opened then."""
+        return InFlight(self, options.scope(), opened)
 
-        Raises:
-            SessionError: the model is closed, or the interpreter shuts down.
-            DeviceMemoryError: the machine has no memory left.
-            CallCancelledError, DeadlineError: the call is to end already.
-        """
-        scope = options.scope()
+    def enter(self, scope: CancelScope) -> None:
+        """Count a call in; errors are those of `check_open`."""
         with self._changed:
             self.check_open()
             self._scopes.add(scope)
-        try:
-            with scope:
-                scope.check()
-                yield scope
-        except MemoryError as error:
-            raise DeviceMemoryError(
-                "the machine has no memory left for this call; nothing is returned, and the model goes on working. "
-                "Pass fewer prompts at a time, or free memory.",
-                device="cpu",
-            ) from error
-        finally:
-            with self._changed:
-                self._scopes.discard(scope)
-                self._changed.notify_all()
+
+    def leave(self, scope: CancelScope) -> None:
+        """Count a call out."""
+        with self._changed:
+            self._scopes.discard(scope)
+            self._changed.notify_all()
 
     def check_open(self) -> None:
         """Refuse what comes too late.

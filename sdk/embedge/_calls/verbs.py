@@ -20,7 +20,7 @@ from embedge._calls.options import (
 )
 from embedge._calls.progress import ProgressBar
 from embedge._calls.request import Call, check_task, named_tasks, refuse_pairs, stated_task
-from embedge._calls.resolve import limits_of, prompt_of, resolve_all
+from embedge._calls.resolve import limits_of, prompt_of, resolve, resolve_all
 from embedge._calls.scoring import Scores, parse_pairs, score_encoded, score_pairs
 from embedge._calls.sides import TextSide, on_side
 from embedge._engine.engine import Engine
@@ -42,6 +42,7 @@ from embedge.outputs import (
     ScoringRequestOutput,
     SparseEmbeddingRequestOutput,
 )
+from embedge.params import PoolingParams
 from embedge.types import ParsedPrompt, Task
 
 _TOKEN_TASKS = ("token_embed", "token_classify")
@@ -72,6 +73,7 @@ class Verbs:
         )
         self._lock = threading.Lock()
         self._num_requests = 0
+        self._unstated: dict[Task, ResolvedParams] = {}
         self._towers = {name: Verbs(tower, options) for name, tower in engine.towers.items()}
 
     def of(self, tower: str | None) -> Verbs:
@@ -290,7 +292,13 @@ class Verbs:
         return check_task(self._manifest, task, self._compat)
 
     def _resolved(self, pooling_params: Params, task: Task, num_prompts: int) -> list[ResolvedParams]:
-        return resolve_all(pooling_params, task, num_prompts, self.engine.model_config, self._compat)
+        if pooling_params is not None:
+            return resolve_all(pooling_params, task, num_prompts, self.engine.model_config, self._compat)
+        if task not in self._unstated:
+            self._unstated[task] = resolve(
+                PoolingParams(), task, self.engine.model_config, compat=self._compat
+            )
+        return [self._unstated[task]] * num_prompts
 
     def _count(self, num_prompts: int) -> int:
         """Reserve as many request ids; the first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from embedge._engine.engine import Engine
 from embedge._sessions.on_devices import DeviceSessions
@@ -29,16 +30,12 @@ def encode_prompts(
     Arguments and errors are those of PromptTokenizer.encode; of prompts for an accelerator the errors may come
     when they are computed.
     """
-
-    def encode(some: Sequence[ParsedPrompt], some_limits: Sequence[int | None]) -> Sequence[Encoded]:
-        return engine.tokenizer.encode(
-            some,
-            some_limits,
-            truncation_side=truncation_side,
-            stored_prompt=stored_prompt,
-            with_offsets=with_offsets,
-        )
-
+    encode = partial(
+        engine.tokenizer.encode,
+        truncation_side=truncation_side,
+        stored_prompt=stored_prompt,
+        with_offsets=with_offsets,
+    )
     if not isinstance(engine.sessions, DeviceSessions) or len(prompts) < FROM_PROMPTS:
         return encode(prompts, limits)
     for limit in set(limits):

@@ -264,7 +264,8 @@ def pooling_modes(manifest: Manifest, pooler_config: PoolerConfig | None) -> tup
 
 
 def _finish_embedding(rows: FloatArray, p: ResolvedParams) -> FloatArray:
-    return cut_and_normalize(rows, p.dimensions, p.normalize)[..., : p.truncate_dim]
+    finished = cut_and_normalize(rows, p.dimensions, p.normalize)
+    return finished if p.truncate_dim is None else finished[..., : p.truncate_dim]
 
 
 def _telling_of_prompts(batches: RowBatches, counts: IntArray, on_done: OnDone) -> RowBatches:

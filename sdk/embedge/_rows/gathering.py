@@ -37,8 +37,12 @@ def gather(batches: RowBatches, num_rows: int, row_size: int, on_done: OnDone) -
     gathered: FloatArray | None = None
     with closing(batches) as arriving:
         for positions, rows in arriving:
+            if num_rows == 1:
+                gathered = rows
+                on_done(1)
+                continue
             if gathered is None:
-                gathered = rows if num_rows == 1 else empty_rows((num_rows, rows.shape[1]))
+                gathered = empty_rows((num_rows, rows.shape[1]))
             if rows.shape[1] != gathered.shape[1]:
                 raise SessionError(
                     f"the graph gave rows of {rows.shape[1]} components after rows of {gathered.shape[1]}; expected "

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from embedge.errors import ShapeError
 from embedge.types import Activation, FloatArray
 
-NORM_FLOOR = 1e-12
+NORM_FLOOR = np.float32(1e-12)
 """Smallest norm divided by, as in torch.nn.functional.normalize."""
 LAYER_NORM_EPS = 1e-5
 """Added to the variance, as in torch.nn.LayerNorm."""
@@ -94,7 +94,7 @@ def cut_and_normalize(rows: FloatArray, dimensions: int | None, normalize: bool)
     if not normalize:
         return rows
     norms = np.sqrt(np.einsum("...i,...i->...", rows, rows))[..., None]
-    return rows / np.maximum(norms, np.float32(NORM_FLOOR))
+    return rows / np.maximum(norms, NORM_FLOOR)
 
 
 def sigmoid(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -72,6 +72,7 @@ class PromptTokenizer:
         self._texts_per_call = texts_per_call
         self.message = message
         self.spec = spec
+        self._last_shared: tuple[tuple[str, bool], Shared] | None = None
         self.truncation = Truncation(
             max_seq_len=max_seq_len,
             prefix_ids=list(spec.prefix_ids),
@@ -119,7 +120,10 @@ class PromptTokenizer:
         shared = self._shared(stored_prompt, with_offsets=with_offsets)
         for limit in set(limits):
             shared.truncation.check(limit)
-        only_texts = not with_offsets and len(prompts) > _FEW and set(map(type, prompts)) == {str}
+        if len(prompts) <= min(_FEW, self._texts_per_call):
+            encodings = self._chunk(prompts, 0, shared, limits, truncation_side)
+            return self._fitted(encodings, prompts, limits, 0, truncation_side, shared)
+        only_texts = not with_offsets and set(map(type, prompts)) == {str}
         parts = []
         with contextlib.closing(self._tokenise(prompts, shared, limits, truncation_side)) as tokenised:
             for start, encodings in tokenised:
@@ -130,10 +134,8 @@ class PromptTokenizer:
                 fitted = self._fitted(
                     encodings, prompts[start:end], limits[start:end], start, truncation_side, shared
                 )
-                if len(prompts) <= _FEW:
-                    return fitted
                 parts.append(EncodedRows.of(fitted))
-        return EncodedRows.concatenate(parts) if parts else []
+        return EncodedRows.concatenate(parts)
 
     def whole(
         self, prompts: Sequence[ParsedPrompt], stored_prompt: str = "", *, with_offsets: bool = False
@@ -156,11 +158,19 @@ class PromptTokenizer:
                     yield self._whole(prompt, texts, index, shared)
 
     def _shared(self, stored_prompt: str, *, with_offsets: bool = False) -> Shared:
+        """What goes around texts: of the last prompt it is kept, which mostly is the next one's, too."""
+        asked = stored_prompt, with_offsets
+        last = self._last_shared
+        if last is not None and last[0] == asked:
+            return last[1]
         if self.message is not None:
-            return in_message(
+            made = in_message(
                 self.message, stored_prompt, self.texts, self.truncation, with_offsets=with_offsets
             )
-        return after_prompt(stored_prompt, self.texts, self.truncation, with_offsets=with_offsets)
+        else:
+            made = after_prompt(stored_prompt, self.texts, self.truncation, with_offsets=with_offsets)
+        self._last_shared = asked, made
+        return made
 
     def _rows(
         self,
@@ -209,55 +219,63 @@ class PromptTokenizer:
     ) -> Generator[tuple[int, list[Encoding]], None, None]:
         """Chunks of prompts as the tokenizer gives their texts, each with its first prompt's index.
 
-        Where there are limits, very long texts may be given without what is cut from them anyway.
-
         While one chunk is used, the next is tokenised in another thread, which the tokenizers package lets run; with
         many cores what is left to Python takes about as long.
         """
-
-        def tokenise(start: int) -> list[Encoding]:
-            given: list[tuple[int, str | tuple[str, str]]] = []
-            for index, prompt in enumerate(prompts[start : start + self._texts_per_call], start):
-                if isinstance(prompt, list):
-                    check_token_ids(prompt, self._vocab_size, index)
-                else:
-                    given.append((index, prompt))
-            texts = [shared.put(prompt) for _, prompt in given]
-            how = {"with_offsets": shared.with_offsets, "special_tokens": shared.special_tokens}
-            if limits is None or max(map(len, texts), default=0) <= WHOLE_CHARS:
-                return self.texts.encode(texts, given, **how)
-            truncation = shared.truncation
-            own = [limits[index] for index, _ in given]
-            rooms = [truncation.room(limit) for limit in own]
-            # the end of a text is looked at only where nothing is put around it
-            whole = bool(shared.before or shared.after)
-            sides = [truncation.side_of(limit, side) for limit in own]
-            encodings, short = self.texts.encode_for(
-                texts,
-                [None if whole and each == "left" else room for room, each in zip(rooms, sides, strict=True)],
-                sides,
-                given,
-                **how,
-            )
-            for position in sorted(short):
-                if own[position] is None:
-                    size = f"more than {len(encodings[position].ids)} tokens"
-                    raise too_long(f"prompt {given[position][0]}", size, rooms[position], given[position][0])
-            return encodings
-
         ahead: Waited[list[Encoding]] | None = None
         try:
             for start in range(0, len(prompts), self._texts_per_call):
-                encodings = tokenise(start) if ahead is None else ahead()
+                encodings = self._chunk(prompts, start, shared, limits, side) if ahead is None else ahead()
                 ahead = None
                 following = start + self._texts_per_call
                 if self._parallel and following < len(prompts):
-                    ahead = begin(partial(tokenise, following))
+                    ahead = begin(partial(self._chunk, prompts, following, shared, limits, side))
                 yield start, encodings
         finally:
             # an earlier prompt was refused, so that what is wrong with later ones no longer matters
             if ahead is not None:
                 ahead.abandon()
+
+    def _chunk(
+        self,
+        prompts: Sequence[ParsedPrompt],
+        start: int,
+        shared: Shared,
+        limits: Sequence[int | None] | None,
+        side: Side | None,
+    ) -> list[Encoding]:
+        """The texts among a chunk's prompts as the tokenizer gives them.
+
+        Where there are limits, very long texts may be given without what is cut from them anyway.
+        """
+        given: list[tuple[int, str | tuple[str, str]]] = []
+        for index, prompt in enumerate(prompts[start : start + self._texts_per_call], start):
+            if isinstance(prompt, list):
+                check_token_ids(prompt, self._vocab_size, index)
+            else:
+                given.append((index, prompt))
+        texts = [shared.put(prompt) for _, prompt in given]
+        how = {"with_offsets": shared.with_offsets, "special_tokens": shared.special_tokens}
+        if limits is None or max(map(len, texts), default=0) <= WHOLE_CHARS:
+            return self.texts.encode(texts, given, **how)
+        truncation = shared.truncation
+        own = [limits[index] for index, _ in given]
+        rooms = [truncation.room(limit) for limit in own]
+        # the end of a text is looked at only where nothing is put around it
+        whole = bool(shared.before or shared.after)
+        sides = [truncation.side_of(limit, side) for limit in own]
+        encodings, short = self.texts.encode_for(
+            texts,
+            [None if whole and each == "left" else room for room, each in zip(rooms, sides, strict=True)],
+            sides,
+            given,
+            **how,
+        )
+        for position in sorted(short):
+            if own[position] is None:
+                size = f"more than {len(encodings[position].ids)} tokens"
+                raise too_long(f"prompt {given[position][0]}", size, rooms[position], given[position][0])
+        return encodings
 
     def _fitted(
         self,

@@ -242,7 +242,8 @@ class EncodedRows(MadeOnDemand[Encoded]):
 def batch_of_one(encoded: Encoded) -> TokenBatch:
     """A single prompt without padding."""
     count = len(encoded.token_ids)
-    attention_mask = np.ones((1, count), dtype=np.int64)
+    attention_mask = np.empty((1, count), dtype=np.int64)
+    attention_mask.fill(1)
     if encoded.num_attended is not None:
         attention_mask[0, encoded.num_attended :] = 0
     return TokenBatch(
