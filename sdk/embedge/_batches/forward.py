@@ -16,7 +16,7 @@ from embedge._batches.attention import AttentionMemory
 from embedge._batches.checking import check_finite, checked, wrong_shape
 from embedge._batches.dealing import deal
 from embedge._batches.fitting import Fitting
-from embedge._batches.joining import SmallCalls, yield_priority
+from embedge._batches.joining import Ran, SmallCalls, yield_priority
 from embedge._batches.memory import BatchMemory
 from embedge._batches.planning import PaddedLength
 from embedge._batches.turns import Turns
@@ -38,6 +38,11 @@ FinishBatch: TypeAlias = Callable[[FloatArray, Indices], FloatArray]
 ResultT = TypeVar("ResultT")
 FinishRows: TypeAlias = Callable[[FloatArray], FloatArray]
 """Makes of a batch's rows, one per prompt, what is yielded instead."""
+
+
+_FIRST: Indices = np.zeros(1, dtype=np.intp)
+"""Position of a call's only prompt."""
+_FIRST.flags.writeable = False
 
 
 _SOON_DONE_TOKENS = 256
@@ -144,22 +149,23 @@ class Forward:
             return
         if len(encoded) == 1:
             self._fitting.check(len(encoded[0].token_ids))
-            planned, num_lanes = [np.zeros(1, dtype=np.intp)], None
-        else:
-            rows = encoded if isinstance(encoded, EncodedRows) else EncodedRows.of(encoded)
-            planned = self._fitting.plan(rows.num_tokens)
-            num_lanes = self._fitting.num_lanes(
-                rows.num_tokens, planned, len(self._sessions.lanes(len(planned)))
-            )
+            array, attention_mask = self._run_small(output, encoded)
+            yield _FIRST, finished(array, _FIRST), attention_mask
+            return
+        rows = encoded if isinstance(encoded, EncodedRows) else EncodedRows.of(encoded)
+        planned = self._fitting.plan(rows.num_tokens)
+        num_lanes = self._fitting.num_lanes(rows.num_tokens, planned, len(self._sessions.lanes(len(planned))))
         if len(planned) == 1:
-            small = self._small
-            ran = self._run(output, encoded) if small is None else small.run(output, encoded)
-            array, attention_mask = ran
+            array, attention_mask = self._run_small(output, encoded)
             positions = np.arange(len(encoded))
             yield positions, finished(array, positions), attention_mask
             return
         jobs = [_Job(rows, positions, positions) for positions in planned]
         yield from self._deal(jobs, compute, len(planned), num_lanes)
+
+    def _run_small(self, output: str, encoded: Sequence[Encoded]) -> Ran:
+        """A call of one batch, together with others where it can be."""
+        return self._run(output, encoded) if self._small is None else self._small.run(output, encoded)
 
     def _deal(
         self,
@@ -185,9 +191,7 @@ class Forward:
         with self._fitting.running(*feeds["input_ids"].shape):
             return _in_time(partial(lane.run, output, feeds), feeds)
 
-    def _run(
-        self, output: str, encoded: Sequence[Encoded], worker: int | None = None
-    ) -> tuple[FloatArray, IntArray]:
+    def _run(self, output: str, encoded: Sequence[Encoded], worker: int | None = None) -> Ran:
         """One batch by a worker, or on the first lane that can do it; its output and attention_mask."""
         if len(encoded) == 1:
             batch = batch_of_one(encoded[0])

@@ -56,30 +56,47 @@ def resolve(
     )
 
 
-def resolve_all(
-    pooling_params: Params, task: Task, num_prompts: int, model_config: ModelConfig, compat: Compat
-) -> list[ResolvedParams]:
-    """Resolve the caller's parameters for each prompt.
+class Resolving:
+    """The parameters of a model's calls.
 
-    Raises:
-        ParamsError: of another type, another number than prompts, or not valid for the task.
+    Args:
+        model_config: its facts and defaults.
+        compat: see `resolve`.
     """
-    if pooling_params is None:
-        pooling_params = PoolingParams()
-    if isinstance(pooling_params, PoolingParams):
-        return [resolve(pooling_params, task, model_config, compat=compat)] * num_prompts
-    if not isinstance(pooling_params, Sequence):
-        raise ParamsError(
-            f"pooling_params is a {type(pooling_params).__name__}; expected PoolingParams, a list of them, or None"
-        )
-    if len(pooling_params) != num_prompts:
-        raise ParamsError(
-            f"{num_prompts} prompts and {len(pooling_params)} pooling_params; expected as many, or one for all"
-        )
-    for index, params in enumerate(pooling_params):
-        if not isinstance(params, PoolingParams):
-            raise ParamsError(f"pooling_params[{index}] is a {type(params).__name__}; expected PoolingParams")
-    return [resolve(p, task, model_config, compat=compat) for p in pooling_params]
+
+    def __init__(self, model_config: ModelConfig, compat: Compat) -> None:
+        self._model_config, self._compat = model_config, compat
+        self._unstated: dict[Task, ResolvedParams] = {}
+
+    def all(self, pooling_params: Params, task: Task, num_prompts: int) -> list[ResolvedParams]:
+        """Resolve the caller's parameters for each prompt; where there are none, once for all calls.
+
+        Raises:
+            ParamsError: of another type, another number than prompts, or not valid for the task.
+        """
+        if pooling_params is None:
+            if task not in self._unstated:
+                self._unstated[task] = self._one(PoolingParams(), task)
+            return [self._unstated[task]] * num_prompts
+        if isinstance(pooling_params, PoolingParams):
+            return [self._one(pooling_params, task)] * num_prompts
+        if not isinstance(pooling_params, Sequence):
+            raise ParamsError(
+                f"pooling_params is a {type(pooling_params).__name__}; expected PoolingParams, a list of them, or None"
+            )
+        if len(pooling_params) != num_prompts:
+            raise ParamsError(
+                f"{num_prompts} prompts and {len(pooling_params)} pooling_params; expected as many, or one for all"
+            )
+        for index, params in enumerate(pooling_params):
+            if not isinstance(params, PoolingParams):
+                raise ParamsError(
+                    f"pooling_params[{index}] is a {type(params).__name__}; expected PoolingParams"
+                )
+        return [self._one(params, task) for params in pooling_params]
+
+    def _one(self, params: PoolingParams, task: Task) -> ResolvedParams:
+        return resolve(params, task, self._model_config, compat=self._compat)
 
 
 def limits_of(params: Sequence[ResolvedParams], default: int | None) -> list[int | None]:

@@ -12,7 +12,6 @@ from embedge._calls.naming import naming
 from embedge._calls.options import (
     CallOptions,
     PairOptions,
-    Params,
     PooledOutput,
     Prompts,
     ShowOptions,
@@ -20,13 +19,12 @@ from embedge._calls.options import (
 )
 from embedge._calls.progress import ProgressBar
 from embedge._calls.request import Call, check_task, named_tasks, refuse_pairs, stated_task
-from embedge._calls.resolve import limits_of, prompt_of, resolve, resolve_all
+from embedge._calls.resolve import Resolving, limits_of, prompt_of
 from embedge._calls.scoring import Scores, parse_pairs, score_encoded, score_pairs
 from embedge._calls.sides import TextSide, on_side
 from embedge._engine.engine import Engine
 from embedge._engine.options import LoadOptions
 from embedge._engine.tokenising import encode_prompts
-from embedge._rows.resolved import ResolvedParams
 from embedge._text.prompts import listed, parse_prompts
 from embedge._text.templated_pairs import encode_template
 from embedge._text.tokens import Encoded
@@ -42,7 +40,6 @@ from embedge.outputs import (
     ScoringRequestOutput,
     SparseEmbeddingRequestOutput,
 )
-from embedge.params import PoolingParams
 from embedge.types import ParsedPrompt, Task
 
 _TOKEN_TASKS = ("token_embed", "token_classify")
@@ -73,7 +70,7 @@ class Verbs:
         )
         self._lock = threading.Lock()
         self._num_requests = 0
-        self._unstated: dict[Task, ResolvedParams] = {}
+        self._resolving = Resolving(engine.model_config, options.compat)
         self._towers = {name: Verbs(tower, options) for name, tower in engine.towers.items()}
 
     def of(self, tower: str | None) -> Verbs:
@@ -100,7 +97,7 @@ class Verbs:
         """
         task = self._checked(task)
         refuse_pairs(prompts, task)
-        params = self._resolved(options.pooling_params, task, len(prompts))
+        params = self._resolving.all(options.pooling_params, task, len(prompts))
         limits = limits_of(params, options.limit(self._truncate))
         template = self._manifest.template
         pairs = [each for each in prompts if isinstance(each, tuple)] if template is not None else []
@@ -236,7 +233,7 @@ class Verbs:
         task = self._checked("embed")
         texts = parse_prompts(prompts)
         refuse_pairs(texts, task)
-        params = self._resolved(options.pooling_params, task, len(texts))
+        params = self._resolving.all(options.pooling_params, task, len(texts))
         before = prompt_of(self._manifest, options)
         windows = cut_into_windows(tokenizer, texts, before)
         with ProgressBar(len(texts), options, task) as progress:
@@ -252,7 +249,7 @@ class Verbs:
         """Score pairs; the scores, and the request id of the first."""
         task = self._scoring_task()
         queries, documents = parse_pairs(data_1, data_2)
-        params = self._resolved(options.pooling_params, task, len(documents))
+        params = self._resolving.all(options.pooling_params, task, len(documents))
         limits = limits_of(params, options.limit(self._truncate))
         with ProgressBar(len(documents), options, "score") as progress:
             scores = score_pairs(self.engine, queries, documents, params, limits, options, progress.update)
@@ -290,15 +287,6 @@ class Verbs:
 
     def _checked(self, task: Any) -> Task:
         return check_task(self._manifest, task, self._compat)
-
-    def _resolved(self, pooling_params: Params, task: Task, num_prompts: int) -> list[ResolvedParams]:
-        if pooling_params is not None:
-            return resolve_all(pooling_params, task, num_prompts, self.engine.model_config, self._compat)
-        if task not in self._unstated:
-            self._unstated[task] = resolve(
-                PoolingParams(), task, self.engine.model_config, compat=self._compat
-            )
-        return [self._unstated[task]] * num_prompts
 
     def _count(self, num_prompts: int) -> int:
         """Reserve as many request ids; the first."""

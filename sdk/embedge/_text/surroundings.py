@@ -58,27 +58,51 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
-def after_prompt(prompt: str, texts: TextTokenizer, truncation: Truncation, *, with_offsets: bool) -> Shared:
-    """Texts after a stored prompt, which may be empty."""
-    leading = len(texts.encode([prompt])[0].ids) - len(truncation.suffix_ids) if prompt else 0
-    return Shared(before=prompt, truncation=truncation, num_prompt_tokens=leading, with_offsets=with_offsets)
+class Around:
+    """Makes what goes around the texts of a call; of the last prompt it is kept, which mostly is the next one's, too.
 
-
-def in_message(
-    template: TemplateSpec, prompt: str, texts: TextTokenizer, truncation: Truncation, *, with_offsets: bool
-) -> Shared:
-    """Texts in the model's template, a stored prompt as its instruction.
-
-    Raises:
-        ParamsError: the template takes no prompt.
+    Args:
+        template: that every text is put into, with a stored prompt as its instruction; None puts a prompt before it.
+        texts: what calls the tokenizers package.
+        truncation: of texts without a template.
     """
-    before, after = around_text(template, prompt)
-    return Shared(
-        before=before,
-        after=after,
-        truncation=truncation_of(template, prompt, texts, truncation),
-        num_prompt_tokens=0,  # the library leaves no prompt out of the pooling that is part of a message
-        with_offsets=with_offsets,
-        special_tokens=False,
-        strips="text" in template.stripped,
-    )
+
+    def __init__(self, template: TemplateSpec | None, texts: TextTokenizer, truncation: Truncation) -> None:
+        self._template, self._texts, self._truncation = template, texts, truncation
+        self._last: tuple[tuple[str, bool], Shared] | None = None
+
+    def of(self, prompt: str, *, with_offsets: bool) -> Shared:
+        """Around texts with a stored prompt, which may be empty.
+
+        Raises:
+            ParamsError: the template takes no prompt.
+        """
+        last = self._last  # other threads may put theirs in its place
+        if last is not None and last[0] == (prompt, with_offsets):
+            return last[1]
+        made = (
+            self._after(prompt, with_offsets=with_offsets)
+            if self._template is None
+            else self._in_message(self._template, prompt, with_offsets=with_offsets)
+        )
+        self._last = (prompt, with_offsets), made
+        return made
+
+    def _after(self, prompt: str, *, with_offsets: bool) -> Shared:
+        suffix = len(self._truncation.suffix_ids)
+        leading = len(self._texts.encode([prompt])[0].ids) - suffix if prompt else 0
+        return Shared(
+            before=prompt, truncation=self._truncation, num_prompt_tokens=leading, with_offsets=with_offsets
+        )
+
+    def _in_message(self, template: TemplateSpec, prompt: str, *, with_offsets: bool) -> Shared:
+        before, after = around_text(template, prompt)
+        return Shared(
+            before=before,
+            after=after,
+            truncation=truncation_of(template, prompt, self._texts, self._truncation),
+            num_prompt_tokens=0,  # the library leaves no prompt out of the pooling that is part of a message
+            with_offsets=with_offsets,
+            special_tokens=False,
+            strips="text" in template.stripped,
+        )

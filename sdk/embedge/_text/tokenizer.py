@@ -14,7 +14,7 @@ import numpy as np
 from embedge._text.cutting import Truncation, too_long
 from embedge._text.encodings import WHOLE_CHARS, TextTokenizer
 from embedge._text.prompts import check_token_ids
-from embedge._text.surroundings import Shared, after_prompt, in_message
+from embedge._text.surroundings import Around, Shared
 from embedge._text.tokens import Encoded, EncodedRows
 from embedge._workers import Waited
 from embedge._workers import start as begin
@@ -72,7 +72,6 @@ class PromptTokenizer:
         self._texts_per_call = texts_per_call
         self.message = message
         self.spec = spec
-        self._last_shared: tuple[tuple[str, bool], Shared] | None = None
         self.truncation = Truncation(
             max_seq_len=max_seq_len,
             prefix_ids=list(spec.prefix_ids),
@@ -80,6 +79,7 @@ class PromptTokenizer:
             side=spec.truncation_side,
             segments=spec.segments,
         )
+        self._around = Around(message, self.texts, self.truncation)
 
     def check_limit(self, limit: int | None) -> None:
         """Refuse a truncate_prompt_tokens that this model cannot serve.
@@ -117,7 +117,7 @@ class PromptTokenizer:
                 prompt[:most] if limit == -1 and isinstance(prompt, str) else prompt
                 for prompt, limit in zip(prompts, limits, strict=True)
             ]
-        shared = self._shared(stored_prompt, with_offsets=with_offsets)
+        shared = self._around.of(stored_prompt, with_offsets=with_offsets)
         for limit in set(limits):
             shared.truncation.check(limit)
         if len(prompts) <= min(_FEW, self._texts_per_call):
@@ -150,27 +150,12 @@ class PromptTokenizer:
         Raises:
             PromptError: a prompt holds no token or an id outside the vocabulary.
         """
-        shared = self._shared(stored_prompt, with_offsets=with_offsets)
+        shared = self._around.of(stored_prompt, with_offsets=with_offsets)
         with contextlib.closing(self._tokenise(prompts, shared)) as tokenised:
             for start, encodings in tokenised:
                 texts = iter(encodings)
                 for index, prompt in enumerate(prompts[start : start + self._texts_per_call], start):
                     yield self._whole(prompt, texts, index, shared)
-
-    def _shared(self, stored_prompt: str, *, with_offsets: bool = False) -> Shared:
-        """What goes around texts: of the last prompt it is kept, which mostly is the next one's, too."""
-        asked = stored_prompt, with_offsets
-        last = self._last_shared
-        if last is not None and last[0] == asked:
-            return last[1]
-        if self.message is not None:
-            made = in_message(
-                self.message, stored_prompt, self.texts, self.truncation, with_offsets=with_offsets
-            )
-        else:
-            made = after_prompt(stored_prompt, self.texts, self.truncation, with_offsets=with_offsets)
-        self._last_shared = asked, made
-        return made
 
     def _rows(
         self,
@@ -244,10 +229,7 @@ class PromptTokenizer:
         limits: Sequence[int | None] | None,
         side: Side | None,
     ) -> list[Encoding]:
-        """The texts among a chunk's prompts as the tokenizer gives them.
-
-        Where there are limits, very long texts may be given without what is cut from them anyway.
-        """
+        """A chunk's texts as the tokenizer gives them; with limits, very long ones perhaps without what is cut anyway."""
         given: list[tuple[int, str | tuple[str, str]]] = []
         for index, prompt in enumerate(prompts[start : start + self._texts_per_call], start):
             if isinstance(prompt, list):
