@@ -229,7 +229,7 @@ class PromptTokenizer:
         limits: Sequence[int | None] | None,
         side: Side | None,
     ) -> list[Encoding]:
-        """A chunk's texts as the tokenizer gives them; with limits, very long ones perhaps without what is cut anyway."""
+        """A chunk's texts as the tokenizer gives them; with limits, very long ones perhaps without what is cut."""
         given: list[tuple[int, str | tuple[str, str]]] = []
         for index, prompt in enumerate(prompts[start : start + self._texts_per_call], start):
             if isinstance(prompt, list):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from embedge import ModelConfig, ParamsError, PoolingParams
-from embedge._calls.resolve import limits_of, resolve
+from embedge._calls.resolve import Resolving, limits_of, resolve
 
 MATRYOSHKA = ModelConfig(
     is_matryoshka=True, matryoshka_dimensions=[64, 128], served_model_name="m", embedding_size=384
@@ -35,3 +35,12 @@ def test_each_prompts_own_limit_goes_before_the_calls() -> None:
     assert limits_of([own, own], -1) == [3, 3]
     assert limits_of([open_] * 3, None) == [None] * 3
     assert limits_of([], -1) == []
+
+
+def test_calls_that_state_nothing_share_what_is_resolved_for_their_task() -> None:
+    resolving = Resolving(MATRYOSHKA, "0.13")
+    embed, again = resolving.all(None, "embed", 2), resolving.all(None, "embed", 1)
+    assert embed[0] is embed[1] is again[0]
+    assert embed[0] == resolving.all(PoolingParams(), "embed", 1)[0]
+    assert resolving.all(None, "classify", 1)[0] == resolving.all(PoolingParams(), "classify", 1)[0]
+    assert resolving.all(None, "embed", 0) == []

@@ -78,16 +78,19 @@ def test_nan_is_never_returned(load, kind, task) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_infinity_is_reported_like_nan(value) -> None:
-    rows = np.array([[0.0, 1.0], [value, 0.0], [1.0, value]])
+@pytest.mark.parametrize("size", [2, 4000])
+def test_infinity_is_reported_like_nan(value, size) -> None:
+    rows = np.zeros((3, size), dtype=np.float32)
+    rows[1, 0] = rows[2, -1] = value
     check_finite(rows[:1], np.array([7]))
     with pytest.raises(NumericalError, match="NaN or infinity for prompt 2") as caught:
         check_finite(rows, np.array([9, 5, 2]))
     assert caught.value.index == 2
 
 
-def test_large_rows_are_no_infinity() -> None:
-    largest = np.full((3, 8), np.finfo(np.float32).max, dtype=np.float32)
+@pytest.mark.parametrize("size", [8, 4000])
+def test_large_rows_are_no_infinity(size) -> None:
+    largest = np.full((3, size), np.finfo(np.float32).max, dtype=np.float32)
     largest[1] *= -1
     check_finite(largest, np.arange(3))
 

@@ -297,3 +297,16 @@ def test_a_panic_is_the_bundles_fault_and_an_exit_is_not(tiny, monkeypatch) -> N
     broken.error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         texts.encode(["b"])
+
+
+def test_prompts_that_take_turns_do_not_mix(tokenizer) -> None:
+    prompts = ["", "how do ", "the ", "how do ", "how do ", ""]
+    for prompt in prompts:
+        for with_offsets in (False, True):
+            alone = tokenizer.encode(
+                ["my password"], [None], stored_prompt=prompt, with_offsets=with_offsets
+            )[0]
+            whole = tokenizer.encode([prompt + "my password"], [None])[0]
+            assert alone.token_ids == whole.token_ids
+            assert alone.num_prompt_tokens == (1 + len(prompt.split()) if prompt else 0)
+            assert (alone.offsets is not None) == with_offsets
