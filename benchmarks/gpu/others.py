@@ -32,6 +32,25 @@ SHAPES = [(64, 128), (32, 512)]
 POOLING = {"qwen3, 0.6 B": "LAST", "modernbert, base": "MEAN"}
 
 
+def flop_per_token(name: str, seq_len: int) -> float:
+    """Floating-point operations of a model's matrix products for one token of a text of seq_len tokens.
+
+    A causal token attends to half of them on average, one in a window to no more than the window holds.
+    """
+    config = CONFIGS[name]
+    hidden, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    size = config.get("head_dim", hidden // config["num_attention_heads"])
+    queries = size * config["num_attention_heads"]
+    keys = size * config.get("num_key_value_heads", config["num_attention_heads"])
+    weights = 2 * hidden * (queries + keys) + 3 * hidden * inner
+    if "layer_types" in config:
+        attended = layers * seq_len / 2
+    else:
+        wide = -(-layers // config["global_attn_every_n_layers"])
+        attended = wide * seq_len + (layers - wide) * min(seq_len, config["local_attention"] + 1)
+    return 2 * layers * weights + 4 * queries * attended
+
+
 def _graph(name: str, precision: str | None) -> bytes:
     """With pooling; in float32 for the CPU where precision is None."""
     from embedge_export.families.table import read_encoder

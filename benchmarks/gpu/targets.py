@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.gpu.models import SIZES
+from benchmarks.gpu.others import flop_per_token
 
 MAIN = "bert-base"
 AGAINST_TORCH = {"64x128": 4.0, "256x32": 2.6, "32x512": 1.9}
 SHARES = {"64x128": 45.0, "256x128": 50.0}
+OTHER_SHARES = {
+    ("windows", "modernbert, base"): {"64x128": 45.0, "32x512": 40.0},
+    ("decoder", "qwen3, 0.6 B"): {"64x128": 55.0, "32x512": 55.0},
+}
 """Percent of the card's own rate of large half-precision matrix products."""
+LABELS = {"windows": "ModernBERT-base", "decoder": "Qwen3, 0.6 B"}
 CEILING = "8192x8192x8192"
 
 
@@ -35,10 +41,10 @@ def chosen(results: dict) -> dict:
     return results.get("forms", {}).get(results["machine"]["form"], {})
 
 
-def share(results: dict, shape: str, rate: float) -> float:
+def share(results: dict, shape: str, rate: float, model: str = MAIN) -> float:
     """Percent of the card's matrix-product rate that a rate in tokens a second is."""
-    seq_len = float(shape.split("x")[1])
-    flop = SIZES[MAIN].flop_per_token(seq_len)
+    seq_len = int(shape.split("x")[1])
+    flop = SIZES[model].flop_per_token(seq_len) if model in SIZES else flop_per_token(model, seq_len)
     return 100 * rate * flop / (1e12 * results["ceiling"][CEILING])
 
 
@@ -75,6 +81,24 @@ def evaluate(results: dict, two: dict | None) -> list[Outcome]:
         "ragged batch (256 texts of 4 to 128 tokens), real tokens/s against 256 x 128",
         ">=", 85, " %", None if ragged is None else 100 * ragged, 0,
     )  # fmt: skip
+    for (part, model), bounds in OTHER_SHARES.items():
+        rates = results.get(part, {}).get("fp16", {}).get("tokens_per_s", {})
+        for shape, bound in bounds.items():
+            known = shape in rates and CEILING in results.get("ceiling", {})
+            value = share(results, shape, rates[shape], model) if known else None
+            hold(
+                f"share of the card's matrix-product rate, {LABELS[part]}, {_shape(shape)}",
+                ">=",
+                bound,
+                " %",
+                value,
+                0,
+            )
+        dense = _ratio(rates.get("ragged"), rates.get("64x128"))
+        hold(
+            f"ragged batch, real tokens/s against 64 x 128, {LABELS[part]}",
+            ">=", 85, " %", None if dense is None else 100 * dense, 0,
+        )  # fmt: skip
     bulk, peer = results.get("bulk", {}), results.get("sentence_transformers", {})
     texts = bulk.get("texts_per_s", {}).get("None")
     hold(
