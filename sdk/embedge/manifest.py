@@ -301,6 +301,41 @@ UNMEASURED = Fidelity(num_texts=0, max_abs_diff=0.0, max_batch_diff=0.0)
 """Of a variant that was not compared, or not yet."""
 
 
+PREFIX_TOKENS = "prefix_tokens"
+"""Graph input, int64 (1,): of how many leading tokens of a text a run gives keys and values; 0 where it is left out."""
+
+
+def prefix_names(layer: int) -> tuple[str, str]:
+    """Graph inputs of a layer: keys and values of the tokens before all texts of a run; left out, there are none.
+
+    Each is float32 (1, num_kv_heads, tokens, head_dim).
+    """
+    return f"prefix.{layer}.keys", f"prefix.{layer}.values"
+
+
+def made_names(layer: int) -> tuple[str, str]:
+    """Graph outputs of a layer: keys and values of the first `PREFIX_TOKENS` tokens, as `prefix_names` takes them."""
+    return f"made.{layer}.keys", f"made.{layer}.values"
+
+
+class PrefixSpec(_Part, frozen=True, kw_only=True):
+    """A graph's way to compute tokens that its texts begin with once; see `prefix_names`.
+
+    Its pooled output reads nothing but a text's last token.
+
+    Attributes:
+        num_layers: of the graph.
+        numbers_per_token: of the keys and values of all layers together.
+        score_heads: heads whose scores a run after a prefix holds at once.
+        passed_over_id: of tokens that are not a text's last one, though real; None where there are none.
+    """
+
+    num_layers: PositiveInt
+    numbers_per_token: PositiveInt
+    score_heads: PositiveInt
+    passed_over_id: TokenId | None = None
+
+
 class Variant(_Part, frozen=True, kw_only=True):
     """One graph of the bundle.
 
@@ -323,6 +358,7 @@ class Variant(_Part, frozen=True, kw_only=True):
         pad_to_multiple_of: what a batch's padded length is rounded up to.
         query_file: graph of the same numbers that answers one short text and can be captured as a CUDA graph; its large
             weights are in `data_files`. It may be `file`.
+        prefix: how texts share what they begin with; None where they cannot.
     """
 
     file: str
@@ -340,6 +376,7 @@ class Variant(_Part, frozen=True, kw_only=True):
     switch_lengths: tuple[PositiveInt, ...] = ()
     pad_to_multiple_of: PositiveInt = 1
     query_file: str | None = None
+    prefix: PrefixSpec | None = None
 
     @property
     def files(self) -> tuple[str, ...]:

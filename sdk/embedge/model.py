@@ -88,6 +88,10 @@ class EdgeModel:
         cuda_graphs: answer single texts of up to 64 tokens, one at a time, in about half the time, on the first GPU. It
             captures when the model is loaded, while no other thread of the process may use a GPU. The weights are in
             the GPU's memory once; twice with device_memory_bytes, or an onnxruntime that shares none there.
+        enable_prefix_caching: compute what all texts of a call begin with once, on the CPU and where the graph can: a
+            stored prompt or `prompt=` of an embedder that is a decoder, a reranker's template and, of one query with
+            documents, the query. The last prefixes are kept for later calls, in 256 MB at most, or in a quarter of
+            max_memory_mb. False computes every text whole; the numbers are the same up to rounding.
         profile: "latency" answers a small call with all threads, and a large one or many small ones with one-thread
             workers; "throughput" has the workers only, for less memory; "background" uses one thread, and neither
             keeps memory planned for each shape of batch.
@@ -133,6 +137,7 @@ class EdgeModel:
         provider_options: Mapping[str, str | int | float | bool] | None = None,
         retry_smaller_batches: bool = False,
         cuda_graphs: bool = False,
+        enable_prefix_caching: bool = True,
         profile: Profile = "latency",
         max_model_len: int | None = None,
         verify_hashes: bool = True,
@@ -162,6 +167,7 @@ class EdgeModel:
             provider_options=provider_options,
             retry_smaller_batches=retry_smaller_batches,
             cuda_graphs=cuda_graphs,
+            enable_prefix_caching=enable_prefix_caching,
             profile=profile,
             max_model_len=max_model_len,
             verify_hashes=verify_hashes,

@@ -175,7 +175,7 @@ class PoolingRequestOutput(msgspec.Struct, Generic[OutputT], frozen=True, kw_onl
         num_truncated_tokens: tokens that were dropped; at least so many of a text over 8,192 characters, which may not
             be tokenised whole.
         finished: True.
-        num_cached_tokens: 0; there is no prefix cache.
+        num_cached_tokens: 0; tokens of prefixes that are computed once are not counted.
     """
 
     request_id: str
@@ -268,8 +268,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         tasks: what it can do.
         variant: graph that runs.
         variant_reason: why this one.
-        device: where it runs.
-        device_reason: why there.
+        device, device_reason: where it runs, and why there.
         execution_provider: onnxruntime's name of that.
         placement: on an accelerator, how many of the graph's nodes run on each execution provider; those of
             "CPUExecutionProvider" mostly compute shapes. Empty on the CPU, where all of them run there.
@@ -280,6 +279,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
         max_seq_len: limit in tokens.
         embedding_size: components of a full embedding, or None.
         fingerprint: of the bundle.
+        prefix_cache_bytes: what prefixes take at most that are computed once; 0 where every text is computed whole.
     """
 
     name: str
@@ -297,3 +297,4 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     max_seq_len: int
     embedding_size: int | None
     fingerprint: str
+    prefix_cache_bytes: int = 0

@@ -46,12 +46,13 @@ NAMES = {
     "integrations/spark": "encode_column",
     "manifest": """
         DenseSpec Dtype EndToEnd Fidelity FileRecord GraphSpec HeadSpec LateInteractionSpec LayerNormSpec
-        MANIFEST_FILE Manifest ModuleSpec NormalizeSpec PROBES_FILE PoolingSpec PositiveInt Probe Probes ProblemType
+        MANIFEST_FILE Manifest ModuleSpec NormalizeSpec PREFIX_TOKENS PROBES_FILE PoolingSpec PositiveInt PrefixSpec
+        Probe Probes ProblemType
         ReferenceRecord
         REPORT_FILE SCHEMA_VERSION Sha256 Similarity SourceSpec TOKENIZER_FILE Target TemplateSpec
         TowerSpec TokenId
         TokenizerSpec UNMEASURED Variant WitnessRecord decode_probes dump_manifest fingerprint load_manifest
-        load_probes
+        load_probes made_names prefix_names
     """,
     "measure": """
         TRIED_BATCH_TOKENS Latency SplitSpeed count_tokens fastest graph_runs measure_latency

@@ -265,6 +265,7 @@ _LOADING = (
         "provider_options",
         "retry_smaller_batches",
         "cuda_graphs",
+        "enable_prefix_caching",
         "profile",
     ),
     *("max_model_len", "verify_hashes", "fingerprint", "trust", "runner"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from embedge.manifest import PrefixSpec
 from embedge_export.families.structure import Attention, Encoder
 from embedge_export.graph.built.cpu_attention import form_of
 from embedge_export.graph.built.windows import kernel_rows, sizes_of
@@ -28,6 +29,22 @@ class AttentionFacts(msgspec.Struct, frozen=True, kw_only=True):
     causal_heads: int | None = None
     window_numbers: int | None = None
     switch_lengths: tuple[int, ...] = ()
+
+
+def prefix_of(encoder: Encoder, passed_over_id: int | None) -> PrefixSpec:
+    """How a graph takes prefixes that was built of an encoder which `takes_prefix`.
+
+    Args:
+        encoder: what it was built of.
+        passed_over_id: see manifest.PrefixSpec.
+    """
+    blocks = [layer.attention for layer in encoder.layers]
+    return PrefixSpec(
+        num_layers=len(blocks),
+        numbers_per_token=sum(2 * block.num_kv_heads * block.head_dim for block in blocks),
+        score_heads=max(block.num_heads for block in blocks),
+        passed_over_id=passed_over_id,
+    )
 
 
 def facts_of_built(encoder: Encoder) -> AttentionFacts:

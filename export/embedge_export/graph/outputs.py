@@ -72,6 +72,16 @@ def traces_base(checkpoint: Checkpoint) -> bool:
     return has_head and checkpoint.is_decoder and checkpoint.family.head is None
 
 
+def reads_last_alone(checkpoint: Checkpoint) -> bool:
+    """Whether the pooled output reads the hidden state of a text's last token and of no other."""
+    if checkpoint.sparse or (checkpoint.pooling is None and checkpoint.head is None):
+        return False
+    if checkpoint.rows:
+        poolings = [module for module in checkpoint.rows if isinstance(module, Pooling)]
+        return [module.modes for module in poolings] == [("LAST",)]
+    return checkpoint.facts.outputs != "token_logits" and traces_base(checkpoint)
+
+
 def linear_head(model: Any, checkpoint: Checkpoint) -> tuple[FloatArray, FloatArray | None]:
     """Weight (n, hidden_size) and bias of a decoder's head: of its labels, or of the words that it compares."""
     if not isinstance(checkpoint.what, CausalReranker):

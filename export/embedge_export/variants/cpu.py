@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from embedge.manifest import UNMEASURED, Variant
+from embedge.manifest import UNMEASURED, PrefixSpec, Variant
 from embedge_export.families.structure import Load
-from embedge_export.graph.attention import AttentionFacts, facts_of_built, score_heads
+from embedge_export.graph.attention import AttentionFacts, facts_of_built, prefix_of, score_heads
 from embedge_export.graph.built.choices import CPU_FP32
+from embedge_export.graph.built.cpu_attention import takes_prefix
+from embedge_export.graph.built.prefixes import offer_prefix
+from embedge_export.graph.outputs import reads_last_alone
 from embedge_export.graph.route import Chosen
 from embedge_export.precisions import VARIANTS
 from embedge_export.source.checkpoint import Checkpoint
@@ -51,13 +54,14 @@ def write_cpu_variants(
     if any(VARIANTS[name].stored.calibrated for name in names):
         inputs = [value.name for value in graph.graph.input]
         feeds = calibration_feeds(inputs, tokenization, pairs="score" in checkpoint.tasks)
+    prefix = _offered_prefix(graph, chosen, checkpoint)
     saved = save_graph(graph, folder, VARIANTS["fp32"].stem, loads)
     disabled = CPU_FP32.disabled_optimizers if chosen.described is not None else ()
     if chosen.described is None:
         attention = AttentionFacts(score_heads=score_heads(graph, checkpoint.num_attention_heads))
     else:
         attention = facts_of_built(chosen.described.encoder)
-    variants = {"fp32": _variant("fp32", saved, attention, disabled_optimizers=disabled)}
+    variants = {"fp32": _variant("fp32", saved, attention, disabled_optimizers=disabled, prefix=prefix)}
     for smaller in compressed(folder / saved[0], names, feeds):
         variants[smaller.name] = _variant(
             smaller.name,
@@ -66,8 +70,20 @@ def write_cpu_variants(
             disabled_optimizers=smaller.disabled_optimizers,
             needs=smaller.needs,
             forms=smaller.forms,
+            prefix=prefix,
         )
     return variants
+
+
+def _offered_prefix(graph: onnx.ModelProto, chosen: Chosen, checkpoint: Checkpoint) -> PrefixSpec | None:
+    """Let texts share what they begin with, where the graph and what it gives allow."""
+    if chosen.described is None or not reads_last_alone(checkpoint):
+        return None
+    encoder = chosen.described.encoder
+    if not takes_prefix(encoder):
+        return None
+    offer_prefix(graph, encoder)
+    return prefix_of(encoder, checkpoint.passed_over_id)
 
 
 def _variant(

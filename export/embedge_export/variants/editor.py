@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedge.errors import ExportError
+from embedge_export.graph.built.canvas import every_node
 from embedge_export.variants.patterns import added_rows, turned_tables
 
 if TYPE_CHECKING:
@@ -266,7 +267,8 @@ class GraphEditor:
         for position, node in enumerate(self._graph.node):
             nodes += self._inserted.get(position, [])
             nodes += self._replaced.get(position, [node])
-        read = {name for node in nodes for name in node.input} | {value.name for value in self._graph.output}
+        read = {name for node in every_node(nodes) for name in node.input}
+        read |= {value.name for value in self._graph.output}
         written = {name for node in nodes for name in node.output}
         kept = [t for t in self._graph.initializer if t.name in read and t.name not in written]
         kept = [self._inside(tensor) for tensor in kept]

@@ -9,26 +9,27 @@ from contextlib import closing
 from functools import partial
 from typing import TypeAlias, TypeVar
 
-import msgspec
 import numpy as np
 
 from embedge._batches.attention import AttentionMemory
 from embedge._batches.checking import check_finite, checked, wrong_shape
 from embedge._batches.dealing import deal
+from embedge._batches.feeding import Feeding, Feeds
 from embedge._batches.fitting import Fitting
+from embedge._batches.jobs import Asked, CallPlanning, Job, in_time
 from embedge._batches.joining import Ran, SmallCalls, yield_priority
 from embedge._batches.memory import BatchMemory
 from embedge._batches.planning import PaddedLength
+from embedge._batches.prefixes import Prefixes
 from embedge._batches.turns import Turns
-from embedge._cancelling import check_call, current_halt
+from embedge._cancelling import current_halt
 from embedge._machine.own_memory import give_back
 from embedge._sessions.on_cpu import LARGE_CALL_BATCHES, CpuSessions
 from embedge._sessions.on_devices import DeviceSessions
 from embedge._sessions.session import Lane
 from embedge._text.ahead import ArrivingRows
-from embedge._text.padding import Indices, TokenBatch, widened
-from embedge._text.tokens import Encoded, EncodedRows, batch_of_one
-from embedge._workers import interruptibly
+from embedge._text.padding import Indices, TokenBatch
+from embedge._text.tokens import Encoded, EncodedRows
 from embedge.errors import SessionError
 from embedge.manifest import TokenizerSpec
 from embedge.types import FloatArray, IntArray
@@ -45,26 +46,8 @@ _FIRST: Indices = np.zeros(1, dtype=np.intp)
 _FIRST.flags.writeable = False
 
 
-_SOON_DONE_TOKENS = 256
-"""Fewer padded tokens are computed before anybody could wish for their end; another thread would cost them more."""
-
-
 _LARGE_BATCHES = 4 * LARGE_CALL_BATCHES
 """Calls of as many take seconds; giving back what they freed takes hundredths of one."""
-
-
-class _Job(msgspec.Struct, frozen=True):
-    """A batch to run.
-
-    Attributes:
-        rows: prompts.
-        chosen: the batch's among them.
-        positions: of the batch's prompts in the call.
-    """
-
-    rows: EncodedRows
-    chosen: Indices
-    positions: Indices
 
 
 class Forward:
@@ -80,6 +63,10 @@ class Forward:
         padded_length: to which batches are padded; None: to their longest text.
         memory: what batches take and may take, where there is a limit.
         switch_lengths: see manifest.Variant.
+        prefixes: of a graph on the CPU that takes them, where they are to be computed once.
+
+    Attributes:
+        prefixes: likewise.
     """
 
     def __init__(
@@ -93,28 +80,39 @@ class Forward:
         padded_length: PaddedLength | None = None,
         memory: BatchMemory | None = None,
         switch_lengths: Sequence[int] = (),
+        prefixes: Prefixes | None = None,
     ) -> None:
         self._sessions = sessions
-        self._padded_length = padded_length
-        self._tokenizer = tokenizer
-        self._inputs = inputs
+        self._feeding = Feeding(tokenizer=tokenizer, inputs=inputs, padded_length=padded_length)
         self._fitting = fitting = Fitting(
-            max_batch_tokens, attention, max_square, padded_length, memory, switch_lengths
+            max_batch_tokens,
+            attention,
+            max_square,
+            padded_length,
+            memory,
+            switch_lengths,
+            None if prefixes is None else AttentionMemory(num_heads=prefixes.spec.score_heads),
         )
+        self._planning = CallPlanning(fitting, sessions, prefixes)
+        self.prefixes = prefixes
         self._small = None
         self._turns = None
         if isinstance(sessions, CpuSessions):
             # twice the workers: one more is ready for each when its batch is done
             self._turns = Turns(2 * sessions.num_workers)
             me = weakref.proxy(self)  # not in a circle: a closed model's memory is freed at once
-            self._small = SmallCalls(
-                lambda output, encoded, worker: me._run(output, encoded, worker),
+            self._small = SmallCalls[Asked](
+                lambda asked, encoded, worker: me._run(asked, encoded, worker),
                 sessions.num_workers,
-                fitting.fits,
+                lambda asked, rows, longest, shortest: fitting.fits(rows, longest, shortest, asked.before),
             )
 
     def batches(
-        self, output: str, encoded: Sequence[Encoded], finish: FinishBatch | None = None
+        self,
+        output: str,
+        encoded: Sequence[Encoded],
+        finish: FinishBatch | None = None,
+        lead: Sequence[int] = (),
     ) -> Generator[tuple[Indices, FloatArray, IntArray], None, None]:
         """Run all prompts, longest first. Close the generator to stop early; that ends its threads.
 
@@ -122,6 +120,7 @@ class Forward:
             output: of the graph.
             encoded: the prompts.
             finish: called in the thread that computed a batch; None yields the graph's output.
+            lead: tokens that prompts may begin with, computed once; the output is then the pooled one.
 
         Yields:
             Positions of the batch's prompts, the output as float32, and attention_mask (batch, seq_len); batches
@@ -131,46 +130,47 @@ class Forward:
         def finished(rows: FloatArray, positions: Indices) -> FloatArray:
             return rows if finish is None else finish(rows, positions)
 
-        pad_token_id, side = self._tokenizer.pad_token_id, self._tokenizer.padding_side
+        pad_token_id, side = self._feeding.tokenizer.pad_token_id, self._feeding.tokenizer.padding_side
         came = None if self._small is None else self._small.came
 
-        def compute(lane: Lane, job: _Job) -> tuple[Indices, FloatArray, IntArray]:
+        def compute(lane: Lane, job: Job) -> tuple[Indices, FloatArray, IntArray]:
             if self._small is not None and self._small.came != came and current_halt() is not None:
                 yield_priority()  # somebody waits for a small call
             with contextlib.nullcontext() if self._turns is None else self._turns.turn():
-                feeds = self.feeds(job.rows.batch(job.chosen, pad_token_id, side))
-                array = self._compute(lane, output, feeds)
+                feeds = self._feeding.feeds(job.rows.batch(job.chosen, pad_token_id, side), job.prefix)
+                array = self._compute(lane, Asked(output, job.prefix), feeds)
             array = checked(array, output, feeds["attention_mask"].shape)
             # without a turn: an application's own pooling may ask the model again
             return job.positions, finished(array, job.positions), feeds["attention_mask"]
 
         if isinstance(encoded, ArrivingRows):
-            yield from self._deal(self._arriving(encoded), compute, LARGE_CALL_BATCHES, None)
+            yield from self._deal(self._planning.arriving(encoded), compute, LARGE_CALL_BATCHES, None)
             return
-        if len(encoded) == 1:
+        if len(encoded) == 1 and (self.prefixes is None or not lead):
             self._fitting.check(len(encoded[0].token_ids))
-            array, attention_mask = self._run_small(output, encoded)
+            array, attention_mask = self._run_small(Asked(output, None), encoded)
             yield _FIRST, finished(array, _FIRST), attention_mask
             return
         rows = encoded if isinstance(encoded, EncodedRows) else EncodedRows.of(encoded)
-        planned = self._fitting.plan(rows.num_tokens)
-        num_lanes = self._fitting.num_lanes(rows.num_tokens, planned, len(self._sessions.lanes(len(planned))))
-        if len(planned) == 1:
-            array, attention_mask = self._run_small(output, encoded)
-            positions = np.arange(len(encoded))
-            yield positions, finished(array, positions), attention_mask
+        jobs, num_lanes = self._planning.planned(rows, lead)
+        if len(jobs) != 1:
+            yield from self._deal(jobs, compute, len(jobs), num_lanes)
             return
-        jobs = [_Job(rows, positions, positions) for positions in planned]
-        yield from self._deal(jobs, compute, len(planned), num_lanes)
+        prefix = jobs[0].prefix
+        array, attention_mask = self._run_small(
+            Asked(output, prefix), encoded if prefix is None else jobs[0].rows
+        )
+        positions = np.arange(len(encoded))
+        yield positions, finished(array, positions), attention_mask
 
-    def _run_small(self, output: str, encoded: Sequence[Encoded]) -> Ran:
+    def _run_small(self, asked: Asked, encoded: Sequence[Encoded]) -> Ran:
         """A call of one batch, together with others where it can be."""
-        return self._run(output, encoded) if self._small is None else self._small.run(output, encoded)
+        return self._run(asked, encoded) if self._small is None else self._small.run(asked, encoded)
 
     def _deal(
         self,
-        jobs: Sequence[_Job] | Generator[_Job, None, None],
-        compute: Callable[[Lane, _Job], ResultT],
+        jobs: Sequence[Job] | Generator[Job, None, None],
+        compute: Callable[[Lane, Job], ResultT],
         num_batches: int,
         num_lanes: int | None,
     ) -> Generator[ResultT, None, None]:
@@ -186,20 +186,16 @@ class Forward:
         if num_batches >= _LARGE_BATCHES:
             give_back()
 
-    def _compute(self, lane: Lane, output: str, feeds: dict[str, IntArray]) -> FloatArray:
+    def _compute(self, lane: Lane, asked: Asked, feeds: Feeds) -> FloatArray:
         """Run a batch, when there is memory for it; a large one so that it can be ended meanwhile."""
-        with self._fitting.running(*feeds["input_ids"].shape):
-            return _in_time(partial(lane.run, output, feeds), feeds)
+        num_rows, seq_len = feeds["input_ids"].shape
+        with self._fitting.running(num_rows, seq_len, asked.before):
+            return in_time(partial(lane.run, asked.output, feeds), feeds)
 
-    def _run(self, output: str, encoded: Sequence[Encoded], worker: int | None = None) -> Ran:
+    def _run(self, asked: Asked, encoded: Sequence[Encoded], worker: int | None = None) -> Ran:
         """One batch by a worker, or on the first lane that can do it; its output and attention_mask."""
-        if len(encoded) == 1:
-            batch = batch_of_one(encoded[0])
-        else:
-            rows = encoded if isinstance(encoded, EncodedRows) else EncodedRows.of(encoded)
-            tokenizer = self._tokenizer
-            batch = rows.batch(np.arange(len(rows)), tokenizer.pad_token_id, tokenizer.padding_side)
-        feeds = self.feeds(batch)
+        feeds = self._feeding.feeds(self._feeding.batch(encoded), asked.prefix)
+        mask = feeds["attention_mask"]
         sessions = self._sessions
         if worker is not None and isinstance(sessions, CpuSessions):
             lanes: Sequence[Lane] = [sessions.worker(worker)]
@@ -207,18 +203,12 @@ class Forward:
             lanes = sessions.lanes(1)
         for lane in lanes:
             try:
-                array = self._compute(lane, output, feeds)
-                return checked(array, output, feeds["attention_mask"].shape), feeds["attention_mask"]
+                array = self._compute(lane, asked, feeds)
+                return checked(array, asked.output, mask.shape), mask
             except SessionError as error:
                 if lane is lanes[-1] or not sessions.survives(lane, error):
                     raise
         raise AssertionError("a call has at least one lane")  # pragma: no cover (the last lane raises)
-
-    def _arriving(self, encoded: ArrivingRows) -> Generator[_Job, None, None]:
-        with closing(encoded.arrivals()) as arrivals:
-            for positions, rows in arrivals:
-                for chosen in self._fitting.plan(rows.num_tokens):
-                    yield _Job(rows, chosen, positions[chosen])
 
     def pooled(
         self,
@@ -227,6 +217,7 @@ class Forward:
         finish: FinishRows | None = None,
         *,
         width: int | None = None,
+        lead: Sequence[int] = (),
     ) -> Generator[tuple[Indices, FloatArray], None, None]:
         """Run an output that has one row per prompt.
 
@@ -235,6 +226,7 @@ class Forward:
             encoded: the prompts.
             finish: called in the thread that computed a batch; None yields the graph's output.
             width: components of a row as the manifest states them; None where it does not.
+            lead: see `batches`.
 
         Raises:
             SessionError: the output has another shape.
@@ -247,7 +239,7 @@ class Forward:
             check_finite(rows, positions)
             return rows if finish is None else finish(rows)
 
-        with closing(self.batches(output, encoded, finished)) as batches:
+        with closing(self.batches(output, encoded, finished, lead)) as batches:
             for positions, rows, _ in batches:
                 yield positions, rows
 
@@ -263,35 +255,13 @@ class Forward:
             for positions, array, mask in batches:
                 if array.ndim != 3 or array.shape[1] != mask.shape[1]:
                     raise wrong_shape(output, array, f"({len(positions)}, {mask.shape[1]}, size)")
-                rows = [self._real(array[i], len(encoded[k].token_ids)) for i, k in enumerate(positions)]
+                rows = [
+                    self._feeding.real(array[i], len(encoded[k].token_ids)) for i, k in enumerate(positions)
+                ]
                 for i, row in enumerate(rows):
                     check_finite(row[None], positions[i : i + 1])
                 yield positions, rows
 
-    def _real(self, rows: FloatArray, num_tokens: int) -> FloatArray:
-        return (
-            rows[:num_tokens] if self._tokenizer.padding_side == "right" else rows[len(rows) - num_tokens :]
-        )
-
-    def feeds(self, batch: TokenBatch) -> dict[str, IntArray]:
+    def feeds(self, batch: TokenBatch) -> Feeds:
         """The graph's inputs, each int64 (batch, seq_len)."""
-        if self._padded_length is not None:
-            seq_len = batch.input_ids.shape[1]
-            more = self._padded_length.of(seq_len) - seq_len
-            batch = widened(batch, more, self._tokenizer.pad_token_id, self._tokenizer.padding_side)
-        feeds = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        if "token_type_ids" in self._inputs:
-            feeds["token_type_ids"] = (
-                np.zeros(batch.input_ids.shape, dtype=np.int64) if batch.type_ids is None else batch.type_ids
-            )
-        if "position_ids" in self._inputs:
-            feeds["position_ids"] = np.maximum(np.cumsum(batch.attention_mask, axis=1) - 1, 0)
-        return feeds
-
-
-def _in_time(run: Callable[[], FloatArray], feeds: dict[str, IntArray]) -> FloatArray:
-    """Run a batch; a large one so that it can be ended meanwhile."""
-    if feeds["input_ids"].size < _SOON_DONE_TOKENS:
-        check_call()
-        return run()
-    return interruptibly(run)
+        return self._feeding.feeds(batch)

@@ -16,6 +16,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from embedge._lifetime import ending, renew_after_fork
 from embedge._text.tokens import Encoded
 from embedge.types import FloatArray, IntArray
 
+AskedT = TypeVar("AskedT")
 Ran = tuple[FloatArray, IntArray]
 """A graph's output for some prompts, and attention_mask (batch, seq_len)."""
 _WASTE = 1.5
@@ -32,11 +34,11 @@ _NICE = 10
 """A tenth of a processor for which somebody else has use, all of one for which nobody has."""
 
 
-class _Waiting:
+class _Waiting(Generic[AskedT]):
     """A call that waits for a worker, or for the call that took it along."""
 
-    def __init__(self, output: str, prompts: Sequence[Encoded]) -> None:
-        self.output = output
+    def __init__(self, asked: AskedT, prompts: Sequence[Encoded]) -> None:
+        self.asked = asked
         self.prompts = prompts
         counts = [len(each.token_ids) for each in prompts]
         self.longest, self.shortest, self.num_tokens = max(counts), min(counts), sum(counts)
@@ -45,21 +47,21 @@ class _Waiting:
         """The answer, or the worker that is free for it."""
 
 
-class SmallCalls:
+class SmallCalls(Generic[AskedT]):
     """The calls of one batch each, of one model.
 
     Args:
-        run: computes an output for prompts as one batch, with the worker of a number where there are several calls, and
-            with all processors where there is one.
+        run: computes what is asked of prompts as one batch, with the worker of a number where there are several calls,
+            and with all processors where there is one.
         num_workers: how many batches may run at once.
-        fits: whether so many rows are one batch, by the tokens of the longest and the shortest.
+        fits: whether so many rows are one batch, by what is asked and the tokens of the longest and the shortest.
     """
 
     def __init__(
         self,
-        run: Callable[[str, Sequence[Encoded], int | None], Ran],
+        run: Callable[[AskedT, Sequence[Encoded], int | None], Ran],
         num_workers: int,
-        fits: Callable[[int, int, int], bool],
+        fits: Callable[[AskedT, int, int, int], bool],
     ) -> None:
         self._run = run
         self._num_workers = num_workers
@@ -71,18 +73,18 @@ class SmallCalls:
         """See Forkable."""
         self._lock = threading.Lock()
         self._free = list(range(self._num_workers))
-        self._waiting: collections.deque[_Waiting] = collections.deque()
+        self._waiting: collections.deque[_Waiting[AskedT]] = collections.deque()
         self._came = 0
 
-    def run(self, output: str, prompts: Sequence[Encoded]) -> Ran:
-        """Compute prompts, maybe together with those of other threads.
+    def run(self, asked: AskedT, prompts: Sequence[Encoded]) -> Ran:
+        """Compute prompts, maybe together with those of which other threads ask the same.
 
         Raises:
             CallCancelledError, DeadlineError: the call is to end.
             SessionError: onnxruntime failed.
         """
         if ending():
-            return self._run(output, prompts, None)
+            return self._run(asked, prompts, None)
         worker = alone = mine = None
         with self._lock:
             self._came += 1
@@ -90,14 +92,14 @@ class SmallCalls:
             if self._free:
                 worker = self._free.pop()
             else:
-                mine = _Waiting(output, prompts)
+                mine = _Waiting(asked, prompts)
                 self._waiting.append(mine)
         if mine is not None:
             told = self._wait(mine)
             return self._lead(mine, told) if isinstance(told, int) else told
         assert worker is not None
         try:
-            return self._run(output, prompts, None if alone else worker)
+            return self._run(asked, prompts, None if alone else worker)
         finally:
             self._hand_over(worker)
 
@@ -106,7 +108,7 @@ class SmallCalls:
         """How many calls there were."""
         return self._came
 
-    def _wait(self, mine: _Waiting) -> Ran | int:
+    def _wait(self, mine: _Waiting[AskedT]) -> Ran | int:
         try:
             while True:
                 with contextlib.suppress(queue.Empty):
@@ -121,13 +123,13 @@ class SmallCalls:
                 self._hand_over(told)
             raise
 
-    def _lead(self, mine: _Waiting, worker: int) -> Ran:
+    def _lead(self, mine: _Waiting[AskedT], worker: int) -> Ran:
         """Run with all those who wait and suit."""
         try:
             with self._lock:
                 others = self._suiting(mine)
             if not others:
-                return self._run(mine.output, mine.prompts, worker)
+                return self._run(mine.asked, mine.prompts, worker)
             try:
                 return self._run_together([mine, *others], worker)
             except BaseException:
@@ -137,14 +139,14 @@ class SmallCalls:
                         each.alone = True
                     self._waiting.extendleft(reversed(others))
                 check_call()
-                return self._run(mine.output, mine.prompts, worker)
+                return self._run(mine.asked, mine.prompts, worker)
         finally:
             self._hand_over(worker)
 
-    def _run_together(self, calls: Sequence[_Waiting], worker: int) -> Ran:
+    def _run_together(self, calls: Sequence[_Waiting[AskedT]], worker: int) -> Ran:
         """Answer the calls after the first one, and return the answer of that."""
         prompts = [prompt for each in calls for prompt in each.prompts]
-        array, mask = self._run(calls[0].output, prompts, worker)
+        array, mask = self._run(calls[0].asked, prompts, worker)
         ends = np.cumsum([len(each.prompts) for each in calls]).tolist()
         parts = [slice(end - len(each.prompts), end) for each, end in zip(calls, ends, strict=True)]
         for each, part in zip(calls[1:], parts[1:], strict=True):
@@ -152,13 +154,13 @@ class SmallCalls:
             each.told.put((array[part].copy(), mask[part]))
         return array[parts[0]].copy(), mask[parts[0]]
 
-    def _suiting(self, mine: _Waiting) -> list[_Waiting]:
+    def _suiting(self, mine: _Waiting[AskedT]) -> list[_Waiting[AskedT]]:
         """Take out of the waiting what runs with a call: its share of them, nearest in length."""
         if mine.alone:
             return []
-        suiting = [each for each in self._waiting if not each.alone and each.output == mine.output]
+        suiting = [each for each in self._waiting if not each.alone and each.asked == mine.asked]
         share = math.ceil((1 + len(suiting)) / self._num_workers)
-        taken: list[_Waiting] = []
+        taken: list[_Waiting[AskedT]] = []
         count, longest, tokens = len(mine.prompts), mine.longest, mine.num_tokens
         shortest = mine.shortest
         for each in sorted(suiting, key=lambda each: abs(each.longest - mine.longest)):
@@ -166,7 +168,9 @@ class SmallCalls:
                 break
             rows, seq_len = count + len(each.prompts), max(longest, each.longest)
             least = min(shortest, each.shortest)
-            if self._fits(rows, seq_len, least) and rows * seq_len <= _WASTE * (tokens + each.num_tokens):
+            if self._fits(mine.asked, rows, seq_len, least) and rows * seq_len <= _WASTE * (
+                tokens + each.num_tokens
+            ):
                 taken.append(each)
                 count, longest, shortest, tokens = rows, seq_len, least, tokens + each.num_tokens
         for each in taken:

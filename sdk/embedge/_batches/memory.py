@@ -33,34 +33,38 @@ class BatchMemory(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         numbers_per_token: alive at once, see GraphFacts.
         score_heads: see manifest.Variant; 0 where attention works in blocks.
+        prefix_heads: the same of texts after a prefix, see manifest.PrefixSpec.
         limit_bytes: for all batches that run at once.
     """
 
     numbers_per_token: int
     score_heads: int
     limit_bytes: int
+    prefix_heads: int = 0
 
-    def needed_bytes(self, num_rows: int, seq_len: int) -> int:
-        """Of a batch of so many rows of so many tokens."""
-        numbers = self.numbers_per_token * seq_len + _SCORES * self.score_heads * seq_len**2
+    def needed_bytes(self, num_rows: int, seq_len: int, before: int = 0) -> int:
+        """Of a batch of so many rows of so many tokens, after a prefix of some."""
+        heads = self.prefix_heads if before else self.score_heads
+        numbers = self.numbers_per_token * seq_len + _SCORES * heads * seq_len * (seq_len + before)
         return _ALWAYS_BYTES + int(_KEPT * _FLOAT_BYTES * numbers * num_rows)
 
-    def most_rows(self, seq_len: int) -> int:
+    def most_rows(self, seq_len: int, before: int = 0) -> int:
         """Rows of that length that fit into the limit; one at least, as `check` refuses what does not."""
-        row = self.needed_bytes(1, seq_len) - _ALWAYS_BYTES
+        row = self.needed_bytes(1, seq_len, before) - _ALWAYS_BYTES
         return max(1, (self.limit_bytes - _ALWAYS_BYTES) // max(1, row))
 
-    def check(self, seq_len: int, index: int) -> None:
+    def check(self, seq_len: int, index: int, before: int = 0) -> None:
         """Refuse a text that does not fit by itself.
 
         Args:
             seq_len: its tokens, padding included.
             index: the prompt.
+            before: tokens of the prefix that it comes after.
 
         Raises:
             PromptError: it takes more than the limit.
         """
-        needed = self.needed_bytes(1, seq_len)
+        needed = self.needed_bytes(1, seq_len, before)
         if needed > self.limit_bytes:
             fits = self._longest()
             raise PromptError(

@@ -44,12 +44,14 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         encoded: token ids, in the order of the prompts.
         params: resolved parameters, likewise.
         first_id: request id of the first prompt.
+        lead: tokens that prompts may begin with, see Answerer.embeddings.
     """
 
     task: Task
     encoded: Sequence[Encoded]
     params: list[ResolvedParams]
     first_id: int
+    lead: Sequence[int] = ()
 
     @property
     def facts(self) -> Facts:

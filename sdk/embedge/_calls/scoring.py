@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from embedge._calls.leading import lead_of, lead_of_pairs
 from embedge._calls.naming import naming
 from embedge._calls.options import CallOptions, PairOptions
 from embedge._calls.resolve import check_instructed, prompt_of, stored_prompt
@@ -101,6 +102,7 @@ def score_pairs(
     if manifest.template is None:
         prompted = [query_prompt + query for query in each_query] if query_prompt else each_query
         encoded = encode_pairs(engine.tokenizer, prompted, documents, limits, options.truncate)
+        lead: Sequence[int] = ()
     else:
         instruction = options.instruction
         if instruction is None and options.query_prompt_name is not None:
@@ -108,7 +110,9 @@ def score_pairs(
         encoded = encode_template(
             engine.tokenizer, manifest.template, each_query, documents, limits, instruction
         )
-    return score_encoded(engine, encoded, params, on_done)
+        shared = queries[0] if len(queries) == 1 else None
+        lead = lead_of_pairs(engine, manifest.template, shared, instruction)
+    return score_encoded(engine, encoded, params, on_done, lead)
 
 
 def _check_options(manifest: Manifest, options: PairOptions) -> None:
@@ -139,10 +143,14 @@ def _check_options(manifest: Manifest, options: PairOptions) -> None:
 
 
 def score_encoded(
-    engine: Engine, encoded: Sequence[Encoded], params: Sequence[ResolvedParams], on_done: OnDone
+    engine: Engine,
+    encoded: Sequence[Encoded],
+    params: Sequence[ResolvedParams],
+    on_done: OnDone,
+    lead: Sequence[int] = (),
 ) -> Scores:
-    """Score sequences that hold both sides already."""
-    logits = engine.answerer.logits(encoded, on_done)
+    """Score sequences that hold both sides already; lead as of Answerer.embeddings."""
+    logits = engine.answerer.logits(encoded, on_done, lead)
     if len(encoded) and logits.shape[1] != 1:
         raise ParamsError(
             f"bundle {engine.manifest.name!r} has {logits.shape[1]} labels; a score needs one. Use classify instead."
@@ -186,9 +194,11 @@ def _cosine_scores(
     # whole rows first: the documents of one query may ask for different sizes, and cosine takes unit vectors
     whole = [msgspec.structs.replace(p, dimensions=None, truncate_dim=None, normalize=False) for p in params]
     with naming("query"):
-        query_rows = for_queries.answerer.embeddings(first, whole[: len(first)], lambda _: None)
+        query_lead = lead_of(for_queries, query_prompt)
+        query_rows = for_queries.answerer.embeddings(first, whole[: len(first)], lambda _: None, query_lead)
     with naming("document"):
-        document_rows = for_documents.answerer.embeddings(second, whole, on_done)
+        document_lead = lead_of(for_documents, document_prompt)
+        document_rows = for_documents.answerer.embeddings(second, whole, on_done, document_lead)
     partners = _repeated(list(range(len(first))), documents)
     cosines = np.array(
         [

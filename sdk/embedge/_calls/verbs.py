@@ -8,6 +8,7 @@ from typing import Any
 
 from embedge._calls import answers
 from embedge._calls.answers import PromptRows
+from embedge._calls.leading import lead_of_prompts
 from embedge._calls.naming import naming
 from embedge._calls.options import (
     CallOptions,
@@ -112,9 +113,9 @@ class Verbs:
                 stored_prompt=prompt_of(self._manifest, options),
                 with_offsets=task in _TOKEN_TASKS,
             )
-        if first_id is None:
-            first_id = self._count(len(prompts))
-        return Call(task=task, encoded=encoded, params=params, first_id=first_id)
+        first_id = self._count(len(prompts)) if first_id is None else first_id
+        lead = lead_of_prompts(self.engine, prompts, options)
+        return Call(task=task, encoded=encoded, params=params, first_id=first_id, lead=lead)
 
     def _templated(
         self,
@@ -221,21 +222,20 @@ class Verbs:
         answerer = self.engine.answerer
         with ProgressBar(len(call.encoded), shown, call.task) as progress:
             if call.task == "embed":
-                return answerer.embeddings(call.encoded, call.params, progress.update)
-            logits = answerer.logits(call.encoded, progress.update)
+                return answerer.embeddings(call.encoded, call.params, progress.update, call.lead)
+            logits = answerer.logits(call.encoded, progress.update, call.lead)
             # with compat="0.21", classify is also the name of a reranker's score
             scores = call.task == "score" or (self._compat == "0.21" and "score" in self._manifest.tasks)
             return answerer.probabilities(logits, call.params, for_score=scores)
 
     def _embed_windows(self, prompts: Prompts, options: CallOptions) -> tuple[Call, PromptRows]:
         """Embed each prompt as the mean of its windows."""
-        tokenizer = self.engine.tokenizer
         task = self._checked("embed")
         texts = parse_prompts(prompts)
         refuse_pairs(texts, task)
         params = self._resolving.all(options.pooling_params, task, len(texts))
         before = prompt_of(self._manifest, options)
-        windows = cut_into_windows(tokenizer, texts, before)
+        windows = cut_into_windows(self.engine.tokenizer, texts, before)
         with ProgressBar(len(texts), options, task) as progress:
             weights = [each.num_text_tokens for each in windows]
             parts = [each.parts for each in windows]

@@ -8,6 +8,7 @@ and is refused before onnxruntime sees it. Field numbers are those of onnx.proto
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import msgspec
 
@@ -58,6 +59,8 @@ _BITS = {
 }
 """Size of an element by TensorProto.DataType; there is none for text."""
 _EXTERNAL = 1
+MADE = "made."
+"""How the outputs of a prefix begin, see manifest.made_names."""
 
 
 class GraphFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +96,11 @@ def read_graph(content: bytes, name: str) -> GraphFacts:
         return _Reader().read(memoryview(content))
     except MalformedError as error:
         raise BundleError(f"{name} is no ONNX graph: {error}. Export the model again.") from error
+
+
+def _of_texts(outputs: Mapping[str, ValueInfo]) -> list[str]:
+    """Outputs that a run over texts gives; those of a prefix are empty then."""
+    return [name for name in outputs if not name.startswith(MADE)]
 
 
 class _Reader:
@@ -140,7 +148,7 @@ class _Reader:
             outputs=outputs,
             outside=tuple(self._outside),
             operators=self._operators,
-            numbers_per_token=numbers_per_token(self._nodes, self._dims, outputs),
+            numbers_per_token=numbers_per_token(self._nodes, self._dims, _of_texts(outputs)),
             problems=tuple(self._problems),
         )
 
@@ -166,13 +174,13 @@ class _Reader:
         branches = [each for attribute in attributes for each in self._attribute(attribute, ends[2])]
         if branches and operator != _BRANCH:
             self._refuse("has a graph within an operator")
-        for branch in branches:
-            self._branch(branch)
+        results = [name for branch in branches for name in self._branch(branch)]
         if domain not in _DOMAINS:
             self._refuse(f"has an operator {operator!r} of the domain {domain!r}")
         if operator in _REFUSED:
             self._refuse(f"has an operator {operator!r}")
-        self._nodes.append(node_facts(operator, ends[1], ends[2], attributes))
+        # a branch's results become the node's
+        self._nodes.append(node_facts(operator, [*ends[1], *results], ends[2], attributes))
         key = f"{'' if domain == 'ai.onnx' else domain}:{operator}"
         self._operators[key] = self._operators.get(key, 0) + 1
 
@@ -188,8 +196,9 @@ class _Reader:
                 self._refuse("has sparse weights")
         return graphs
 
-    def _branch(self, graph: Message) -> None:
-        """A graph that runs once or not at all; what it holds counts as of the whole."""
+    def _branch(self, graph: Message) -> list[str]:
+        """A graph that runs once or not at all; what it holds counts as of the whole. The names of its results."""
+        results = []
         self._depth += 1
         if self._depth > _DEEPEST:
             raise MalformedError(f"it has branches within branches, more than {_DEEPEST} deep")
@@ -200,7 +209,10 @@ class _Reader:
                 self._tensor(part(value), may_be_outside=False)
             elif number == 15:
                 self._refuse("has sparse weights")
+            elif number == 12:
+                results.append(value_info(part(value))[0])
         self._depth -= 1
+        return results
 
     def _tensor(self, tensor: Message, *, may_be_outside: bool, names: list[str] | None = None) -> str:
         self._num_tensors += 1

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from embedge._batches.memory import BatchMemory
+from embedge._batches.prefixes import Prefixes
 from embedge._contents.graph import GraphFacts
 from embedge._sessions.onnxruntime import causal_in_blocks
 from embedge.manifest import Variant
+
+MOST_PREFIX_BYTES = 256 * 2**20
+"""Of the prefixes that a model keeps; one of 300 tokens takes 69 MB of a model of Qwen3-0.6B's size."""
+_PREFIX_SHARE = 4
+"""Of a limit, a part for them."""
 
 
 def batch_memory(spec: Variant, facts: GraphFacts, limit_bytes: int) -> BatchMemory:
@@ -20,7 +28,24 @@ def batch_memory(spec: Variant, facts: GraphFacts, limit_bytes: int) -> BatchMem
         numbers_per_token=facts.numbers_per_token + (spec.window_numbers or 0),
         score_heads=score_heads(spec) or 0,
         limit_bytes=limit_bytes,
+        prefix_heads=0 if spec.prefix is None else spec.prefix.score_heads,
     )
+
+
+def prefixes_of(spec: Variant, memory: BatchMemory | None) -> tuple[Prefixes | None, BatchMemory | None]:
+    """What keeps the prefixes of a variant on the CPU, and what is left for its batches where there is a limit.
+
+    Args:
+        spec: the variant.
+        memory: of its batches, with the whole limit.
+    """
+    if spec.prefix is None:
+        return None, memory
+    if memory is None:
+        return Prefixes(spec.prefix, MOST_PREFIX_BYTES), None
+    kept = min(MOST_PREFIX_BYTES, memory.limit_bytes // _PREFIX_SHARE)
+    left = msgspec.structs.replace(memory, limit_bytes=memory.limit_bytes - kept)
+    return Prefixes(spec.prefix, kept), left
 
 
 def score_heads(spec: Variant) -> int | None:

@@ -10,7 +10,8 @@ from embedge._batches.attention import AttentionMemory
 from embedge._batches.forward import Forward
 from embedge._batches.memory import BatchMemory
 from embedge._batches.planning import PaddedLength
-from embedge._engine.batch_memory import batch_memory, score_heads
+from embedge._batches.prefixes import Prefixes
+from embedge._engine.batch_memory import batch_memory, prefixes_of, score_heads
 from embedge._engine.choosing import Choice, choose
 from embedge._engine.opening import Pinned, open_cpu_sessions, open_model
 from embedge._engine.options import LoadOptions
@@ -135,7 +136,12 @@ def load(model: PathLike, options: LoadOptions) -> Engine:
 def _load(choice: Choice, options: LoadOptions) -> Engine:
     pinned, tokenizer, sessions = open_model(choice, options)
     limits = batch_limits(choice, options)
-    forward = _forward(choice, sessions, limits, _batch_memory(choice, options, pinned))
+    spec = choice.variant.spec
+    prefixes, memory = None, _batch_memory(choice, options, pinned)
+    # what runs in a helper process has not been looked at, and would be sent the prefix with every batch
+    if options.enable_prefix_caching and choice.on_cpu and spec.file not in pinned.foreign:
+        prefixes, memory = prefixes_of(spec, memory)
+    forward = _forward(choice, sessions, limits, memory, prefixes)
     return Engine(
         options=options,
         choice=choice,
@@ -144,7 +150,7 @@ def _load(choice: Choice, options: LoadOptions) -> Engine:
         sessions=sessions,
         forward=forward,
         answerer=Answerer(choice.bundle, forward, options.pooler_config, choice.plugin),
-        info=model_info(choice, sessions, limits),
+        info=model_info(choice, sessions, limits, prefixes),
         towers={name: _load(tower, options) for name, tower in choice.towers.items()},
     )
 
@@ -176,7 +182,12 @@ def batch_limits(choice: Choice, options: LoadOptions) -> BatchLimits:
     return BatchLimits(tokens=asked or limits.tokens, square=limits.square)
 
 
-def model_info(choice: Choice, sessions: CpuSessions | DeviceSessions, limits: BatchLimits) -> ModelInfo:
+def model_info(
+    choice: Choice,
+    sessions: CpuSessions | DeviceSessions,
+    limits: BatchLimits,
+    prefixes: Prefixes | None = None,
+) -> ModelInfo:
     """What the user sees of a loaded model."""
     manifest = choice.manifest
     return ModelInfo(
@@ -195,6 +206,7 @@ def model_info(choice: Choice, sessions: CpuSessions | DeviceSessions, limits: B
         max_seq_len=choice.max_seq_len,
         embedding_size=manifest.embedding_size,
         fingerprint=manifest.fingerprint,
+        prefix_cache_bytes=0 if prefixes is None else prefixes.limit_bytes,
     )
 
 
@@ -210,6 +222,7 @@ def _forward(
     sessions: CpuSessions | DeviceSessions,
     limits: BatchLimits,
     memory: BatchMemory | None = None,
+    prefixes: Prefixes | None = None,
 ) -> Forward:
     manifest, spec = choice.manifest, choice.variant.spec
     heads = score_heads(spec) if choice.on_cpu else None
@@ -227,6 +240,7 @@ def _forward(
         ),
         memory,
         spec.switch_lengths if choice.on_cpu else (),
+        prefixes,
     )
 
 

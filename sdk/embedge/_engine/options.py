@@ -45,6 +45,7 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     provider_options: Mapping[str, str | int | float | bool] | None = None
     retry_smaller_batches: bool = False
     cuda_graphs: bool = False
+    enable_prefix_caching: bool = True
     profile: Profile = "latency"
     max_model_len: int | None = None
     verify_hashes: bool = True
@@ -96,7 +97,7 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def _check_types(self) -> None:
         """Nothing is compared before this: of an array even that raises."""
-        for name in ("retry_smaller_batches", "cuda_graphs", "verify_hashes"):
+        for name in ("retry_smaller_batches", "cuda_graphs", "enable_prefix_caching", "verify_hashes"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise ParamsError(f"{name} is a {type(value).__name__}; expected True or False")

@@ -9,7 +9,7 @@ import numpy as np
 
 from embedge._batches.forward import FinishRows, Forward
 from embedge._machine.own_memory import in_one_block
-from embedge._rows.gathering import OnDone, RowBatches, gather, gather_each
+from embedge._rows.gathering import OnDone, RowBatches, gather, gather_each, telling_of_prompts
 from embedge._rows.heads import activate, cut_and_normalize
 from embedge._rows.modules import apply_modules, load_modules
 from embedge._rows.plugin import call_plugin
@@ -57,19 +57,29 @@ class Answerer:
         self._modules = load_modules(bundle)
 
     def embeddings(
-        self, encoded: Sequence[Encoded], params: Sequence[ResolvedParams], on_done: OnDone
+        self,
+        encoded: Sequence[Encoded],
+        params: Sequence[ResolvedParams],
+        on_done: OnDone,
+        lead: Sequence[int] = (),
     ) -> FloatArray | list[FloatArray]:
         """One embedding per prompt: pooled, modules applied, cut, normalised.
+
+        Args:
+            encoded: the prompts.
+            params: of each.
+            on_done: called with the number of finished prompts.
+            lead: tokens that prompts may begin with, computed once where the graph can.
 
         Returns:
             float32 (num_prompts, dim) where all prompts ask for the same size, else a list of rows.
         """
-        return self._finished(lambda finish: self._pooled_rows(encoded, finish), params, on_done)
+        return self._finished(lambda finish: self._pooled_rows(encoded, finish, lead), params, on_done)
 
-    def logits(self, encoded: Sequence[Encoded], on_done: OnDone) -> FloatArray:
-        """Logits as the graph gives them, float32 (num_prompts, num_labels)."""
+    def logits(self, encoded: Sequence[Encoded], on_done: OnDone, lead: Sequence[int] = ()) -> FloatArray:
+        """Logits as the graph gives them, float32 (num_prompts, num_labels); lead as of `embeddings`."""
         width = len(self._head.labels) if self._head else None
-        batches = self._forward.pooled(_required(self._graph.pooled), encoded, width=width)
+        batches = self._forward.pooled(_required(self._graph.pooled), encoded, width=width, lead=lead)
         return gather(batches, len(encoded), self._row_size, on_done)
 
     def probabilities(
@@ -121,7 +131,7 @@ class Answerer:
         """One embedding per prompt from the weighted mean of its windows; cut and normalised after that."""
         flat = [window for parts in windows for window in parts]
         counts = np.array(list(map(len, windows)), dtype=np.int64)
-        batches_of_windows = _telling_of_prompts(self._pooled_rows(flat), counts, on_done)
+        batches_of_windows = telling_of_prompts(self._pooled_rows(flat), counts, on_done)
         rows = gather(batches_of_windows, len(flat), self._row_size, lambda _: None)
         ends = np.cumsum(counts)
         means = [
@@ -221,10 +231,13 @@ class Answerer:
                 on_done(len(positions))
         return kept_rows, kept_positions
 
-    def _pooled_rows(self, encoded: Sequence[Encoded], finish: FinishRows | None = None) -> RowBatches:
+    def _pooled_rows(
+        self, encoded: Sequence[Encoded], finish: FinishRows | None = None, lead: Sequence[int] = ()
+    ) -> RowBatches:
         leaves_prompt_out = not self._include_prompt and any(e.num_prompt_tokens for e in encoded)
         if self._graph.pooled and self._modes == self._stored_modes and not leaves_prompt_out:
-            yield from self._forward.pooled(self._graph.pooled, encoded, finish, width=self._row_size or None)
+            width = self._row_size or None
+            yield from self._forward.pooled(self._graph.pooled, encoded, finish, width=width, lead=lead)
             return
         unknown = [mode for mode in self._modes if mode not in POOLERS]
         if unknown:
@@ -266,18 +279,6 @@ def pooling_modes(manifest: Manifest, pooler_config: PoolerConfig | None) -> tup
 def _finish_embedding(rows: FloatArray, p: ResolvedParams) -> FloatArray:
     finished = cut_and_normalize(rows, p.dimensions, p.normalize)
     return finished if p.truncate_dim is None else finished[..., : p.truncate_dim]
-
-
-def _telling_of_prompts(batches: RowBatches, counts: IntArray, on_done: OnDone) -> RowBatches:
-    """Batches of windows; after each the prompts are told whose last window was in it."""
-    prompt_of = np.repeat(np.arange(len(counts)), counts)
-    left = counts.copy()
-    with closing(batches):
-        for positions, rows in batches:
-            np.subtract.at(left, prompt_of[positions], 1)
-            done = int((left[np.unique(prompt_of[positions])] == 0).sum())
-            yield positions, rows
-            on_done(done)
 
 
 def _same_finish(params: Sequence[ResolvedParams]) -> FinishRows | None:

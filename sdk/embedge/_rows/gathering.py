@@ -11,7 +11,7 @@ import numpy as np
 from embedge._machine.own_memory import empty_rows
 from embedge._text.padding import Indices
 from embedge.errors import SessionError
-from embedge.types import FloatArray
+from embedge.types import FloatArray, IntArray
 
 OnDone: TypeAlias = Callable[[int], None]
 """Called with the number of prompts that are done since the last time."""
@@ -71,3 +71,15 @@ def gather_each(
                 gathered[position] = finish(row, position)
             on_done(len(positions))
     return gathered
+
+
+def telling_of_prompts(batches: RowBatches, counts: IntArray, on_done: OnDone) -> RowBatches:
+    """Batches of windows; after each the prompts are told whose last window was in it."""
+    prompt_of = np.repeat(np.arange(len(counts)), counts)
+    left = counts.copy()
+    with closing(batches):
+        for positions, rows in batches:
+            np.subtract.at(left, prompt_of[positions], 1)
+            done = int((left[np.unique(prompt_of[positions])] == 0).sum())
+            yield positions, rows
+            on_done(done)

@@ -130,7 +130,11 @@ class Session:
         return self._device
 
     def run(self, output: str, feeds: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-        """Compute one output.
+        """Compute one output; errors are those of `run_for`."""
+        return self.run_for([output], feeds)[0]
+
+    def run_for(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
+        """Compute several outputs.
 
         Raises:
             DeviceMemoryError: the batch does not fit into memory.
@@ -142,19 +146,24 @@ class Session:
             with outside_python():
                 gives_back = self._device.kind == "cpu" and feeds["input_ids"].size > self._kept_tokens
                 if halt is None and not gives_back:
-                    return np.asarray(self._opened().run([output], dict(feeds))[0])
+                    return self._arrays(outputs, feeds)
                 options = import_onnxruntime().RunOptions()
                 if gives_back:
                     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
                 if halt is None:
-                    return np.asarray(self._opened().run([output], dict(feeds), options)[0])
+                    return self._arrays(outputs, feeds, options)
                 with halt.ending(partial(setattr, options, "terminate", True)):
-                    return np.asarray(self._opened().run([output], dict(feeds), options)[0])
+                    return self._arrays(outputs, feeds, options)
         except EmbedgeError:
             raise
         except Exception as error:  # onnxruntime raises many unrelated classes
             check_call()  # a run that was told to end has not failed
             raise self._failure(error, feeds["input_ids"].shape) from error
+
+    def _arrays(
+        self, outputs: Sequence[str], feeds: Mapping[str, Any], *options: onnxruntime.RunOptions
+    ) -> list[np.ndarray[Any, Any]]:
+        return [np.asarray(each) for each in self._opened().run(list(outputs), dict(feeds), *options)]
 
     def row_outputs(self) -> dict[str, int]:
         """Components of the outputs that have one row per text, by their names."""

@@ -186,3 +186,12 @@ def check_token_ids(token_ids: list[int], vocab_size: int, index: int) -> None:
             f"prompt {index} holds token id {wrong}; this model's vocabulary has ids 0 to {vocab_size - 1}",
             index=index,
         )
+
+
+def empty_prompt(index: int) -> PromptError:
+    """What to raise for a text of no token."""
+    return PromptError(
+        f"prompt {index} is empty: this tokenizer adds no special tokens, so nothing would be left "
+        "to pool. Pass a text with at least one token.",
+        index=index,
+    )

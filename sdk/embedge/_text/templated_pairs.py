@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from embedge._text.cutting import too_long
+from embedge._text.leading import FILLERS, common_lead
 from embedge._text.templates import Fields, body_of, fill, truncation_of
 from embedge._text.tokenizer import PromptTokenizer
 from embedge._text.tokens import Encoded
@@ -45,6 +46,29 @@ def encode_template(
     ]
     encode = _encode_whole if template.way == "whole" else _encode_apart
     return encode(tokenizer, template, fields, limits)
+
+
+def template_lead(
+    tokenizer: PromptTokenizer, template: TemplateSpec, query: str | None, instruction: str | None = None
+) -> list[int]:
+    """Tokens that pairs begin with, see `common_lead`.
+
+    Args:
+        tokenizer: the bundle's.
+        template: of its pairs.
+        query: of all pairs; None where it differs.
+        instruction: as of `encode_template`.
+    """
+    stated = template.instruction if instruction is None else instruction
+    body = template.body if template.way == "apart" else body_of(template, stated)
+    fields = (
+        {"instruction": stated, "query": each if query is None else query, "document": each}
+        for each in FILLERS
+    )
+    ids = tokenizer.texts.ids_without_specials
+    common = common_lead([ids(fill(template, body, each)) for each in fields])
+    apart = template.way == "apart" and template.prefix
+    return [*ids(template.prefix), *common] if apart else common
 
 
 def _encode_whole(

@@ -13,12 +13,12 @@ import numpy as np
 
 from embedge._text.cutting import Truncation, too_long
 from embedge._text.encodings import WHOLE_CHARS, TextTokenizer
-from embedge._text.prompts import check_token_ids
+from embedge._text.leading import Leads
+from embedge._text.prompts import check_token_ids, empty_prompt
 from embedge._text.surroundings import Around, Shared
 from embedge._text.tokens import Encoded, EncodedRows
 from embedge._workers import Waited
 from embedge._workers import start as begin
-from embedge.errors import PromptError
 from embedge.manifest import TemplateSpec, TokenizerSpec
 from embedge.types import ParsedPrompt, Side
 
@@ -67,6 +67,7 @@ class PromptTokenizer:
     ) -> None:
         how = {"parallel": parallel, "split_special_tokens": spec.split_special_tokens, "foreign": foreign}
         self.texts = TextTokenizer(content, **how)
+        self.leads = Leads()
         self._vocab_size = vocab_size
         self._parallel = parallel
         self._texts_per_call = texts_per_call
@@ -79,7 +80,7 @@ class PromptTokenizer:
             side=spec.truncation_side,
             segments=spec.segments,
         )
-        self._around = Around(message, self.texts, self.truncation)
+        self.around = Around(message, self.texts, self.truncation)
 
     def check_limit(self, limit: int | None) -> None:
         """Refuse a truncate_prompt_tokens that this model cannot serve.
@@ -117,7 +118,7 @@ class PromptTokenizer:
                 prompt[:most] if limit == -1 and isinstance(prompt, str) else prompt
                 for prompt, limit in zip(prompts, limits, strict=True)
             ]
-        shared = self._around.of(stored_prompt, with_offsets=with_offsets)
+        shared = self.around.of(stored_prompt, with_offsets=with_offsets)
         for limit in set(limits):
             shared.truncation.check(limit)
         if len(prompts) <= min(_FEW, self._texts_per_call):
@@ -150,7 +151,7 @@ class PromptTokenizer:
         Raises:
             PromptError: a prompt holds no token or an id outside the vocabulary.
         """
-        shared = self._around.of(stored_prompt, with_offsets=with_offsets)
+        shared = self.around.of(stored_prompt, with_offsets=with_offsets)
         with contextlib.closing(self._tokenise(prompts, shared)) as tokenised:
             for start, encodings in tokenised:
                 texts = iter(encodings)
@@ -173,7 +174,7 @@ class PromptTokenizer:
         # a text's encoding is many times the size of its ids, and would be walked by the garbage collector
         encodings.clear()
         if not counts.all():
-            raise _empty(first + int(np.argmin(counts)))
+            raise empty_prompt(first + int(np.argmin(counts)))
         rows = EncodedRows.whole(token_ids, counts, shared.num_prompt_tokens)
         truncation = shared.truncation
         rooms = np.array(
@@ -287,14 +288,6 @@ class PromptTokenizer:
         encoding = next(texts)
         token_ids = encoding.ids
         if not token_ids:
-            raise _empty(index)
+            raise empty_prompt(index)
         offsets = shared.offsets(encoding.offsets, prompt) if shared.with_offsets else None
         return Encoded(token_ids=token_ids, offsets=offsets, num_prompt_tokens=shared.num_prompt_tokens)
-
-
-def _empty(index: int) -> PromptError:
-    return PromptError(
-        f"prompt {index} is empty: this tokenizer adds no special tokens, so nothing would be left "
-        "to pool. Pass a text with at least one token.",
-        index=index,
-    )

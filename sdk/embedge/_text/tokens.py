@@ -181,6 +181,24 @@ class EncodedRows(MadeOnDemand[Encoded]):
             )
         )
 
+    def begin_with(self, lead: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """Whether each prompt begins with some tokens; none does where `without` cannot take them off."""
+        table, count = self._table, len(lead)
+        if not (table.num_attended is None and table.type_ids is None and table.offsets is None):
+            return np.zeros(len(self), dtype=bool)
+        long = np.flatnonzero(table.num_tokens >= count)
+        cells = self._starts[long][:, None] + np.arange(count)
+        begins = np.zeros(len(self), dtype=bool)
+        begins[long] = (table.token_ids[cells] == np.asarray(lead, dtype=np.int32)).all(axis=1)
+        return begins
+
+    def have_other(self, token_id: int, start: int) -> npt.NDArray[np.bool_]:
+        """Whether each prompt has another token than one, from a place on."""
+        table = self._table
+        others = np.concatenate([[0], np.cumsum(table.token_ids != token_id)])
+        ends = self._starts + table.num_tokens
+        return others[ends] > others[np.minimum(self._starts + start, ends)]
+
     @property
     def starts(self) -> npt.NDArray[np.int64]:
         """Index of each prompt's first token among the tokens of all."""

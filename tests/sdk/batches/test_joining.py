@@ -25,7 +25,7 @@ class Graph:
     def __init__(self, num_workers: int = 1, most: int = 1000) -> None:
         self.ran: list[tuple[str, list[int], int | None]] = []
         self.begun, self.may = threading.Semaphore(0), threading.Semaphore(0)
-        self.calls = SmallCalls(self._run, num_workers, lambda rows, seq_len, _: rows * seq_len <= most)
+        self.calls = SmallCalls(self._run, num_workers, lambda _, rows, seq_len, __: rows * seq_len <= most)
 
     def _run(self, output, encoded, worker):
         counts = [len(each.token_ids) for each in encoded]
@@ -211,7 +211,7 @@ def test_a_large_call_lets_small_ones_come_first(load, pool) -> None:
 
 def test_no_run_holds_calls_whose_texts_do_not_go_together(pool) -> None:
     graph = Graph()
-    graph.calls = SmallCalls(graph._run, 1, lambda _, longest, shortest: longest < 10 or shortest >= 10)
+    graph.calls = SmallCalls(graph._run, 1, lambda _, __, longest, shortest: longest < 10 or shortest >= 10)
     first = pool.submit(graph.calls.run, "a", prompts(5))
     assert graph.begun.acquire(timeout=60)
     waiting = []

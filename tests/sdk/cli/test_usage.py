@@ -153,7 +153,7 @@ def parameters() -> set[str]:
 _ONLY_IN_PYTHON = """
     self model prompts query documents data_1 data_2 bundle what questions inputs output other queries cancel
     deadline_s progress use_tqdm pooling_params pooler_config pooling_plugin compat runner profile
-    probes cuda_graphs device_memory_bytes provider_options retry_smaller_batches verify_hashes
+    probes cuda_graphs enable_prefix_caching device_memory_bytes provider_options retry_smaller_batches verify_hashes
     max_model_len pooling_type logit_bias step_tag_id returned_token_ids
     requires_token_ids skip_reading_prefix_cache extra_kwargs output_kind truncation_side truncate
     query_prompt_name document_prompt_name max_batch_tokens

@@ -32,6 +32,7 @@ def test_fields_and_defaults_are_those_of_the_signature() -> None:
         ({"threads": 100_000}, "threads=100000 is out of range; expected .* at most"),
         ({"verify_hashes": np.array([1, 2])}, "verify_hashes is a list; expected True or False"),
         ({"cuda_graphs": None}, "cuda_graphs is a NoneType"),
+        ({"enable_prefix_caching": "no"}, "enable_prefix_caching is a str"),
         ({"trust": np.array(["any", "any"])}, "trust is a ndarray, .*; expected text"),
         ({"task": {}}, "task is a dict"),
         ({"profile": "fast"}, "expected one of latency, throughput, background"),

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from embedge_export.families.structure import Encoder, Head, Layer, Load
 from embedge_export.graph.built.canvas import Canvas
+from embedge_export.graph.built.cpu_attention import takes_prefix
 from embedge_export.graph.built.cpu_blocks import Blocks
 from embedge_export.graph.built.positions import PositionNodes
+from embedge_export.graph.built.prefixes import PrefixNodes
 from embedge_export.graph.built.weights import Weights
 
 if TYPE_CHECKING:
@@ -33,8 +35,10 @@ def build(
         and shapes but no values; these are read by the functions that come with it, one at a time.
     """
     canvas = Canvas()
-    positions = PositionNodes(canvas, weights, encoder.relative)
-    blocks = Blocks(canvas, weights, positions)
+    prefixes = PrefixNodes(canvas, encoder) if takes_prefix(encoder) else None
+    first = None if prefixes is None else prefixes.length
+    positions = PositionNodes(canvas, weights, encoder.relative, first)
+    blocks = Blocks(canvas, weights, positions, prefixes)
     hidden = blocks.embed(encoder.embedding)
     for index, layer in enumerate(encoder.layers):
         hidden = _layer(blocks, hidden, layer, f"layers.{index}")

@@ -78,23 +78,35 @@ class Canvas:
         return made
 
     def choose(
-        self, condition: str, then: tuple[Canvas, str], otherwise: tuple[Canvas, str], kind: int
-    ) -> str:
+        self,
+        condition: str,
+        then: tuple[Canvas, Sequence[str]],
+        otherwise: tuple[Canvas, Sequence[str]],
+        kind: int,
+    ) -> list[str]:
         """Append a node that runs one of two branches.
 
         Args:
             condition: name of a bool scalar.
-            then: nodes, and the name of their result.
-            otherwise: likewise.
-            kind: ONNX element type of both results.
+            then: nodes, and the names of their results.
+            otherwise: likewise, as many.
+            kind: ONNX element type of all results.
+
+        Returns:
+            The names of the results.
         """
         from onnx import helper
 
         graphs = [
-            helper.make_graph(part.nodes, name, [], [helper.make_tensor_value_info(result, kind, None)])
-            for name, (part, result) in (("then", then), ("otherwise", otherwise))
+            helper.make_graph(
+                part.nodes,
+                name,
+                [],
+                [helper.make_tensor_value_info(result, kind, None) for result in results],
+            )
+            for name, (part, results) in (("then", then), ("otherwise", otherwise))
         ]
-        return self.op("If", condition, then_branch=graphs[0], else_branch=graphs[1])
+        return self.ops("If", condition, outputs=len(then[1]), then_branch=graphs[0], else_branch=graphs[1])
 
     def rename_output(self, old: str, new: str) -> str:
         """Call the output of the last node that gave `old` by another name."""

@@ -17,11 +17,12 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from embedge_export.families.structure import Attention, Norm
+from embedge_export.families.structure import Attention, Encoder, Norm
 from embedge_export.graph.built.canvas import CONTRIB, Canvas
 from embedge_export.graph.built.disentangled import distance_scores
 from embedge_export.graph.built.linear import Projection, pad_heads, project, projection
 from embedge_export.graph.built.positions import PositionNodes
+from embedge_export.graph.built.prefixes import PrefixNodes
 from embedge_export.graph.built.weights import Weights
 from embedge_export.graph.built.windows import WindowNodes, is_wide
 
@@ -43,6 +44,15 @@ def form_of(block: Attention) -> Form:
     return "scores" if block.softcap is not None else "flash"
 
 
+def takes_prefix(encoder: Encoder) -> bool:
+    """Whether what comes before a text changes none of its numbers but by keys and values that a run can be given."""
+    embedding = encoder.embedding
+    causal = all(
+        form_of(layer.attention) == "causal" and layer.attention.window is None for layer in encoder.layers
+    )
+    return causal and embedding.positions is None and embedding.types is None and encoder.relative is None
+
+
 class CpuAttention:
     """Emits attention without its last product.
 
@@ -51,6 +61,7 @@ class CpuAttention:
         weights: the checkpoint.
         positions: masks and positions.
         norm: normalises the last axis.
+        prefixes: of texts that may come after a prefix.
     """
 
     def __init__(
@@ -59,11 +70,13 @@ class CpuAttention:
         weights: Weights,
         positions: PositionNodes,
         norm: Callable[[str, Norm | None], str],
+        prefixes: PrefixNodes | None = None,
     ) -> None:
         self._canvas = canvas
         self._weights = weights
         self._positions = positions
         self._norm = norm
+        self._prefixes = prefixes
         self._windows = WindowNodes(canvas, positions)
 
     def mix(self, rows: str, block: Attention, scope: str) -> str:
@@ -93,19 +106,25 @@ class CpuAttention:
 
     def _causal(self, rows: str, block: Attention, scope: str) -> str:
         lengths = self._positions.causal_lengths()
-        q, k, v = self._turned(rows, block, scope, self._projections(block))
-        # the two outputs that nothing reads are the cache of a decoder, which older versions insist on
-        return self._canvas.ops(
-            "GroupQueryAttention",
-            *(q, k, v, "", "", *lengths),
-            domain=CONTRIB,
-            outputs=3,
-            num_heads=block.num_heads,
-            kv_num_heads=block.num_kv_heads,
-            scale=block.scale,
-            # the token itself is one of the window's
-            local_window_size=-1 if block.window is None else block.window[0] + 1,
-        )[0]
+        turned = self._turned(rows, block, scope, self._projections(block))
+
+        def attended(canvas: Canvas) -> list[str]:
+            # the second and third output are the cache of a decoder, which older versions insist on
+            return canvas.ops(
+                "GroupQueryAttention",
+                *(*turned, "", "", *lengths),
+                domain=CONTRIB,
+                outputs=3,
+                num_heads=block.num_heads,
+                kv_num_heads=block.num_kv_heads,
+                scale=block.scale,
+                # the token itself is one of the window's
+                local_window_size=-1 if block.window is None else block.window[0] + 1,
+            )
+
+        if self._prefixes is None:
+            return attended(self._canvas)[0]
+        return self._prefixes.attention(turned, block, scope, attended)
 
     def _windowed(self, rows: str, block: Attention, scope: str) -> str:
         canvas = self._canvas

@@ -25,6 +25,7 @@ from embedge_export.graph.built.linear import (
     projection,
 )
 from embedge_export.graph.built.positions import PositionNodes
+from embedge_export.graph.built.prefixes import PrefixNodes
 from embedge_export.graph.built.weights import Weights
 
 
@@ -35,13 +36,20 @@ class Blocks:
         canvas: the graph.
         weights: the checkpoint.
         positions: masks and positions.
+        prefixes: of texts that may come after a prefix.
     """
 
-    def __init__(self, canvas: Canvas, weights: Weights, positions: PositionNodes) -> None:
+    def __init__(
+        self,
+        canvas: Canvas,
+        weights: Weights,
+        positions: PositionNodes,
+        prefixes: PrefixNodes | None = None,
+    ) -> None:
         self.canvas = canvas
         self.weights = weights
         self.positions = positions
-        self._attention = CpuAttention(canvas, weights, positions, self.norm)
+        self._attention = CpuAttention(canvas, weights, positions, self.norm, prefixes)
 
     def norm(self, rows: str, norm: Norm | None) -> str:
         """Normalise the last axis of (…, size)."""

@@ -132,9 +132,11 @@ def build_cuda(
     else:
         separate, merged = canvas.branch(), canvas.branch()
         other = msgspec.structs.replace(choices, attention="separate", split_matrices=True)
-        then = separate, _body(separate, encoder, weights, other)
-        otherwise = merged, _body(merged, encoder, weights, choices)
-        hidden = canvas.choose(_is_long(canvas, *choices.separate_from), then, otherwise, TensorProto.FLOAT)
+        then = separate, [_body(separate, encoder, weights, other)]
+        otherwise = merged, [_body(merged, encoder, weights, choices)]
+        (hidden,) = canvas.choose(
+            _is_long(canvas, *choices.separate_from), then, otherwise, TensorProto.FLOAT
+        )
     if head is not None:
         positions = PositionNodes(canvas, weights, encoder.relative)
         hidden = Blocks(canvas, weights, positions).head(hidden, head)

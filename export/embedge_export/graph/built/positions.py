@@ -23,10 +23,14 @@ class PositionNodes:
         canvas: the graph.
         weights: the checkpoint.
         relative: the encoder's relative positions, if any.
+        first: position of a text's first token, an int64 scalar; None for 0.
     """
 
-    def __init__(self, canvas: Canvas, weights: Weights, relative: RelativeBias | None) -> None:
+    def __init__(
+        self, canvas: Canvas, weights: Weights, relative: RelativeBias | None, first: str | None = None
+    ) -> None:
         self._canvas = canvas
+        self._first = first
         self._weights = weights
         self._relative = relative
         self._made: dict[object, str] = {}
@@ -54,6 +58,16 @@ class PositionNodes:
             length = canvas.op("Squeeze", self.seq_len())
             self._made["range"] = canvas.op("Range", canvas.constant(0), length, canvas.constant(1))
         return self._made["range"]
+
+    def places(self) -> str:
+        """Positions counted with what comes before the texts, int64 (seq_len,)."""
+        if self._first is None:
+            return self.positions()
+        if "places" not in self._made:
+            positions = self.positions()
+            self._canvas.scope(POSITIONS_SCOPE)
+            self._made["places"] = self._canvas.op("Add", positions, self._first)
+        return self._made["places"]
 
     def distances(self) -> str:
         """Position of the key minus that of the query, int64 (seq_len, seq_len)."""
@@ -216,7 +230,7 @@ class PositionNodes:
 
             canvas = self._canvas
             canvas.scope(POSITIONS_SCOPE)
-            positions = canvas.op("Cast", self.positions(), to=TensorProto.FLOAT)
+            positions = canvas.op("Cast", self.places(), to=TensorProto.FLOAT)
             frequencies = canvas.constant([rotary.frequencies], np.float32)
             angles = canvas.op("Mul", canvas.op("Unsqueeze", positions, canvas.constant([1])), frequencies)
             made = [canvas.op(kind, angles) for kind in ("Cos", "Sin")]
@@ -231,7 +245,7 @@ class PositionNodes:
             from onnx import TensorProto
 
             canvas = self._canvas
-            turns = canvas.op("Div", self.positions(), canvas.constant(growth.length))
+            turns = canvas.op("Div", self.places(), canvas.constant(growth.length))
             canvas.scope(POSITIONS_SCOPE)
             one, rate = canvas.constant(1.0, np.float32), canvas.constant(growth.rate, np.float32)
             logarithm = canvas.op(

@@ -1,0 +1,134 @@
+"""The batches of a call: which prompts run together, and what they come after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from embedge._batches.feeding import Feeds
+from embedge._batches.fitting import Fitting
+from embedge._batches.prefixes import Prefix, Prefixes
+from embedge._cancelling import check_call
+from embedge._sessions.on_cpu import CpuSessions
+from embedge._sessions.on_devices import DeviceSessions
+from embedge._sessions.session import Session
+from embedge._text.ahead import ArrivingRows
+from embedge._text.padding import Indices
+from embedge._text.tokens import EncodedRows
+from embedge._workers import interruptibly
+from embedge.manifest import PREFIX_TOKENS, made_names, prefix_names
+from embedge.types import FloatArray
+
+ResultT = TypeVar("ResultT")
+_SOON_DONE_TOKENS = 256
+"""Fewer padded tokens are computed before anybody could wish for their end; another thread would cost them more."""
+
+
+class Job(msgspec.Struct, frozen=True):
+    """A batch to run.
+
+    Attributes:
+        rows: prompts.
+        chosen: the batch's among them.
+        positions: of the batch's prompts in the call.
+        prefix: what they come after, which is no longer part of them.
+    """
+
+    rows: EncodedRows
+    chosen: Indices
+    positions: Indices
+    prefix: Prefix | None = None
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What small calls have in common that run together."""
+
+    output: str
+    prefix: Prefix | None
+
+    @property
+    def before(self) -> int:
+        """Tokens before the prompts."""
+        return 0 if self.prefix is None else self.prefix.num_tokens
+
+
+class CallPlanning:
+    """Plans the calls of a graph.
+
+    Args:
+        fitting: the limits of its batches.
+        sessions: the loaded graph.
+        prefixes: those that are computed once, where the graph takes them.
+    """
+
+    def __init__(
+        self, fitting: Fitting, sessions: CpuSessions | DeviceSessions, prefixes: Prefixes | None
+    ) -> None:
+        self._fitting = fitting
+        self._sessions = sessions
+        self._prefixes = prefixes
+
+    def planned(self, rows: EncodedRows, lead: Sequence[int]) -> tuple[list[Job], int | None]:
+        """The batches of a call, longest first, and how many may run at once; None: all.
+
+        What follows a prefix is shorter than all else mostly, so that it comes last.
+        """
+        every = np.arange(len(rows))
+        after = np.zeros(0, dtype=np.intp)
+        jobs: list[Job] = []
+        if lead and self._prefixes is not None:
+            chosen = self._prefixes.chosen(rows, lead)
+            after = np.flatnonzero(chosen)
+            every = np.flatnonzero(~chosen)
+        if len(after):
+            prefix = self._prefix(lead)
+            rows = rows.without(after, np.zeros_like(after), np.full_like(after, prefix.num_tokens))
+            planned = self._fitting.plan(rows.num_tokens[after], after, prefix.num_tokens)
+            jobs = [Job(rows, after[part], after[part], prefix) for part in planned]
+        counts = rows.num_tokens[every]
+        planned = self._fitting.plan(counts, every)
+        num_lanes = self._fitting.num_lanes(
+            counts, planned, len(self._sessions.lanes(len(planned) + len(jobs))), every
+        )
+        return [*(Job(rows, every[part], every[part]) for part in planned), *jobs], num_lanes
+
+    def _prefix(self, lead: Sequence[int]) -> Prefix:
+        """What follows these tokens comes after; computed where it is not kept."""
+        assert self._prefixes is not None
+        layers = range(self._prefixes.spec.num_layers)
+
+        def compute() -> dict[str, FloatArray]:
+            ids = np.array([lead], dtype=np.int64)
+            feeds = {
+                "input_ids": ids,
+                "attention_mask": np.ones_like(ids),
+                PREFIX_TOKENS: np.array([len(lead)]),
+            }
+            lane = self._sessions.lanes(1)[0]
+            assert isinstance(lane, Session)
+            made = [name for layer in layers for name in made_names(layer)]
+            with self._fitting.running(*ids.shape):
+                arrays = in_time(partial(lane.run_for, made, feeds), feeds)
+            return dict(zip((name for layer in layers for name in prefix_names(layer)), arrays, strict=True))
+
+        return self._prefixes.get(lead, compute)
+
+    def arriving(self, encoded: ArrivingRows) -> Generator[Job, None, None]:
+        """The batches of prompts that are tokenised meanwhile. Close the generator to stop early."""
+        with closing(encoded.arrivals()) as arrivals:
+            for positions, rows in arrivals:
+                for chosen in self._fitting.plan(rows.num_tokens):
+                    yield Job(rows, chosen, positions[chosen])
+
+
+def in_time(run: Callable[[], ResultT], feeds: Feeds) -> ResultT:
+    """Run a batch; a large one so that it can be ended meanwhile."""
+    if feeds["input_ids"].size < _SOON_DONE_TOKENS:
+        check_call()
+        return run()
+    return interruptibly(run)
