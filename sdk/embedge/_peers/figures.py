@@ -6,10 +6,17 @@ import msgspec
 
 
 class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Who was not measured, and why, in words."""
+    """Who was not measured, or not to the end.
+
+    Attributes:
+        label: as in Subject.
+        reason: in words.
+        rounds: that were measured before.
+    """
 
     label: str
     reason: str
+    rounds: int = 0
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):

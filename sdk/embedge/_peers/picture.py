@@ -12,6 +12,8 @@ from embedge._peers.page import MARK, PAGE, STYLE
 
 _WIDTH, _BAR, _GAP = 420, 330, 28
 _TOP, _ROW = 44, 38
+_WIDEST = 1.6
+"""Times the largest median that an axis reaches."""
 _HEADER = ("", "one text", "short texts/s", "passages/s", "start", "memory", "vectors")
 _NOBODY_ELSE = (
     "No other library that could run this model is here. To compare, install one into this environment (pip install "
@@ -39,14 +41,14 @@ class _Panel(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         title, unit: in words; the unit says which way is better.
-        figure: of a subject; None where it is not known.
+        figure: of a subject.
         written: a figure as people read it.
         with_cosines: whether the fidelity stands beside it.
     """
 
     title: str
     unit: str
-    figure: Callable[[Measured], Spread | None]
+    figure: Callable[[Measured], Spread]
     written: Callable[[float], str]
     with_cosines: bool = True
 
@@ -103,7 +105,13 @@ def notes(comparison: Comparison) -> list[str]:
             f"These vectors are not the checkpoint's, whatever their speed: {', '.join(other)}. Another pooling, a "
             "prompt that is missing or another file may be why."
         )
-    found += [f"Not measured: {each.label}: {each.reason}." for each in comparison.left_out]
+    for each in comparison.left_out:
+        how = (
+            "Not measured"
+            if each.rounds == 0
+            else f"Stopped after {each.rounds} of {comparison.rounds} rounds"
+        )
+        found.append(f"{how}: {each.label}: {each.reason}.")
     versions = dict.fromkeys(each.version for each in comparison.measured)
     return [*found, f"Versions: {', '.join(versions)}."]
 
@@ -176,7 +184,9 @@ def _panel(panel: _Panel, comparison: Comparison) -> tuple[str, int, int]:
     """Its body, width and height."""
     measured, reference = comparison.measured, comparison.reference
     figures = [panel.figure(each) for each in measured]
-    most = max((figure.high for figure in figures if figure is not None), default=1.0) or 1.0
+    highest = max(figure.high for figure in figures)
+    # a round that others disturbed does not press all bars together: its line ends where there is no more room
+    most = min(highest, _WIDEST * max(figure.median for figure in figures))
     body = [
         f'<text class="title" x="0" y="15">{escape(panel.title)}</text>',
         f'<text class="unit" x="0" y="32">{escape(panel.unit)}</text>',
@@ -190,17 +200,18 @@ def _panel(panel: _Panel, comparison: Comparison) -> tuple[str, int, int]:
             body.append(
                 f'<text class="{kind}" x="{_WIDTH}" y="{y + 12}" text-anchor="end">{escape(cosine)}</text>'
             )
-        if figure is None:
-            continue
-        width, low, high = (_BAR * value / most for value in (figure.median, figure.low, figure.high))
+        width, low, high = (
+            _BAR * min(1.0, value / most) for value in (figure.median, figure.low, figure.high)
+        )
         kind = "ours" if each.ours else "theirs"
         kind += "" if each.same_vectors else " other"
         body.append(
             f'<rect class="{kind}" x="0" y="{y + 18}" width="{max(1.0, width):.1f}" height="12" rx="2"/>'
         )
         if high - low > 1:
+            end = f"M{high:.1f} {y + 21}v6" if figure.high <= most else ""
             body.append(
-                f'<path class="spread" d="M{low:.1f} {y + 24}H{high:.1f}M{low:.1f} {y + 21}v6M{high:.1f} {y + 21}v6"/>'
+                f'<path class="spread" d="M{low:.1f} {y + 24}H{high:.1f}M{low:.1f} {y + 21}v6{end}"/>'
             )
         body.append(
             f'<text class="value" x="{high + 6:.1f}" y="{y + 28}">{panel.written(figure.median)}</text>'

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,11 +22,13 @@ from embedge.types import FloatArray
 MOST_ROUNDS = 5
 _TURN_S = (0.15, 1.0)
 """Shortest and longest that one subject is measured at a time, on average over all subjects."""
-_LOADING = 0.6
-"""Of the time, for loading; a subject whose turn comes later is left out."""
-_COMPARED = 24
-_LOOK = 8
+_LOADED, _SEEN, _ALL = 0.55, 0.7, 0.95
+"""Of the time, when loading ends and a subject whose turn comes later is left out; then a first look; then all."""
+_COMPARED = 16
+_LOOK = 5
 """Texts from which nobody's turn is shorter."""
+_LEAST_S = 2.0
+"""That a subject has for a first look, however many they are."""
 _OTHER_VECTORS = 0.99
 """Cosine below which vectors are another model's, and not this one's with other rounding."""
 _WEIGHTS_AT_ONCE = 3
@@ -57,34 +60,47 @@ class _Runner(msgspec.Struct, kw_only=True):
     subject: Subject
     process: Process
     vectors: FloatArray | None = None
+    looked_s: tuple[float, float, float] = (1.0, 1.0, 1.0)
     query_ms: list[float] = msgspec.field(default_factory=list)
     short_per_s: list[float] = msgspec.field(default_factory=list)
     passages_per_s: list[float] = msgspec.field(default_factory=list)
 
 
 class _Field(msgspec.Struct, kw_only=True):
-    """Everyone who runs, everyone who does not, and the time that is left to them."""
+    """Everyone who runs, who ran, or does not, and the time that is left to them."""
 
     seconds: float
     began: float
     progress: Progress
     runners: list[_Runner] = msgspec.field(default_factory=list)
+    ran: list[_Runner] = msgspec.field(default_factory=list)
     left_out: list[LeftOut] = msgspec.field(default_factory=list)
 
     def left(self, share: float = 1.0) -> float:
         """Seconds until a share of the time is used up."""
         return share * self.seconds - (time.perf_counter() - self.began)
 
-    def each(self, do: Callable[[_Runner], None]) -> None:
-        """Let everyone do it in turn; who fails is left out from then on."""
-        for runner in list(self.runners):
+    def each(self, do: Callable[[_Runner, float], None], until: float, least_s: float) -> None:
+        """Let everyone do it in turn, within a time; who fails is left out from then on.
+
+        Args:
+            do: takes the seconds that it may take.
+            until: share of the time; nobody may take more than twice an equal part of what is left of it.
+            least_s: but as much as this.
+        """
+        waiting = list(self.runners)
+        while waiting:
+            runner = waiting.pop(0)
             time.sleep(_SETTLE_S)
             try:
-                do(runner)
+                do(runner, max(least_s, 2 * self.left(until) / (1 + len(waiting))))
             except SubjectError as error:
                 self.runners.remove(runner)
-                self.left_out.append(LeftOut(label=runner.subject.label, reason=str(error)))
                 runner.process.end()
+                rounds = len(runner.passages_per_s)
+                self.left_out.append(LeftOut(label=runner.subject.label, reason=str(error), rounds=rounds))
+                if rounds:
+                    self.ran.append(runner)
 
 
 def compare(
@@ -115,20 +131,21 @@ def compare(
     with ExitStack() as stack:
         for subject in subjects:
             _load(field, subject, texts.short[0], stack, folder, weights_bytes)
-        progress("comparing the vectors of all")
-        compared = texts.passages[:_COMPARED]
-        field.each(lambda runner: _answer(runner, compared, field.left()))
-        progress("finding out how many texts the time allows")
+        progress("comparing vectors, and looking how many texts the time allows")
+        field.each(lambda runner, within_s: _look(runner, texts, within_s), _SEEN, _LEAST_S)
         counts = _counts(field, texts)
         rounds = 0
         while field.runners and rounds < MOST_ROUNDS:
             before = time.perf_counter()
             progress(f"round {rounds + 1} of at most {MOST_ROUNDS}")
-            field.each(lambda runner: _turn(runner, texts, counts, field.left()))
+            # the first round is what everyone has to come to
+            least_s = 0.2 * seconds if rounds == 0 else _LEAST_S
+            field.each(lambda runner, within_s: _turn(runner, texts, counts, within_s), _ALL, least_s)
             rounds += 1
-            if field.left(0.95) < time.perf_counter() - before:
+            if field.left(_ALL) < time.perf_counter() - before:
                 break
-    if not field.runners:
+    field.ran += field.runners
+    if not any(runner.passages_per_s for runner in field.ran):
         raise SubjectError(
             "nothing could be measured: "
             + "; ".join(f"{each.label}: {each.reason}" for each in field.left_out)
@@ -141,13 +158,13 @@ def _load(
 ) -> None:
     field.progress(f"loading {subject.label}")
     free = available_memory_bytes()
-    if field.left(_LOADING) < 1:
+    if field.left(_LOADED) < 1:
         reason = "no time was left to load it; --seconds gives more"
     elif field.runners and free is not None and free < _WEIGHTS_AT_ONCE * weights_bytes:
         reason = "the memory that is free does not hold it beside the others"
     else:
         try:
-            process = stack.enter_context(Process(subject, first, folder, field.left(_LOADING)))
+            process = stack.enter_context(Process(subject, first, folder, field.left(_LOADED)))
         except SubjectError as error:
             reason = str(error)
         else:
@@ -156,29 +173,28 @@ def _load(
     field.left_out.append(LeftOut(label=subject.label, reason=reason))
 
 
-def _answer(runner: _Runner, texts: list[str], within_s: float) -> None:
-    found = runner.process.ask("vectors", texts, within_s)
+def _look(runner: _Runner, texts: Texts, within_s: float) -> None:
+    """Keep its vectors, and what a text takes: alone, of several short ones, of several passages."""
+    deadline = time.perf_counter() + within_s
+
+    def ask(action: str, asked: list[str]) -> dict[str, Any]:
+        return runner.process.ask(action, asked, deadline - time.perf_counter())
+
+    short, passages = texts.short[:_COMPARED], texts.passages[:_COMPARED]
+    found = ask("vectors", passages)
     rows = np.frombuffer(base64.b64decode(found["vectors"]), "<f4").reshape(found["shape"])
     runner.vectors = rows.astype(np.float32)
+    alone = statistics.median(ask("one_by_one", short[:_LOOK])["seconds"])
+    together = ask("together", short)["seconds"][0] / len(short)
+    runner.looked_s = alone, together, found["seconds"][0] / len(passages)
 
 
 def _counts(field: _Field, texts: Texts) -> _Counts:
     """As many texts as let everyone's turn take equally long on average, and all rounds fit into the time."""
-    seconds: list[tuple[float, float, float]] = []
-
-    def look(runner: _Runner) -> None:
-        def ask(action: str, asked: list[str]) -> float:
-            found: list[float] = runner.process.ask(action, asked, field.left())["seconds"]
-            return statistics.median(found)
-
-        one = ask("one_by_one", texts.short[:_LOOK])
-        short, passages = texts.short[:_COMPARED], texts.passages[:_COMPARED]
-        seconds.append((one, ask("together", short) / len(short), ask("together", passages) / len(passages)))
-
-    field.each(look)
-    turns = 3 * MOST_ROUNDS * max(1, len(seconds))
-    turn_s = min(_TURN_S[1], max(_TURN_S[0], field.left(0.9) / turns))
-    fits = [int(turn_s / statistics.fmean(column)) for column in zip(*seconds, strict=True)] or [0, 0, 0]
+    turns = 3 * MOST_ROUNDS * max(1, len(field.runners))
+    turn_s = min(_TURN_S[1], max(_TURN_S[0], field.left(_ALL) / turns))
+    columns = zip(*(runner.looked_s for runner in field.runners), strict=True)
+    fits = [int(turn_s / statistics.fmean(column)) for column in columns] or [0, 0, 0]
     return _Counts(
         queries=max(_LOOK, min(fits[0], len(texts.short))),
         shorts=max(_LOOK, min(fits[1], len(texts.short))),
@@ -203,7 +219,9 @@ def _turn(runner: _Runner, texts: Texts, counts: _Counts, within_s: float) -> No
 
 
 def _comparison(field: _Field, texts: Texts, counts: _Counts, rounds: int) -> Comparison:
-    reference = next((each for each in field.runners if each.subject.of_checkpoint), field.runners[0])
+    ran = [each for each in field.ran if each.passages_per_s]
+    ran.sort(key=lambda runner: not runner.subject.ours)
+    reference = next((each for each in ran if each.subject.of_checkpoint), ran[0])
     return Comparison(
         rounds=rounds,
         seconds=time.perf_counter() - field.began,
@@ -214,7 +232,7 @@ def _comparison(field: _Field, texts: Texts, counts: _Counts, rounds: int) -> Co
         passage_words=_mean_words(texts.passages[: counts.passages]),
         reference=reference.subject.label,
         compared=min(_COMPARED, len(texts.passages)),
-        measured=tuple(_measured(each, reference) for each in field.runners),
+        measured=tuple(_measured(each, reference) for each in ran),
         left_out=tuple(field.left_out),
     )
 

@@ -249,3 +249,25 @@ def test_cosines_of_rows_that_do_not_belong_together() -> None:
     rows = np.eye(3, dtype=np.float32)
     assert rounds._cosines(rows, rows[:, :2]) is None
     assert rounds._cosines(rows, 2 * rows).tolist() == [1, 1, 1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
+def test_who_is_lost_in_a_round_keeps_those_before(made, short, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(rounds, "MOST_ROUNDS", 3)
+    subject = own_subjects(made[1], (), 1, "embedge")[0]
+
+    def end_one(words: str) -> None:
+        if words.startswith("round 3"):
+            asked = [
+                pid
+                for pid in _children(os.getpid())
+                if b"asked.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            ]
+            os.kill(int(asked[-1]), signal.SIGKILL)
+
+    comparison, _ = ask([subject, replace(subject, label="lost")], tmp_path, progress=end_one)
+    assert comparison.rounds == 3
+    assert {each.label for each in comparison.measured} == {"embedge fp32", "lost"}
+    (lost,) = comparison.left_out
+    assert (lost.label, lost.rounds) == ("lost", 2)
+    assert "status -9" in lost.reason

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
 from embedge._peers.figures import Comparison, LeftOut, Measured, Spread
@@ -62,7 +63,10 @@ ALL = compared(
     measured("sentence-transformers, torch", 100.0, cosine=1.0),
     measured("fastembed, on this bundle's graph", 1e-3, cosine=0.7312, same=False),
     measured("<other>", 3.0, cosine=None, same=False),
-    left_out=(LeftOut(label="light-embed", reason="it has <no> graph"),),
+    left_out=(
+        LeftOut(label="light-embed", reason="it has <no> graph"),
+        LeftOut(label="embedge int8", reason="not done after 2 s", rounds=2),
+    ),
 )
 
 
@@ -92,6 +96,7 @@ def test_a_page_needs_nothing_else_and_says_what_was_measured() -> None:
         "other vectors, cos ≥ 0.73",
         "not the checkpoint&#x27;s, whatever their speed: fastembed, on this bundle&#x27;s graph, &lt;other&gt;.",
         "Not measured: light-embed: it has &lt;no&gt; graph.",
+        "Stopped after 2 of 3 rounds: embedge int8: not done after 2 s.",
         "200 short texts of 10 words",
         "40 passages of 33 words",
     ):
@@ -110,6 +115,17 @@ def test_bars_are_as_long_as_their_figures() -> None:
     )  # the highest of all rounds ends where bars may end
     kinds = [bar.get("class") for bar in panels[2].findall("svg:rect", name)]
     assert kinds == ["ours", "ours", "theirs", "theirs", "theirs other", "theirs other"]
+
+
+def test_a_disturbed_round_does_not_press_the_bars_together() -> None:
+    calm, disturbed = measured("calm", 10.0), measured("disturbed", 10.0)
+    rate = msgspec.structs.replace(disturbed.passages_per_s, high=500.0)
+    all_of_them = compared(calm, msgspec.structs.replace(disturbed, passages_per_s=rate))
+    panel = ElementTree.fromstring(draw_svg(all_of_them, SETTING)).findall("{*}g")[2]
+    assert {bar.get("width") for bar in panel.findall("{*}rect")} == {"206.2"}  # 330 / 1.6
+    ends = [line.get("d") for line in panel.findall("{*}path")]
+    assert [end.count("v6") for end in ends] == [2, 1]
+    assert "H330.0" in ends[1]
 
 
 def test_nobody_else_is_there() -> None:
