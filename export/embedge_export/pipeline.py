@@ -26,7 +26,7 @@ from embedge_export.graph.static import build_graph
 from embedge_export.graph.traced import trace
 from embedge_export.in_towers import export_towers
 from embedge_export.memory import given_back
-from embedge_export.precisions import CUDA_VARIANTS, VARIANTS
+from embedge_export.precisions import VARIANTS
 from embedge_export.progress import Listener, Stages
 from embedge_export.report.card import CARD_FILE, write_card
 from embedge_export.report.page import write_report
@@ -39,9 +39,8 @@ from embedge_export.source.tokenizer import Tokenization
 from embedge_export.source.towers import find_towers
 from embedge_export.source.weights import LoadedWeights, load_weights
 from embedge_export.spec import DEFAULT_OPSET, ExportSpec, expanded
-from embedge_export.variants.calibration import calibration_feeds
+from embedge_export.variants.accelerated import write_accelerated_variants
 from embedge_export.variants.cpu import write_cpu_variants
-from embedge_export.variants.cuda import describe_for_cuda, write_cuda_variants
 from embedge_export.verify.gates import Trial
 from embedge_export.verify.judge import judge, probe_tolerances, summary
 from embedge_export.verify.numbers import (
@@ -212,13 +211,11 @@ def _write(
         made.graph, made.loads, made.chosen, checkpoint, tokenization, spec.variants, folder
     )
     note_external_data(folder)
-    words: list[str] = []
-    if wanted := [name for name in spec.variants if name in CUDA_VARIANTS]:
-        feeds = calibration_feeds(outputs.inputs, tokenization, pairs=False)
-        described = describe_for_cuda(checkpoint, made.chosen.described)
-        for_cuda = write_cuda_variants(checkpoint, described, tokenization, weights, feeds, wanted, folder)
-        variants |= for_cuda.variants
-        words = for_cuda.words
+    accelerated, words = write_accelerated_variants(
+        checkpoint, made.chosen, tokenization, weights, outputs.inputs, spec.variants,
+        (made.graph, variants["fp32"]), folder,
+    )  # fmt: skip
+    variants |= accelerated
     reference = open_reference(weights, checkpoint, tokenization, light=is_light(spec))
     inputs, probe_inputs = built_in_inputs(checkpoint)
     probe_cases = make_cases(reference, probe_inputs)
@@ -272,10 +269,11 @@ def _judge(
         full=spec.full_report,
     )
     kept = {name: variants[name] for name in manifest.variants if name != "fp32" or name in spec.variants}
-    # float32 may have been written for judging only
-    for name in set(manifest.variants) - set(kept):
-        for file in manifest.variants[name].files:
-            (folder / file).unlink()
+    # float32 may have been written for judging only, but for weights that others share
+    for file in {file for each in variants.values() for file in each.files}.difference(
+        *(each.files for each in kept.values())
+    ):
+        (folder / file).unlink()
     largest = largest_expected(written.probes)
     fp32_tolerance = fp32_probe_tolerance(checkpoint, largest)
     tolerances = probe_tolerances(folder, kept, written.probe_cases, fp32_tolerance, largest)

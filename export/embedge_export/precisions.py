@@ -63,6 +63,7 @@ class NamedVariant(msgspec.Struct, frozen=True, kw_only=True):
         needs: CPU features that it needs.
         unsigned: weights of 8 bits are stored around 128.
         stand_in: variant that is written in its place where it would overflow.
+        gates: in place of those of how its weights are stored.
     """
 
     name: str
@@ -71,6 +72,7 @@ class NamedVariant(msgspec.Struct, frozen=True, kw_only=True):
     needs: tuple[str, ...] = ()
     unsigned: bool = False
     stand_in: str | None = None
+    gates: dict[Comparison, Gate] | None = None
 
     @property
     def dtype(self) -> Dtype:
@@ -167,6 +169,13 @@ _INT4 = StoredAs(
     given_tolerance=1e-1,
 )
 
+_OPENVINO_BFLOAT16: dict[Comparison, Gate] = {
+    # OpenVINO keeps sums, norms and softmax in float32: MiniLM has a smallest cosine of 0.9999
+    "embed": _vectors(0.999, 0.9995, 0.95, 0.005),
+    "score": _order(0.99, 0.02),
+    "classify": _labels(0.99, 0.02),
+}
+
 STORED_AS: dict[Dtype, StoredAs] = {
     each.dtype: each for each in (_FLOAT32, _FLOAT16, _BFLOAT16, _INT8, _INT4)
 }
@@ -179,6 +188,8 @@ VARIANTS: dict[str, NamedVariant] = {
         NamedVariant(name="fp16", stored=_FLOAT16),
         NamedVariant(name="fp16_cuda", stored=_FLOAT16, target="cuda", stand_in="bf16_cuda"),
         NamedVariant(name="bf16_cuda", stored=_BFLOAT16, target="cuda"),
+        NamedVariant(name="fp32_openvino", stored=_FLOAT32, target="openvino"),
+        NamedVariant(name="bf16_openvino", stored=_BFLOAT16, target="openvino", gates=_OPENVINO_BFLOAT16),
         NamedVariant(name="int8", stored=_INT8, needs=(EXACT_INT8,)),
         NamedVariant(name="uint8", stored=_INT8, unsigned=True),
         NamedVariant(name="int4", stored=_INT4),
@@ -188,3 +199,12 @@ VARIANTS: dict[str, NamedVariant] = {
 
 CUDA_VARIANTS = tuple(name for name, each in VARIANTS.items() if each.target == "cuda")
 """What optimize_for="cuda" adds, in place of "fp16": the second where it is named, or where float16 would overflow."""
+
+OPENVINO_VARIANTS = tuple(name for name, each in VARIANTS.items() if each.target == "openvino")
+"""What optimize_for="openvino" adds, of one graph."""
+
+
+def gates_of(name: str, dtype: Dtype) -> dict[Comparison, Gate]:
+    """A variant's gates; of its precision where its name is none that is exported."""
+    named = VARIANTS.get(name)
+    return STORED_AS[dtype].gates if named is None or named.gates is None else named.gates

@@ -110,6 +110,8 @@ def _verify(name: str, opened: _Opened) -> tuple[Fidelity | None, str]:
     variant = bundle.manifest.variants[name]
     if variant.target == "cuda":
         return None, "made for CUDA; `embedge verify --device cuda` replays its probes"
+    if variant.target == "openvino":
+        return None, "made for OpenVINO; `embedge verify --device openvino` replays its probes"
     exact = variant.dtype == "float32"
     gate = checkpoint.family.max_abs_diff if exact else float("inf")
     fidelity = verify_variant(bundle.folder, name, opened.cases, gate)

@@ -11,7 +11,7 @@ import msgspec
 from embedge.errors import ExportError, did_you_mean
 from embedge.manifest import Target
 from embedge.types import PoolingMode, Task
-from embedge_export.precisions import CUDA_VARIANTS, VARIANTS
+from embedge_export.precisions import CUDA_VARIANTS, OPENVINO_VARIANTS, VARIANTS
 
 OPSETS = range(17, 23)
 DEFAULT_OPSET = 18
@@ -56,7 +56,7 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
         reference: "torch" asks the checkpoint in torch, "numpy" in numpy, without torch and transformers; "auto": in
             torch where both are installed.
         optimize_for: "cuda" writes "fp16_cuda", of CUDA's operators, in place of "fp16"; "bf16_cuda" where float16
-            would overflow.
+            would overflow. "openvino" adds "fp32_openvino" and "bf16_openvino", or the one that is named.
         from_onnx: wrap this ONNX file instead of tracing the weights.
         probes: file of texts and answers to verify `from_onnx` with.
         output_name: output of `from_onnx` that is read, where its name is none that is known.
@@ -65,7 +65,8 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
         force: replace a bundle that `output` already holds.
         kind: "sparse" reads a masked language model that has no other files as SPLADE, as SparseEncoder does.
         witness: compare the bundle with the checkpoint's own library, too.
-        variants: of "fp32", "fp16", "fp16_cuda", "bf16_cuda", "int8", "uint8", "int4".
+        variants: of "fp32", "fp16", "fp16_cuda", "bf16_cuda", "fp32_openvino", "bf16_openvino", "int8", "uint8",
+            "int4".
         ignore_keys: keys of the checkpoint's JSON files to pass over, though they are not known here.
         full_report: judge variants by the whole retrieval set instead of a part.
     """
@@ -110,10 +111,15 @@ class ExportSpec(msgspec.Struct, frozen=True, kw_only=True):
             others = tuple(name for name in self.variants if name not in ("fp16", *CUDA_VARIANTS))
             named = tuple(name for name in CUDA_VARIANTS if name in self.variants)
             msgspec.structs.force_setattr(self, "variants", (*others, *(named or CUDA_VARIANTS[:1])))
-            if self.from_onnx is not None:
-                raise ExportError(
-                    "optimize_for='cuda' is given with from_onnx; expected one of them: that file keeps its operators"
-                )
+        if self.optimize_for == "openvino":
+            others = tuple(name for name in self.variants if name not in OPENVINO_VARIANTS)
+            named = tuple(name for name in OPENVINO_VARIANTS if name in self.variants)
+            msgspec.structs.force_setattr(self, "variants", (*others, *(named or OPENVINO_VARIANTS)))
+        if self.optimize_for != "cpu" and self.from_onnx is not None:
+            raise ExportError(
+                f"optimize_for={self.optimize_for!r} is given with from_onnx; expected one of them: that file keeps "
+                "its operators"
+            )
         if not self.model:
             raise ExportError("model is empty; expected a checkpoint's folder or a hub id")
         if self.max_seq_len is not None and self.max_seq_len < 1:

@@ -24,7 +24,7 @@ _MOST_BYTES = 8_000_000
 _MOST_PROBE_BYTES = 64_000_000
 
 Dtype: TypeAlias = Literal["float32", "float16", "bfloat16", "int8", "int4"]
-Target: TypeAlias = Literal["cpu", "cuda"]
+Target: TypeAlias = Literal["cpu", "cuda", "openvino"]
 Similarity: TypeAlias = Literal["cosine", "dot", "euclidean", "manhattan"]
 ProblemType: TypeAlias = Literal["regression", "single_label_classification", "multi_label_classification"]
 Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -342,7 +342,7 @@ class Variant(_Part, frozen=True, kw_only=True):
     Attributes:
         file: the .onnx file.
         data_files: files that hold its weights, in the same folder.
-        dtype: precision of the weights.
+        dtype: precision of the weights; of the products, where `target` is "openvino".
         target: execution provider whose operators the graph uses.
         fidelity: measured at export.
         disabled_optimizers: onnxruntime fusions that must not run on this graph.

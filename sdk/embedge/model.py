@@ -61,11 +61,11 @@ class EdgeModel:
     Args:
         model: a bundle's folder, or its name in the local store. Never looked up on a network.
         task: task of `encode` where a call names none; None means the bundle's first.
-        device: "cpu", "cuda", "cuda:N", or "auto", which says in `info` what it chose. "cuda" never falls back.
+        device: "cpu", "cuda", "cuda:N", "openvino", or "auto", which says in `info` what it chose. None falls back.
             A list such as ["cuda:0", "cuda:1"] deals the batches of each call to all of them; a device that fails is
-            named in `lost_devices` and its batches are done by the others. Other execution providers of onnxruntime
-            go by "openvino", "directml", "coreml", "qnn", "tensorrt", "migraphx", "webgpu" and "xnnpack"; `info`
-            says that embedge is not tested on them.
+            named in `lost_devices` and its batches are done by the others. "openvino" runs what an export with
+            optimize_for="openvino" adds. Other execution providers of onnxruntime go by "directml", "coreml", "qnn",
+            "tensorrt", "migraphx", "webgpu" and "xnnpack"; `info` says that embedge is not tested on them.
         variant: "fp32", "int8" … as listed by `embedge inspect`, or "auto".
         pooler_config: overrides the bundle's pooling defaults.
         pooling_plugin: registered pooling for the task "plugin"; None means the one that the bundle names.

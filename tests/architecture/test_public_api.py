@@ -70,8 +70,8 @@ NAMES = {
     """,
     "plugins": "ENTRY_POINT_GROUP PluginPrompt PoolingPlugin find_pooling register_pooling",
     "runtime": """
-        EXACT_INT8 __version__ available_threads cpu_name cuda_problem give_back import_onnxruntime
-        open_on_cpu
+        EXACT_INT8 __version__ available_threads cpu_name cuda_problem give_back has_bfloat16 import_onnxruntime
+        open_on_cpu openvino_problem
     """,
     "store": """
         ARCHIVE_SUFFIX HOME_VARIABLE bundle_path check_target commit find hold_file home list_bundles name_of remove

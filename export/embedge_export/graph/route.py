@@ -185,6 +185,11 @@ def build_from_weights(described: Described) -> Made:
     return build(described.encoder, described.weights, head=described.head)
 
 
+def build_plain(described: Described) -> Made:
+    """Build the float32 graph with attention in single operators, which other execution providers know."""
+    return build(described.encoder, described.weights, head=described.head, plain=True)
+
+
 def build_for_cuda(described: Described, choices: Choices, max_seq_len: int) -> ForCuda:
     """Build a checkpoint's graphs of CUDA's operators.
 

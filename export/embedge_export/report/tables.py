@@ -12,7 +12,7 @@ import numpy as np
 
 from embedge.manifest import EndToEnd, Manifest, Variant
 from embedge.types import FloatArray
-from embedge_export.precisions import STORED_AS, Comparison
+from embedge_export.precisions import Comparison, gates_of
 from embedge_export.report.operators import Operators
 from embedge_export.report.plots import cosine_histogram, difference_histogram, scatter
 from embedge_export.report.words import how_judged
@@ -142,7 +142,7 @@ def _plot(index: int, column: Column, comparison: Comparison) -> str:
         worst = np.abs(actual - expected).max(axis=1)
         plot = difference_histogram(worst, series)
     elif comparison == "embed":
-        gate = STORED_AS[column.variant.dtype].gates[comparison].cosine_min
+        gate = gates_of(column.name, column.variant.dtype)[comparison].cosine_min
         plot = cosine_histogram(cosines(actual, expected), gate, series)
     else:
         plot = scatter(expected, actual, series, "score" if comparison == "score" else "probability")
@@ -193,7 +193,7 @@ def _judged(field: str, comparison: Comparison) -> _Cell:
         value = getattr(column.figures, field, None)
         if value is None:
             return None
-        gate = STORED_AS[column.variant.dtype].gates[comparison]
+        gate = gates_of(column.name, column.variant.dtype)[comparison]
         figure = FIGURES[field]
         return f"{figure.show(value)} <small>{figure.sign} {getattr(gate, field):g}</small>"
 

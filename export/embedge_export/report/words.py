@@ -193,6 +193,15 @@ def limits(manifest: Manifest) -> list[str]:
             f"{', '.join(unmeasured)}: exported where no GPU could run it, so its numbers are not known. Before use, "
             "run embedge verify BUNDLE --device cuda on a machine with a GPU."
         )
+    openvino = [name for name, variant in manifest.variants.items() if variant.target == "openvino"]
+    if openvino:
+        said.append(f"{', '.join(openvino)}: for OpenVINO only.")
+    unmeasured = [name for name in openvino if not manifest.variants[name].fidelity.num_texts]
+    if unmeasured:
+        said.append(
+            f"{', '.join(unmeasured)}: exported where no OpenVINO could run it, so its numbers are not known. Before "
+            "use, run embedge verify BUNDLE --device openvino where one is."
+        )
     if manifest.source.licence is None:
         said.append(
             "The checkpoint states no licence; whether it may be used or passed on is not known from it."

@@ -27,7 +27,7 @@ from embedge import EdgeModel
 from embedge.errors import EmbedgeError, VerificationError
 from embedge.manifest import Dtype, EndToEnd, Fidelity, load_manifest
 from embedge_export.memory import given_back
-from embedge_export.precisions import STORED_AS, Comparison
+from embedge_export.precisions import Comparison, gates_of
 from embedge_export.verify.asking import Answers, ask
 from embedge_export.verify.comparison import compare
 from embedge_export.verify.figures import FIGURES
@@ -115,7 +115,7 @@ def check(variant: str, dtype: Dtype, comparison: Comparison, figures: EndToEnd)
     Raises:
         VerificationError: one is missed, NaN included; the message has all that are.
     """
-    gate = STORED_AS[dtype].gates[comparison]
+    gate = gates_of(variant, dtype)[comparison]
     missed = []
     for name, figure in FIGURES.items():
         value, limit = getattr(figures, name), getattr(gate, name, None)

@@ -11,6 +11,7 @@ from embedge.manifest import Manifest, Variant
 from embedge_export.precisions import STORED_AS
 from embedge_export.progress import part, tracked
 from embedge_export.variants.cuda import gpu_here
+from embedge_export.variants.openvino import openvino_runs
 from embedge_export.verify.asking import ask_reference
 from embedge_export.verify.gates import Trial, try_variant
 from embedge_export.verify.numbers import PROBE_MARGIN, Case, verify_variant
@@ -45,12 +46,8 @@ def judge(
     """
     fp32 = manifest.variants["fp32"]
     size = sum(manifest.files[name].size_bytes for name in fp32.files)
-    # without a GPU, what is made for one stays unmeasured, and its fidelity says so
-    others = [
-        name
-        for name, each in manifest.variants.items()
-        if name != "fp32" and (each.target == "cpu" or gpu_here())
-    ]
+    # without a GPU, what is made for one stays unmeasured, and its fidelity says so; likewise without OpenVINO
+    others = [name for name, each in manifest.variants.items() if name != "fp32" and _runs_here(each)]
     fidelity = {name: variant.fidelity for name, variant in manifest.variants.items()}
     with part(0.0, 0.35 if others else 0.0):
         for name in tracked(others):
@@ -85,6 +82,12 @@ def judge(
         for name, variant in manifest.variants.items()
     }
     return variants, trials
+
+
+def _runs_here(variant: Variant) -> bool:
+    if variant.target == "openvino":
+        return openvino_runs(variant)
+    return variant.target == "cpu" or gpu_here()
 
 
 def probe_tolerances(
@@ -127,9 +130,9 @@ def summary(name: str, variant: Variant) -> str:
     figures = variant.fidelity.end_to_end
     if figures is None:
         return (
-            f"{name}: not measured, as there is no GPU here"
-            if variant.target == "cuda"
-            else f"{name}: not compared"
+            f"{name}: not compared"
+            if variant.target == "cpu"
+            else f"{name}: not measured, as there is no {'GPU' if variant.target == 'cuda' else 'OpenVINO'} here"
         )
     shown = [
         f"{word} {value:.4f}"

@@ -13,6 +13,7 @@ from embedge._engine.variant import VariantChoice, choose_variant
 from embedge._machine.cpu import available_threads
 from embedge._rows.answer import pooling_modes
 from embedge._sessions.devices import Device, find_devices
+from embedge._sessions.openvino import openvino_settings
 from embedge._sessions.tuning import Tuning, default_tuning, find_tuning
 from embedge.bundle import Bundle, open_bundle, open_towers
 from embedge.errors import ParamsError
@@ -106,6 +107,10 @@ def _decide(bundle: Bundle, options: LoadOptions) -> Choice:
     if options.cuda_graphs:
         check_cuda_graphs(variant, devices[0])
     threads = _num_threads(options)
+    if devices[0].kind == "openvino":
+        bfloat16 = variant.spec.dtype == "bfloat16"
+        settings = openvino_settings(dict(devices[0].options), threads=threads, bfloat16=bfloat16)
+        devices = [msgspec.structs.replace(devices[0], options=tuple(settings.items()))]
     max_seq_len = _max_seq_len(manifest, options.max_model_len)
     tuning, tuning_reason = _choose_tuning(manifest, variant.name, devices[0], threads, options)
     return Choice(

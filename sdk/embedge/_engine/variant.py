@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from embedge._sessions.openvino import has_bfloat16
 from embedge._sessions.products import graph_features
 from embedge.errors import BundleError, ParamsError, did_you_mean
 from embedge.manifest import Manifest, Variant
@@ -11,6 +12,7 @@ from embedge.manifest import Manifest, Variant
 _PREFERENCE = {
     "cpu": ("fp32", "fp16", "int8", "uint8", "int4"),
     "cuda": ("fp16_cuda", "bf16_cuda", "fp16", "fp32"),
+    "openvino": ("fp32_openvino", "bf16_openvino"),
 }
 
 
@@ -30,7 +32,7 @@ def choose_variant(
     Args:
         manifest: the bundle's.
         variant: a variant's name, or "auto".
-        device_kind: "cpu", "cuda", or another accelerator, which gets what the CPU gets.
+        device_kind: "cpu", "cuda", "openvino", or another accelerator, which gets what the CPU gets.
         features: of the processor, as in Variant.needs; None asks this one.
 
     Raises:
@@ -53,7 +55,9 @@ def choose_variant(
                 f"variant={variant!r} is written with operators that only {spec.target} has, and the device is "
                 f"{device_kind}; expected one of {others or 'no variant of this bundle'}, or device={spec.target!r}"
             )
-        if not suits(spec, device_kind, features):
+        if device_kind == "openvino":
+            _check_bfloat16(variant, spec)
+        elif not suits(spec, device_kind, features):
             return _instead(manifest, variant)
         return VariantChoice(name=variant, spec=spec, reason=f"asked for{_costs(spec, device_kind)}")
     for name in (*_PREFERENCE.get(device_kind, _PREFERENCE["cpu"]), *manifest.variants):
@@ -63,10 +67,23 @@ def choose_variant(
             return VariantChoice(
                 name=name, spec=found, reason=f"auto: first of {names} that suits {device_kind}{costs}"
             )
+    if device_kind == "openvino":
+        raise BundleError(
+            f"bundle {manifest.name!r} has no variant for openvino; it has {names}. Export the checkpoint with "
+            "--optimize-for openvino."
+        )
     lacking = [name for name, each in manifest.variants.items() if _has_operators(each, device_kind)]
     if lacking:
         raise BundleError(_needs_vnni(manifest, lacking[0]))
     raise BundleError(f"bundle {manifest.name!r} has no variant for {device_kind}; it has {names}")
+
+
+def _check_bfloat16(variant: str, spec: Variant) -> None:
+    if spec.target == "openvino" and spec.dtype == "bfloat16" and not has_bfloat16():
+        raise ParamsError(
+            f"variant={variant!r} needs a processor that multiplies in bfloat16 (avx512_bf16, amx_bf16), which this "
+            "one does not; expected 'fp32_openvino'"
+        )
 
 
 def _instead(manifest: Manifest, variant: str) -> VariantChoice:
@@ -99,10 +116,23 @@ def suiting(manifest: Manifest, device_kind: str) -> tuple[str, ...]:
 
 def suits(spec: Variant, device_kind: str, features: frozenset[str] | None = None) -> bool:
     """Whether that kind of device has what a variant needs; arguments are those of `choose_variant`."""
+    if device_kind == "openvino":
+        return spec.target == "openvino" and (spec.dtype != "bfloat16" or has_bfloat16())
     if device_kind != "cpu":
         return _has_operators(spec, device_kind)
     there = graph_features() if features is None else features
     return _has_operators(spec, device_kind) and there.issuperset(spec.needs)
+
+
+def why_unsuited(spec: Variant, device_kind: str) -> str:
+    """Why `suits` does not hold, in words."""
+    if spec.target == "cpu" and device_kind == "openvino":
+        return "it is made for the CPU; use --device cpu"
+    if spec.target == "openvino" and device_kind == "openvino":
+        return "it needs a processor that multiplies in bfloat16"
+    if spec.needs:
+        return "it needs a processor with VNNI, and this one's 8-bit products overflow"
+    return f"only {spec.target} has its operators; use --device {spec.target}"
 
 
 def _has_operators(spec: Variant, device_kind: str) -> bool:
@@ -112,6 +142,8 @@ def _has_operators(spec: Variant, device_kind: str) -> bool:
 def _costs(spec: Variant, device_kind: str) -> str:
     if spec.target == "cuda" and spec.fidelity.num_texts == 0:
         return "; it was exported where no GPU could measure it: run `embedge verify --device cuda`"
+    if spec.target == "openvino" and spec.fidelity.num_texts == 0:
+        return "; it was exported where no OpenVINO could measure it: run `embedge verify --device openvino`"
     if device_kind != "cpu" or spec.dtype not in ("float16", "bfloat16"):
         return ""
     return (

@@ -11,7 +11,8 @@ import msgspec
 from embedge._machine.gpu import count_gpus
 from embedge._plain import plain
 from embedge._sessions.cuda import CUDA, CUDA_ADVICE, cuda_problem
-from embedge._sessions.onnxruntime import import_onnxruntime
+from embedge._sessions.onnxruntime import import_onnxruntime, plugin_devices
+from embedge._sessions.openvino import OPENVINO, OPENVINO_ADVICE, device_type_problem, openvino_problem
 from embedge.errors import ParamsError, ProviderUnavailableError, did_you_mean
 
 CPU = "CPUExecutionProvider"
@@ -19,7 +20,6 @@ UNTESTED = {
     "coreml": "CoreMLExecutionProvider",
     "directml": "DmlExecutionProvider",
     "migraphx": "MIGraphXExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
     "qnn": "QNNExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
     "webgpu": "WebGpuExecutionProvider",
@@ -27,14 +27,16 @@ UNTESTED = {
 }
 """Further execution providers by the user's word; they get the same checks, and no release was tested on them."""
 
-_WORDS = '"cpu", "cuda", "cuda:N", "auto", or one of ' + ", ".join(f'"{word}"' for word in UNTESTED)
+_WORDS = '"cpu", "cuda", "cuda:N", "openvino", "auto", or one of ' + ", ".join(
+    f'"{word}"' for word in UNTESTED
+)
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
     """A device that onnxruntime was found to offer.
 
     Attributes:
-        kind: "cpu", "cuda", or a key of UNTESTED.
+        kind: "cpu", "cuda", "openvino", or a key of UNTESTED.
         index: which GPU; 0 for everything but CUDA.
         reason: why this one.
         options: settings of the execution provider, beyond those that embedge makes.
@@ -48,7 +50,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def execution_provider(self) -> str:
         """Name that onnxruntime has for it."""
-        return {"cpu": CPU, "cuda": CUDA, **UNTESTED}[self.kind]
+        return {"cpu": CPU, "cuda": CUDA, "openvino": OPENVINO, **UNTESTED}[self.kind]
 
     @property
     def name(self) -> str:
@@ -62,7 +64,7 @@ def find_devices(
     """Turn the user's words into devices that exist here.
 
     Args:
-        device: "cpu", "cuda", "cuda:N" or "auto"; a key of UNTESTED; or a list of different "cuda:N".
+        device: "cpu", "cuda", "cuda:N", "openvino" or "auto"; a key of UNTESTED; or a list of different "cuda:N".
         provider_options: settings of the execution provider, by onnxruntime's names.
 
     Raises:
@@ -91,6 +93,8 @@ def find_devices(
             f"provider_options={dict(options)!r} are settings of an accelerator, and device={device!r} is the CPU "
             f"here ({found[0].reason}); leave them out"
         )
+    if found[0].kind == "openvino":
+        return [_openvino(options)]
     return [msgspec.structs.replace(d, options=options) for d in found]
 
 
@@ -110,11 +114,13 @@ def _checked_options(provider_options: Any) -> tuple[tuple[str, str], ...]:
 
 def _find_device(device: Any) -> Device:
     word = str(device).lower()
+    if word == "openvino":
+        return Device(kind="openvino")
     if word in UNTESTED:
         return _find_untested(word)
     matched = re.fullmatch(r"(cpu|auto|cuda)(?::(\d+))?", str(device))
     if matched is None or (matched[2] and matched[1] != "cuda"):
-        known = ("cpu", "cuda", "auto", *UNTESTED)
+        known = ("cpu", "cuda", "openvino", "auto", *UNTESTED)
         near = did_you_mean("cuda" if word == "gpu" else device, known)
         raise ParamsError(f"device={device!r} is not known; expected {_WORDS}.{near}")
     if matched[1] == "cpu":
@@ -137,6 +143,19 @@ def _find_device(device: Any) -> Device:
     return Device(kind="cuda", index=index)
 
 
+def _openvino(options: tuple[tuple[str, str], ...]) -> Device:
+    device_type = dict(options).get("device_type", "CPU")
+    problem = openvino_problem() or device_type_problem(device_type)
+    if problem is not None:
+        raise ProviderUnavailableError(f"device='openvino' cannot be used: {problem}. {OPENVINO_ADVICE}")
+    reason = "asked for"
+    if device_type != "CPU":
+        reason = (
+            f"asked for; untested: embedge's releases are tested with OpenVINO's CPU, not its {device_type}"
+        )
+    return Device(kind="openvino", reason=reason, options=options)
+
+
 def _find_untested(word: str) -> Device:
     ort = import_onnxruntime()
     name = UNTESTED[word]
@@ -148,11 +167,3 @@ def _find_untested(word: str) -> Device:
             "(onnxruntime.register_execution_provider_library) before the model is loaded."
         )
     return Device(kind=word, reason=f"asked for; untested: embedge's releases are not tested with {name}")
-
-
-def plugin_devices(provider: str) -> list[Any]:
-    """Devices of a provider that came as a plugin and was registered by the caller."""
-    ort = import_onnxruntime()
-    if provider in ort.get_available_providers() or not hasattr(ort, "get_ep_devices"):
-        return []
-    return [device for device in ort.get_ep_devices() if device.ep_name == provider]

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from embedge._contents.graphs import Weight
 from embedge._lifetime import outside_python
 from embedge._sessions.cuda import CUDA_ADVICE
-from embedge._sessions.devices import CPU, Device, plugin_devices
-from embedge._sessions.onnxruntime import import_onnxruntime, in_words
+from embedge._sessions.devices import CPU, Device
+from embedge._sessions.onnxruntime import import_onnxruntime, in_words, plugin_devices
+from embedge._sessions.openvino import OPENVINO, OPENVINO_ADVICE
 from embedge.errors import BundleError, DeviceMemoryError, ProviderUnavailableError, SessionError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def load_graph(
                 "Use a smaller variant, a larger device_memory_bytes, or another device.",
                 device=device.name,
             ) from error
-        if device.kind != "cpu" and re.search(r"cuda|device|provider", message, re.IGNORECASE):
+        if device.kind != "cpu" and re.search(r"cuda|device|provider|option", message, re.IGNORECASE):
             raise ProviderUnavailableError(
                 f"device={device.name!r} cannot be used: {message}. {_advice(device)}"
             ) from error
@@ -125,7 +126,31 @@ def check_placement(session: onnxruntime.InferenceSession, device: Device, graph
             f"device={device.name!r} cannot be used: {device.execution_provider} took none of the "
             f"{sum(placement.values())} nodes of {graph.name}. Use another variant, or device='cpu'."
         )
+    if device.kind == "openvino":
+        _check_whole(session, placement, graph)
     return placement
+
+
+def _check_whole(session: onnxruntime.InferenceSession, placement: dict[str, int], graph: Graph) -> None:
+    """Refuse a graph that OpenVINO would share with the CPU's provider, as each part is copied to and fro."""
+    if set(placement) == {OPENVINO}:
+        return
+    if not placement:
+        raise ProviderUnavailableError(
+            "device='openvino' cannot be used: this onnxruntime does not tell which nodes OpenVINO took; expected "
+            "1.24 or newer"
+        )
+    kinds = dict.fromkeys(
+        node.op_type
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name != OPENVINO
+        for node in part.get_nodes()
+    )
+    raise ProviderUnavailableError(
+        f"device='openvino' cannot be used: OpenVINO took {placement[OPENVINO]} of the {sum(placement.values())} nodes "
+        f"of {graph.name}, not {', '.join(kinds)}. Use a variant that is made for it, as --optimize-for openvino "
+        "exports it, or device='cpu'."
+    )
 
 
 @contextlib.contextmanager
@@ -149,6 +174,9 @@ def _providers(
         return {"providers": [CPU]}
     settings = dict(device.options)
     plugins = plugin_devices(device.execution_provider)
+    if plugins and device.kind == "openvino":
+        wanted = settings.pop("device_type", "CPU")
+        plugins = [each for each in plugins if each.ep_metadata.get("ov_device") == wanted]
     if plugins:
         options.add_provider_for_devices(plugins[:1], settings)
         return {}
@@ -185,4 +213,6 @@ def _placement(session: Any) -> dict[str, int]:
 def _advice(device: Device) -> str:
     if device.kind == "cuda":
         return CUDA_ADVICE
+    if device.kind == "openvino":
+        return OPENVINO_ADVICE
     return f"Check what {device.execution_provider} needs on this machine, or use device='cpu'."

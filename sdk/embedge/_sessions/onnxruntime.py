@@ -43,6 +43,17 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
+def plugin_devices(provider: str) -> list[Any]:
+    """Devices of a provider that came as a plugin and was registered; none of one that onnxruntime was built with."""
+    ort = import_onnxruntime()
+    if not hasattr(ort, "get_ep_devices"):
+        return []
+    devices = [device for device in ort.get_ep_devices() if device.ep_name == provider]
+    if provider in ort.get_available_providers():  # which names registered plugins, too
+        return [device for device in devices if "library_path" in device.ep_metadata]
+    return devices
+
+
 def causal_in_blocks() -> bool:
     """Whether onnxruntime's causal attention works in blocks on the CPU, or holds the scores of whole texts.
 

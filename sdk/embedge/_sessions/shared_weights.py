@@ -20,8 +20,8 @@ import numpy as np
 
 from embedge._contents.graphs import Weight
 from embedge._machine.gpu import open_driver
-from embedge._sessions.devices import Device, plugin_devices
-from embedge._sessions.onnxruntime import import_onnxruntime
+from embedge._sessions.devices import Device
+from embedge._sessions.onnxruntime import import_onnxruntime, plugin_devices
 from embedge.errors import DeviceMemoryError
 
 _ALIGNMENT = 256

@@ -13,7 +13,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that choose a bundle, a graph and a device."""
     parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or its name in the store")
     parser.add_argument(
-        "--device", default="auto", metavar="NAME", help='"cpu", "cuda", "cuda:N" or "auto" (default)'
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help='"cpu", "cuda", "cuda:N", "openvino" or "auto" (default)',
     )
     parser.add_argument(
         "--variant", default="auto", metavar="NAME", help='graph to run, as "embedge inspect" lists them'

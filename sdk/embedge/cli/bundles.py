@@ -12,6 +12,7 @@ import msgspec
 from embedge import store
 from embedge._contents.graph import read_graph
 from embedge._engine.batch_memory import batch_memory
+from embedge._engine.variant import why_unsuited
 from embedge._sessions.tuning import BATCH_TOKENS
 from embedge.bundle import Bundle, open_bundle
 from embedge.cli._console import bold, print_facts, print_json, print_table, size, visible
@@ -44,7 +45,10 @@ def add_parsers(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     check.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or its name in the store")
     check.add_argument(
-        "--device", default="auto", metavar="NAME", help='"cpu", "cuda", "cuda:N" or "auto" (default)'
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help='"cpu", "cuda", "cuda:N", "openvino" or "auto" (default)',
     )
     check.add_argument(
         "--variant", action="append", default=[], metavar="NAME", help="only this variant; may be repeated"
@@ -174,7 +178,7 @@ def run_verify(args: argparse.Namespace) -> int:
                 f"max |diff| {report.max_abs_diff:.1e} (allowed {report.tolerance:.0e}){_lacks(report)}"
             )
         for name in left_out:
-            print(f"{name}: not replayed, as {_why_left_out(manifest.variants[name])}")
+            print(f"{name}: not replayed, as {why_unsuited(manifest.variants[name], args.device)}")
     failed = [report.variant for report in reports if not report.passed]
     if failed:
         print(
@@ -187,12 +191,6 @@ def run_verify(args: argparse.Namespace) -> int:
 
 def _lacks(report: ProbeReport) -> str:
     return f"; this processor lacks {', '.join(report.lacks)}" if report.lacks else ""
-
-
-def _why_left_out(spec: Variant) -> str:
-    if spec.needs:
-        return "it needs a processor with VNNI, and this one's 8-bit products overflow"
-    return f"only {spec.target} has its operators; use --device {spec.target}"
 
 
 def _words_of(report: ProbeReport) -> str:

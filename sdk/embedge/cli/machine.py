@@ -15,6 +15,7 @@ from embedge._machine.cpu import available_threads, cpu_features, cpu_name, proc
 from embedge._machine.memory import available_memory_bytes, group_memory_bytes
 from embedge._sessions.cuda import cuda_problem
 from embedge._sessions.onnxruntime import import_onnxruntime
+from embedge._sessions.openvino import openvino_problem
 from embedge._sessions.products import EXACT_INT8, graph_features
 from embedge._version import __version__
 from embedge.cli._console import print_facts, print_json, size
@@ -71,6 +72,7 @@ def _findings() -> dict[str, Any]:
         if EXACT_INT8 in graph_features()
         else "overflow here; uint8 runs in place of int8",
         "cuda": cuda_problem() or "usable",
+        "openvino": openvino_problem() or "usable",
         **({} if found["bundles"] is None else {"refused variants": _refused()}),
     }
 

@@ -33,7 +33,9 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> None:
         "--api-key",
         help="what clients have to send; default: EMBEDGE_API_KEY, which no list of processes shows",
     )
-    parser.add_argument("--device", default="auto", help='"cpu", "cuda", "cuda:N" or "auto" (default)')
+    parser.add_argument(
+        "--device", default="auto", help='"cpu", "cuda", "cuda:N", "openvino" or "auto" (default)'
+    )
     parser.add_argument("--variant", default="auto", help='graph to run, as "embedge inspect" lists them')
     parser.add_argument("--threads", type=int, help="processors to use; default: all")
     parser.add_argument(

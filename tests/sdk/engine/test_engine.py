@@ -35,8 +35,9 @@ def test_batches_are_as_large_as_the_kind_of_device_allows(tiny) -> None:
     folder = tiny()
     assert batch_limits(*chosen(folder, "cpu")).tokens == 512
     assert batch_limits(*chosen(folder, "cpu", max_batch_tokens=99)).tokens == 99
-    assert batch_limits(*chosen(folder, "openvino")).tokens == 4096
-    assert batch_limits(*chosen(folder, "openvino", max_batch_tokens=99)).tokens == 99
+    assert batch_limits(*chosen(folder, "openvino")).tokens == 2048
+    assert batch_limits(*chosen(folder, "directml")).tokens == 4096
+    assert batch_limits(*chosen(folder, "directml", max_batch_tokens=99)).tokens == 99
     choice, options = chosen(folder, "cuda", device_memory_bytes=MEMORY)
     expected = cuda_limits(choice.manifest.hidden_size, choice.variant.spec.score_heads, MEMORY)
     limits = batch_limits(choice, options)

@@ -32,11 +32,15 @@ class FakeSession:
 
 
 class FakeRuntime:
-    """An onnxruntime that offers what the test says."""
+    """An onnxruntime that offers what the test says; `registers` are the devices of a library that it is given."""
 
     __version__ = "9.9"
 
-    def __init__(self, folder, offered=("CPUExecutionProvider",), plugins=()) -> None:
+    def __init__(self, folder, offered=("CPUExecutionProvider",), plugins=(), registers=None) -> None:
+        if registers is not None:
+            self.register_execution_provider_library = lambda name, library: self._register(
+                registers, library
+            )
         self.__file__ = str(folder / "__init__.py")
         self._offered, self._plugins = list(offered), [SimpleNamespace(ep_name=name) for name in plugins]
 
@@ -45,6 +49,13 @@ class FakeRuntime:
 
     def get_ep_devices(self):
         return self._plugins
+
+    def _register(self, devices, library):
+        if isinstance(devices, Exception):
+            raise devices
+        self.library = library
+        self._plugins += devices
+        self._offered += [device.ep_name for device in devices]
 
 
 class FakeDriver:

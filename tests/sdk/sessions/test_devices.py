@@ -40,9 +40,9 @@ def test_a_gpu_that_is_not_there(runtime) -> None:
 
 
 def test_other_providers_are_named_with_options_and_marked_untested(runtime) -> None:
-    runtime(offered=("OpenVINOExecutionProvider", "CPUExecutionProvider"), plugins=["QNNExecutionProvider"])
-    (found,) = find_devices("OpenVINO", {"device_type": "GPU", "num_streams": 2})
-    assert found.execution_provider == "OpenVINOExecutionProvider"
+    runtime(offered=("DmlExecutionProvider", "CPUExecutionProvider"), plugins=["QNNExecutionProvider"])
+    (found,) = find_devices("DirectML", {"device_type": "GPU", "num_streams": 2})
+    assert found.execution_provider == "DmlExecutionProvider"
     assert found.options == (("device_type", "GPU"), ("num_streams", "2"))
     assert "untested" in found.reason
     assert find_devices("qnn")[0].name == "qnn"
@@ -50,8 +50,8 @@ def test_other_providers_are_named_with_options_and_marked_untested(runtime) -> 
         find_devices("coreml")
     for device, options in (
         ("cpu", {"a": 1}),
-        ("openvino", {"a": None}),
-        ("openvino", [1]),
+        ("directml", {"a": None}),
+        ("directml", [1]),
         ("auto", {"a": 1}),
     ):
         with pytest.raises(ParamsError, match="provider_options="):
@@ -68,7 +68,7 @@ def test_a_variant_for_cuda_is_refused_elsewhere_by_name(tmp_path) -> None:
     }
     manifest = msgspec.structs.replace(bundle.manifest, variants=variants)
     assert choose_variant(manifest, "auto", "cuda").name == "fp16_cuda"
-    assert choose_variant(manifest, "auto", "openvino").name == "fp32"
+    assert choose_variant(manifest, "auto", "directml").name == "fp32"
     with pytest.raises(
         ParamsError, match="only cuda has, and the device is cpu; expected one of fp32, fp16,"
     ):

@@ -132,10 +132,10 @@ def test_what_says_nothing_is_not_logged_while_cuda_loads(ort) -> None:
 
 
 def test_other_providers_get_the_callers_options_only(ort) -> None:
-    ort.offered = ["OpenVINOExecutionProvider", CPU]
-    device = Device(kind="openvino", options=(("device_type", "GPU"),))
+    ort.offered = ["QNNExecutionProvider", CPU]
+    device = Device(kind="qnn", options=(("device_type", "GPU"),))
     session = Session(GRAPH, device=device, threads=1)
-    assert ort.opened["providers"] == [("OpenVINOExecutionProvider", {"device_type": "GPU"}), CPU]
+    assert ort.opened["providers"] == [("QNNExecutionProvider", {"device_type": "GPU"}), CPU]
     assert session.placement == {}
 
 
@@ -164,10 +164,10 @@ def test_a_plugins_devices_are_added_to_the_options(ort) -> None:
             "'cuda:1' cannot be used.*onnxruntime-gpu",
         ),
         (
-            Device(kind="openvino"),
+            Device(kind="qnn"),
             "the provider is broken",
             ProviderUnavailableError,
-            "device='openvino' cannot be used.*Check what OpenVINOExecutionProvider needs",
+            "device='qnn' cannot be used.*Check what QNNExecutionProvider needs",
         ),
         (GPU, "no such operator", SessionError, "onnxruntime 9.9 cannot load model.onnx: no such operator"),
         (

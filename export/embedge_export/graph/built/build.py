@@ -20,7 +20,7 @@ LOGITS = "logits"
 
 
 def build(
-    encoder: Encoder, weights: Weights, head: Head | None = None
+    encoder: Encoder, weights: Weights, head: Head | None = None, *, plain: bool = False
 ) -> tuple[onnx.ModelProto, dict[str, Load]]:
     """Write the graph of an encoder.
 
@@ -28,6 +28,7 @@ def build(
         encoder: what it is made of.
         weights: where its weights are.
         head: what follows the last hidden states, if anything.
+        plain: with attention in single operators, which hold the scores of whole texts.
 
     Returns:
         A graph with inputs input_ids, attention_mask and, where the encoder has them, token_type_ids, and one
@@ -35,10 +36,10 @@ def build(
         and shapes but no values; these are read by the functions that come with it, one at a time.
     """
     canvas = Canvas()
-    prefixes = PrefixNodes(canvas, encoder) if takes_prefix(encoder) else None
+    prefixes = PrefixNodes(canvas, encoder) if takes_prefix(encoder) and not plain else None
     first = None if prefixes is None else prefixes.length
     positions = PositionNodes(canvas, weights, encoder.relative, first)
-    blocks = Blocks(canvas, weights, positions, prefixes)
+    blocks = Blocks(canvas, weights, positions, prefixes, plain=plain)
     hidden = blocks.embed(encoder.embedding)
     for index, layer in enumerate(encoder.layers):
         hidden = _layer(blocks, hidden, layer, f"layers.{index}")

@@ -21,6 +21,7 @@ from embedge_export.families.structure import Attention, Encoder, Norm
 from embedge_export.graph.built.canvas import CONTRIB, Canvas
 from embedge_export.graph.built.disentangled import distance_scores
 from embedge_export.graph.built.linear import Projection, pad_heads, project, projection
+from embedge_export.graph.built.plain_rotation import turn_plainly
 from embedge_export.graph.built.positions import PositionNodes
 from embedge_export.graph.built.prefixes import PrefixNodes
 from embedge_export.graph.built.weights import Weights
@@ -62,6 +63,7 @@ class CpuAttention:
         positions: masks and positions.
         norm: normalises the last axis.
         prefixes: of texts that may come after a prefix.
+        plain: in single operators alone, which other execution providers know.
     """
 
     def __init__(
@@ -71,12 +73,14 @@ class CpuAttention:
         positions: PositionNodes,
         norm: Callable[[str, Norm | None], str],
         prefixes: PrefixNodes | None = None,
+        plain: bool = False,
     ) -> None:
         self._canvas = canvas
         self._weights = weights
         self._positions = positions
         self._norm = norm
         self._prefixes = prefixes
+        self._plain = plain
         self._windows = WindowNodes(canvas, positions)
 
     def mix(self, rows: str, block: Attention, scope: str) -> str:
@@ -87,7 +91,7 @@ class CpuAttention:
             "windowed": self._windowed,
             "scores": self._scores,
         }
-        return forms[form_of(block)](rows, block, scope)
+        return forms["scores" if self._plain else form_of(block)](rows, block, scope)
 
     def _flash(self, rows: str, block: Attention, scope: str) -> str:
         canvas, heads, kv_heads = self._canvas, block.num_heads, block.num_kv_heads
@@ -199,6 +203,8 @@ class CpuAttention:
     def _rotated(self, rows: str, num_heads: int, rotation: tuple[str, str] | None, block: Attention) -> str:
         if rotation is None or block.rotary is None:
             return rows
+        if self._plain:
+            return turn_plainly(self._canvas, rows, rotation, num_heads, block)
         return self._canvas.contrib(
             "RotaryEmbedding",
             *(rows, self._canvas.constant([0]), *rotation),

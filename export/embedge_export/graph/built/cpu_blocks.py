@@ -37,6 +37,7 @@ class Blocks:
         weights: the checkpoint.
         positions: masks and positions.
         prefixes: of texts that may come after a prefix.
+        plain: see CpuAttention.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class Blocks:
         weights: Weights,
         positions: PositionNodes,
         prefixes: PrefixNodes | None = None,
+        *,
+        plain: bool = False,
     ) -> None:
         self.canvas = canvas
         self.weights = weights
         self.positions = positions
-        self._attention = CpuAttention(canvas, weights, positions, self.norm, prefixes)
+        self._attention = CpuAttention(canvas, weights, positions, self.norm, prefixes, plain)
 
     def norm(self, rows: str, norm: Norm | None) -> str:
         """Normalise the last axis of (…, size)."""
