@@ -131,7 +131,12 @@ def own_subjects(bundle: Bundle, variants: Sequence[str], threads: int, version:
             dtype=manifest.variants[name].dtype,
             python=sys.executable,
             version=version,
-            job={"library": "embedge", "bundle": str(bundle.folder), "variant": name, "threads": threads},
+            job={
+                "library": "embedge",
+                "bundle": str(bundle.folder.absolute()),
+                "variant": name,
+                "threads": threads,
+            },
         )
         for name in (variants or there[:_MOST_VARIANTS])
     ]
@@ -152,7 +157,9 @@ def other_subjects(
     found: list[Subject] = []
     left_out: list[LeftOut] = []
     wanted = sorted({package for library in LIBRARIES for package in library.needs})
-    for number, python in enumerate(pythons):
+    for number, given in enumerate(pythons):
+        # processes run elsewhere; an environment's link is kept, as it says which environment
+        python = str(Path(given).absolute()) if {"/", os.sep} & set(given) else given
         versions = _installed(python, wanted, empty)
         for library in LIBRARIES:
             if any(package not in versions for package in library.needs):
@@ -164,7 +171,7 @@ def other_subjects(
             if isinstance(made, str):
                 left_out.append(LeftOut(label=label, reason=made))
                 continue
-            note = ", on this bundle's graph" if made.get("folder") == str(bundle.folder) else ""
+            note = ", on this bundle's graph" if made.get("folder") == str(bundle.folder.absolute()) else ""
             found.append(
                 Subject(
                     label=library.label + note,
@@ -185,7 +192,11 @@ def _job(library: Library, bundle: Bundle, checkpoint: Checkpoint | str) -> dict
     if not library.from_graph:
         if isinstance(checkpoint, str):
             return checkpoint
-        return {"library": library.opener, "backend": library.backend, "checkpoint": str(checkpoint.folder)}
+        return {
+            "library": library.opener,
+            "backend": library.backend,
+            "checkpoint": str(checkpoint.folder.absolute()),
+        }
     pooling = _pooling(manifest)
     if pooling is None:
         return "it pools by mean or first token without further layers, and this model does otherwise"
@@ -198,7 +209,7 @@ def _job(library: Library, bundle: Bundle, checkpoint: Checkpoint | str) -> dict
         return "the checkpoint has no onnx/model.onnx for it"
     return {
         "library": library.opener,
-        "folder": str(folder),
+        "folder": str(folder.absolute()),
         "graph": graph,
         "graph_data": list(data),
         "pooling": pooling,

@@ -84,6 +84,11 @@ def run_bench(args: argparse.Namespace) -> int:
 
 
 def _run_comparison(args: argparse.Namespace) -> int:
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise ParamsError(
+            "bench asks each library in a process of its own, and this program is no Python interpreter that could "
+            "begin one; --splits works here"
+        )
     bundle = open_bundle(args.bundle)
     manifest = bundle.manifest
     if "embed" not in manifest.tasks:

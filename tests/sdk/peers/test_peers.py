@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -174,6 +175,25 @@ def test_a_model_that_others_cannot_pool_is_left_to_those_who_can(tmp_path, made
     assert "pools by mean" in next(each.reason for each in left_out if "script" in each.label)
 
 
+def test_paths_that_are_relative(made, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(made[0].parent)
+    (made[0].parent / "python").symlink_to(sys.executable)
+    bundle = open_bundle("bundle")
+    checkpoint = find_checkpoint(bundle.manifest.source, "checkpoint")
+    others, _ = other_subjects(bundle, checkpoint, [sys.executable], 1, tmp_path)
+    script = next(each for each in others if each.label == "onnxruntime, a script")
+    for subject in (own_subjects(bundle, (), 1, "embedge")[0], script):
+        with Process(subject, "a text", tmp_path, 120) as process:
+            assert process.ask("vectors", ["a text"], 60)["shape"] == [1, 32]
+    assert other_subjects(bundle, checkpoint, ["./python"], 1, tmp_path)  # it answers
+
+
+def test_a_frozen_program_has_no_interpreter(tiny, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert main(["bench", str(tiny())]) == 1
+    assert "this program is no Python interpreter" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -219,16 +239,18 @@ def test_the_command_alone(tiny, capsys, tmp_path, monkeypatch, short) -> None:
     assert found["picture"] is None
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
+
+
+@NEEDS_PROC
 def test_an_interrupt_leaves_nothing_behind(made, tmp_path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    asked = tmp_path / "asked"
     command = [sys.executable, "-m", "embedge", "bench", str(made[1].folder), "--checkpoint", str(made[0])]
     running = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, env=os.environ | {"TMPDIR": str(temporary)}
     )
-    while not (children := _children(running.pid)) and running.poll() is None:
+    while not (children := _asked(running.pid)) and running.poll() is None:
         time.sleep(0.02)
     asked = list(temporary.iterdir())
     running.send_signal(signal.SIGINT)
@@ -251,9 +273,14 @@ def _runs(pid: str) -> bool:
         return False
 
 
-def _children(pid: int) -> list[str]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children")
-    return listed.read_text().split() if listed.exists() else []
+def _asked(pid: int) -> list[str]:
+    """Processes of subjects that a process has begun."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if b"asked.py" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found
 
 
 def test_cosines_of_rows_that_do_not_belong_together() -> None:
@@ -262,19 +289,14 @@ def test_cosines_of_rows_that_do_not_belong_together() -> None:
     assert rounds._cosines(rows, 2 * rows).tolist() == [1, 1, 1]
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
+@NEEDS_PROC
 def test_who_is_lost_in_a_round_keeps_those_before(made, short, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(rounds, "MOST_ROUNDS", 3)
     subject = own_subjects(made[1], (), 1, "embedge")[0]
 
     def end_one(words: str) -> None:
         if words.startswith("round 3"):
-            asked = [
-                pid
-                for pid in _children(os.getpid())
-                if b"asked.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
-            ]
-            os.kill(int(asked[-1]), signal.SIGKILL)
+            os.kill(int(_asked(os.getpid())[-1]), signal.SIGKILL)
 
     comparison, _ = ask([subject, replace(subject, label="lost")], tmp_path, progress=end_one)
     assert comparison.rounds == 3
