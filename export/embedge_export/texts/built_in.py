@@ -84,6 +84,12 @@ _LENGTHS = (
 TEXTS: tuple[str, ...] = (*_SENTENCES, *_LANGUAGES, *_SYMBOLS, *_TECHNICAL, *_LENGTHS)
 """At least 60 texts: empty, one character, scripts, symbols, code, repeated tokens, up to 10,000 characters."""
 
+INSTRUCTION = (
+    "Instruct: Given a question, retrieve passages that answer it, in whatever language they are written, and prefer "
+    "those that name their source\nQuery: "
+)
+"""A prompt of more tokens than a prefix that is worth computing once."""
+
 PROBES: tuple[str, ...] = (
     "",
     "a",

@@ -32,6 +32,9 @@ _AGAIN = 8
 
 _BATCH_TOKENS = (512, 8192)
 """Tokens of a batch, padding included: twice the longest text that a model takes, but no fewer and no more."""
+_PARTED_CHARS = (100, 2000)
+_MOST_PARTED = 8
+"""Texts of such a length that are asked in two parts."""
 _DIGITS = 7
 _PROBE_VALUES = 20_000
 _FEW_PROBES = 2
@@ -158,11 +161,15 @@ def verify_variant(
                         index: _run(model, task, [asked[index]])[0] for index in tracked(_alone(asked, task))
                     }
                 batched = _run(model, task, asked)
+                parted = _run_parted(model, task, asked)
                 for index, case in enumerate(asked):
                     expected = case.expected[task]
                     diff = max(
                         largest_difference(rows, expected)
-                        for rows in (batched[index], alone.get(index, batched[index]))
+                        for rows in (
+                            batched[index],
+                            *(some[index] for some in (alone, parted) if index in some),
+                        )
                     )
                     allowed = gate * (magnitude(expected, typical) if in_proportion else 1.0)
                     if not diff <= allowed:
@@ -231,6 +238,24 @@ def _run(model: EdgeModel, task: Task, cases: Sequence[Case]) -> Sequence[FloatA
         for case in cases
     ]
     return list(model.encode(prompts, params, pooling_task=task, prompt="").numpy())
+
+
+def _run_parted(model: EdgeModel, task: Task, cases: Sequence[Case]) -> dict[int, FloatArray]:
+    """Some texts whose first half is given as a prompt, where that is computed apart: the text is the same."""
+    if task != "embed" or not model.info.prefix_cache_bytes or model.manifest.message is not None:
+        return {}
+    shortest, longest = _PARTED_CHARS
+    chosen = [
+        index
+        for index, case in enumerate(cases)
+        if case.document is None and shortest <= len(case.prompt) <= longest
+    ]
+    params, rows = raw_params(task, model.manifest), {}
+    for index in chosen[:_MOST_PARTED]:
+        text = cases[index].prompt
+        head, tail = text[: len(text) // 2], text[len(text) // 2 :]
+        rows[index] = model.embed([tail], pooling_params=params, prompt=head).numpy()[0]
+    return rows
 
 
 def largest_difference(actual: FloatArray, expected: FloatArray) -> float:

@@ -11,7 +11,7 @@ import msgspec
 
 from embedge import store
 from embedge._contents.graph import read_graph
-from embedge._engine.batch_memory import batch_memory
+from embedge._engine.batch_memory import MOST_PREFIX_BYTES, batch_memory
 from embedge._engine.variant import why_unsuited
 from embedge._sessions.tuning import BATCH_TOKENS
 from embedge.bundle import Bundle, open_bundle
@@ -124,6 +124,7 @@ def _memory(bundle: Bundle, variant: Variant) -> str:
     return (
         f"about {size(read + kept)} while it is loaded on the CPU, {size(kept)} then, and at most "
         f"{size(batch.needed_bytes(num_rows, seq_len))} for a batch of {texts}"
+        + ("" if variant.prefix is None else f"; besides {size(MOST_PREFIX_BYTES)} at most for kept prefixes")
     )
 
 

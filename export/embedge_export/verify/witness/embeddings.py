@@ -11,6 +11,7 @@ import numpy as np
 from embedge import EdgeModel, PoolingParams
 from embedge.measure import count_tokens
 from embedge.types import FloatArray
+from embedge_export.texts.built_in import INSTRUCTION
 from embedge_export.verify.witness.library import Transformers
 from embedge_export.verify.witness.question import ALONE, Both, Question, Rows
 
@@ -99,6 +100,12 @@ def _with_prompts(
             words=f"{words} without prompt",
             library=partial(library, few, prompt=""),
             bundle=partial(bundle, few, prompt=""),
+        )
+    if both.model.info.prefix_cache_bytes and both.checkpoint.message is None:
+        yield Question(
+            words=f"{words} after an instruction",
+            library=partial(library, few, prompt=INSTRUCTION),
+            bundle=partial(bundle, few, prompt=INSTRUCTION),
         )
     for name in both.checkpoint.prompts:
         yield Question(

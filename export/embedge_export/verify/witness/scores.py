@@ -73,6 +73,12 @@ def _scores(both: Both, queries: list[str], documents: list[str]) -> Iterator[Qu
         library=lambda: _predicted(both, queries, documents, activation_fn=_identity()),
         bundle=lambda: _scored(model, queries, documents, pooling_params=_RAW),
     )
+    if model.info.prefix_cache_bytes:
+        yield Question(
+            words="score of one query with documents",
+            library=partial(_predicted, both, [queries[0]] * len(few), few, activation_fn=_identity()),
+            bundle=lambda: model.score(queries[0], few, pooling_params=_RAW).numpy()[:, None],
+        )
     for name in both.checkpoint.prompts:
         yield Question(
             words=f"score with prompt {name!r}",
