@@ -83,6 +83,15 @@ class Client:
         return position, 1000 * (time.perf_counter() - began), body
 
 
+def processor_s(pid: int) -> float | None:
+    """Seconds of processors that a process took, where the system says so."""
+    try:
+        user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    except OSError:
+        return None
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def memory_mb(pid: int) -> float | None:
     resident = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     return int(resident[1]) / 1024 if resident else None
@@ -101,6 +110,7 @@ def differences(answers: list[tuple[int, float, bytes]], expected: np.ndarray) -
 def measured(address: str, pid: int, texts: list[str], expected: np.ndarray, asked) -> dict:
     """Rates and latencies per round, what differs, and the server's memory at the start and after each round."""
     found: dict = {"alone_per_s": [], "together_per_s": [], "p50_ms": [], "p95_ms": []}
+    found["processor_ms"] = []
     found["memory_mb"] = [memory_mb(pid)]
     each = max(asked.requests // asked.rounds, asked.clients)
     differ: list[float] = []
@@ -113,9 +123,11 @@ def measured(address: str, pid: int, texts: list[str], expected: np.ndarray, ask
         alone = [client.ask(number) for number in range(min(each // 4, 1000))]
         found["alone_per_s"].append(len(alone) / (time.perf_counter() - began))
         with ThreadPoolExecutor(asked.clients) as pool:
-            began = time.perf_counter()
+            began, took_s = time.perf_counter(), processor_s(pid)
             together = list(pool.map(client.ask, range(each)))
             found["together_per_s"].append(each / (time.perf_counter() - began))
+            if took_s is not None:
+                found["processor_ms"].append(1000 * (processor_s(pid) - took_s) / each)
         latencies = statistics.quantiles([latency for _, latency, _ in together], n=20)
         found["p50_ms"].append(latencies[9])
         found["p95_ms"].append(latencies[18])
@@ -140,6 +152,9 @@ def page(found: dict) -> str:
         "p50, ms": f"{statistics.median(found['p50_ms']):.1f}",
         "p95, ms": f"{statistics.median(found['p95_ms']):.1f}",
         "p95 / p50": f"{statistics.median(tails):.2f}",
+        "processor time of the server per request of many clients, ms": (
+            f"{statistics.median(found['processor_ms']):.2f}" if found["processor_ms"] else "not known here"
+        ),
         "answers; lost, wrong or swapped": f"{found['answered']:,}; {found['wrong']}",
         "with the same bytes as the SDK's; largest difference of the others": (
             f"{found['same_bytes'] / found['answered']:.0%}; {found['largest_difference']:.1e}"

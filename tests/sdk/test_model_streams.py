@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from tests.sdk.asked import TEXTS
+from tests.sdk.threads_left import threads_left
 
 from embedge import EdgeModel, NumericalError, ParamsError, PoolingParams, PromptError
 
@@ -30,7 +30,7 @@ def test_profiles_give_the_same_numbers(model, tiny_embedder, profile) -> None:
     many = TEXTS * 40
     with EdgeModel(tiny_embedder, profile=profile, threads=2, max_batch_tokens=64) as loaded:
         assert_allclose(loaded.embed(many).numpy(), model.embed(many).numpy(), atol=1e-6)
-    assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
+    assert not threads_left()
 
 
 def test_stream_is_lazy_and_in_order(model) -> None:
@@ -74,14 +74,14 @@ def test_stream_holds_the_same_memory_whatever_its_length(model) -> None:
     assert received == 12_000
     # the 7,600 prompts between would take 2 MB with their vectors
     assert held[11_600] - held[4_000] < 300_000
-    assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
+    assert not threads_left()
 
 
 def test_a_stream_that_is_closed_early_leaves_no_thread(model) -> None:
     stream = model.stream((TEXTS[i % 6] for i in range(5000)), window=500)
     next(stream)
     stream.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
+    assert not threads_left()
 
 
 def test_errors_name_prompts_by_their_place_in_the_whole_call(load) -> None:

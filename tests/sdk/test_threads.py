@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from tests.sdk.threads_left import threads_left
 
 from embedge import (
     DeviceMemoryError,
@@ -160,7 +161,7 @@ def test_a_call_that_fails_leaves_no_thread_even_while_its_error_is_kept(load, k
         with pytest.raises(NumericalError) as caught:
             model.encode(["nan", *TEXTS])
         kept.append(caught.value)
-        assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
+        assert not threads_left()
     assert kept
 
 
@@ -178,7 +179,7 @@ def test_a_caller_that_stops_a_call_leaves_no_thread(load) -> None:
     model = load(threads=2, max_batch_tokens=16)
     with pytest.raises(KeyboardInterrupt) as caught:
         model.embed(TEXTS, use_tqdm=Bar)
-    assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
+    assert not threads_left()
     assert caught.value is not None
     assert len(model.embed(TEXTS)) == len(TEXTS)
 
@@ -199,7 +200,7 @@ def test_a_system_without_threads_is_named_and_no_worker_stays(load, monkeypatch
     with pytest.raises(SessionError, match="no further thread"):
         model.embed(TEXTS)
     monkeypatch.undo()
-    assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
+    assert not threads_left()
 
     def fails(thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -229,5 +230,5 @@ def test_a_machine_without_memory_is_named(load) -> None:
     model = load(threads=2, max_batch_tokens=16)
     with pytest.raises(DeviceMemoryError, match="no memory left for this call"):
         model.embed(TEXTS, use_tqdm=Bar)
-    assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
+    assert not threads_left()
     assert len(model.embed(TEXTS)) == len(TEXTS)

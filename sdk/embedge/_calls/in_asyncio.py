@@ -7,13 +7,14 @@ import contextlib
 import contextvars
 import functools
 import itertools
+import queue
 import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from embedge._calls.options import is_seconds
 from embedge._cancelling import CancelScope, past_deadline
-from embedge._lifetime import begin_thread, ending, renew_after_fork
+from embedge._lifetime import begin_thread, ending, renew_after_fork, stop_at_end
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,12 +27,13 @@ _MOST_LARGE = 8
 """Calls of many prompts that may be computed at once; the other threads are kept for those of a few."""
 _FEW = 16
 """Up to so many prompts a call is one that somebody waits for, and comes before larger ones."""
+_IDLE_S = 0.25
 
 
 class CallThreads:
     """Computes calls, so many at a time: small ones first, each kind in its order.
 
-    A thread ends when nothing waits for it.
+    A thread for which nothing waits stays a moment, as beginning one holds up the event loop, and then ends.
 
     Args:
         most: threads.
@@ -50,12 +52,21 @@ class CallThreads:
         self._large: collections.deque[Callable[[], None]] = collections.deque()
         self._threads = 0
         self._at_large = 0
+        self._idle = 0
+        """Threads that wait, less those that are woken already."""
+        self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+        stop_at_end(self)
 
     def submit(self, work: Callable[[], None], *, large: bool) -> None:
         """Have a call computed; work must not raise."""
         with self._lock:
             (self._large if large else self._small).append(work)
-            if self._threads == self._most or (large and self._at_large == self._most_large):
+            if large and self._at_large == self._most_large:
+                return
+            if self._idle and not ending():
+                self._wake(1)
+                return
+            if self._threads == self._most:
                 return
             self._threads += 1
         try:
@@ -66,18 +77,49 @@ class CallThreads:
                 (self._large if large else self._small).remove(work)
             raise
 
+    def stop_soon(self) -> None:
+        """See Stoppable."""
+        with self._lock:
+            self._wake(self._idle)
+
+    def _wake(self, number: int) -> None:
+        self._idle -= number
+        for _ in range(number):
+            self._woken.put(None)
+
     def _work(self) -> None:
         at_large = False
         while True:
             with self._lock:
                 self._at_large -= at_large
                 at_large = not self._small and bool(self._large) and self._at_large < self._most_large
-                if ending() or not (self._small or at_large):
+                if ending():
                     self._threads -= 1
                     return
-                self._at_large += at_large
-                work = self._large.popleft() if at_large else self._small.popleft()
-            work()
+                work = None
+                if self._small or at_large:
+                    self._at_large += at_large
+                    work = self._large.popleft() if at_large else self._small.popleft()
+                else:
+                    self._idle += 1
+            if work is not None:
+                work()
+                del work  # holds the call's prompts and result
+            elif not self._is_woken():
+                return
+
+    def _is_woken(self) -> bool:
+        """Wait a moment for a call; False where the thread is to end."""
+        try:
+            self._woken.get(timeout=_IDLE_S)
+        except queue.Empty:
+            with self._lock:
+                if self._idle:
+                    self._idle -= 1
+                    self._threads -= 1
+                    return False
+            self._woken.get()  # woken in the same moment
+        return True
 
 
 _THREADS = CallThreads()

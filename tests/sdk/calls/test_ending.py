@@ -7,10 +7,12 @@ import gc
 import inspect
 import logging
 import threading
+import weakref
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from tests.sdk.threads_left import threads_left
 
 from embedge import CallCancelledError, DeadlineError, ParamsError, PromptError, SessionError
 from embedge._calls.in_asyncio import CallThreads, computed
@@ -40,13 +42,6 @@ async def drained(stream) -> list:
     return [output async for output in stream]
 
 
-def alive() -> list[threading.Thread]:
-    found = [t for t in threading.enumerate() if t.name.startswith("embedge")]
-    for thread in found:
-        thread.join(timeout=60)  # those of asyncio end by themselves
-    return [t for t in found if t.is_alive()]
-
-
 def after(count):
     """Says True from the so-manieth question on."""
     asked = []
@@ -66,7 +61,7 @@ def test_every_verb_ends_as_it_is_told_and_the_model_goes_on(name, load) -> None
     with pytest.raises(DeadlineError, match="deadline_s=1e-09") as caught:
         call(model, deadline_s=1e-9)
     assert isinstance(caught.value, TimeoutError)
-    assert alive() == []
+    assert threads_left() == []
     assert len(call(model, deadline_s=np.float32(1000), cancel=threading.Event()))
 
 
@@ -79,7 +74,7 @@ def test_a_call_ends_between_its_batches(name, threads, load) -> None:
     for count in (1, 4, 9):
         with pytest.raises(CallCancelledError):
             call(model, cancel=after(count))
-    assert alive() == []
+    assert threads_left() == []
     assert_array_equal(model.encode(TEXTS).numpy(), expected)
 
 
@@ -112,7 +107,7 @@ def test_a_stream_ends_in_its_consumers_hands(load) -> None:
     told.set()
     with pytest.raises(CallCancelledError):
         list(stream)
-    assert alive() == []
+    assert threads_left() == []
 
 
 def test_request_ids_of_a_stream_are_positions(load) -> None:
@@ -168,7 +163,7 @@ def test_a_cancelled_call_gives_its_thread_back(load) -> None:
             await model.aembed(TEXTS, use_tqdm=Endless(begun), deadline_s=0.01)
 
     asyncio.run(cancelled())
-    assert alive() == []
+    assert threads_left() == []
     model.close()  # nothing is in flight
 
 
@@ -188,7 +183,7 @@ def test_many_calls_leave_the_threads_of_asyncio_alone(load) -> None:
         await asyncio.gather(*calls, return_exceptions=True)
 
     asyncio.run(beside())
-    assert alive() == []
+    assert threads_left() == []
 
 
 @pytest.mark.parametrize("most", [1, 2])
@@ -222,6 +217,44 @@ def test_small_calls_come_first_and_threads_are_bounded(most) -> None:
     assert len(order) == 6
 
 
+def test_calls_that_follow_each_other_share_threads_which_end_when_told() -> None:
+    threads = CallThreads(4, 1)
+    used = []
+
+    async def main() -> None:
+        for number in range(20):
+            call = computed(
+                lambda: used.append(threading.current_thread()), large=bool(number % 2), threads=threads
+            )
+            await call
+
+    asyncio.run(main())
+    assert 1 <= len(set(used)) <= 4
+    threads.stop_soon()
+    assert threads_left() == []
+    used.clear()
+    asyncio.run(main())  # a thread that has ended is followed by another
+    assert len(used) == 20
+
+
+def test_a_thread_that_waits_holds_nothing_of_its_last_call() -> None:
+    threads = CallThreads(1, 1)
+    held = []
+
+    class Prompts(list):
+        pass
+
+    async def main() -> None:
+        prompts = Prompts()
+        held.append(weakref.ref(prompts))
+        await computed(prompts.copy, large=False, threads=threads)
+
+    asyncio.run(main())
+    gc.collect()
+    assert held[0]() is None
+    assert threads_left() == []
+
+
 def test_a_call_that_waits_for_a_thread_ends_in_time() -> None:
     threads = CallThreads(1, 1)
     gate = threading.Event()
@@ -236,7 +269,7 @@ def test_a_call_that_waits_for_a_thread_ends_in_time() -> None:
         await first
 
     asyncio.run(main())
-    assert alive() == []
+    assert threads_left() == []
     assert ran == []
 
 

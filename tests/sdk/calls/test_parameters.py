@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import inspect
 import itertools
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.sdk.threads_left import threads_left
 
 from embedge import (
     DeadlineError,
@@ -83,7 +83,7 @@ def test_every_wrong_parameter_ends_in_a_sentence(kind, verb, load) -> None:
         for value in values():
             with contextlib.suppress(EmbedgeError):
                 list(call(**usual | {name: value}))
-    assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
+    assert not threads_left()
 
 
 def test_documents_go_by_position_whatever_they_are_kept_in(load) -> None:

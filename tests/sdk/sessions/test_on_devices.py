@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tests.sdk.sessions.fake_devices import TWO, FakeSession
 from tests.sdk.sessions.graphs import graph_of
+from tests.sdk.threads_left import threads_left
 
 from embedge import DeviceMemoryError, SessionError
 from embedge._batches.forward import Forward
@@ -62,7 +62,7 @@ def test_nothing_is_returned_when_every_device_fails(devices) -> None:
     made, _ = forward(devices, cuda_0=2, cuda_1=2)
     with pytest.raises(SessionError, match="out of memory"):
         answers(made)
-    assert not [t for t in threading.enumerate() if t.name.startswith("embedge")]
+    assert not threads_left()
 
 
 class SmallSession(FakeSession):

@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from tests.sdk.threads_left import threads_left
 
 from embedge import EdgeModel, PoolingParams, PromptError, SessionError
 from embedge._engine import opening as _opening
@@ -17,10 +18,6 @@ from embedge._text import ahead as _ahead
 from embedge._text.ahead import ArrivingRows
 from embedge._text.tokens import Encoded, EncodedRows
 from embedge.testing import assert_embeddings_close, tiny_bundle
-
-
-def alive() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("embedge")]
 
 
 def made(count: int) -> tuple[ArrivingRows, list[int]]:
@@ -88,7 +85,7 @@ def test_pieces_are_tokenised_ahead_until_the_consumer_leaves(ahead) -> None:
     assert len(begun) == 1 + ahead
     assert set(begun) == ({"embedge-ahead"} if ahead else {"MainThread"})
     arrivals.close()
-    assert alive() == []
+    assert threads_left() == []
     assert sum(len(piece) for _, piece in rows.arrivals()) == 20_000
 
 
@@ -101,7 +98,7 @@ def test_a_piece_that_fails_ends_the_others() -> None:
     arrivals = ArrivingRows([1] * 20_000, encode).arrivals()
     with pytest.raises(PromptError, match="prompt 5000"):
         list(arrivals)
-    assert alive() == []
+    assert threads_left() == []
 
 
 @pytest.fixture
@@ -164,7 +161,7 @@ def test_a_device_that_fails_is_left_out(two_gpus, texts, tmp_path) -> None:
             model.embed(texts)
         two_gpus.clear()
         assert_embeddings_close(model.embed(texts[:1]).numpy(), expected[:1])
-    assert alive() == []
+    assert threads_left() == []
 
 
 def test_a_bad_prompt_is_named_by_its_position_in_the_call(two_gpus, texts, tmp_path) -> None:
@@ -177,7 +174,7 @@ def test_a_bad_prompt_is_named_by_its_position_in_the_call(two_gpus, texts, tmp_
         cut = model.embed(texts, pooling_params=PoolingParams(truncate_prompt_tokens=-1))
         assert cut[1234].num_truncated_tokens == 10
         assert len(cut) == 6000
-    assert alive() == []
+    assert threads_left() == []
 
 
 def test_several_bad_pieces_name_the_first_prompt_of_the_call(two_gpus, texts, tmp_path) -> None:
@@ -186,7 +183,7 @@ def test_several_bad_pieces_name_the_first_prompt_of_the_call(two_gpus, texts, t
         with pytest.raises(PromptError, match="prompt 7 has") as caught:
             model.embed(texts)
     assert caught.value.index == 7
-    assert alive() == []
+    assert threads_left() == []
 
 
 def test_one_thread_tokenises_without_others(two_gpus, texts, tmp_path) -> None:
