@@ -183,6 +183,17 @@ class MissingExtraError(EmbedgeError, ImportError):
     """An optional dependency is not installed; the message names the extra to install."""
 
 
+def expected_one_of(known: Iterable[str], otherwise: str) -> str:
+    """What a message expects in place of an unknown name.
+
+    Args:
+        known: the names that there are.
+        otherwise: what the message says where there is none.
+    """
+    names = ", ".join(known)
+    return f"expected one of {names}" if names else otherwise
+
+
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """A question to end a message with, a space before it; empty where no known name is near.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from embedge._locking import hold_file
 from embedge._placing.staging import check_target, commit, staging
-from embedge.errors import BundleError, ParamsError, did_you_mean
+from embedge.errors import BundleError, ParamsError, did_you_mean, expected_one_of
 from embedge.manifest import MANIFEST_FILE
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "home",
     "list_bundles",
     "name_of",
+    "near_archive",
     "remove",
     "staging",
 ]
@@ -115,8 +116,9 @@ def remove(name: str) -> Path:
     folder = _stored(name)
     if folder is None:
         raise BundleError(
-            f"no bundle is named {name!r} in the store {home()}; expected one of "
-            f"{_names() or 'none: the store is empty'}.{did_you_mean(name, map(name_of, list_bundles()))}"
+            f"no bundle is named {name!r} in the store {home()}; "
+            f"{expected_one_of(map(name_of, list_bundles()), 'the store is empty')}."
+            f"{did_you_mean(name, map(name_of, list_bundles()))}"
         )
     with hold_file(folder.parent / f".{folder.name}.export-lock") as is_held:
         if not is_held:
@@ -127,10 +129,6 @@ def remove(name: str) -> Path:
     if folder.parent != home() and not any(folder.parent.iterdir()):
         folder.parent.rmdir()
     return folder
-
-
-def _names() -> str:
-    return ", ".join(map(name_of, list_bundles()))
 
 
 def _stored(name: str) -> Path | None:
@@ -177,23 +175,40 @@ def find(model: str | os.PathLike[str]) -> Path:
     except (OSError, RuntimeError) as error:  # too long, not allowed, or ~ of a user that does not exist
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise BundleError(f"no bundle at {text[:80]!r}: {reason}. Expected a bundle's folder.") from error
-    if re.fullmatch(rf"({_WORD}/)?{_WORD}", text):
-        folder = _stored(text)
-        if folder is not None:
-            return folder
-        meant = did_you_mean(text, map(name_of, list_bundles()))
-        raise BundleError(
-            f"no bundle at {text!r}, neither as a folder nor by that name in the store {home()} "
-            f"(there: {_names() or 'none'}).{meant or f' Make one with: embedge export {text}'}"
-        )
+    is_name = re.fullmatch(rf"({_WORD}/)?{_WORD}", text) is not None
+    folder = _stored(text) if is_name else None
+    if folder is None:
+        raise BundleError(_not_there(text, path, is_name))
+    return folder
+
+
+def near_archive(path: Path) -> str:
+    """A question that names an archive that lies where another one was looked for; empty where none is near."""
+    with contextlib.suppress(OSError):
+        return did_you_mean(path.name, [each.name for each in path.parent.glob(f"*{ARCHIVE_SUFFIX}")])
+    return ""
+
+
+def _not_there(text: str, path: Path, is_name: bool) -> str:
     if "://" in text:
-        raise BundleError(
+        return (
             f"no bundle at {text!r}, which is a URL; expected a bundle's folder, or a name in the store. Bring the "
             f"bundle into the store with: embedge add {text}"
         )
-    raise BundleError(
-        f"no bundle at {text!r}. Expected a bundle's folder; make one with: embedge export MODEL -o {text}"
-    )
+    stored = list(map(name_of, list_bundles()))
+    if path.suffix == ARCHIVE_SUFFIX:
+        return (
+            f"there is no file {text}; expected a bundle's folder, or a name in the store, into which an archive comes "
+            f"with: embedge add {text}.{near_archive(path) or did_you_mean(path.stem, stored)}"
+        )
+    if is_name:
+        meant = did_you_mean(text, stored)
+        return (
+            f"no bundle at {text!r}, neither as a folder nor by that name in the store {home()}, which "
+            f"{'has ' + ', '.join(stored) if stored else 'is empty'}."
+            f"{meant or f' Make one with: embedge export {text}'}"
+        )
+    return f"no bundle at {text!r}. Expected a bundle's folder; make one with: embedge export MODEL -o {text}"
 
 
 def _not_a_folder(path: Path) -> str:

@@ -50,3 +50,9 @@ def test_a_message_is_one_printable_line(kind) -> None:
     assert str(error).isprintable()
     assert len(str(error)) < 3100
     assert error.args == (text,)
+
+
+def test_a_message_that_names_alternatives_has_words_for_none() -> None:
+    assert errors.expected_one_of(["a", "b"], "there is none") == "expected one of a, b"
+    assert errors.expected_one_of(iter(()), "there is none") == "there is none"
+    assert errors.expected_one_of(map(repr, ["a"]), "there is none") == "expected one of 'a'"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from embedge.errors import ExportError, did_you_mean
+from embedge.errors import ExportError, did_you_mean, expected_one_of
 from embedge_export.source.files import Files
 from embedge_export.source.stated import read_stated
 from embedge_export.source.towers import default_prompt
@@ -42,8 +42,8 @@ def read_prompts(files: Files, spec: ExportSpec) -> Prompts:
     name = spec.default_prompt_name or stated
     if name is not None and name not in texts:
         raise ExportError(
-            f"the default prompt {name!r} is not stored; expected one of "
-            f"{', '.join(texts) or 'none, as there are no prompts'}. Store it with --prompt {name}=TEXT."
+            f"the default prompt {name!r} is not stored; {expected_one_of(texts, 'no prompt is')}. "
+            f"Store it with --prompt {name}=TEXT."
             f"{did_you_mean(name, texts)}"
         )
     return Prompts(texts, name)

@@ -64,13 +64,18 @@ def open_repository(spec: ExportSpec) -> Repository:
                 f"revision {spec.revision!r} is asked of {folder.name}, which is a folder and has no "
                 "revisions; expected a hub id. Leave out --revision, or check the revision out yourself."
             )
-    elif folder.exists():
-        is_packed = folder.suffix == ARCHIVE_SUFFIX
+    elif folder.suffix == ARCHIVE_SUFFIX and "://" not in spec.model:
+        what = "an archive of a bundle"
+        if not folder.exists():
+            what = "named as an archive of a bundle, and not there"
         raise ExportError(
-            f"{spec.model} is an archive of a bundle; expected a checkpoint's folder, or a hub id such as org/name. "
-            f"A bundle needs no export; bring it into the store with: embedge add {spec.model}"
-            if is_packed
-            else f"{spec.model} is a file; expected the folder of a checkpoint, which holds config.json"
+            f"{spec.model} is {what}; "
+            "expected a checkpoint's folder, or a hub id such as org/name. A bundle needs no export; bring it into the "
+            f"store with: embedge add {spec.model}"
+        )
+    elif folder.exists():
+        raise ExportError(
+            f"{spec.model} is a file; expected the folder of a checkpoint, which holds config.json"
         )
     elif "://" in spec.model:
         raise ExportError(

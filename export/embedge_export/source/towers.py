@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from embedge.errors import ExportError
+from embedge.errors import ExportError, expected_one_of
 from embedge_export.source.fields import account_for, some_object, some_text, some_texts
 from embedge_export.source.repository import inside, read_json
 
@@ -64,10 +64,9 @@ def _towers_of(folder: Path, path: str) -> Towers:
     if _MODALITY in structure:  # which the library finds by the modality of texts
         default = _MODALITY
     if default not in structure:
-        names = ", ".join(structure) or "none"
         raise ExportError(
             f"{_joined(path, file)} has default_route {default!r}, so that no tower is for texts whose tower is not "
-            f"named, which one bundle has to know; expected one of {names}. "
+            f"named, which one bundle has to know; {expected_one_of(structure, 'it states no towers')}. "
             f"{_ALONE.format(tower=next(iter(structure), 'query'))}"
         )
     return Towers(default=default, others=tuple(name for name in structure if name != default))
@@ -149,7 +148,7 @@ def _read_tower(folder: Path, path: str, tower: str, ignore_keys: tuple[str, ...
     structure = some_object(stated.get("structure"), "structure", file)
     if tower not in structure:
         raise ExportError(
-            f"--tower {tower!r} is not among the towers of {file}; expected one of {', '.join(structure) or 'none'}"
+            f"--tower {tower!r} is not among the towers of {file}; {expected_one_of(structure, 'it states none')}"
         )
     types = some_object(stated.get("types"), "types", file)
     names = some_texts(structure[tower], f"structure.{tower}", file)

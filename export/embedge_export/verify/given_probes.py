@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from embedge import EdgeModel
-from embedge.errors import EmbedgeError, ExportError, VerificationError
+from embedge.errors import EmbedgeError, ExportError, VerificationError, expected_one_of
 from embedge.manifest import Dtype, Fidelity, Probe, Probes
 from embedge.types import FloatArray
 from embedge.verify import raw_params
@@ -81,7 +81,8 @@ def as_cases(probes: Sequence[Probe], checkpoint: Checkpoint) -> list[Case]:
             )
         if probe.prompt_name is not None and probe.prompt_name not in checkpoint.prompts:
             raise ExportError(
-                f"a probe uses the prompt {probe.prompt_name!r}; expected one of {', '.join(checkpoint.prompts)}"
+                f"a probe uses the prompt {probe.prompt_name!r}; "
+                f"{expected_one_of(checkpoint.prompts, 'the checkpoint stores none')}"
             )
         expected = np.asarray(probe.expected, dtype=np.float32)
         if probe.task in _TOKEN_TASKS:

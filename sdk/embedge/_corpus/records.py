@@ -13,7 +13,7 @@ import msgspec
 from embedge._corpus import parquet
 from embedge._corpus.decoding import MAX_ROW_BYTES, Line, find_encoding, lines, open_bytes
 from embedge._corpus.inputs import Format, InputFile
-from embedge.errors import CorpusError
+from embedge.errors import CorpusError, expected_one_of
 
 Identifier: TypeAlias = "str | int | None"
 
@@ -198,15 +198,17 @@ def choose_column(names: Sequence[str], reading: Reading) -> str:
     for name in wanted:
         if name is not None and list(names).count(name) != 1:
             how = "is missing" if name not in names else "is there more than once"
-            raise CorpusError(f"column {name!r} {how}; expected one of {', '.join(map(repr, names))}")
+            raise CorpusError(
+                f"column {name!r} {how}; {expected_one_of(map(repr, names), 'there are no columns')}"
+            )
     if reading.column is not None:
         return reading.column
     usual = next((name for name in _USUAL_COLUMNS if list(names).count(name) == 1), None)
     others = [name for name in names if name not in wanted]
     if usual is None and len(others) != 1:
         raise CorpusError(
-            f"does not say which column holds the text; expected one of {', '.join(map(repr, others))}. "
-            "Pass it as --column."
+            f"does not say which column holds the text; "
+            f"{expected_one_of(map(repr, others), 'no column is left for it')}. Pass it as --column."
         )
     return usual or others[0]
 

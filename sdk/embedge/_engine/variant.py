@@ -6,7 +6,7 @@ import msgspec
 
 from embedge._sessions.openvino import has_bfloat16
 from embedge._sessions.products import graph_features
-from embedge.errors import BundleError, ParamsError, did_you_mean
+from embedge.errors import BundleError, ParamsError, did_you_mean, expected_one_of
 from embedge.manifest import Manifest, Variant
 
 _PREFERENCE = {
@@ -48,12 +48,11 @@ def choose_variant(
             )
         spec = manifest.variants[variant]
         if not _has_operators(spec, device_kind):
-            others = ", ".join(
-                name for name, each in manifest.variants.items() if suits(each, device_kind, features)
-            )
+            others = [name for name, each in manifest.variants.items() if suits(each, device_kind, features)]
             raise ParamsError(
                 f"variant={variant!r} is written with operators that only {spec.target} has, and the device is "
-                f"{device_kind}; expected one of {others or 'no variant of this bundle'}, or device={spec.target!r}"
+                f"{device_kind}; {expected_one_of(others, 'no variant of this bundle runs there')}. "
+                f"Or pass device={spec.target!r}"
             )
         if device_kind == "openvino":
             _check_bfloat16(variant, spec)

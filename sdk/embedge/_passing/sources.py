@@ -11,6 +11,7 @@ from typing import BinaryIO, Protocol, cast
 from embedge._contents.regular import open_regular
 from embedge.errors import BundleError
 from embedge.manifest import MANIFEST_FILE
+from embedge.store import near_archive
 
 _MOST_ENTRIES = 10_000
 _BROKEN = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OverflowError)
@@ -66,7 +67,9 @@ class ArchiveSource:
             self._zip = zipfile.ZipFile(path)
             entries = self._zip.infolist()
         except FileNotFoundError as error:
-            raise BundleError(f"there is no {path}; expected an archive that embedge pack wrote.") from error
+            raise BundleError(
+                f"there is no file {path}; expected an archive that embedge pack wrote.{near_archive(path)}"
+            ) from error
         except (OSError, *_BROKEN) as error:
             raise self._broken(str(error)) from error
         if len(entries) > _MOST_ENTRIES:

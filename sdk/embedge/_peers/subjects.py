@@ -17,7 +17,7 @@ from embedge._engine.variant import suiting
 from embedge._peers.checkpoints import Checkpoint
 from embedge._peers.figures import LeftOut
 from embedge.bundle import Bundle
-from embedge.errors import ParamsError
+from embedge.errors import ParamsError, expected_one_of
 from embedge.manifest import Manifest
 
 _MOST_VARIANTS = 4
@@ -121,8 +121,8 @@ def own_subjects(bundle: Bundle, variants: Sequence[str], threads: int, version:
     for name in variants:
         if name not in there:
             raise ParamsError(
-                f"--variant {name} is none that bundle {manifest.name!r} runs on this processor; expected one of "
-                f"{', '.join(there)}"
+                f"--variant {name} is none that bundle {manifest.name!r} runs on this processor; "
+                f"{expected_one_of(there, 'it runs none of them')}"
             )
     return [
         Subject(

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 import numpy as np
 
-from embedge.errors import ParamsError, PromptError
+from embedge.errors import ParamsError, PromptError, expected_one_of
 from embedge.integrations._loading import loaded
 from embedge.model import EdgeModel
 from embedge.params import PoolingParams
@@ -130,7 +130,9 @@ def compute(model: EdgeModel, batch: Any, call: ColumnCall) -> FloatArray:
 def _texts(batch: Any, column: str) -> list[str]:
     names = [str(name) for name in getattr(batch, "column_names", None) or batch]
     if column not in names:
-        raise ParamsError(f"column {column!r} is not in the batch; expected one of {', '.join(names)}")
+        raise ParamsError(
+            f"column {column!r} is not in the batch; {expected_one_of(names, 'it has no columns')}"
+        )
     cells = batch[column]
     texts: Iterable[Any] = cells.to_pylist() if hasattr(cells, "to_pylist") else cells.tolist()
     found = list(texts)

@@ -16,7 +16,7 @@ from embedge import EdgeModel
 from embedge._corpus.precision import Precision, find_ranges, quantize
 from embedge._rows.heads import cut_and_normalize
 from embedge._rows.similarity import similarities
-from embedge.errors import ParamsError, PromptError
+from embedge.errors import ParamsError, PromptError, expected_one_of
 from embedge.integrations._loading import loaded
 from embedge.manifest import Similarity
 from embedge.params import PoolingParams
@@ -243,7 +243,7 @@ class SentenceTransformer:
             return prompt or ""
         if name not in self.prompts:
             raise ParamsError(
-                f"prompt {name!r} is not among the prompts; expected one of {', '.join(self.prompts)}"
+                f"prompt {name!r} is not stored; {expected_one_of(self.prompts, 'the model has no prompts')}"
             )
         return self.prompts[name]
 

@@ -161,6 +161,10 @@ def test_what_needs_no_export_is_told_to_be_a_bundle(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for model, message in (
         (str(stored), "stored is a bundle already, of .*; expected a checkpoint.* embedge add "),
+        (
+            "gone.embedge",
+            "gone.embedge is named as an archive of a bundle, and not there; .* embedge add gone.embedge",
+        ),
         (str(packed), "packed.embedge is an archive of a bundle; .* embedge add "),
         ("stored", "no folder.*The store has a bundle of this name, which needs no export: "),
         ("https://hub/org/name", "is a URL; expected .* such as org/name"),

@@ -110,11 +110,25 @@ def test_near_names_of_bundles_variants_and_prompts_are_offered(tiny, capsys, mo
     ("line", "words", "not_words"),
     [
         ("rm nothing", "no bundle is named 'nothing' in the store ", "export"),
-        ("rm nothing", "expected one of none: the store is empty.\n", "folder"),
+        ("rm nothing", "; the store is empty.\n", "expected"),
         ("encode x.embedge text", "x.embedge is an archive; ", "manifest"),
         ("pack x.embedge", "with: embedge add x.embedge\n", "manifest"),
         ("pack B -o none/x.embedge", "there is no folder none for x.embedge; ", "part"),
         ("encode https://h/x text", "is a URL; expected a bundle's folder", "export"),
+        (
+            "inspect gone.embedge",
+            "there is no file gone.embedge; expected a bundle's folder, or a name",
+            "export",
+        ),
+        ("encode folder/gone.embedge text", "with: embedge add folder/gone.embedge.\n", "export"),
+        ("pack y.embedge", "with: embedge add y.embedge. Did you mean 'x.embedge'?\n", "export"),
+        (
+            "add y.embedge",
+            "; expected an archive that embedge pack wrote. Did you mean 'x.embedge'?\n",
+            "export",
+        ),
+        ("encode nothing text", "in the store", "there: "),
+        ("encode nothing text", ", which is empty. Make", "none"),
         ("encode nothing text", "Make one with: embedge export nothing\n", "add"),
         ("add ftp://h/x.embedge", "ftp://h/x.embedge cannot be fetched; expected a URL of https.", "no ftp:"),
         ("add http://h/x.embedge", "and pass it as --fingerprint\n", "fingerprint ."),
@@ -138,6 +152,22 @@ def test_what_is_done_wrongly_is_told_with_what_helps(
     said = failed(capsys, *[str(tiny()) if word == "B" else word for word in line.split()])
     assert words in said
     assert not_words not in said.splitlines()[-1].replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize(
+    "command", [name for name, each in COMMANDS.items() if "BUNDLE" in str(each.format_usage())]
+)
+def test_every_command_says_of_an_archive_what_to_do(command, capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("EMBEDGE_HOME", str(tmp_path / "store"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.embedge").touch()
+    (tmp_path / "notes.txt").write_text("a paragraph of words " * 9)
+    others = {"search": ["text", "--in", "notes.txt"], "encode": ["text"], "classify": ["text"]}
+    others |= {"score": ["a", "b"], "rerank": ["a", "b"]}
+    for name in ("there.embedge", "gone.embedge"):
+        said = failed(capsys, command, name, *others.get(command, []))
+        assert name in said
+        assert command == "rm" or f"embedge add {name}" in said
 
 
 def parameters() -> set[str]:
