@@ -31,7 +31,7 @@ NAMES = {
         BundleError CallCancelledError CorpusError DeadlineError DeviceMemoryError EmbedgeError ExportError
         IntegrityError ManifestError MissingExtraError NumericalError ParamsError PluginError PromptError
         ProviderUnavailableError SessionError ShapeError TaskNotSupportedError VerificationError
-        did_you_mean
+        did_you_mean expected_one_of
     """,
     "integrations": "",
     "integrations/chroma": "EmbedgeEmbeddingFunction",

@@ -23,6 +23,8 @@ from embedge.cli._parser import Parser
 from embedge.errors import BundleError, EmbedgeError
 
 _PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "tokenizers", "msgspec")
+_EXTRAS = {"export": ("onnx", "safetensors"), "export-torch": ("torch", "transformers")}
+"""Modules that each brings."""
 _TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
 
@@ -51,7 +53,7 @@ def _findings() -> dict[str, Any]:
         "embedge": __version__,
         "python": f"{platform.python_implementation()} {platform.python_version()}, {platform.platform()}",
         "packages": {name: each for name in _PACKAGES if (each := _version(name)) is not None},
-        "exporter": _has("embedge_export") and _has("torch"),
+        "exporter": _exporter(),
         "cpu": cpu_name(),
         "cpu features": list(cpu_features()),
         "threads": threads,
@@ -105,8 +107,12 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _has(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
+def _exporter() -> str:
+    """What of the exporter can be used here: its own packages, and torch, which traces what is not built."""
+    missing = [extra for extra in _EXTRAS if not all(map(importlib.util.find_spec, _EXTRAS[extra]))]
+    if "export" in missing:
+        return "not installed; pip install 'embedge[export]'"
+    return "installed, without torch" if missing else "installed, with torch"
 
 
 def _words(value: Any) -> str:
@@ -114,6 +120,4 @@ def _words(value: Any) -> str:
         return ", ".join(f"{name} {each}" for name, each in value.items())
     if isinstance(value, list):
         return ", ".join(value) or "none"
-    if isinstance(value, bool):
-        return "installed" if value else "not installed"
     return "none" if value is None else str(value)

@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if threading.current_thread() is threading.main_thread():
             answer_again()
         open_streams()
-        args = build_parser().parse_args(argv)
+        arguments = sys.argv[1:] if argv is None else argv
+        args = build_parser().parse_args(arguments or ["--help"])
         flags = args.command.flags
         status: int = args.run(args)
         sys.stdout.flush()

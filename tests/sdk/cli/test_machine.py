@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import sys
 from itertools import count
@@ -86,3 +87,16 @@ def test_doctor_without_onnxruntime(capsys, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert main(["doctor"]) == 1
     assert "onnxruntime cannot be imported" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ({"onnx", "torch"}, "not installed; pip install 'embedge[export]'"),
+        ({"torch"}, "installed, without torch"),
+        (set(), "installed, with torch"),
+    ],
+)
+def test_doctor_says_what_of_the_exporter_is_here(missing, said, monkeypatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else name)
+    assert machine._findings()["exporter"] == said

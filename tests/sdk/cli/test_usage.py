@@ -50,6 +50,12 @@ def test_help_fits_a_screen_and_has_examples(name, capsys, monkeypatch) -> None:
         assert action.help, f"{name} {action.dest}"
 
 
+def test_the_command_alone_shows_its_help(capsys) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([])
+    assert "\ncommands:\n" in capsys.readouterr().out
+
+
 def test_all_flags_of_a_large_command_can_be_seen(capsys) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["export", "--help-all"])
