@@ -74,8 +74,8 @@ NAMES = {
         open_on_cpu openvino_problem
     """,
     "store": """
-        ARCHIVE_SUFFIX HOME_VARIABLE bundle_path check_target commit find hold_file home list_bundles name_of near_archive remove
-        staging
+        ARCHIVE_SUFFIX HOME_VARIABLE bundle_path check_target commit find hold_file home list_bundles name_of
+        near_archive remove staging
     """,
     "testing": "TinyKind assert_embeddings_close tiny_bundle",
     "types": """
