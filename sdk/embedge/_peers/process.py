@@ -10,11 +10,12 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from embedge._peers.subjects import Subject, environment
 from embedge.errors import EmbedgeError
 
+_ENDING_S = 1.0
 _ASKED = Path(__file__).with_name("asked.py")
 _RUN = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
 
@@ -80,13 +81,20 @@ class Process:
 
     def end(self) -> None:
         """End it, and leave nothing of it."""
-        with contextlib.suppress(OSError):
+        self._close(self._process.stdin)  # it ends by itself then, unless it is in the middle of something
+        try:
+            self._process.wait(_ENDING_S)
+        except subprocess.TimeoutExpired:
             self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+            self._process.wait()
+        self._close(self._process.stdout)
+        self._errors.close()
+
+    @staticmethod
+    def _close(stream: IO[bytes] | None) -> None:
+        assert stream is not None
+        with contextlib.suppress(OSError):
+            stream.close()
 
     def _answer(self, request: dict[str, Any], within_s: float) -> dict[str, Any]:
         stdin, stdout = self._process.stdin, self._process.stdout

@@ -67,13 +67,13 @@ class _Runner(msgspec.Struct, kw_only=True):
 
 
 class _Field(msgspec.Struct, kw_only=True):
-    """Everyone who runs, who ran, or does not, and the time that is left to them."""
+    """Everyone who was loaded, who still runs, or does not, and the time that is left to them."""
 
     seconds: float
     began: float
     progress: Progress
     runners: list[_Runner] = msgspec.field(default_factory=list)
-    ran: list[_Runner] = msgspec.field(default_factory=list)
+    loaded: list[_Runner] = msgspec.field(default_factory=list)
     left_out: list[LeftOut] = msgspec.field(default_factory=list)
 
     def left(self, share: float = 1.0) -> float:
@@ -99,8 +99,6 @@ class _Field(msgspec.Struct, kw_only=True):
                 runner.process.end()
                 rounds = len(runner.passages_per_s)
                 self.left_out.append(LeftOut(label=runner.subject.label, reason=str(error), rounds=rounds))
-                if rounds:
-                    self.ran.append(runner)
 
 
 def compare(
@@ -144,8 +142,7 @@ def compare(
             rounds += 1
             if field.left(_ALL) < time.perf_counter() - before:
                 break
-    field.ran += field.runners
-    if not any(runner.passages_per_s for runner in field.ran):
+    if not any(runner.passages_per_s for runner in field.loaded):
         raise SubjectError(
             "nothing could be measured: "
             + "; ".join(f"{each.label}: {each.reason}" for each in field.left_out)
@@ -168,7 +165,8 @@ def _load(
         except SubjectError as error:
             reason = str(error)
         else:
-            field.runners.append(_Runner(subject=subject, process=process))
+            field.loaded.append(_Runner(subject=subject, process=process))
+            field.runners.append(field.loaded[-1])
             return
     field.left_out.append(LeftOut(label=subject.label, reason=reason))
 
@@ -219,8 +217,7 @@ def _turn(runner: _Runner, texts: Texts, counts: _Counts, within_s: float) -> No
 
 
 def _comparison(field: _Field, texts: Texts, counts: _Counts, rounds: int) -> Comparison:
-    ran = [each for each in field.ran if each.passages_per_s]
-    ran.sort(key=lambda runner: not runner.subject.ours)
+    ran = [each for each in field.loaded if each.passages_per_s]
     reference = next((each for each in ran if each.subject.of_checkpoint), ran[0])
     return Comparison(
         rounds=rounds,

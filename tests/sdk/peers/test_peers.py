@@ -134,7 +134,9 @@ def test_a_library_that_fails_or_is_late_says_so_and_leaves_no_process(made, tmp
         with pytest.raises(SubjectError, match="KeyError"):
             process.ask("sing", [], 60)
     monkeypatch.setattr(rounds, "available_memory_bytes", lambda: 10)
-    comparison, _ = ask([subject, subject], tmp_path, seconds=5.0, weights_bytes=100)
+    monkeypatch.setattr(rounds, "_ALL", 0.0)  # no time for a second round
+    comparison, _ = ask([subject, subject], tmp_path, seconds=10.0, weights_bytes=100)
+    assert comparison.rounds == 1
     assert [each.label for each in comparison.measured] == ["embedge fp32"]
     assert "memory" in comparison.left_out[0].reason
     with pytest.raises(SubjectError, match="nothing could be measured: embedge fp32: no time was left"):
@@ -156,9 +158,14 @@ def test_a_checkpoint_is_found_by_its_weights(made, tmp_path, monkeypatch) -> No
     assert (cached.folder, cached.graph) == (snapshot, "onnx/model.onnx")
     assert find_checkpoint(source, "someone/tiny") == cached
     assert find_checkpoint(replace(source, name="someone/tiny", revision="1234"), None) == cached
+    assert "no folder here" in find_checkpoint(source, None)
+    assert "no folder here" in find_checkpoint(replace(source, name="../tiny"), None)
     (snapshot / "model.safetensors").write_bytes(b"other")
     assert "holds other weights" in find_checkpoint(replace(source, name="someone/tiny"), None)
     with pytest.raises(ParamsError, match="holds other weights"):
+        find_checkpoint(source, str(snapshot))
+    (snapshot / "model.safetensors").unlink()
+    with pytest.raises(ParamsError, match="model.safetensors is not there"):
         find_checkpoint(source, str(snapshot))
 
 
@@ -167,7 +174,7 @@ def test_a_model_that_others_cannot_pool_is_left_to_those_who_can(tmp_path, made
     others, left_out = other_subjects(
         replace(bundle, manifest=replace(bundle.manifest, normalize=True, sparse=True)),
         Checkpoint(folder=made[0], graph=None, graph_data=()),
-        [sys.executable],
+        [sys.executable, sys.executable],
         1,
         tmp_path,
     )
@@ -224,9 +231,12 @@ def test_the_command_alone(tiny, capsys, tmp_path, monkeypatch, short) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     command = ["bench", str(tiny()), "--threads", "1", "--seconds", "20", "--count", "30"]
-    for _ in range(2):  # what it wrote it replaces
-        assert main(command) == 0
+    assert main(command) == 0
     shown = capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.stderr, "isatty", lambda: True)
+        assert main(command) == 0  # what it wrote it replaces
+    assert "s  round 1 of at most 1" in capsys.readouterr().err
     assert "No other library that could run this model is here" in shown.out
     assert "--checkpoint FOLDER says where it is" in shown.out
     (written,) = tmp_path.iterdir()
@@ -290,17 +300,26 @@ def test_cosines_of_rows_that_do_not_belong_together() -> None:
 
 
 @NEEDS_PROC
-def test_who_is_lost_in_a_round_keeps_those_before(made, short, tmp_path, monkeypatch) -> None:
+def test_who_does_not_end_is_ended(made, tmp_path) -> None:
+    with Process(own_subjects(made[1], (), 1, "embedge")[0], "a text", tmp_path, 60):
+        (pid,) = _asked(os.getpid())
+        os.kill(int(pid), signal.SIGSTOP)
+    assert not _runs(pid)
+
+
+@NEEDS_PROC
+@pytest.mark.parametrize(("when", "before"), [("comparing", 0), ("round 3", 2)])
+def test_who_is_lost_keeps_the_rounds_before(made, short, tmp_path, monkeypatch, when, before) -> None:
     monkeypatch.setattr(rounds, "MOST_ROUNDS", 3)
-    subject = own_subjects(made[1], (), 1, "embedge")[0]
+    subject = own_subjects(made[1], ["fp32"], 1, "embedge")[0]
 
     def end_one(words: str) -> None:
-        if words.startswith("round 3"):
+        if words.startswith(when):
             os.kill(int(_asked(os.getpid())[-1]), signal.SIGKILL)
 
     comparison, _ = ask([subject, replace(subject, label="lost")], tmp_path, progress=end_one)
     assert comparison.rounds == 3
-    assert {each.label for each in comparison.measured} == {"embedge fp32", "lost"}
+    assert [each.label for each in comparison.measured] == ["embedge fp32", *(["lost"] if before else [])]
     (lost,) = comparison.left_out
-    assert (lost.label, lost.rounds) == ("lost", 2)
+    assert (lost.label, lost.rounds) == ("lost", before)
     assert "status -9" in lost.reason
