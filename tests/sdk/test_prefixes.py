@@ -150,3 +150,28 @@ def test_a_closed_model_lets_go_of_them_and_a_pickled_one_makes_its_own(bundle) 
 def test_only_true_and_false_are_taken(bundle) -> None:
     with pytest.raises(ParamsError, match="enable_prefix_caching is a int"):
         EdgeModel(bundle, enable_prefix_caching=1)  # type: ignore[arg-type]
+
+
+def test_what_stands_before_texts_is_found_anew_after_many_prompts(bundle) -> None:
+    with EdgeModel(bundle, device="cpu") as model:
+        for count in range(70):
+            embed(model, TEXTS[:2], "the " * count)
+        assert 0 < len(model._open().engine.tokenizer.leads._kept) < 70
+
+
+def test_pairs_as_prompts_share_the_template(reranker) -> None:
+    pairs = [{"text": "is it open ?", "text_pair": each} for each in TEXTS[:3]]
+    with EdgeModel(reranker, device="cpu") as model:
+        raw = PoolingParams(use_activation=False)
+        outputs = model.encode(pairs, raw, pooling_task="score")
+        expected = [row(output.prompt_token_ids)[:1] for output in outputs]
+        assert_array_equal(outputs.numpy(), expected)
+
+
+def test_rows_with_segments_or_offsets_begin_with_nothing() -> None:
+    plain = Encoded(token_ids=[1, 2, 3])
+    marked = Encoded(token_ids=[1, 2, 3], type_ids=[0, 0, 1])
+    placed = Encoded(token_ids=[1, 2, 3], offsets=[(0, 1), (1, 2), (2, 3)])
+    assert EncodedRows.of([plain, Encoded(token_ids=[1])]).begin_with([1, 2]).tolist() == [True, False]
+    assert not EncodedRows.of([plain, marked]).begin_with([1, 2]).any()
+    assert not EncodedRows.of([plain, placed]).begin_with([1, 2]).any()
