@@ -94,6 +94,37 @@ def test_a_body_of_ten_megabytes(http) -> None:
     assert http.post("/embed", json={"inputs": "a"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        ({"content-type": "text/plain"}, "content-type is 'text/plain'; expected application/json"),
+        ({"content-type": "application/json; charset=utf-16"}, "charset is 'utf-16'; expected utf-8"),
+        ({"content-encoding": "gzip"}, "content-encoding is 'gzip'; expected a body that is not compressed"),
+    ],
+)
+def test_a_body_that_is_said_to_be_something_else(http, stated, words) -> None:
+    refused = http.post("/embed", content="{}", headers={"content-type": "application/json"} | stated)
+    assert (refused.status_code, words in refused.json()["error"]) == (415, True)
+    stated = {"content-type": 'Application/JSON; charset="UTF-8"', "content-encoding": "identity"}
+    assert http.post("/embed", content='{"inputs": "a"}', headers=stated).status_code == 200
+
+
+def test_what_a_refusal_quotes_is_one_printable_line(http) -> None:
+    named = {"model": "模型\n\x1b[31m" + "x" * 100_000, "input": "a"}
+    refused = http.post("/v1/embeddings", json=named)
+    message = refused.json()["error"]["message"]
+    assert refused.status_code == 404
+    assert "模型" in message
+    assert message.isprintable()
+    assert len(message) < 4000
+
+
+def test_a_method_that_there_is_not(http) -> None:
+    refused = http.put("/embed", json={})
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert "PUT /embed is not served" in refused.json()["error"]
+
+
 def test_keys(server, http) -> None:
     client = openai.OpenAI(base_url=f"{server.address}/v1", api_key="another", max_retries=0)
     with client, pytest.raises(openai.AuthenticationError, match="missing or wrong"):

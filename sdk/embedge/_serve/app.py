@@ -74,6 +74,7 @@ async def _unknown(http: Request, error: Exception) -> Response:
     response = refused(refusal, _interface(http))
     if isinstance(error, HTTPException):
         response.status_code = error.status_code
+        response.headers.update(error.headers or {})  # what is allowed in place of a method
     return response
 
 

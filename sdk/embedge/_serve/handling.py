@@ -99,9 +99,7 @@ def check_caller(http: Request, options: ServeOptions) -> None:
 
 async def _within_limits(http: Request, endpoint: Endpoint, served: Served) -> Response:
     check_caller(http, served.options)
-    kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise Refusal("type", f"content-type is {kind!r}; expected application/json")
+    _check_form(http)
     metrics = served.metrics
     if metrics.in_flight >= served.options.max_requests:
         raise Refusal(
@@ -113,6 +111,20 @@ async def _within_limits(http: Request, endpoint: Endpoint, served: Served) -> R
         return await _while_awaited(http, _answered(body, endpoint, served))
     finally:
         metrics.in_flight -= 1
+
+
+def _check_form(http: Request) -> None:
+    """Refuse bodies that are said to be another thing than JSON in UTF-8."""
+    stated = http.headers.get("content-type", "").lower()
+    kind, _, parameters = stated.partition(";")
+    if kind.strip() != "application/json":
+        raise Refusal("type", f"content-type is {kind.strip()!r}; expected application/json")
+    charset = parameters.partition("charset=")[2].partition(";")[0].strip(' "')
+    if charset not in ("", "utf-8", "utf8", "us-ascii"):
+        raise Refusal("type", f"the body's charset is {charset!r}; expected utf-8, which JSON always is")
+    encoding = http.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise Refusal("type", f"content-encoding is {encoding!r}; expected a body that is not compressed")
 
 
 async def _body(http: Request, options: ServeOptions) -> bytes:
@@ -166,10 +178,10 @@ async def _answered(body: bytes, endpoint: Endpoint, served: Served) -> Response
         raise Refusal("json", f"the body is not JSON: {error}") from None
     try:
         answer = await endpoint.answer(request, served.models, served.options)
-    except EmbedgeError as error:
-        raise refusal_of(error) from None
     except Refusal:
         raise
+    except EmbedgeError as error:
+        raise refusal_of(error) from None
     except Exception:
         _LOG.exception("a request to %s failed", endpoint.path)
         raise Refusal("failed", "the server failed; its log says why") from None

@@ -61,8 +61,8 @@ _ROWS: dict[Reason, _Row] = {
 }
 
 
-class Refusal(Exception):  # noqa: N818  # an answer, as the client's request asks for
-    """A request that is not answered with numbers.
+class Refusal(EmbedgeError):  # noqa: N818  # an answer, as the client's request asks for
+    """A request that is not answered with numbers; what it quotes of the request is printable, and not longer than any.
 
     Attributes:
         reason: what kind of.
