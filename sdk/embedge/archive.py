@@ -123,7 +123,9 @@ def add(
         manifest = _manifest(source)
         compare_pin(manifest.fingerprint, fingerprint, source.words)
         # of an organisation a bundle may state anybody's
-        target = store.bundle_path(name or stated_name or manifest.name.rpartition("/")[2])
+        target = store.bundle_path(
+            (stated_name or manifest.name.rpartition("/")[2]) if name is None else name
+        )
         if _is_there(target, manifest):
             return target
 

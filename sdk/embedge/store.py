@@ -36,7 +36,7 @@ __all__ = [
 HOME_VARIABLE = "EMBEDGE_HOME"
 ARCHIVE_SUFFIX = ".embedge"
 """Of a bundle that was packed as one file."""
-_WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}"
 
 
 def home() -> Path:
@@ -76,8 +76,8 @@ def bundle_path(name: str) -> Path:
     """
     if not re.fullmatch(rf"({_WORD}/)?{_WORD}", name):
         raise BundleError(
-            f"{name!r} is no bundle name; expected letters, digits, '.', '_' and '-', as in 'all-MiniLM-L6-v2' or "
-            "'sentence-transformers/all-MiniLM-L6-v2'"
+            f"{name!r} is no bundle name; expected at most 200 letters, digits, '.', '_' and '-', as in "
+            "'all-MiniLM-L6-v2' or 'sentence-transformers/all-MiniLM-L6-v2'"
         )
     return home().joinpath(*name.split("/"))
 

@@ -73,7 +73,7 @@ def test_names_in_the_store(tmp_path, monkeypatch) -> None:
     assert list_bundles() == []
     assert bundle_path("org/model-1.5") == tmp_path / "none" / "org" / "model-1.5"
     for name in ("a b", "..", "org/.hidden", ""):
-        with pytest.raises(BundleError, match="is no bundle name; expected letters"):
+        with pytest.raises(BundleError, match="is no bundle name; expected at most 200 letters"):
             bundle_path(name)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import IO, BinaryIO, Protocol, cast
 
 from embedge._contents.regular import open_regular
 from embedge.errors import BundleError
@@ -58,11 +58,26 @@ class FolderSource:
             yield stream
 
 
+class _Entry:
+    """An archive's file; what is wrong with the archive is told, what its reader's own code raises is left alone."""
+
+    def __init__(self, stream: IO[bytes], broken: Callable[[str], BundleError]) -> None:
+        self._stream, self._broken = stream, broken
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._stream.read(size)
+        except _BROKEN as error:
+            raise self._broken(str(error)) from error
+
+
 class ArchiveSource:
     """An archive that `pack` wrote: a ZIP file without compression."""
 
     def __init__(self, path: Path) -> None:
         self.words = str(path)
+        if path.exists() and not path.is_file():
+            raise self._broken("it is no regular file")  # a pipe would be waited for
         try:
             self._zip = zipfile.ZipFile(path)
             entries = self._zip.infolist()
@@ -87,12 +102,13 @@ class ArchiveSource:
     def open(self, name: str) -> Iterator[BinaryIO]:
         """See Source."""
         try:
-            with self._zip.open(name) as stream:
-                yield cast("BinaryIO", stream)
+            stream = self._zip.open(name)
         except KeyError as error:
             raise self._broken(f"it lacks {name}") from error
         except _BROKEN as error:
             raise self._broken(str(error)) from error
+        with stream:
+            yield cast("BinaryIO", _Entry(stream, self._broken))
 
     def close(self) -> None:
         """Close the file."""
