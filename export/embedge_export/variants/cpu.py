@@ -16,11 +16,12 @@ from embedge_export.graph.built.cpu_attention import takes_prefix
 from embedge_export.graph.built.prefixes import offer_prefix
 from embedge_export.graph.outputs import reads_last_alone
 from embedge_export.graph.route import Chosen
-from embedge_export.precisions import VARIANTS
+from embedge_export.precisions import VARIANTS, NamedVariant
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.tokenizer import Tokenization
 from embedge_export.variants.calibration import calibration_feeds
 from embedge_export.variants.compressed import compressed
+from embedge_export.variants.int8_attention import attend_in_int8, long_attention
 from embedge_export.write.graph_files import save_graph
 
 if TYPE_CHECKING:
@@ -62,11 +63,22 @@ def write_cpu_variants(
     else:
         attention = facts_of_built(chosen.described.encoder)
     variants = {"fp32": _variant("fp32", saved, attention, disabled_optimizers=disabled, prefix=prefix)}
+    long = None
+    if chosen.described is not None:
+        long = long_attention(chosen.described.encoder, tokenization.max_seq_len)
     for smaller in compressed(folder / saved[0], names, feeds):
+        held = attention
+        if long is not None and _is_exact_int8(VARIANTS[smaller.name]):
+            attend_in_int8(smaller.graph, long)
+            held = msgspec.structs.replace(
+                attention,
+                window_numbers=max(attention.window_numbers or 0, long.window_numbers),
+                switch_lengths=tuple(sorted({*attention.switch_lengths, long.switch_length})),
+            )
         variants[smaller.name] = _variant(
             smaller.name,
             save_graph(smaller.graph, folder, VARIANTS[smaller.name].stem),
-            attention,
+            held,
             disabled_optimizers=smaller.disabled_optimizers,
             needs=smaller.needs,
             forms=smaller.forms,
@@ -84,6 +96,11 @@ def _offered_prefix(graph: onnx.ModelProto, chosen: Chosen, checkpoint: Checkpoi
         return None
     offer_prefix(graph, encoder)
     return prefix_of(encoder, checkpoint.passed_over_id)
+
+
+def _is_exact_int8(variant: NamedVariant) -> bool:
+    """Whether processors that load the variant multiply uint8 by int8 without overflow."""
+    return variant.dtype == "int8" and not variant.unsigned
 
 
 def _variant(

@@ -1,17 +1,19 @@
 """What a graph of a bundle holds, read from its bytes.
 
-The exporter writes graphs of plain operators: no loops, no functions, nothing random, weights in the bundle; a traced
-one may choose between two branches. Everything else can run for ever, take any amount of memory or read other files,
-and is refused before onnxruntime sees it. Field numbers are those of onnx.proto3.
+The exporter writes graphs of plain operators: no functions, nothing random, weights in the bundle. They may choose
+between two branches, and go over a text in a bounded number of rounds. Everything else can run for ever, take any
+amount of memory or read other files, and is refused before onnxruntime sees it. Field numbers are those of onnx.proto3.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
 
+from embedge._contents.graph_loops import Loop, unbounded
 from embedge._contents.graph_parts import (
     OutsideTensor,
     ValueInfo,
@@ -34,7 +36,7 @@ _MOST_ELEMENTS = 1 << 40
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 _REFUSED = frozenset(
     {
-        *("Loop", "Scan", "SequenceMap", "Optional", "OptionalGetElement", "OptionalHasElement"),
+        *("Scan", "SequenceMap", "Optional", "OptionalGetElement", "OptionalHasElement"),
         *(
             "RandomNormal",
             "RandomNormalLike",
@@ -47,8 +49,10 @@ _REFUSED = frozenset(
         *("StringSplit", "RegexFullMatch"),
     }
 )
-"""Loops, chance, and what runs a model within the model."""
-_BRANCH = "If"
+"""Loops without bounds, chance, and what runs a model within the model."""
+_LOOP = "Loop"
+_HOLDING = frozenset({"If", _LOOP})
+"""Operators that hold graphs."""
 _BITS = {
     **dict.fromkeys((2, 3, 9, 17, 18, 19, 20, 24), 8),
     **dict.fromkeys((4, 5, 10, 16), 16),
@@ -113,6 +117,10 @@ class _Reader:
         self._ranks: dict[str, int] = {}
         self._dims: dict[str, list[int]] = {}
         self._nodes: list[Node] = []
+        self._outside_loops: list[Node] = []
+        self._loops: list[Loop] = []
+        self._named: Counter[str] = Counter()
+        self._in_loop = False
         self._num_nodes = self._num_tensors = self._depth = 0
 
     def read(self, model: Message) -> GraphFacts:
@@ -140,6 +148,7 @@ class _Reader:
         for problem in (
             largest(self._nodes, self._known),
             too_many_dimensions(self._nodes, stated | self._ranks, self._known),
+            unbounded(self._loops, self._weights - inputs.keys(), self._named, self._known),
         ):
             if problem is not None:
                 self._refuse(problem)
@@ -148,7 +157,7 @@ class _Reader:
             outputs=outputs,
             outside=tuple(self._outside),
             operators=self._operators,
-            numbers_per_token=numbers_per_token(self._nodes, self._dims, _of_texts(outputs)),
+            numbers_per_token=numbers_per_token(self._outside_loops, self._dims, _of_texts(outputs)),
             problems=tuple(self._problems),
         )
 
@@ -172,15 +181,26 @@ class _Reader:
             elif number == 5:
                 attributes.append(part(value))
         branches = [each for attribute in attributes for each in self._attribute(attribute, ends[2])]
-        if branches and operator != _BRANCH:
+        if branches and operator not in _HOLDING:
             self._refuse("has a graph within an operator")
+        within, number = self._in_loop, len(self._nodes)
+        if operator == _LOOP:
+            self._loops.append(Loop(inputs=ends[1], within=within))
+            self._in_loop = True
         results = [name for branch in branches for name in self._branch(branch)]
+        self._in_loop = within
+        self._named.update(ends[2])
         if domain not in _DOMAINS:
             self._refuse(f"has an operator {operator!r} of the domain {domain!r}")
         if operator in _REFUSED:
             self._refuse(f"has an operator {operator!r}")
-        # a branch's results become the node's
-        self._nodes.append(node_facts(operator, [*ends[1], *results], ends[2], attributes))
+        # a branch's results become the node's; a round holds a part of a text, which the manifest tells, and what it
+        # reads stays until all have run
+        rounds = self._nodes[number:] if operator == _LOOP else []
+        inputs = [*ends[1], *results, *(name for each in rounds for name in each.inputs)]
+        self._nodes.append(node_facts(operator, inputs, ends[2], attributes))
+        if not within:
+            self._outside_loops.append(self._nodes[-1])
         key = f"{'' if domain == 'ai.onnx' else domain}:{operator}"
         self._operators[key] = self._operators.get(key, 0) + 1
 
@@ -197,7 +217,7 @@ class _Reader:
         return graphs
 
     def _branch(self, graph: Message) -> list[str]:
-        """A graph that runs once or not at all; what it holds counts as of the whole. The names of its results."""
+        """A graph within an operator; what it holds counts as of the whole. The names of its results."""
         results = []
         self._depth += 1
         if self._depth > _DEEPEST:
@@ -252,6 +272,7 @@ class _Reader:
             raise MalformedError(f"{name!r} has fewer values than its shape needs")
         elif (values := small_integers(dtype, dims, raw, integers)) is not None:
             self._known.update(dict.fromkeys([name, *(names or [])], values))
+        self._named[name] += 1
         self._ranks.update(dict.fromkeys([name, *(names or [])], len(dims)))
         self._dims.update(dict.fromkeys([name, *(names or [])], dims))
         return name

@@ -12,7 +12,7 @@ import msgspec
 MOST_RANK = 6
 """Attention in blocks has 5."""
 _FIXED = {"Shape": 1, "Size": 0, "NonZero": 2, "Range": 1, "Gemm": 2, "Flatten": 2}
-_UNKNOWN = frozenset({"If", "Constant", "GatherND", "Col2Im", "SequenceAt", "ImageDecoder"})
+_UNKNOWN = frozenset({"If", "Loop", "Constant", "GatherND", "Col2Im", "SequenceAt", "ImageDecoder"})
 _OF_SHAPE = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0}
 """Which input is the shape of the result."""
 

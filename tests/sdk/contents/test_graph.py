@@ -84,6 +84,23 @@ def add_many(operator: str, size: int, times: int):
     return change
 
 
+def add_loop(rounds: int = 64, *more: str, count: int = 1, again: str = "", within: bool = False):
+    """A loop of a stored number of rounds; `again` is another tensor of the number's name: a node's, or a constant."""
+
+    def change(model) -> None:
+        from onnx import helper
+
+        held = body("Loop", body=body()) if within else body()
+        if again == "constant":
+            held.initializer.append(helper.make_tensor("rounds", 7, [], [1]))
+        if again == "node":
+            held.node[0].output[0] = "rounds"
+        model.graph.initializer.append(helper.make_tensor("rounds", 7, [count], [rounds] * count))
+        model.graph.node.append(helper.make_node("Loop", ["rounds", "", *more], ["unused"], body=held))
+
+    return change
+
+
 def add_function(model) -> None:
     model.functions.append(onnx.helper.make_function("own", "F", ["x"], ["y"], [], []))
 
@@ -125,8 +142,15 @@ def constant_elsewhere(model) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (add("Loop", body=body()), "has a graph within an operator"),
-        (add("If", then_branch=body("Loop", body=body())), "has a graph within an operator"),
+        (add("Loop", body=body()), "has a loop whose number of rounds is not stored"),
+        (add("If", then_branch=body("Loop", body=body())), "has a loop whose number of rounds is not stored"),
+        (add("Scan", body=body()), "has a graph within an operator"),
+        (add_loop(4097), "has a loop of 4,097 rounds"),
+        (add_loop(4, "input_ids"), "has a loop whose rounds hand something on"),
+        (add_loop(4, within=True), "has a loop within a loop"),
+        (add_loop(4, count=2), "has a loop whose number of rounds is not stored"),
+        (add_loop(4, again="constant"), "has a loop whose number of rounds is not stored"),
+        (add_loop(4, again="node"), "has a loop whose number of rounds is not stored"),
         (add("If", then_branch=body("RandomNormal")), "has an operator 'RandomNormal'"),
         (add("RandomNormalLike"), "has an operator 'RandomNormalLike'"),
         (add("Gelu", "com.stranger"), "has an operator 'Gelu' of the domain 'com.stranger'"),
@@ -178,6 +202,13 @@ def test_whose_maker_is_trusted_may_hold_more(tiny) -> None:
         EdgeModel(folder, trust="any")
     with pytest.raises(ParamsError, match="trust='all' is not known; expected one of exported, any"):
         EdgeModel(folder, trust="all")
+
+
+def test_a_bounded_loop_is_looked_into() -> None:
+    model = onnx.ModelProto()
+    add_loop(4096)(model)
+    facts = read_graph(model.SerializeToString(), "model.onnx")
+    assert (facts.operators, facts.problems) == ({":Loop": 1, ":Identity": 1}, ())
 
 
 def test_branches_are_looked_into_and_not_without_end() -> None:

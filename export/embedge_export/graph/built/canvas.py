@@ -23,10 +23,12 @@ class Canvas:
 
     Args:
         opset: version of the ONNX operator set.
+        constants: what constants are named after.
     """
 
-    def __init__(self, opset: int = OPSET) -> None:
+    def __init__(self, opset: int = OPSET, constants: str = "constant") -> None:
         self._opset = opset
+        self._named_after = constants
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, tuple[tuple[int, ...], np.dtype[Any], Load]] = {}
         self._constants: dict[tuple[bytes, str, tuple[int, ...]], str] = {}
@@ -73,7 +75,7 @@ class Canvas:
 
     def branch(self) -> Canvas:
         """A canvas for nodes that only run when they are chosen; its weights and constants are this one's."""
-        made = Canvas(self._opset)
+        made = Canvas(self._opset, self._named_after)
         made.weights, made._constants = self.weights, self._constants
         return made
 
@@ -122,7 +124,7 @@ class Canvas:
         array = np.asarray(value, dtype, order="C")
         key = (array.tobytes(), array.dtype.str, array.shape)
         if key not in self._constants:
-            name = self._constants[key] = f"constant.{len(self._constants)}"
+            name = self._constants[key] = f"{self._named_after}.{len(self._constants)}"
             self.weights[name] = (array.shape, array.dtype, lambda: array)
         return self._constants[key]
 
