@@ -11,7 +11,9 @@ from tests.families.tiny import facts, seeded
 
 from embedge._contents.graph import read_graph
 from embedge._contents.graph_loops import MOST_ROUNDS
+from embedge.manifest import PREFIX_TOKENS, made_names
 from embedge_export.families.table import read_encoder
+from embedge_export.graph.built.prefixes import offer_prefix
 from embedge_export.source.torch_model import quiet
 from embedge_export.variants.int8_attention import LongAttention, attend_in_int8, long_attention
 from embedge_export.variants.int8_blocks import BLOCK, ROUNDS
@@ -20,21 +22,19 @@ from embedge_export.write.graph_files import save_graph
 onnx = pytest.importorskip("onnx")
 
 
-def made(family, folder, *, keep_cache=False, **changes):
+def made(family, folder, *, prefix=False, **changes):
     """The built graph in float32 and with its long texts in 8 bits, and what the latter's manifest tells."""
     with quiet():
         model = seeded(family, **changes)
         model.save_pretrained(folder / "m")
     graph, loads = built_from(family, model, folder / "m")
+    encoder = read_encoder(facts(model.config, family))
+    if prefix:
+        offer_prefix(graph, encoder)
     file, _ = save_graph(graph, folder, "model", loads)
     model_proto = onnx.load(str(folder / file))
-    if keep_cache:
-        kernel = next(node for node in model_proto.graph.node if node.op_type == "GroupQueryAttention")
-        model_proto.graph.output.extend(
-            onnx.helper.make_empty_tensor_value_info(n) for n in kernel.output[1:]
-        )
     plain = model_proto.SerializeToString()
-    long = long_attention(read_encoder(facts(model.config, family)), 2048)
+    long = long_attention(encoder, 2048)
     if long is not None:
         attend_in_int8(model_proto, long)
     return plain, model_proto.SerializeToString(), long
@@ -99,21 +99,21 @@ def test_what_stands_out_costs_the_others_nothing(tmp_path):
     assert error(found, wanted) < 0.03
 
 
-def test_a_cache_that_is_read_is_given_by_both_forms(tmp_path):
-    plain, graph, _ = made("qwen3", tmp_path, keep_cache=True)
+def test_a_prefix_is_taken_from_both_forms(tmp_path):
+    plain, graph, _ = made("qwen3", tmp_path, prefix=True)
     for seq_len in (40, 500):
-        ids = np.random.default_rng(5).integers(5, 60, (2, seq_len))
-        feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        wanted, found = (opened(each).run(None, feeds)[1:] for each in (plain, graph))
-        assert len(found) == 2
+        ids = np.random.default_rng(5).integers(5, 60, (1, seq_len))
+        feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), PREFIX_TOKENS: np.array([30])}
+        wanted, found = (opened(each).run(list(made_names(0)), feeds) for each in (plain, graph))
         for one, other in zip(found, wanted, strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-6)
+            assert one.shape[2] == 30
+            np.testing.assert_array_equal(one, other)
 
 
 def test_a_bundle_may_hold_such_a_graph(tmp_path):
     _, graph, long = made("qwen3", tmp_path)
     facts_of = read_graph(graph, "model.onnx")
-    assert (facts_of.problems, facts_of.operators[":Loop"]) == ((), facts_of.operators[":If"])
+    assert (facts_of.problems, facts_of.operators[":Loop"]) == ((), 2)
     assert ROUNDS <= MOST_ROUNDS
     assert long == LongAttention(switch_length=448, window_numbers=3 * BLOCK * 4)
 
