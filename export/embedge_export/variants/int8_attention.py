@@ -5,7 +5,7 @@ That of encoders, whose kernel is better, would gain 2 to 8 % of a run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, MutableSequence, Set
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,7 +19,6 @@ from embedge_export.variants.int8_blocks import BLOCK, BlockNodes, Texts, measur
 
 if TYPE_CHECKING:
     import onnx
-    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 _SHORT = 448
 """Tokens up to which onnxruntime's kernel is as fast."""
@@ -87,7 +86,7 @@ def attend_in_int8(graph: onnx.ModelProto, long: LongAttention) -> None:
     )
 
 
-def _lists_of_nodes(graph: onnx.GraphProto) -> Iterator[RepeatedCompositeFieldContainer[onnx.NodeProto]]:
+def _lists_of_nodes(graph: onnx.GraphProto) -> Iterator[MutableSequence[onnx.NodeProto]]:
     """Of the graph and of its branches, inner ones first."""
     for node in graph.node:
         for attribute in node.attribute:
