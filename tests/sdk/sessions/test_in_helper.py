@@ -125,7 +125,7 @@ def model(foreign, others):
 
 
 def test_another_makers_graph_needs_trust(foreign) -> None:
-    with pytest.raises(BundleError, match="has a graph within an operator.*trust='any'"):
+    with pytest.raises(BundleError, match="has a loop whose rounds hand something on.*trust='any'"):
         EdgeModel(foreign, device="cpu")
 
 
