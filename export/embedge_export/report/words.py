@@ -174,8 +174,8 @@ def limits(manifest: Manifest) -> list[str]:
     said += [
         f"Texts longer than {manifest.max_seq_len:,} tokens are refused, or cut where the caller asks for it.",
         "Other CPUs add in another order: embedge verify replays the bundle's probes on the machine at hand.",
-        "The built-in texts are English and short. Before relying on a variant below float32 for another language "
-        "or domain, compare it with fp32 on texts of your own.",
+        "Most of the built-in texts are English and short. Before relying on a variant below float32 for another "
+        "language or domain, compare it with fp32 on texts of your own.",
     ]
     dependent = [
         name
