@@ -117,7 +117,7 @@ class PoolingParams(msgspec.Struct, omit_defaults=True):
         returned_token_ids: STEP pooling: keep these columns.
         task: "embed", "classify", "score", "token_embed", "token_classify" or "plugin".
         requires_token_ids: carried for plugins.
-        skip_reading_prefix_cache: carried; there is no prefix cache here.
+        skip_reading_prefix_cache: carried; EdgeModel's enable_prefix_caching decides for all calls.
         extra_kwargs: passed to a plugin.
         output_kind: FINAL_ONLY; anything else is an error.
 

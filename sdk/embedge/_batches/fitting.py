@@ -66,15 +66,19 @@ class Fitting:
             self._check_memory(int(num_tokens[longest]), index, before)
         return planned
 
-    def check(self, num_tokens: int) -> None:
-        """Refuse a call's only prompt where it does not fit.
+    def check(self, num_tokens: int, index: int = 0) -> None:
+        """Refuse a prompt that is run alone where it does not fit.
+
+        Args:
+            num_tokens: of it.
+            index: of the prompt, for messages.
 
         Raises:
             PromptError: it does not fit into the memory that is free, or that the model may take.
         """
         if self._attention is not None:
-            self._attention.num_lanes(1, 1, num_tokens, 0)
-        self._check_memory(num_tokens, 0)
+            self._attention.num_lanes(1, 1, num_tokens, index)
+        self._check_memory(num_tokens, index)
 
     def num_lanes(
         self,

@@ -86,6 +86,7 @@ class CallPlanning:
             after = np.flatnonzero(chosen)
             every = np.flatnonzero(~chosen)
         if len(after):
+            self._fitting.check(len(lead), int(after[0]))
             prefix = self._prefix(lead)
             rows = rows.without(after, np.zeros_like(after), np.full_like(after, prefix.num_tokens))
             planned = self._fitting.plan(rows.num_tokens[after], after, prefix.num_tokens)
