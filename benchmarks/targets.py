@@ -97,6 +97,7 @@ TARGETS: tuple[Target | Share, ...] = (
     _passages("fp32", "ctranslate2", 1.1),
     _passages("int8", REFERENCE, 4.2),
     _passages("int8", "ctranslate2-int8", 1.3, faithful=True),
+    _passages("int8", "sentence-transformers-openvino-int8", 1.3, faithful=True),
     Target(
         measure="short texts, int8",
         case="short",

@@ -31,7 +31,7 @@ class Subject:
 
     module: str
     label: str
-    environment: Literal["embedge", "torch", "lean"]
+    environment: Literal["embedge", "torch", "lean", "light-embed"]
     precision: Literal["float32", "bfloat16", "int8"] = "float32"
     options: dict = field(default_factory=dict)
 
@@ -70,6 +70,13 @@ SUBJECTS = {
         environment="torch",
         options={"backend": "openvino"},
     ),
+    "sentence-transformers-openvino-int8": Subject(
+        module="sentence_transformers_static",
+        label="sentence-transformers (OpenVINO, static int8)",
+        environment="torch",
+        precision="int8",
+    ),
+    "light-embed": Subject(module="light_embed_custom", label="light-embed", environment="light-embed"),
     "fastembed": Subject(module="fastembed_custom", label="fastembed", environment="lean"),
     "onnxruntime": Subject(module="onnxruntime_script", label="onnxruntime script", environment="lean"),
     "onnxruntime-int8": Subject(

@@ -31,7 +31,7 @@ def files(job):
 def load(job):
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(job["prepared"], **_settings(job))
+    model = SentenceTransformer(job["prepared"], **settings(job, job["options"]["backend"]))
     model.max_seq_length = job["max_tokens"]
     return lambda texts: model.encode(texts, batch_size=32, show_progress_bar=False)
 
@@ -41,22 +41,24 @@ def load_pairs(job):
 
     from benchmarks.subjects.sentence_transformers_torch import logits
 
-    model = CrossEncoder(job["prepared"], max_length=job["max_tokens"], **_settings(job))
+    model = CrossEncoder(
+        job["prepared"], max_length=job["max_tokens"], **settings(job, job["options"]["backend"])
+    )
     return lambda query, documents: logits(model, query, documents)
 
 
-def _settings(job):
+def settings(job, backend, graph=None):
+    """Arguments of a model on a graph that is there, of the backend's own name unless it is given."""
     import torch
 
-    backend = job["options"]["backend"]
     torch.set_num_threads(job["threads"])
     if backend == "onnx":
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = job["threads"]
-        settings = {"provider": "CPUExecutionProvider", "session_options": options}
+        chosen = {"provider": "CPUExecutionProvider", "session_options": options}
     else:
-        settings = {"ov_config": {"INFERENCE_NUM_THREADS": job["threads"], "INFERENCE_PRECISION_HINT": "f32"}}
-    file = {"file_name": GRAPHS[backend].split("/")[1], "export": False}
-    return {"device": "cpu", "backend": backend, "model_kwargs": file | settings}
+        chosen = {"ov_config": {"INFERENCE_NUM_THREADS": job["threads"], "INFERENCE_PRECISION_HINT": "f32"}}
+    file = {"file_name": graph or GRAPHS[backend].split("/")[1], "export": False}
+    return {"device": "cpu", "backend": backend, "model_kwargs": file | chosen}
