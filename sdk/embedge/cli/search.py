@@ -227,9 +227,14 @@ def _show_corpus(
         + dim(f"  {model.info.variant} on {model.info.device}, loaded in {load_s:.2f} s")
     )
     print(
-        f"{len(outputs)} paragraphs of {len(files)} files, {num_tokens:,} tokens, embedded in {embed_s:.2f} s "
+        f"{_counted(len(outputs), 'paragraph')} of {_counted(len(files), 'file')}, {num_tokens:,} tokens, "
+        f"embedded in {embed_s:.2f} s "
         + dim(f"({len(outputs) / embed_s:,.0f} paragraphs/s, {num_tokens / embed_s:,.0f} tokens/s)")
     )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _show_answer(question: str, ranked: list[tuple[float, str, str]], latency_ms: float) -> None:

@@ -122,7 +122,6 @@ def test_a_checkpoint_without_a_large_matrix_is_refused_by_reason(variant, tiny_
 
 @pytest.mark.parametrize("variants", [(), ("int9",), ("fp32", "fp32")])
 def test_wrong_variants(variants) -> None:
-    with pytest.raises(
-        ExportError, match="expected some of fp32, fp16, fp16_cuda, bf16_cuda, int8, uint8, int4, each once"
-    ):
+    names = "fp32, fp16, fp16_cuda, bf16_cuda, fp32_openvino, bf16_openvino, int8, uint8, int4"
+    with pytest.raises(ExportError, match=f"expected some of {names}, each once"):
         ExportSpec(model="x", variants=variants)

@@ -91,7 +91,7 @@ def test_stdin_that_is_no_text(tiny_embedder, capsys, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [[], ["nope"], ["encode"], ["encode", "x"], ["encode", "x", "y", "--dimensions", "many"]]
+    "argv", [["nope"], ["encode"], ["encode", "x"], ["encode", "x", "y", "--dimensions", "many"]]
 )
 def test_wrong_usage_exits_with_2(argv, capsys) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -159,7 +159,7 @@ def test_search(tiny_embedder, tmp_path, capsys) -> None:
     assert [p["line"] for p in answer["paragraphs"]] == [5, 3]
     assert main(["search", str(tiny_embedder), "berlin", "--in", str(document), "--top", "1"]) == 0
     shown = capsys.readouterr().out
-    assert "2 paragraphs of 1 files" in shown
+    assert "2 paragraphs of 1 file, " in shown
     assert "a.md:" in shown
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "b.txt").write_text("man woman house " * 6)
