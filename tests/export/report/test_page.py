@@ -3,31 +3,18 @@
 import html
 import html.parser
 import re
-import shutil
 import struct
-import subprocess
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import chromium
 from tests.export.report.reported import KINDS, reported
 
 from embedge.cli.main import main
 from embedge.testing import tiny_bundle
 from embedge_export.report.operators import machine
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-)
 
 
 class Strict(html.parser.HTMLParser):
@@ -121,10 +108,7 @@ def test_inspect_says_that_there_is_no_report(tmp_path, capsys):
 
 def screenshot(page: Path, target: Path, width: int, height: int) -> np.ndarray:
     """Pixels (height, width, channels) of a page as headless Chromium draws it."""
-    profile = target.parent / "profile"
-    size, shot = f"--window-size={width},{height}", f"--screenshot={target}"
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", size, shot, page.as_uri()]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    chromium.run(page, target.parent, f"--window-size={width},{height}", f"--screenshot={target}")
     return read_png(target.read_bytes())
 
 
@@ -164,16 +148,11 @@ def read_png(data: bytes) -> np.ndarray:
     return pixels[1:, 1:, :3].astype(np.uint8)
 
 
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium"
-)
-
-
 def page_of(embedder) -> str:
     return (embedder[0] / "report.html").read_text("utf-8")
 
 
-@needs_chromium
+@chromium.needs_chromium
 @pytest.mark.parametrize("width", [320, 390])
 def test_nothing_is_wider_than_a_phone(embedder, tmp_path, width):
     """Of the whole page, whatever its length."""
@@ -184,21 +163,13 @@ def test_nothing_is_wider_than_a_phone(embedder, tmp_path, width):
         "document.title = [page.scrollWidth, frames[0].innerWidth, page.scrollHeight] }</script>"
     )
     (tmp_path / "frame.html").write_text(f"<!DOCTYPE html><title>?</title>{frame}", "utf-8")
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-    done = subprocess.run(
-        [*command, (tmp_path / "frame.html").as_uri()],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    widest, window, height = map(int, re.search(r"<title>(\d+),(\d+),(\d+)</title>", done.stdout).groups())
+    widest, window, height = map(int, chromium.title(tmp_path / "frame.html").split(","))
     assert window == width
     assert widest <= width
     assert height > 3000
 
 
-@needs_chromium
+@chromium.needs_chromium
 @pytest.mark.parametrize("width", [390, 1100])
 def test_the_page_fits_a_phone_and_a_desktop(embedder, tmp_path, width):
     pixels = screenshot(embedder[0] / "report.html", tmp_path / "page.png", width, 1000)

@@ -6,11 +6,10 @@ import html.parser
 import importlib.util
 import json
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
+from tests import chromium
 from tests.sdk.corpus.test_searching import sidecar
 
 from embedge import CorpusError, MissingExtraError
@@ -22,7 +21,6 @@ from embedge._corpus.stored import Entry, Opened
 from embedge.cli.main import main
 from embedge.corpus import encode_files
 
-CHROMIUM = shutil.which("chromium")
 ROWS = (np.random.default_rng(3).normal(size=(500, 40)) * np.linspace(0.1, 2, 40) ** 3).astype(np.float32)
 TEXTS = ("</script><b>bold</b>", "zwölf “words”", "", "four\nlines")
 
@@ -111,36 +109,11 @@ def test_more_rows_than_points_are_taken_evenly() -> None:
     assert "11 of 101 rows" in how
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium")
+@chromium.needs_chromium
 def test_a_browser_shows_texts_zooms_and_finds(tmp_path) -> None:
     page, _ = draw_map(opened(4, TEXTS), "pca", 100)
     (tmp_path / "map.html").write_text(page.replace("</body>", f"{TRIED}</body>"), "utf-8")
-    flags = (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-    )
-    done = subprocess.run(
-        [
-            CHROMIUM,
-            *flags,
-            "--window-size=900,700",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--dump-dom",
-            (tmp_path / "map.html").as_uri(),
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    found = re.search(r"<title>tried ([^<]*)</title>", done.stdout)
-    assert found, done.stderr[-2000:]
-    from urllib.parse import unquote
-
-    result = json.loads(unquote(found[1]))
+    result = json.loads(chromium.title(tmp_path / "map.html", "--window-size=900,700", word="tried "))
     assert result["before"] == sorted(f"r{n}{text}" for n, text in enumerate(TEXTS))
     assert result["zoom"] > 100
     assert len(result["after"]) < 4  # the others are beyond the edge

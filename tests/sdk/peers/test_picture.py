@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
-from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import msgspec
 import pytest
+from tests import chromium
 
 from embedge._peers.figures import Comparison, LeftOut, Measured, Spread
 from embedge._peers.picture import Setting, draw_page, draw_svg, notes
 
-CHROMIUM = shutil.which("chromium")
 SETTING = Setting(name="a <b>model</b>", cpu="Processor & Co", threads=4, date="1 May 2026")
 
 
@@ -154,31 +150,8 @@ document.title = "looked " + encodeURIComponent(JSON.stringify(problems));
 </script>"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium")
+@chromium.needs_chromium
 def test_a_browser_draws_every_text_in_its_place(tmp_path) -> None:
     page = draw_page(ALL, SETTING).replace("style-src", "script-src 'unsafe-inline'; style-src")
     (tmp_path / "bench.html").write_text(page.replace("</body>", f"{LOOKED}</body>"), "utf-8")
-    flags = (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-    )
-    done = subprocess.run(
-        [
-            CHROMIUM,
-            *flags,
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--window-size=900,700",
-            "--dump-dom",
-            (tmp_path / "bench.html").as_uri(),
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    found = re.search(r"<title>looked ([^<]*)</title>", done.stdout)
-    assert found, done.stderr[-2000:]
-    assert json.loads(unquote(found[1])) == []
+    assert json.loads(chromium.title(tmp_path / "bench.html", "--window-size=900,700", word="looked ")) == []
