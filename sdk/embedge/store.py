@@ -37,6 +37,8 @@ HOME_VARIABLE = "EMBEDGE_HOME"
 ARCHIVE_SUFFIX = ".embedge"
 """Of a bundle that was packed as one file."""
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}"
+_DEVICE = r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?"
+"""What no folder of Windows is named, whatever comes after the dot; a store may be copied there."""
 
 
 def home() -> Path:
@@ -72,20 +74,33 @@ def bundle_path(name: str) -> Path:
         name: "model", or "organisation/model".
 
     Raises:
-        BundleError: the name holds characters that no folder should have.
+        BundleError: the name holds characters that no folder should have, or is a device's of Windows.
     """
     if not re.fullmatch(rf"({_WORD}/)?{_WORD}", name):
         raise BundleError(
             f"{name!r} is no bundle name; expected at most 200 letters, digits, '.', '_' and '-', as in "
             "'all-MiniLM-L6-v2' or 'sentence-transformers/all-MiniLM-L6-v2'"
         )
+    for word in name.split("/"):
+        if word.endswith(".") or re.fullmatch(_DEVICE, word, re.IGNORECASE):
+            raise BundleError(
+                f"{name!r} is no bundle name: Windows has no folder that is named {word!r}; expected another one"
+            )
     return home().joinpath(*name.split("/"))
 
 
 def list_bundles() -> list[Path]:
-    """Folders of the store that hold a manifest, sorted by name."""
+    """Folders of the store that hold a manifest, sorted by name.
+
+    Raises:
+        BundleError: the store is a file.
+    """
     folder = home()
     if not folder.is_dir():
+        if folder.exists():
+            raise BundleError(
+                f"the bundle store {folder} is a file; expected a folder. Set {HOME_VARIABLE} to one, or move the file."
+            )
         return []
     own = {path.parent for path in folder.glob(f"*/{MANIFEST_FILE}")}
     # towers lie inside of their bundle; an export under way in a hidden folder beside its target
@@ -195,8 +210,9 @@ def _not_there(text: str, path: Path, is_name: bool) -> str:
             f"no bundle at {text!r}, which is a URL; expected a bundle's folder, or a name in the store. Bring the "
             f"bundle into the store with: embedge add {text}"
         )
-    stored = list(map(name_of, list_bundles()))
-    if path.suffix == ARCHIVE_SUFFIX:
+    is_archive = path.suffix == ARCHIVE_SUFFIX
+    stored = list(map(name_of, list_bundles())) if is_archive or is_name else []
+    if is_archive:
         return (
             f"there is no file {text}; expected a bundle's folder, or a name in the store, into which an archive comes "
             f"with: embedge add {text}.{near_archive(path) or did_you_mean(path.stem, stored)}"

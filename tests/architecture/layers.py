@@ -37,6 +37,7 @@ SDK = (
     ("_cancelling", "_results"),
     (
         "_locking",
+        "_json",
         "_plain",
         "_pyinstaller",
         "_replacing",

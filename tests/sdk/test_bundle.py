@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from tests import bundles
 
-from embedge import BundleError, IntegrityError, ManifestError
+from embedge import BundleError, EdgeModel, IntegrityError, ManifestError
+from embedge.archive import add
 from embedge.manifest import (
     PROBES_FILE,
     DenseSpec,
@@ -20,7 +21,7 @@ from embedge.manifest import (
     load_manifest,
     load_probes,
 )
-from embedge.store import bundle_path, home, list_bundles
+from embedge.store import bundle_path, home, list_bundles, remove
 from embedge.verify import verify
 
 
@@ -75,6 +76,26 @@ def test_names_in_the_store(tmp_path, monkeypatch) -> None:
     for name in ("a b", "..", "org/.hidden", ""):
         with pytest.raises(BundleError, match="is no bundle name; expected at most 200 letters"):
             bundle_path(name)
+    for name in ("con", "NUL", "org/com1.model", "model."):
+        with pytest.raises(BundleError, match="Windows has no folder that is named"):
+            bundle_path(name)
+    assert bundle_path("connect/com10").name == "com10"
+
+
+def test_a_store_that_is_a_file_or_cannot_be_made(tmp_path, monkeypatch, tiny) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EMBEDGE_HOME", str(tmp_path / "file"))
+    for ask in (list_bundles, lambda: EdgeModel("model"), lambda: remove("model")):
+        with pytest.raises(BundleError, match="the bundle store .*file is a file; expected a folder"):
+            ask()
+    with pytest.raises(BundleError, match="no bundle at 'a/b/c'"):
+        EdgeModel("a/b/c")
+    with pytest.raises(BundleError, match="cannot be written: .*file is a file; expected a folder"):
+        add(str(tiny()))
+    for store in (tmp_path / "file" / "below", tmp_path / ("x" * 300)):
+        monkeypatch.setenv("EMBEDGE_HOME", str(store))
+        with pytest.raises(BundleError, match=r"cannot be written: .*\. Expected a writable folder"):
+            add(str(tiny()))
 
 
 def with_probes(folder: Path, *probes: Probe, tolerance: float = 1e-5) -> Path:

@@ -141,6 +141,24 @@ def test_pages_of_a_browser_are_kept_out(one_at_a_time) -> None:
     assert httpx.post(address, content=b'{"inputs": "a"}').status_code == 415
     assert httpx.post(address, json={"inputs": "a"}, headers={"host": "a.example:80"}).status_code == 403
     assert httpx.post(address, json={"inputs": "a"}, headers={"host": "localhost"}).status_code == 200
+    with connected(one_at_a_time.address) as client:
+        client.sendall(head(0).replace(b"host: localhost", b"host: localhost\r\nhost: a.example"))
+        assert client.recv(100).startswith((b"HTTP/1.1 403", b"HTTP/1.1 400"))
+
+
+def test_half_of_a_surrogate_pair_is_called_so(one_at_a_time) -> None:
+    """As JavaScript writes a text that was cut in the middle of an emoji."""
+    for body in (b'{"inputs": "a\\ud83d"}', b'{"inputs": "\\ud83d more"}', b'{"inputs": "\\udc00"}'):
+        answer = httpx.post(
+            f"{one_at_a_time.address}/embed", content=body, headers={"content-type": "application/json"}
+        )
+        assert (answer.status_code, "half of a surrogate pair" in answer.text) == (400, True)
+    cut = httpx.post(
+        f"{one_at_a_time.address}/embed",
+        content=b'{"inputs": "a',
+        headers={"content-type": "application/json"},
+    )
+    assert "truncated" in cut.text
 
 
 def connected(address: str) -> socket.socket:

@@ -22,7 +22,7 @@ def export_command(spec: ExportSpec, source: SourceSpec) -> str:
         spec: of the export.
         source: what was exported; its name and commit stand in place of a folder or a branch.
     """
-    words = ["embedge", "export", source.name, "-o", Path(source.name).name]
+    words = ["embedge", "export", source.name]
     if source.revision is not None:
         words += ["--revision", source.revision]
     defaults = {field.name: field.default for field in msgspec.structs.fields(spec)}

@@ -13,6 +13,7 @@ import msgspec
 from embedge._corpus import parquet
 from embedge._corpus.decoding import MAX_ROW_BYTES, Line, find_encoding, lines, open_bytes
 from embedge._corpus.inputs import Format, InputFile
+from embedge._json import why_not_json
 from embedge.errors import CorpusError, expected_one_of
 
 Identifier: TypeAlias = "str | int | None"
@@ -135,7 +136,7 @@ def _jsonl_rows(file: InputFile, reading: Reading) -> Iterator[Row]:
         try:
             value = decoder.decode(text)
         except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
-            yield Row(file=file.name, line=number, problem=f"not JSON: {error}")
+            yield Row(file=file.name, line=number, problem=f"not JSON: {why_not_json(text, error)}")
             continue
         if isinstance(value, str):
             value = {reading.column or "text": value}

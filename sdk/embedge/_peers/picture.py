@@ -16,8 +16,9 @@ _WIDEST = 1.6
 """Times the largest median that an axis reaches."""
 _HEADER = ("", "one text", "short texts/s", "passages/s", "start", "memory", "vectors")
 _NOBODY_ELSE = (
-    "No other library that could run this model is here. To compare, install one into this environment (pip install "
-    "fastembed, or sentence-transformers), or name another environment's interpreter with --python."
+    "No other library was measured. To compare, install one into this environment (pip install fastembed, or "
+    "sentence-transformers), or name another environment's interpreter with --python; what is here and was not "
+    "measured is named below."
 )
 
 

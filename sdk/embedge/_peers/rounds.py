@@ -28,7 +28,7 @@ _COMPARED = 16
 _LOOK = 5
 """Texts from which nobody's turn is shorter."""
 _LEAST_S = 2.0
-"""That a subject has for a first look, however many they are."""
+"""That a subject has for loading and for a first look, however many they are."""
 _OTHER_VECTORS = 0.99
 """Cosine below which vectors are another model's, and not this one's with other rounding."""
 _WEIGHTS_AT_ONCE = 3
@@ -127,8 +127,10 @@ def compare(
     """
     field = _Field(seconds=seconds, began=time.perf_counter(), progress=progress, left_out=list(left_out))
     with ExitStack() as stack:
-        for subject in subjects:
-            _load(field, subject, texts.short[0], stack, folder, weights_bytes)
+        for waiting, subject in zip(reversed(range(len(subjects))), subjects, strict=True):
+            # one that does not end leaves those that wait the time to load
+            within_s = max(_LEAST_S, field.left(_LOADED) - _LEAST_S * waiting)
+            _load(field, subject, texts.short[0], stack, folder, weights_bytes, within_s)
         progress("comparing vectors, and looking how many texts the time allows")
         field.each(lambda runner, within_s: _look(runner, texts, within_s), _SEEN, _LEAST_S)
         counts = _counts(field, texts)
@@ -151,7 +153,13 @@ def compare(
 
 
 def _load(
-    field: _Field, subject: Subject, first: str, stack: ExitStack, folder: Path, weights_bytes: int
+    field: _Field,
+    subject: Subject,
+    first: str,
+    stack: ExitStack,
+    folder: Path,
+    weights_bytes: int,
+    within_s: float,
 ) -> None:
     field.progress(f"loading {subject.label}")
     free = available_memory_bytes()
@@ -161,7 +169,7 @@ def _load(
         reason = "the memory that is free does not hold it beside the others"
     else:
         try:
-            process = stack.enter_context(Process(subject, first, folder, field.left(_LOADED)))
+            process = stack.enter_context(Process(subject, first, folder, within_s))
         except SubjectError as error:
             reason = str(error)
         else:

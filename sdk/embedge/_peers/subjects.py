@@ -240,10 +240,22 @@ def _installed(python: str, packages: Sequence[str], empty: Path) -> dict[str, s
         found: dict[str, str] = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise ParamsError(
-            f"--python {python} does not answer as a Python interpreter does ({error}); expected one, as in "
+            f"--python {python} does not answer as a Python interpreter does ({_why(error)}); expected one, as in "
             ".venv/bin/python"
         ) from error
     return found
+
+
+def _why(error: Exception) -> str:
+    """Why there was no answer, without the program that was asked."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no answer within {_LOOK_S:.0f} s"
+    if isinstance(error, subprocess.CalledProcessError):
+        words = str(error.stderr).strip().splitlines()
+        return f"it ended with status {error.returncode}{': ' + words[-1][:200] if words else ''}"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "what it wrote is no answer"
 
 
 def environment(python: str) -> dict[str, str]:

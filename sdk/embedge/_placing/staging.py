@@ -61,7 +61,7 @@ def staging(
     """
     parent = target.parent
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        _make(parent, target, error)
         with locked(parent / f".{target.name}.export-lock", target, error):
             _clear(target)
             check_target(target, force=force, error=error)
@@ -79,15 +79,27 @@ def staging(
             free_bytes = shutil.disk_usage(parent).free
             raise error(_full_message(target, needed_bytes, free_bytes)) from failure
         if failure.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise error(
-                f"{target} cannot be written: {failure.strerror}. Expected a writable folder; choose another one."
-            ) from failure
+            raise error(_cannot_message(target, failure)) from failure
         raise
 
 
 def commit(folder: Path, target: Path) -> None:
     """Give the finished folder its name; an older bundle there is replaced, and removed when `staging` ends."""
     put_in_place(folder, target, _aside(target))
+
+
+def _make(parent: Path, target: Path, error: type[EmbedgeError]) -> None:
+    """Make the folder in which the target will lie; there is nothing yet that another failure could come from."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as failure:
+        raise error(
+            f"{target} cannot be written: {parent} is a file; expected a folder. Choose another one."
+        ) from failure
+    except OSError as failure:
+        if failure.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise error(_cannot_message(target, failure)) from failure
 
 
 def _clear(target: Path) -> None:
@@ -105,6 +117,10 @@ def _remove(target: Path) -> None:
 
 def _aside(target: Path) -> Path:
     return target.with_name(f".{target.name}.export-old")
+
+
+def _cannot_message(target: Path, failure: OSError) -> str:
+    return f"{target} cannot be written: {failure.strerror}. Expected a writable folder; choose another one."
 
 
 def _full_message(target: Path, needed_bytes: int, free_bytes: int) -> str:

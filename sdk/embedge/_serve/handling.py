@@ -13,6 +13,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from embedge._json import why_not_json
 from embedge._serve.metrics import Metrics
 from embedge._serve.models import Answer, Models
 from embedge._serve.options import ServeOptions, is_loopback
@@ -82,13 +83,13 @@ def check_caller(http: Request, options: ServeOptions) -> None:
         Refusal: see above.
     """
     if options.api_key is None:
-        host = http.headers.get("host", "")
-        name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-        if name and not is_loopback(name):
-            raise Refusal(
-                "host",
-                f"the request names host {host!r}; expected localhost or 127.0.0.1, or a server with an API key",
-            )
+        for host in http.headers.getlist("host"):
+            name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+            if name and not is_loopback(name):
+                raise Refusal(
+                    "host",
+                    f"the request names host {host!r}; expected localhost or 127.0.0.1, or a server with an API key",
+                )
         return
     given = http.headers.get("authorization", "").encode("latin-1")
     if not hmac.compare_digest(given, b"Bearer " + options.api_key.encode()):
@@ -175,7 +176,7 @@ async def _answered(body: bytes, endpoint: Endpoint, served: Served) -> Response
     except msgspec.ValidationError as error:
         raise Refusal("field", f"the body is not what {endpoint.path} takes: {error}") from None
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise Refusal("json", f"the body is not JSON: {error}") from None
+        raise Refusal("json", f"the body is not JSON: {why_not_json(body, error)}") from None
     try:
         answer = await endpoint.answer(request, served.models, served.options)
     except Refusal:

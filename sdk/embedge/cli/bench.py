@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -107,14 +108,14 @@ def _run_comparison(args: argparse.Namespace) -> int:
     setting = Setting(
         name=manifest.name, cpu=cpu_name(), threads=_threads(args), date=time.strftime("%d %B %Y")
     )
-    if output is not None:
-        draw = draw_svg if output.suffix.lower() == ".svg" else draw_page
-        replace_whole(output, draw(comparison, setting).encode())
+    # first the figures, which a picture that cannot be written takes nothing from
     if args.json:
         print_json({"setting": setting, "comparison": comparison, "picture": output and str(output)})
     else:
         _show(comparison, setting)
     if output is not None:
+        draw = draw_svg if output.suffix.lower() == ".svg" else draw_page
+        replace_whole(output, draw(comparison, setting).encode())
         print(f"wrote {output}", file=sys.stderr)
     return 0
 
@@ -178,6 +179,10 @@ def _output(args: argparse.Namespace, name: str) -> Path | None:
         output = args.output
     if output.suffix.lower() not in (".html", ".htm", ".svg") or not output.parent.is_dir():
         raise ParamsError(f"-o {output} cannot be written; expected a name as in bench.html or bench.svg")
+    if not os.access(output.parent, os.W_OK):
+        raise ParamsError(
+            f"-o {output} cannot be written: its folder is not writable; expected another one with -o"
+        )
     if output.exists() and MARK not in output.read_text("utf-8", errors="replace")[:200]:
         raise BundleError(
             f"{output} is there already, and bench did not write it; expected another name with -o"

@@ -89,7 +89,7 @@ def test_the_command_means_the_same_spec():
     commit = "c" * 40
     source = SourceSpec(name="org/name", weights_sha256={}, revision=commit)
     words = shlex.split(export_command(spec, source))
-    assert words[:7] == ["embedge", "export", "org/name", "-o", "name", "--revision", commit]
+    assert words[:5] == ["embedge", "export", "org/name", "--revision", commit]
     args = parser.parse_args(words[1:])
     assert args.pooling == spec.pooling
     assert args.normalize is False
@@ -103,4 +103,4 @@ def test_the_command_means_the_same_spec():
 def test_the_command_names_the_checkpoint_and_no_folder(tmp_path):
     spec = ExportSpec(model=str(tmp_path), revision="main")
     source = SourceSpec(name="all-MiniLM-L6-v2", weights_sha256={})
-    assert export_command(spec, source) == "embedge export all-MiniLM-L6-v2 -o all-MiniLM-L6-v2"
+    assert export_command(spec, source) == "embedge export all-MiniLM-L6-v2"

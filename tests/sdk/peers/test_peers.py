@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from tests.export.tiny import make_bert
 
 from embedge import ParamsError
-from embedge._peers import rounds
+from embedge._peers import rounds, subjects
 from embedge._peers.checkpoints import Checkpoint, find_checkpoint
 from embedge._peers.process import Process, SubjectError
 from embedge._peers.rounds import Texts, compare
@@ -210,6 +210,7 @@ def test_a_frozen_program_has_no_interpreter(tiny, monkeypatch, capsys) -> None:
         (["--seconds", "nan"], "--seconds nan is out of range"),
         (["--variant", "int9"], "--variant int9 is none that bundle"),
         (["--threads", "0"], "--threads 0 is out of range"),
+        (["-o", "/nowhere/a.svg"], "expected a name as in"),
         (["-o", "a.png"], "expected a name as in bench.html or bench.svg"),
         (["-o", "mine.svg"], "mine.svg is there already, and bench did not write it"),
     ],
@@ -220,6 +221,44 @@ def test_wrong_inputs(tiny, arguments, words, capsys, tmp_path, monkeypatch) -> 
     assert main(["bench", str(tiny()), *arguments]) == 1
     assert words in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.svg"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("echo noise >&2; exit 3", "(it ended with status 3: noise); expected one"),
+        ("echo hello", "(what it wrote is no answer); expected one"),
+        ("exec sleep 60", "(no answer within 0 s); expected one"),
+    ],
+)
+def test_an_interpreter_that_is_none(tiny, lines, words, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(subjects, "_LOOK_S", 0.3)
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n{lines}\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    # this program's own interpreter is asked, too, and takes longer
+    monkeypatch.setattr(sys, "executable", str(program))
+    assert main(["bench", str(tiny()), "--python", str(program)]) == 1
+    error = capsys.readouterr().err
+    assert words in error
+    assert "importlib" not in error
+
+
+def test_one_that_never_loads_leaves_others_the_time(made, short, tmp_path, monkeypatch) -> None:
+    checkpoint, bundle = made
+    found = find_checkpoint(bundle.manifest.source, str(checkpoint))
+    others, _ = other_subjects(bundle, found, [sys.executable], 1, tmp_path)
+    script = next(each for each in others if each.label == "onnxruntime, a script")
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    ours = own_subjects(bundle, (), 1, "embedge")[0]
+    never = replace(script, label="never", python=str(program))
+    monkeypatch.setattr(rounds, "_LEAST_S", 4.0)
+    comparison, _ = ask([ours, never, script], tmp_path, seconds=16.0)
+    assert {each.label: each.reason[:14] for each in comparison.left_out} == {"never": "not done after"}
+    assert [each.label for each in comparison.measured] == [ours.label, script.label]
 
 
 def test_a_bundle_without_embeddings_is_told_of_splits(tiny, capsys) -> None:
@@ -237,7 +276,7 @@ def test_the_command_alone(tiny, capsys, tmp_path, monkeypatch, short) -> None:
         patch.setattr(sys.stderr, "isatty", lambda: True)
         assert main(command) == 0  # what it wrote it replaces
     assert "s  round 1 of at most 1" in capsys.readouterr().err
-    assert "No other library that could run this model is here" in shown.out
+    assert "No other library was measured" in shown.out
     assert "--checkpoint FOLDER says where it is" in shown.out
     (written,) = tmp_path.iterdir()
     assert written.name.endswith("-bench.html")
