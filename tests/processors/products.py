@@ -147,8 +147,8 @@ def _values(
 
 
 def _rounded(rows: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> tuple[np.ndarray, Any]:
-    """QuantizeLinear with one scale, or one per row; numbers of float32, as an edge must be where the graph has it."""
-    scale, zero = (each if each.ndim == 0 else each[:, None] for each in (scale, zero))
+    """QuantizeLinear with one scale, or one per row; in float32, as an edge must be where the graph has it."""
+    scale, zero = (each[:, None] if each.ndim == 1 else each for each in (scale, zero))
     return np.clip(np.rint(rows / scale) + zero.astype(np.float64), 0, 255), np.float64(1)
 
 

@@ -189,6 +189,11 @@ class GraphEditor:
         large = {n: t for n, t in self._weights.items() if int(np.prod(t.dims)) >= SMALLEST_WEIGHT}
         return [name for name, tensor in large.items() if tensor.data_type == 1]
 
+    @property
+    def opset(self) -> int:
+        """Version of the ONNX operator set."""
+        return max(each.version for each in self.model.opset_import if each.domain in ("", "ai.onnx"))
+
     def array(self, name: str) -> npt.NDArray[Any]:
         """Values of an initialiser."""
         import onnx

@@ -20,6 +20,8 @@ Form: TypeAlias = Literal["fixed", "floored", "token", "smoothed token", "float3
 """How the rows of a product are quantised; int8.py says when which is taken."""
 
 _SMALLEST_TABLE = 1000
+_BLOCKS_OPSET = 21
+"""Since when QuantizeLinear takes a scale per block of a row."""
 _BELOW = 24
 """Steps for what is below 0: enough for GELU's 0.17 at the scale of a largest value of 1.7, where MiniLM's begin."""
 
@@ -186,27 +188,10 @@ def _quantise_by_token(
     first, floor = quantisation.products[0], quantisation.floor
     name = f"{first.rows}.int8"
     rows, nodes = _smooth(editor, quantisation)
-    nodes += _scales_of_tokens(editor, rows, name, floor)
     below = zero_point(floor)
     zero = editor.weight(f"int8.zero_point_{below}", np.uint8(below))
-    # QuantizeLinear takes one scale per row of a matrix, which is faster than dividing first
-    matrix_shape = np.array([-1, len(quantisation.smoothing)], dtype=np.int64)
-    shape = editor.weight(f"{name}.rows_of", matrix_shape)
-    flat = editor.weight("int8.flat", np.array([-1], dtype=np.int64))
-    nodes += [
-        editor.node("Reshape", [rows, shape], f"{name}.rows"),
-        editor.node("Reshape", [f"{name}.scale", flat], f"{name}.scales"),
-        editor.node("Shape", [f"{name}.scales"], f"{name}.count"),
-        editor.node("Expand", [zero, f"{name}.count"], f"{name}.zeros"),
-        editor.node(
-            "QuantizeLinear",
-            [f"{name}.rows", f"{name}.scales", f"{name}.zeros"],
-            f"{name}.matrix",
-            axis=0,
-        ),
-        editor.node("Shape", [rows], f"{name}.shape"),
-        editor.node("Reshape", [f"{name}.matrix", f"{name}.shape"], name),
-    ]
+    nodes += _scales_of_tokens(editor, rows, name, floor)
+    nodes += _rounded_by_token(editor, rows, name, zero, len(quantisation.smoothing))
     editor.insert(first.node, nodes)
     one = editor.weight("int8.one", np.float32(1))
     for product, rounded in factors:
@@ -257,6 +242,31 @@ def _scales_of_tokens(editor: GraphEditor, rows: str, name: str, floor: float | 
         editor.node("Max", [f"{name}.max", f"{name}.neg"], f"{name}.peak"),
         editor.node("Mul", [f"{name}.peak", step], f"{name}.wanted"),
         editor.node("Max", [f"{name}.wanted", least], f"{name}.scale"),
+    ]
+
+
+def _rounded_by_token(
+    editor: GraphEditor, rows: str, name: str, zero: str, channels: int
+) -> list[onnx.NodeProto]:
+    """Nodes that give NAME, uint8, of rows and NAME.scale; QuantizeLinear per row is faster than dividing first."""
+    scale, scales, zeros, matrix = (f"{name}.{part}" for part in ("scale", "scales", "zeros", "matrix"))
+    if editor.opset >= _BLOCKS_OPSET:
+        # a block, here a row, wants a zero point of its own: what the largest number divides rounds to that
+        largest = editor.weight("int8.largest", np.finfo(np.float32).max)
+        return [
+            editor.node("QuantizeLinear", [scale, largest, zero], zeros),
+            editor.node("QuantizeLinear", [rows, scale, zeros], name, axis=-1, block_size=channels),
+        ]
+    flat = editor.weight("int8.flat", np.array([-1], dtype=np.int64))
+    flat_rows = editor.weight(f"{name}.rows_of", np.array([-1, channels], dtype=np.int64))
+    return [
+        editor.node("Reshape", [rows, flat_rows], f"{name}.rows"),
+        editor.node("Reshape", [scale, flat], scales),
+        editor.node("Shape", [scales], f"{name}.count"),
+        editor.node("Expand", [zero, f"{name}.count"], zeros),
+        editor.node("QuantizeLinear", [f"{name}.rows", scales, zeros], matrix, axis=0),
+        editor.node("Shape", [rows], f"{name}.shape"),
+        editor.node("Reshape", [matrix, f"{name}.shape"], name),
     ]
 
 

@@ -43,6 +43,23 @@ def test_the_form_follows_from_what_gives_the_rows(before, form, allowed) -> Non
     assert np.isfinite(run(made.graph, -np.abs(rows))).all()
 
 
+@pytest.mark.parametrize("before", ["Gelu", ""])
+@pytest.mark.parametrize("rows", [1, 64])
+def test_a_scale_per_token_makes_the_same_numbers_in_older_operator_sets(before, rows) -> None:
+    """Rows as blocks, which operator set 21 has, and rows of a matrix that is made for it."""
+    made = []
+    for opset in (20, 21):
+        model, _, _ = product_graph(before=before)
+        model.opset_import[0].version, model.ir_version = opset, 10
+        graph = int8.int8(opened(model), {}).graph
+        onnx.checker.check_model(graph)
+        made.append(graph)
+    given = np.random.default_rng(1).normal(size=(rows, 96)).astype(np.float32) * 3
+    given[:1] = 0
+    assert np.array_equal(run(made[0], given), run(made[1], given))
+    assert "Reshape" not in {node.op_type for node in made[1].graph.node}
+
+
 def attention_graph(*, value_bias: bool, values_kept: bool = False) -> onnx.ModelProto:
     """A normalisation, attention over its rows, and a product; one channel of the values stands out."""
     random = np.random.default_rng(3)
