@@ -218,10 +218,10 @@ class BlockNodes:
         key, value = (body.op("Gather", each, text, axis=0) for each in first)
         score = body.contrib("FusedMatMul", block, key, alpha=self._scale)
         rounded = self._rounded_queries(body, block)
-        far = self._seen(body, rounded, (*stored, text), (body.constant([0]), before), before)
+        far = self._seen(body, rounded, (*stored, text), (body.constant([0]), before))
         # rows are those of a group's heads, one after the other
         later = np.tile(np.triu(np.full((BLOCK, BLOCK), MASKED, np.float32), 1), (self._groups, 1))
-        near = self._seen(body, rounded, (*stored, text), (before, body.op("Add", before, one)), one, later)
+        near = self._seen(body, rounded, (*stored, text), (before, body.op("Add", before, one)), later)
         highest = body.op("Concat", score, far[0], near[0], axis=2)
         # a block's largest share is 1 by the sum of its exponentials
         alone = body.constant(np.ones((1, self._kv_heads, 1, self._rows, 1)), np.float32)
@@ -248,7 +248,6 @@ class BlockNodes:
         queries: tuple[str, str],
         stored: tuple[str, str, str],
         part: tuple[str, str],
-        num_blocks: str,
         hidden: FloatArray | None = None,
     ) -> tuple[str, str, str]:
         """A block of queries over blocks of keys, of which there may be none.
@@ -258,7 +257,6 @@ class BlockNodes:
             queries: in 8 bits, and their scale.
             stored: keys, values, and which text of them.
             part: the first block and that after the last.
-            num_blocks: their number.
             hidden: what scores get added, float32 (rows, block).
 
         Returns:
@@ -280,19 +278,7 @@ class BlockNodes:
         highest, largest = (
             body.op("ReduceMax", rows, body.constant([-1]), keepdims=1) for rows in (scores, shares)
         )
-        rounded = self._rounded_shares(body, shares, largest, num_blocks)
         step = body.constant(1 / 255, np.float32)
+        # a row of shares is a block, by its largest
+        rounded = body.op("QuantizeLinear", shares, body.op("Mul", largest, step), axis=-1, block_size=BLOCK)
         return highest, largest, body.contrib("MatMulIntegerToFloat", rounded, values, step, one)
-
-    def _rounded_shares(self, body: Canvas, shares: str, largest: str, num_blocks: str) -> str:
-        """In 8 bits, each row by its largest."""
-        count = body.op("Mul", num_blocks, body.constant([self._kv_heads * self._rows]))
-        # of no blocks there are no rows, which -1 does not tell
-        rows = body.op(
-            "Reshape", shares, body.op("Concat", count, body.constant([BLOCK]), axis=0), allowzero=1
-        )
-        scales = body.op("Reshape", largest, count, allowzero=1)
-        scales = body.op("Mul", scales, body.constant(1 / 255, np.float32))
-        zeros = body.op("Expand", body.constant(0, np.uint8), count)
-        rounded = body.op("QuantizeLinear", rows, scales, zeros, axis=0)
-        return body.op("Reshape", rounded, body.op("Shape", shares), allowzero=1)
