@@ -2,8 +2,7 @@
 
 Its parts run alone, too, with --only, and put their figures beside those that are in the output already:
 
-unbroken  a million short texts from Parquet to Parquet, while the process's memory is watched; before and after it
-          every fiftieth of them through EdgeModel.stream alone
+unbroken  a million short texts from Parquet to Parquet, while the process's memory is watched
 broken    the same, killed three times and gone on with; the output is compared with the unbroken one byte by byte
 rate      a tenth of the texts, and the same through EdgeModel.stream alone, in turns; needs a calm machine
 line      a line of 50 MB, of words, letters without spaces, Han or emoji, cut to the model's limit
@@ -47,16 +46,6 @@ def write_texts(file: Path, num_rows: int) -> None:
             count = min(10_000, num_rows - start)
             texts = [f"{' '.join(rng.choices(WORDS, k=rng.randint(1, 3)))} {start + n}" for n in range(count)]
             writer.write_table(pyarrow.table({"text": texts}, schema))
-
-
-def write_every(file: Path, step: int, target: Path) -> int:
-    """Each `step`-th text of a file, as later ones hold longer numbers; returns how many."""
-    import pyarrow.parquet
-
-    table = pyarrow.parquet.read_table(file)
-    some = table.take(list(range(0, len(table), step)))
-    pyarrow.parquet.write_table(some, target)
-    return len(some)
 
 
 def write_line(file: Path, kind: str, size: int) -> None:
@@ -124,13 +113,8 @@ def unbroken(bundle: list[str], folder: Path, num_rows: int) -> dict:
     """Figures of a run from beginning to end."""
     texts, whole = folder / "texts.parquet", folder / "whole.parquet"
     write_texts(texts, num_rows)
-    few = folder / "few"
-    few.mkdir(exist_ok=True)
-    count = write_every(texts, 50, few / "texts.parquet")
-    before_s = alone_s(bundle, few)
     watched = encode([*bundle, str(texts), "-o", str(whole), "--overwrite"])
     done = watched.wait()
-    alone = 2 * count / (before_s + alone_s(bundle, few))
     # what is watched of a shorter run begins after a tenth of it
     settled_s = min(FIRST_MINUTE_S, done["wall_s"] / 10)
     later = [rss for at, rss in watched.samples if at >= settled_s and rss]
@@ -139,8 +123,6 @@ def unbroken(bundle: list[str], folder: Path, num_rows: int) -> dict:
         "wall_s": round(done["wall_s"], 1),
         "cpu_s": round(done["cpu_s"], 1),
         "rows_per_s": round(num_rows / done["wall_s"]),
-        "model_alone_rows_per_s": round(alone),
-        "wall_to_alone": round(done["wall_s"] * alone / num_rows, 3),
         "settled_after_s": round(settled_s),
         "rss_settled_mb": round(later[0]),
         "rss_at_end_mb": round(later[-1]),
