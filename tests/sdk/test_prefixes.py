@@ -125,6 +125,13 @@ def test_threads_ask_at_once(bundle) -> None:
             answer.result(60)
 
 
+def test_a_text_that_does_not_fit_is_told_of_the_limit_that_was_set(bundle) -> None:
+    with EdgeModel(bundle, device="cpu", max_memory_mb=4) as model:
+        with pytest.raises(PromptError) as caught:
+            embed(model, ["a"])
+        assert "max_memory_mb=4 is enough for 0 tokens beside 1 MB of prefixes" in str(caught.value)
+
+
 def test_errors_and_deadlines_leave_the_model_working(bundle) -> None:
     with EdgeModel(bundle, device="cpu", max_memory_mb=16) as model:
         with pytest.raises(DeadlineError):

@@ -35,12 +35,14 @@ class BatchMemory(msgspec.Struct, frozen=True, kw_only=True):
         score_heads: see manifest.Variant; 0 where attention works in blocks.
         prefix_heads: the same of texts after a prefix, see manifest.PrefixSpec.
         limit_bytes: for all batches that run at once.
+        prefix_bytes: of the caller's limit, for prefixes that are kept beside them.
     """
 
     numbers_per_token: int
     score_heads: int
     limit_bytes: int
     prefix_heads: int = 0
+    prefix_bytes: int = 0
 
     def needed_bytes(self, num_rows: int, seq_len: int, before: int = 0) -> int:
         """Of a batch of so many rows of so many tokens, after a prefix of some."""
@@ -67,9 +69,13 @@ class BatchMemory(msgspec.Struct, frozen=True, kw_only=True):
         needed = self.needed_bytes(1, seq_len, before)
         if needed > self.limit_bytes:
             fits = self._longest()
+            limit, kept = (self.limit_bytes + self.prefix_bytes) // _MIB, self.prefix_bytes / _MIB
+            beside = (
+                f" beside {kept:.2g} MB of prefixes (enable_prefix_caching=False keeps none)" if kept else ""
+            )
             raise PromptError(
                 f"prompt {index} has {seq_len:,} tokens, which take about {needed / _MIB:,.0f} MB; max_memory_mb="
-                f"{self.limit_bytes // _MIB} is enough for {fits:,} tokens. Cut it with truncate_prompt_tokens, or "
+                f"{limit} is enough for {fits:,} tokens{beside}. Cut it with truncate_prompt_tokens, or "
                 "load the model with a larger max_memory_mb.",
                 index=index,
             )

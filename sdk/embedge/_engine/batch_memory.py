@@ -44,7 +44,7 @@ def prefixes_of(spec: Variant, memory: BatchMemory | None) -> tuple[Prefixes | N
     if memory is None:
         return Prefixes(spec.prefix, MOST_PREFIX_BYTES), None
     kept = min(MOST_PREFIX_BYTES, memory.limit_bytes // _PREFIX_SHARE)
-    left = msgspec.structs.replace(memory, limit_bytes=memory.limit_bytes - kept)
+    left = msgspec.structs.replace(memory, limit_bytes=memory.limit_bytes - kept, prefix_bytes=kept)
     return Prefixes(spec.prefix, kept), left
 
 
