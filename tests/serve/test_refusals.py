@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import signal
 import socket
@@ -12,8 +14,10 @@ from urllib.parse import urlsplit
 import httpx
 import openai
 import pytest
+import uvicorn
 from tests.serve.conftest import KEY, serving
 
+from embedge._serve.connections import connections
 from embedge._serve.options import ServeOptions
 from embedge.cli.main import main
 from embedge.errors import ParamsError
@@ -141,6 +145,7 @@ def test_pages_of_a_browser_are_kept_out(one_at_a_time) -> None:
     assert httpx.post(address, content=b'{"inputs": "a"}').status_code == 415
     assert httpx.post(address, json={"inputs": "a"}, headers={"host": "a.example:80"}).status_code == 403
     assert httpx.post(address, json={"inputs": "a"}, headers={"host": "localhost"}).status_code == 200
+    assert httpx.post(address, json={"inputs": "a"}, headers={"host": "LocalHost.:80"}).status_code == 200
     with connected(one_at_a_time.address) as client:
         client.sendall(head(0).replace(b"host: localhost", b"host: localhost\r\nhost: a.example"))
         assert client.recv(100).startswith((b"HTTP/1.1 403", b"HTTP/1.1 400"))
@@ -163,6 +168,36 @@ def test_half_of_a_surrogate_pair_is_called_so(one_at_a_time) -> None:
 
 def connected(address: str) -> socket.socket:
     return socket.create_connection((urlsplit(address).hostname, urlsplit(address).port))
+
+
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [(b"", 0), (b"GET / HTTP/1.1\r\nhost: loc", 0), (b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\nGET", 1)],
+)
+def test_a_connection_without_a_whole_head_is_closed(sent, answers) -> None:
+    """Also one whose first request was answered."""
+
+    async def application(scope, receive, send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def received() -> bytes:
+        config = uvicorn.Config(application, http=connections(0.2), lifespan="off", log_level="error")
+        listening = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(config)
+        running = asyncio.create_task(server.serve(sockets=[listening]))
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        writer.write(sent)
+        found = b""
+        with contextlib.suppress(ConnectionError):
+            while piece := await asyncio.wait_for(reader.read(1000), 30):
+                found += piece
+        writer.close()
+        server.should_exit = True
+        await running
+        return found
+
+    assert asyncio.run(received()).count(b" 204 ") == answers
 
 
 def head(size: int) -> bytes:

@@ -59,7 +59,8 @@ def render(manifest: Manifest, command: str) -> str:
         and manifest.tower is None
     ):
         parts.append(
-            "With sentence-transformers:\n\n```python\nfrom sentence_transformers import SentenceTransformer\n\n"
+            "With sentence-transformers (`pip install 'sentence-transformers[onnx]'`):\n\n"
+            "```python\nfrom sentence_transformers import SentenceTransformer\n\n"
             'model = SentenceTransformer("BUNDLE", backend="onnx", model_kwargs={"file_name": "onnx/model.onnx"})\n'
             'vectors = model.encode(["How do I reset my password?"])\n```\n'
         )

@@ -19,7 +19,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
         max_requests: requests that are read, wait or are computed at a time; more are answered with 429.
         max_inputs: texts of one request.
         max_body_bytes: of one request.
-        body_timeout_s: seconds in which a request's body has to arrive.
+        body_timeout_s: seconds in which a request's head has to arrive, and then its body.
         stop_timeout_s: seconds that requests under way have to end when the server stops.
     """
 
@@ -52,4 +52,4 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() in ("localhost", "localhost.")

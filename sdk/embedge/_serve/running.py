@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 
 from embedge._serve.app import application
+from embedge._serve.connections import connections
 from embedge._serve.handling import Served
 from embedge._serve.metrics import Metrics
 from embedge._serve.models import Models, models_by_name
@@ -51,6 +52,7 @@ def serve(
         served = Served(models, options, Metrics())
         config = uvicorn.Config(
             application(served),
+            http=connections(options.body_timeout_s),
             log_level="warning",
             access_log=False,
             server_header=False,

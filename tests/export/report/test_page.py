@@ -71,7 +71,7 @@ def test_the_page_shows_the_manifests_figures(embedder):
     assert f"<dt>checkpoint</dt><dd>{manifest.source.name}</dd>" in page
     assert "queries were asked over" in page
     assert "--full-report asks the whole set of 1,024." in page
-    assert f"embedge export {manifest.source.name} -o {manifest.source.name} --max-seq-len 32" in page
+    assert f"embedge export {manifest.source.name} --max-seq-len 32" in page
     assert machine() in page
 
 
