@@ -151,10 +151,12 @@ def _source(
                 "bundle's fingerprint besides. Ask its maker for it, and pass it as fingerprint=..."
             )
         kept = download(what, store.home() / ".downloads", progress)
-        with contextlib.closing(ArchiveSource(kept)) as source:
-            yield source, None
-        kept.unlink(missing_ok=True)
-        kept.with_suffix(".json").unlink(missing_ok=True)
+        try:
+            with contextlib.closing(ArchiveSource(kept, what)) as source:
+                yield source, None
+        finally:  # it is whole, so that a later try could not go on with it
+            kept.unlink(missing_ok=True)
+            kept.with_suffix(".json").unlink(missing_ok=True)
     elif "://" in what:
         raise BundleError(f"{what} cannot be fetched; expected a URL of https.")
     elif path.is_dir():

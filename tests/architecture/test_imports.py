@@ -23,6 +23,7 @@ EXTRAS = {
     "_passing/hub.py": {"huggingface_hub"},
     "_peers/asked.py": {"fastembed", "light_embed", "sentence_transformers", "torch"},
     "_serve/app.py": {"starlette"},
+    "_serve/connections.py": {"uvicorn"},
     "_serve/handling.py": {"starlette"},
     "_serve/running.py": {"uvicorn"},
     "cli/serve.py": {"starlette", "uvicorn"},

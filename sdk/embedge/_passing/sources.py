@@ -72,10 +72,15 @@ class _Entry:
 
 
 class ArchiveSource:
-    """An archive that `pack` wrote: a ZIP file without compression."""
+    """An archive that `pack` wrote: a ZIP file without compression.
 
-    def __init__(self, path: Path) -> None:
-        self.words = str(path)
+    Args:
+        path: of the file.
+        words: what messages call it; None takes the path.
+    """
+
+    def __init__(self, path: Path, words: str | None = None) -> None:
+        self.words = words or str(path)
         if path.exists() and not path.is_file():
             raise self._broken("it is no regular file")  # a pipe would be waited for
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -231,6 +232,17 @@ def test_a_download_goes_on_where_it_was_broken_off(web, home, bundle):
     size = len(web.files["/tiny.embedge"])
     assert (size, size) in told
     assert left(home) == []
+
+
+@pytest.mark.parametrize("content", [b"<html>Sign in first</html>", None])
+def test_a_whole_download_that_is_no_bundle_is_named_by_its_url_and_not_kept(web, home, content):
+    whole = web.files["/tiny.embedge"]
+    web.files["/tiny.embedge"] = content or whole[:500] + bytes([whole[500] ^ 1]) + whole[501:]
+    with pytest.raises(BundleError, match=re.escape(f"{web.url}/tiny.embedge is no")):
+        add(f"{web.url}/tiny.embedge")
+    assert list((home / ".downloads").iterdir()) == []
+    web.files["/tiny.embedge"] = whole
+    add(f"{web.url}/tiny.embedge")
 
 
 def test_another_file_by_then_is_fetched_from_its_beginning(web, home, tmp_path):
