@@ -47,8 +47,13 @@ def register_pooling(name: str) -> Callable[[_PluginT], _PluginT]:
         name: what bundles and `EdgeModel(pooling_plugin=...)` call it.
 
     Raises:
-        PluginError: the name is taken by another callable.
+        PluginError: the name is none, or taken by another callable.
     """
+    given: object = name  # a function where the parentheses were forgotten
+    if not isinstance(given, str) or not given:
+        raise PluginError(
+            f'{given!r} names no pooling; expected a text, as in @register_pooling("my-pooling")'
+        )
 
     def register(plugin: _PluginT) -> _PluginT:
         if not callable(plugin):

@@ -21,7 +21,7 @@ from embedge.manifest import (
     load_manifest,
     load_probes,
 )
-from embedge.store import bundle_path, home, list_bundles, remove
+from embedge.store import bundle_path, check_target, home, list_bundles, remove
 from embedge.verify import verify
 
 
@@ -92,10 +92,12 @@ def test_a_store_that_is_a_file_or_cannot_be_made(tmp_path, monkeypatch, tiny) -
         EdgeModel("a/b/c")
     with pytest.raises(BundleError, match="cannot be written: .*file is a file; expected a folder"):
         add(str(tiny()))
-    for store in (tmp_path / "file" / "below", tmp_path / ("x" * 300)):
+    for store, words in ((tmp_path / "file" / "below", "is a file"), (tmp_path / ("x" * 300), "too long")):
         monkeypatch.setenv("EMBEDGE_HOME", str(store))
-        with pytest.raises(BundleError, match=r"cannot be written: .*\. Expected a writable folder"):
+        with pytest.raises(BundleError, match=rf"cannot be written: .*{words}.* [Ee]xpected a"):
             add(str(tiny()))
+    with pytest.raises(BundleError, match="file is a file; expected a folder"):
+        check_target(tmp_path / "file" / "some" / "bundle", force=False)
 
 
 def with_probes(folder: Path, *probes: Probe, tolerance: float = 1e-5) -> Path:

@@ -71,6 +71,9 @@ def test_wrong_plugins(tiny_embedder, plugin, message) -> None:
 
 
 def test_registration(tiny_embedder) -> None:
+    for name in (boom, "", 3, None):  # the first is a decorator without its parentheses
+        with pytest.raises(PluginError, match=r'expected a text, as in @register_pooling\("my-pooling"\)'):
+            register_pooling(name)
     register_pooling("test-twice")(boom)
     register_pooling("test-twice")(boom)
     with pytest.raises(PluginError, match="registered already"):

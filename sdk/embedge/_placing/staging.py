@@ -26,12 +26,13 @@ def check_target(target: Path, *, force: bool, error: type[EmbedgeError] = Bundl
         error: what is raised.
 
     Raises:
-        EmbedgeError: the target is a file, another folder, or a bundle without `force`.
+        EmbedgeError: the target is a file or below one, another folder, or a bundle without `force`.
     """
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise error(
             f"{target} is a file or link; expected a folder to write the bundle to. Choose another one."
         )
+    _check_above(target, error)
     if not target.is_dir() or not any(target.iterdir()):
         return
     if not (target / MANIFEST_FILE).is_file():
@@ -88,14 +89,18 @@ def commit(folder: Path, target: Path) -> None:
     put_in_place(folder, target, _aside(target))
 
 
+def _check_above(target: Path, error: type[EmbedgeError]) -> None:
+    """Refuse a target for which no folder can be made."""
+    above = next(each for each in target.absolute().parents if each.exists())
+    if not above.is_dir():
+        raise error(f"{target} cannot be written: {above} is a file; expected a folder. Choose another one.")
+
+
 def _make(parent: Path, target: Path, error: type[EmbedgeError]) -> None:
     """Make the folder in which the target will lie; there is nothing yet that another failure could come from."""
     try:
+        _check_above(target, error)
         parent.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as failure:
-        raise error(
-            f"{target} cannot be written: {parent} is a file; expected a folder. Choose another one."
-        ) from failure
     except OSError as failure:
         if failure.errno in (errno.ENOSPC, errno.EDQUOT):
             raise

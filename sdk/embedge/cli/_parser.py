@@ -16,6 +16,20 @@ _COLUMN = 31
 """Where the descriptions of options begin."""
 
 
+_OTHER_WORDS = {
+    "convert": "export",
+    "delete": "rm",
+    "download": "add",
+    "embed": "encode",
+    "info": "inspect",
+    "install": "add",
+    "ls": "list",
+    "remove": "rm",
+    "show": "inspect",
+}
+"""What other programs, or this one's Python, call a command that is spelled otherwise here."""
+
+
 class Parser(argparse.ArgumentParser):
     """A command, or all of them.
 
@@ -109,9 +123,11 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             choices = list(map(str, action.choices))
+            meant = _OTHER_WORDS.get(value)
+            hint = f" Did you mean {meant!r}?" if meant in choices else did_you_mean(value, choices)
             raise argparse.ArgumentError(
                 action,
-                f"{value!r} is not known; expected one of {', '.join(choices)}.{did_you_mean(value, choices)}",
+                f"{value!r} is not known; expected one of {', '.join(choices)}.{hint}",
             )
 
 

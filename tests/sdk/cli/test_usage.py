@@ -89,6 +89,8 @@ def test_examples_can_be_typed(name) -> None:
         ("verify b --signatur-file x", "'--signature'"),
         ("export m --matryoska 3", "'--matryoshka'"),
         ("completion bsh", "'bash'"),
+        ("embed b text", "'encode'"),
+        ("remove b", "'rm'"),
     ],
 )
 def test_usage_is_one_line_and_a_near_name_is_offered(line, meant, capsys) -> None:
