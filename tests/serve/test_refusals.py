@@ -137,6 +137,9 @@ def test_keys(server, http) -> None:
         assert httpx.get(server.address + path).status_code == 401
         assert http.get(path).status_code == 200
     assert httpx.get(f"{server.address}/health").status_code == 200
+    for given, status in ((f"bearer {KEY}", 200), (f"BEARER  {KEY}", 200), (f"Basic {KEY}", 401), (KEY, 401)):
+        answer = httpx.get(f"{server.address}/info", headers={"authorization": given})
+        assert answer.status_code == status, given
 
 
 def test_pages_of_a_browser_are_kept_out(one_at_a_time) -> None:

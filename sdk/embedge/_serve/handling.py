@@ -91,8 +91,9 @@ def check_caller(http: Request, options: ServeOptions) -> None:
                     f"the request names host {host!r}; expected localhost or 127.0.0.1, or a server with an API key",
                 )
         return
-    given = http.headers.get("authorization", "").encode("latin-1")
-    if not hmac.compare_digest(given, b"Bearer " + options.api_key.encode()):
+    scheme, _, given = http.headers.get("authorization", "").partition(" ")
+    is_key = hmac.compare_digest(given.strip().encode("latin-1"), options.api_key.strip().encode())
+    if scheme.lower() != "bearer" or not is_key:
         raise Refusal(
             "key", "the API key is missing or wrong; expected the server's, as 'Authorization: Bearer KEY'"
         )
