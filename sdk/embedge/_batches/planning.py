@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 _LEAST_TOKENS = 128
-"""A run of as many padded tokens still takes no longer for each of them; products of fewer do."""
+"""A run of as many padded tokens takes 3 to 5 % longer for each than the best size does; fewer take ever longer."""
 
 
 def plan_batches(
