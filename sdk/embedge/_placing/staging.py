@@ -102,8 +102,6 @@ def _make(parent: Path, target: Path, error: type[EmbedgeError]) -> None:
         _check_above(target, error)
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
-        if failure.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
         raise error(_cannot_message(target, failure)) from failure
 
 

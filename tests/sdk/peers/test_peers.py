@@ -261,6 +261,14 @@ def test_one_that_never_loads_leaves_others_the_time(made, short, tmp_path, monk
     assert [each.label for each in comparison.measured] == [ours.label, script.label]
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(
+    tiny, capsys, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # a superuser may write anywhere
+    assert main(["bench", str(tiny()), "-o", str(tmp_path / "a.svg")]) == 1
+    assert "its folder is not writable; expected another one with -o" in capsys.readouterr().err
+
+
 def test_a_bundle_without_embeddings_is_told_of_splits(tiny, capsys) -> None:
     assert main(["bench", str(tiny("classify"))]) == 1
     assert "answers classify; --splits times it by itself" in capsys.readouterr().err
