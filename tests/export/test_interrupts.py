@@ -10,13 +10,7 @@ import pytest
 
 from embedge_export.interrupts import kept_interrupts, put_off_interrupts
 
-
-@pytest.fixture(autouse=True)
-def _interruptible():
-    """Programs that a shell starts in the background ignore Ctrl-C, and so do their children."""
-    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, usual)
+pytestmark = pytest.mark.usefixtures("interruptible")
 
 
 def test_an_interrupt_waits_for_the_end_of_the_block():

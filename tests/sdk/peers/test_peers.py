@@ -300,7 +300,7 @@ NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="ch
 
 
 @NEEDS_PROC
-def test_an_interrupt_leaves_nothing_behind(made, tmp_path) -> None:
+def test_an_interrupt_leaves_nothing_behind(made, interruptible, tmp_path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     command = [sys.executable, "-m", "embedge", "bench", str(made[1].folder), "--checkpoint", str(made[0])]
