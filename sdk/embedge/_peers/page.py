@@ -40,7 +40,8 @@ h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; overflow-wrap: anyw
 .scroll { overflow-x: auto; margin: 2.5rem 0 1.5rem; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .4rem 0 .4rem 1rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; }
+td:last-child { white-space: normal; }
 ul { color: var(--quiet); font-size: .9rem; padding-left: 1.1rem; max-width: 48rem; }
 </style>
 </head>
