@@ -29,6 +29,8 @@ _SEEDS = [
     "The capital of France is Paris.",
     "word " * 2000,
 ]
+_BY_OTHERS = {"asyncio.__main__", "logging.config", "logging.handlers"}
+"""Modules that are members of their packages once something has imported them."""
 
 
 def texts(count: int, seed: int = 0) -> list[str]:
@@ -45,7 +47,9 @@ def texts(count: int, seed: int = 0) -> list[str]:
     rng = random.Random(seed)
     words: list[str] = []
     for module in (argparse, asyncio, collections, decimal, logging, pathlib, subprocess, threading):
-        for _, member in sorted(inspect.getmembers(module), key=lambda pair: pair[0]):
+        for name, member in sorted(inspect.getmembers(module), key=lambda pair: pair[0]):
+            if f"{module.__name__}.{name}" in _BY_OTHERS:
+                continue
             words += (inspect.getdoc(member) or "").split()
     made = list(_SEEDS)
     while len(made) < count:

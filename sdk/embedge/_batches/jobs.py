@@ -12,7 +12,6 @@ import numpy as np
 
 from embedge._batches.feeding import Feeds
 from embedge._batches.fitting import Fitting
-from embedge._batches.planning import last_parts
 from embedge._batches.prefixes import Prefix, Prefixes
 from embedge._cancelling import check_call
 from embedge._sessions.on_cpu import CpuSessions
@@ -94,13 +93,10 @@ class CallPlanning:
             jobs = [Job(rows, after[part], after[part], prefix) for part in planned]
         counts = rows.num_tokens[every]
         planned = self._fitting.plan(counts, every)
-        lanes = self._sessions.lanes(len(planned) + len(jobs))
-        num_lanes = self._fitting.num_lanes(counts, planned, len(lanes), every)
-        jobs = [*(Job(rows, every[part], every[part]) for part in planned), *jobs]
-        # a single batch runs alone, or together with other calls' batches
-        if len(jobs) > 1 and len(lanes) > 1 and isinstance(self._sessions, CpuSessions):
-            jobs = _ending_together(jobs, len(lanes))
-        return jobs, num_lanes
+        num_lanes = self._fitting.num_lanes(
+            counts, planned, len(self._sessions.lanes(len(planned) + len(jobs))), every
+        )
+        return [*(Job(rows, every[part], every[part]) for part in planned), *jobs], num_lanes
 
     def _prefix(self, lead: Sequence[int]) -> Prefix:
         """What follows these tokens comes after; computed where it is not kept."""
@@ -129,16 +125,6 @@ class CallPlanning:
             for positions, rows in arrivals:
                 for chosen in self._fitting.plan(rows.num_tokens):
                     yield Job(rows, chosen, positions[chosen])
-
-
-def _ending_together(jobs: Sequence[Job], num_workers: int) -> list[Job]:
-    """The same prompts, the last batches of them cut so that no worker is long at one when the others are done."""
-    sizes = [(len(job.chosen), int(job.rows.num_tokens[job.chosen[0]])) for job in jobs]
-    cut: list[Job] = []
-    for job, parts in zip(jobs, last_parts(sizes, num_workers), strict=True):
-        chosen, positions = (np.array_split(each, parts) for each in (job.chosen, job.positions))
-        cut += [Job(job.rows, *part, job.prefix) for part in zip(chosen, positions, strict=True)]
-    return cut
 
 
 def in_time(run: Callable[[], ResultT], feeds: Feeds) -> ResultT:

@@ -8,9 +8,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-_LEAST_TOKENS = 128
-"""A run of as many padded tokens takes 3 to 5 % longer for each than the best size does; fewer take ever longer."""
-
 
 def plan_batches(
     num_tokens: Sequence[int] | npt.NDArray[np.int32],
@@ -50,24 +47,6 @@ def plan_batches(
         batches.append(batch[counts[batch] > shorter_side(longest, switch_lengths)])
         start += len(batches[-1])
     return batches
-
-
-def last_parts(sizes: Sequence[tuple[int, int]], num_workers: int) -> list[int]:
-    """Into how many parts to cut the batches of a call, so that its workers end at nearly the same time.
-
-    Whole batches come first; the nearer the end, the smaller: nobody takes more than half of its share of what is left.
-
-    Args:
-        sizes: rows and longest row of each batch, in the order in which workers take them.
-        num_workers: that share them.
-    """
-    parts = []
-    left = sum(rows * longest for rows, longest in sizes)
-    for rows, longest in sizes:
-        share = max(left // (2 * num_workers), _LEAST_TOKENS)
-        parts.append(max(1, min(rows, -(-rows * longest // share))))
-        left -= rows * longest
-    return parts
 
 
 def shorter_side(num_tokens: int, switch_lengths: Sequence[int]) -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from embedge._batches.planning import PaddedLength, last_parts, plan_batches
+from embedge._batches.planning import PaddedLength, plan_batches
 
 
 def test_longest_first_and_within_the_limit() -> None:
@@ -37,32 +35,3 @@ def test_no_batch_holds_texts_that_are_computed_in_different_orders() -> None:
     batches = plan_batches([3, 9, 8, 7, 2, 8, 1], 100, switch_lengths=(2, 7))
     assert [batch.tolist() for batch in batches] == [[1, 2, 5], [3, 0], [4, 6]]
     assert [batch.tolist() for batch in plan_batches([7, 7], 100, switch_lengths=(7,))] == [[0, 1]]
-
-
-def ends(sizes, num_workers):
-    """When each worker is done, in padded tokens, if whoever is free takes the next batch."""
-    done = [0] * num_workers
-    for rows, longest in sizes:
-        done[done.index(min(done))] += rows * longest
-    return done
-
-
-@pytest.mark.parametrize("num_workers", [2, 3, 8])
-@pytest.mark.parametrize("num_batches", [9, 17, 33])
-def test_workers_end_at_nearly_the_same_time(num_workers, num_batches) -> None:
-    sizes = [(32, 16)] * num_batches
-    parts = last_parts(sizes, num_workers)
-    assert parts[0] == (1 if num_batches >= 2 * num_workers else 2)
-    assert parts == sorted(parts)  # whole ones first
-    cut = [(32 // each, 16) for each, (rows, _) in zip(parts, sizes, strict=True) for _ in range(each)]
-    done = ends(cut, num_workers)
-    assert max(done) - min(done) <= 192
-    assert max(done) <= max(ends(sizes, num_workers))
-
-
-def test_batches_are_cut_where_that_takes_no_longer() -> None:
-    assert last_parts([(4, 16), (2, 32)], 2) == [1, 1]  # 64 tokens are few already
-    assert last_parts([(1, 512), (1, 512)], 2) == [1, 1]  # a text is not cut
-    assert last_parts([(2, 512)], 2) == [2]
-    assert last_parts([], 2) == []
-    assert last_parts([(5, 0)], 2) == [1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 import pytest
 
 from embedge import ParamsError
@@ -57,16 +56,3 @@ def test_an_engine_holds_what_it_was_loaded_with(tiny) -> None:
     assert engine.manifest is engine.choice.bundle.manifest
     assert engine.model_config.served_model_name == engine.info.name == engine.manifest.name
     assert (engine.info.threads, engine.info.workers, engine.info.max_batch_tokens) == (1, 1, 512)
-
-
-@pytest.mark.parametrize(("num_texts", "threads", "smallest"), [(510, 2, 125), (510, 1, 510), (30, 2, 150)])
-def test_only_workers_that_share_a_call_have_small_batches_at_its_end(
-    tiny, num_texts, threads, smallest
-) -> None:
-    engine = load(tiny(), LoadOptions(device="cpu", threads=threads, profile="throughput"))
-    encoded = engine.tokenizer.encode(["one two three"] * num_texts, [-1] * num_texts)
-    found = list(engine.forward.batches("last_hidden_state", encoded))
-    positions = np.concatenate([positions for positions, _, _ in found])
-    assert np.array_equal(np.sort(positions), np.arange(num_texts))
-    tokens = [mask.size for _, _, mask in found]
-    assert (min(tokens), max(tokens)) == (smallest, min(510, 5 * num_texts))
