@@ -128,6 +128,26 @@ def describe(checkpoint: Checkpoint) -> Described:
     return described
 
 
+def describe_for(device: str, checkpoint: Checkpoint, described: Described | None, advice: str) -> Described:
+    """What a checkpoint's graphs for an accelerator are built from.
+
+    Args:
+        device: as `optimize_for` names it.
+        checkpoint: its facts.
+        described: what its float32 graph is built from; None where that is traced.
+        advice: ends the message.
+
+    Raises:
+        ExportError: the checkpoint has no such graphs.
+    """
+    try:
+        return describe(checkpoint) if described is None else described
+    except UnsupportedError as error:
+        raise ExportError(
+            f"optimize_for={device!r} needs a graph that is built from the weights: {error}. {advice}"
+        ) from error
+
+
 def _describe_alone(checkpoint: Checkpoint, spec: ExportSpec) -> Described:
     """What a graph is built from where nothing else can make it, and nothing else looks at the weights."""
     if spec.route == "trace" or spec.opset is not None:

@@ -184,24 +184,19 @@ def limits(manifest: Manifest) -> list[str]:
     ]
     if dependent:
         said.append(f"Answers of {', '.join(dependent)} depend slightly on the texts that share a batch.")
-    cuda = [name for name, variant in manifest.variants.items() if variant.target == "cuda"]
-    if cuda:
-        said.append(f"{', '.join(cuda)}: for CUDA GPUs only.")
-    unmeasured = [name for name in cuda if not manifest.variants[name].fidelity.num_texts]
-    if unmeasured:
-        said.append(
-            f"{', '.join(unmeasured)}: exported where no GPU could run it, so its numbers are not known. Before use, "
-            "run embedge verify BUNDLE --device cuda on a machine with a GPU."
-        )
-    openvino = [name for name, variant in manifest.variants.items() if variant.target == "openvino"]
-    if openvino:
-        said.append(f"{', '.join(openvino)}: for OpenVINO only.")
-    unmeasured = [name for name in openvino if not manifest.variants[name].fidelity.num_texts]
-    if unmeasured:
-        said.append(
-            f"{', '.join(unmeasured)}: exported where no OpenVINO could run it, so its numbers are not known. Before "
-            "use, run embedge verify BUNDLE --device openvino where one is."
-        )
+    for target, only, lacked, where in (
+        ("cuda", "CUDA GPUs", "GPU", "on a machine with a GPU"),
+        ("openvino", "OpenVINO", "OpenVINO", "where one is"),
+    ):
+        there = [name for name, variant in manifest.variants.items() if variant.target == target]
+        if there:
+            said.append(f"{', '.join(there)}: for {only} only.")
+        unmeasured = [name for name in there if not manifest.variants[name].fidelity.num_texts]
+        if unmeasured:
+            said.append(
+                f"{', '.join(unmeasured)}: exported where no {lacked} could run it, so its numbers are not known. "
+                f"Before use, run embedge verify BUNDLE --device {target} {where}."
+            )
     if manifest.source.licence is None:
         said.append(
             "The checkpoint states no licence; whether it may be used or passed on is not known from it."

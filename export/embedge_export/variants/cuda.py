@@ -19,7 +19,6 @@ from embedge.errors import ExportError, VerificationError
 from embedge.manifest import UNMEASURED, Dtype, Variant
 from embedge.runtime import cuda_problem, open_on_cpu
 from embedge.types import FloatArray, IntArray
-from embedge_export.families.parts import UnsupportedError
 from embedge_export.graph.built.choices import CUDA_BF16, CUDA_FP16, Choices
 from embedge_export.graph.outputs import attach_heads
 from embedge_export.graph.route import (
@@ -28,7 +27,7 @@ from embedge_export.graph.route import (
     build_for_cuda,
     build_from_weights,
     build_twins,
-    describe,
+    describe_for,
     has_query_graph,
 )
 from embedge_export.precisions import VARIANTS
@@ -159,13 +158,8 @@ def describe_for_cuda(checkpoint: Checkpoint, described: Described | None) -> De
         ExportError: the checkpoint has no such graphs.
     """
     _check_mask(checkpoint)
-    try:
-        return describe(checkpoint) if described is None else described
-    except UnsupportedError as error:
-        raise ExportError(
-            f"optimize_for='cuda' needs a graph that is built from the weights: {error}. Export without it; "
-            "the graphs for the CPU run on a GPU as well, slower."
-        ) from error
+    advice = "Export without it; the graphs for the CPU run on a GPU as well, slower."
+    return describe_for("cuda", checkpoint, described, advice)
 
 
 def _check_mask(checkpoint: Checkpoint) -> None:

@@ -19,9 +19,8 @@ from embedge.errors import ExportError, VerificationError
 from embedge.manifest import UNMEASURED, Variant
 from embedge.runtime import has_bfloat16, open_on_cpu, openvino_problem
 from embedge.types import IntArray
-from embedge_export.families.parts import UnsupportedError
 from embedge_export.graph.outputs import attach_heads
-from embedge_export.graph.route import Chosen, Described, build_from_weights, build_plain, describe
+from embedge_export.graph.route import Chosen, Described, build_from_weights, build_plain, describe_for
 from embedge_export.precisions import VARIANTS
 from embedge_export.source.checkpoint import Checkpoint
 from embedge_export.source.weights import LoadedWeights
@@ -91,12 +90,7 @@ def describe_for_openvino(checkpoint: Checkpoint, described: Described | None) -
     Raises:
         ExportError: the checkpoint has no such graph.
     """
-    try:
-        return describe(checkpoint) if described is None else described
-    except UnsupportedError as error:
-        raise ExportError(
-            f"optimize_for='openvino' needs a graph that is built from the weights: {error}. Export without it."
-        ) from error
+    return describe_for("openvino", checkpoint, described, "Export without it.")
 
 
 def openvino_runs(variant: Variant) -> bool:
