@@ -144,7 +144,7 @@ def graph_runs(model: EdgeModel, texts: Sequence[str]) -> list[Callable[[], Floa
     """The graph's part of a call with one text: for each text a function that runs the graph on its tokens alone."""
     engine = _engine(model)
     output = _main_output(engine)
-    lane = engine.sessions.lanes(1)[0]
+    lane = engine.sessions.lanes([1])[0]
     encoded = engine.tokenizer.encode(texts, [-1] * len(texts))
     return [partial(lane.run, output, engine.forward.feeds(batch_of_one(each))) for each in encoded]
 

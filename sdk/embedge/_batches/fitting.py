@@ -41,7 +41,11 @@ class Fitting:
         self._share = None if memory is None else Share(memory.limit_bytes)
 
     def plan(
-        self, num_tokens: npt.NDArray[np.int32], positions: Indices | None = None, before: int = 0
+        self,
+        num_tokens: npt.NDArray[np.int32],
+        positions: Indices | None = None,
+        before: int = 0,
+        at_most: int | None = None,
     ) -> list[Indices]:
         """Batches of prompts by their tokens, longest first.
 
@@ -49,13 +53,14 @@ class Fitting:
             num_tokens: of each.
             positions: of the prompts in their call, for messages; None where they are all of it.
             before: see the class.
+            at_most: padded tokens of a batch, where fewer than the limit are wanted.
 
         Raises:
             PromptError: a prompt does not fit into the memory that the model may take.
         """
         planned = plan_batches(
             num_tokens,
-            self._max_batch_tokens,
+            min(self._max_batch_tokens, at_most or self._max_batch_tokens),
             None if before else self._max_square,
             None if self._memory is None and not before else partial(self._most_rows, before=before),
             self._switch_lengths,

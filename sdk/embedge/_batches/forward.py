@@ -144,7 +144,7 @@ class Forward:
             return job.positions, finished(array, job.positions), feeds["attention_mask"]
 
         if isinstance(encoded, ArrivingRows):
-            yield from self._deal(self._planning.arriving(encoded), compute, LARGE_CALL_BATCHES, None)
+            yield from self._deal(self._planning.arriving(encoded), compute, self._sessions.lanes(None))
             return
         if len(encoded) == 1 and (self.prefixes is None or not lead):
             self._fitting.check(len(encoded[0].token_ids))
@@ -152,9 +152,11 @@ class Forward:
             yield _FIRST, finished(array, _FIRST), attention_mask
             return
         rows = encoded if isinstance(encoded, EncodedRows) else EncodedRows.of(encoded)
-        jobs, num_lanes = self._planning.planned(rows, lead)
+        jobs, lanes = self._planning.planned(rows, lead)
         if len(jobs) != 1:
-            yield from self._deal(jobs, compute, len(jobs), num_lanes)
+            yield from self._deal(jobs, compute, lanes)
+            if len(jobs) >= _LARGE_BATCHES:
+                give_back()
             return
         prefix = jobs[0].prefix
         array, attention_mask = self._run_small(
@@ -171,20 +173,15 @@ class Forward:
         self,
         jobs: Sequence[Job] | Generator[Job, None, None],
         compute: Callable[[Lane, Job], ResultT],
-        num_batches: int,
-        num_lanes: int | None,
+        lanes: Sequence[Lane],
     ) -> Generator[ResultT, None, None]:
-        """Deal a call's batches to its lanes, at most num_lanes."""
-        sessions = self._sessions
-        lanes = sessions.lanes(num_batches)[:num_lanes]
+        """Deal a call's batches to its lanes, or its share of them."""
         with (
             contextlib.nullcontext(len(lanes))
             if self._turns is None
             else self._turns.call(len(lanes)) as count
         ):
-            yield from deal(jobs, compute, lanes[:count], sessions.survives)
-        if num_batches >= _LARGE_BATCHES:
-            give_back()
+            yield from deal(jobs, compute, lanes[:count], self._sessions.survives)
 
     def _compute(self, lane: Lane, asked: Asked, feeds: Feeds) -> FloatArray:
         """Run a batch, when there is memory for it; a large one so that it can be ended meanwhile."""
@@ -200,7 +197,7 @@ class Forward:
         if worker is not None and isinstance(sessions, CpuSessions):
             lanes: Sequence[Lane] = [sessions.worker(worker)]
         else:
-            lanes = sessions.lanes(1)
+            lanes = sessions.lanes([mask.size])
         for lane in lanes:
             try:
                 array = self._compute(lane, asked, feeds)

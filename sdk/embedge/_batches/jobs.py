@@ -9,14 +9,16 @@ from typing import TypeVar
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from embedge._batches.feeding import Feeds
 from embedge._batches.fitting import Fitting
 from embedge._batches.prefixes import Prefix, Prefixes
 from embedge._cancelling import check_call
-from embedge._sessions.on_cpu import CpuSessions
+from embedge._sessions.on_cpu import LARGE_CALL_BATCHES, CpuSessions
 from embedge._sessions.on_devices import DeviceSessions
-from embedge._sessions.session import Session
+from embedge._sessions.session import Lane, Session
+from embedge._sessions.tuning import longest_share
 from embedge._text.ahead import ArrivingRows
 from embedge._text.padding import Indices
 from embedge._text.tokens import EncodedRows
@@ -73,8 +75,8 @@ class CallPlanning:
         self._sessions = sessions
         self._prefixes = prefixes
 
-    def planned(self, rows: EncodedRows, lead: Sequence[int]) -> tuple[list[Job], int | None]:
-        """The batches of a call, longest first, and how many may run at once; None: all.
+    def planned(self, rows: EncodedRows, lead: Sequence[int]) -> tuple[list[Job], Sequence[Lane]]:
+        """The batches of a call, longest first, and the lanes that compute them; none for a call of one batch.
 
         What follows a prefix is shorter than all else mostly, so that it comes last.
         """
@@ -89,14 +91,34 @@ class CallPlanning:
             self._fitting.check(len(lead), int(after[0]))
             prefix = self._prefix(lead)
             rows = rows.without(after, np.zeros_like(after), np.full_like(after, prefix.num_tokens))
-            planned = self._fitting.plan(rows.num_tokens[after], after, prefix.num_tokens)
+            planned = self._evenly(rows.num_tokens[after], after, prefix.num_tokens)
             jobs = [Job(rows, after[part], after[part], prefix) for part in planned]
         counts = rows.num_tokens[every]
-        planned = self._fitting.plan(counts, every)
-        num_lanes = self._fitting.num_lanes(
-            counts, planned, len(self._sessions.lanes(len(planned) + len(jobs))), every
-        )
-        return [*(Job(rows, every[part], every[part]) for part in planned), *jobs], num_lanes
+        planned = self._evenly(counts, every)
+        jobs = [*(Job(rows, every[part], every[part]) for part in planned), *jobs]
+        if len(jobs) == 1:
+            return jobs, ()
+        batch_tokens = [_padded_tokens(job.rows.num_tokens[job.chosen]) for job in jobs]
+        lanes = self._sessions.lanes(batch_tokens)
+        at_once = self._fitting.num_lanes(counts, planned, len(lanes), every)
+        return jobs, self._sessions.lanes(batch_tokens[:1]) if at_once == 1 else lanes[:at_once]
+
+    def _evenly(
+        self, num_tokens: npt.NDArray[np.int32], positions: Indices, before: int = 0
+    ) -> list[Indices]:
+        """Batches as Fitting.plan cuts them; a few so that workers which share them end together."""
+        planned = self._fitting.plan(num_tokens, positions, before)
+        workers = self._sessions.num_workers if isinstance(self._sessions, CpuSessions) else 1
+        if workers == 1 or not 1 < len(planned) < LARGE_CALL_BATCHES:
+            return planned
+
+        def tokens(batches: Sequence[Indices]) -> list[int]:
+            return [_padded_tokens(num_tokens[batch]) for batch in batches]
+
+        rounds = -(-len(planned) // workers)
+        each = -(-sum(tokens(planned)) // (workers * rounds))
+        even = self._fitting.plan(num_tokens, positions, before, at_most=each)
+        return min(planned, even, key=lambda batches: longest_share(tokens(batches), workers))
 
     def _prefix(self, lead: Sequence[int]) -> Prefix:
         """What follows these tokens comes after; computed where it is not kept."""
@@ -110,7 +132,7 @@ class CallPlanning:
                 "attention_mask": np.ones_like(ids),
                 PREFIX_TOKENS: np.array([len(lead)]),
             }
-            lane = self._sessions.lanes(1)[0]
+            lane = self._sessions.lanes([len(lead)])[0]
             assert isinstance(lane, Session)
             made = [name for layer in layers for name in made_names(layer)]
             with self._fitting.running(*ids.shape):
@@ -125,6 +147,11 @@ class CallPlanning:
             for positions, rows in arrivals:
                 for chosen in self._fitting.plan(rows.num_tokens):
                     yield Job(rows, chosen, positions[chosen])
+
+
+def _padded_tokens(num_tokens: npt.NDArray[np.int32]) -> int:
+    """Of a batch whose prompts have so many tokens."""
+    return len(num_tokens) * int(num_tokens.max())
 
 
 def in_time(run: Callable[[], ResultT], feeds: Feeds) -> ResultT:

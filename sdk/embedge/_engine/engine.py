@@ -28,7 +28,6 @@ from embedge.outputs import ModelInfo
 from embedge.params import ModelConfig
 from embedge.types import PathLike
 
-_MANY_BATCHES = 1000
 _TRIES = 3
 _UNTESTED_BATCH_TOKENS = 4096
 """For accelerators that nobody measured."""
@@ -204,7 +203,7 @@ def model_info(
         execution_provider=choice.device.execution_provider,
         placement=sessions.placement,
         threads=choice.threads,
-        workers=choice.tuning.workers if choice.on_cpu else len(sessions.lanes(_MANY_BATCHES)),
+        workers=choice.tuning.workers if choice.on_cpu else len(sessions.lanes(None)),
         max_batch_tokens=limits.tokens,
         tuning_reason=choice.tuning_reason,
         max_seq_len=choice.max_seq_len,

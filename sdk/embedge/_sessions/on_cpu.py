@@ -7,11 +7,15 @@ from collections.abc import Callable, Sequence
 
 from embedge._lifetime import renew_after_fork
 from embedge._sessions.session import Lane
-from embedge._sessions.tuning import Tuning
+from embedge._sessions.tuning import Tuning, longest_share
 from embedge.types import Profile
 
 LARGE_CALL_BATCHES = 8
-"""From here on a second session pays for the time and memory that it takes."""
+"""From here on a second session pays for the time and memory that it takes: of one call, or of all smaller ones."""
+
+
+_UNEVEN = 1.2
+"""Time of the last worker by that of all at their ends at once, from which on one run on all threads is as fast."""
 
 
 _CROWDED_RUNS = 64
@@ -21,9 +25,9 @@ _CROWDED_RUNS = 64
 class CpuSessions:
     """The sessions of one graph on the CPU, and which of them share a call.
 
-    One run on all threads for small calls, workers for large ones. Workers of one thread each mostly get more out
+    One run on all threads for calls of one batch, workers for others. Workers of one thread each mostly get more out
     of the cores than one run that is split between them, because no core waits for another at the end of an operator
-    (benchmarks/results). They need a session of their own, which is opened at the first call that is large enough;
+    (benchmarks/results). They need a session of their own, which is opened once there were batches enough;
     workers of several threads need one each, because the runs of a session share its threads.
 
     Args:
@@ -41,6 +45,7 @@ class CpuSessions:
         self._tuning = tuning
         self._large: list[Lane] = []
         self._crowded = 0
+        self._shared_batches = 0
         self.placement: dict[str, int] = {}
         self.lost_devices: list[str] = []
         small_threads = threads if profile == "latency" else tuning.threads_per_worker
@@ -53,9 +58,16 @@ class CpuSessions:
         """See Forkable."""
         self._lock = threading.Lock()
 
-    def lanes(self, num_batches: int) -> Sequence[Lane]:
-        """A session for each thread that works on a call of so many batches."""
-        if num_batches < LARGE_CALL_BATCHES and self._small not in self._large:
+    def lanes(self, batch_tokens: Sequence[int] | None) -> Sequence[Lane]:
+        """A session for each thread that works on a call.
+
+        Args:
+            batch_tokens: padded tokens of its batches, in the order in which they are dealt; None where it is large and
+                they are not known yet.
+        """
+        if self._small in self._large:
+            return self._large
+        if batch_tokens is not None and not self._workers_pay(batch_tokens):
             return [self._small]
         with self._lock:
             if not self._large:
@@ -77,7 +89,16 @@ class CpuSessions:
             self._crowded += 1
             if self._crowded < _CROWDED_RUNS:
                 return self._small
-        return self.lanes(LARGE_CALL_BATCHES)[index]
+        return self.lanes(None)[index]
+
+    def _workers_pay(self, batch_tokens: Sequence[int]) -> bool:
+        """Whether workers are faster than one run on all threads, and their session is there or worth its time."""
+        if len(batch_tokens) < 2 or longest_share(batch_tokens, self.num_workers) > _UNEVEN:
+            return False
+        if not self._large:
+            # calls at once may count one another's batches twice or not at all
+            self._shared_batches += len(batch_tokens)
+        return bool(self._large) or self._shared_batches >= LARGE_CALL_BATCHES
 
     def survives(self, lane: Lane, error: BaseException) -> bool:  # noqa: ARG002
         """Whether other lanes can do the batch that failed: they are the same processor."""

@@ -130,8 +130,9 @@ class DeviceSessions:
         self.placement: dict[str, int] = getattr(self._sessions[0], "placement", {})
         self.lost_devices: list[str] = []
 
-    def lanes(self, num_batches: int) -> list[Lane]:
-        """A lane for each thread that works on a call of so many batches."""
+    def lanes(self, batch_tokens: Sequence[int] | None) -> list[Lane]:
+        """A lane for each thread that works on a call; see CpuSessions.lanes."""
+        num_batches = _BATCHES_IN_FLIGHT if batch_tokens is None else len(batch_tokens)
         lanes: list[Lane] = [
             DeviceLane(session, self._retry)
             for _ in range(min(_BATCHES_IN_FLIGHT, num_batches) or 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -68,6 +69,19 @@ def default_tuning(threads: int) -> Tuning:
 def splits(threads: int) -> list[tuple[int, int]]:
     """Workers and threads of each that use all processors: one thread each first, one worker for all last."""
     return [(threads // each, each) for each in range(1, threads + 1) if threads % each == 0]
+
+
+def longest_share(batch_tokens: Sequence[int], workers: int) -> float:
+    """How long the last worker takes, as a multiple of the time in which all would end at once.
+
+    Args:
+        batch_tokens: padded tokens of the batches, in the order in which workers take them.
+        workers: how many.
+    """
+    taken = [0] * workers
+    for tokens in batch_tokens:
+        taken[taken.index(min(taken))] += tokens
+    return max(taken) * workers / max(1, sum(taken))
 
 
 def find_tuning(fingerprint: str, variant: str, threads: int) -> tuple[Tuning, str]:

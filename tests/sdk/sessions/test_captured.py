@@ -90,12 +90,12 @@ def test_only_a_call_of_one_batch_meets_captured_graphs_and_only_while_their_dev
     sessions = DeviceSessions(
         lambda device: FakeSession(device, {}), devices=TWO, query_lane=partial(QueryLane, captured=made)
     )
-    first, second = sessions.lanes(1)
+    first, second = sessions.lanes([8])
     assert isinstance(first, QueryLane)
     assert (first.device.name, second.device.name) == ("cuda:0", "cuda:1")
-    assert {type(lane) for lane in sessions.lanes(5)} == {DeviceLane}
+    assert {type(lane) for lane in sessions.lanes([8] * 5)} == {DeviceLane}
     assert sessions.survives(first, SessionError("lost"))
-    assert [type(lane) for lane in sessions.lanes(1)] == [DeviceLane]
+    assert [type(lane) for lane in sessions.lanes([8])] == [DeviceLane]
 
 
 def test_a_model_answers_single_texts_from_them_and_all_else_without(tiny, monkeypatch) -> None:
