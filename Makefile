@@ -130,7 +130,7 @@ fix: $(STAMP)
 	$(BIN)/ruff format .
 
 # what is long begins first where `make -j2` runs two at a time
-ci: lint types test-optimum test-export test-others test-sdk docs test-frameworks test-light test-openvino
+ci: lint types peers test-others test-export test-optimum test-sdk docs test-frameworks test-light test-openvino
 
 # What `make bench` measures lives in three environments: embedge as its users install it, peers with torch, peers
 # without. The harness runs in the second and exports the bundles itself. About 40 minutes; then `make bench-more` adds

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,15 +45,38 @@ def minilm_checkpoint() -> Path:
 
 @pytest.fixture(scope="session")
 def minilm_bundle(minilm_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """all-MiniLM-L6-v2 as fp32, fp16 and int8, judged as a user's export is, with Matryoshka sizes declared."""
+    """all-MiniLM-L6-v2 as fp32, fp16 and int8, judged as a user's export is, with Matryoshka sizes declared.
+
+    The processes of one environment share what lies in EMBEDGE_TEST_BUNDLES, which the first of them exports.
+    """
+    shared = os.environ.get("EMBEDGE_TEST_BUNDLES")
+    if not shared:
+        return _export_minilm(minilm_checkpoint, tmp_path_factory.mktemp("bundles") / "all-MiniLM-L6-v2")
+    bundle = Path(shared) / Path(sys.prefix).name / "all-MiniLM-L6-v2"
+    bundle.parent.mkdir(exist_ok=True)
+    with _alone(bundle.with_suffix(".lock")):
+        return bundle if bundle.exists() else _export_minilm(minilm_checkpoint, bundle)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block."""
+    import fcntl
+
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _export_minilm(checkpoint: Path, output: Path) -> Path:
     from embedge_export.pipeline import export
     from embedge_export.spec import ExportSpec
     from embedge_export.texts.retrieval import QUICK_DOCUMENTS
     from embedge_export.verify import questions
 
     spec = ExportSpec(
-        model=str(minilm_checkpoint),
-        output=tmp_path_factory.mktemp("bundles") / "all-MiniLM-L6-v2",
+        model=str(checkpoint),
+        output=output,
         name="all-MiniLM-L6-v2",
         matryoshka=(64, 128, 256, 384),
         variants=("fp32", "fp16", "int8"),
