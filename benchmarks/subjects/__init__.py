@@ -93,6 +93,10 @@ SUBJECTS = {
     "ctranslate2-int8": Subject(
         module="ctranslate2_script", label="CTranslate2 script, int8", environment="lean", precision="int8"
     ),
+    "llama-cpp": Subject(module="llama_cpp_server", label="llama.cpp (xllamacpp)", environment="lean"),
+    "llama-cpp-int8": Subject(
+        module="llama_cpp_server", label="llama.cpp (xllamacpp), Q8_0", environment="lean", precision="int8"
+    ),
     "optimum": Subject(module="optimum_ortmodel", label="optimum ORTModel", environment="torch"),
 }
 
