@@ -64,7 +64,8 @@ class PinnedFile:
             ) from error
         except OSError as error:
             raise BundleError(f"{self._path} cannot be read: {error.strerror}. {_ADVICE}") from error
-        weakref.finalize(self, os.close, self._descriptor)
+        # at the end of the process the system closes it: threads and handlers that still run read from it, too
+        weakref.finalize(self, os.close, self._descriptor).atexit = False
         actual = os.fstat(self._descriptor).st_size
         if actual != size_bytes:
             raise self._failure(f"has {actual} bytes; the manifest expects {size_bytes} with sha256 {sha256}")

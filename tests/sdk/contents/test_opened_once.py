@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -61,6 +62,23 @@ def test_a_bundle_that_is_replaced_while_it_is_open(outside, tiny) -> None:
         replaced(outside, other)
         np.testing.assert_allclose(rows(model), expected, atol=1e-6)
         np.testing.assert_array_equal(model.embed(TEXTS[3]).numpy(), small)
+
+
+_AT_THE_END = """
+import atexit
+atexit.register(lambda: print(model.embed(TEXTS).numpy().tolist()))  # before embedge has handlers, so after all of them
+from embedge import EdgeModel
+TEXTS = {texts!r}
+model = EdgeModel({folder!r}, device="cpu", threads=2, max_batch_tokens=32)
+"""
+
+
+def test_a_session_that_is_opened_at_the_end_of_a_process_still_has_its_files(outside) -> None:
+    code = _AT_THE_END.format(texts=TEXTS, folder=str(outside))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    with opened(outside) as model:
+        np.testing.assert_allclose(np.array(json.loads(done.stdout)), rows(model), atol=1e-6)
 
 
 @pytest.mark.parametrize("change", [lambda data: bytes(len(data)), lambda data: data[:40]])
