@@ -45,7 +45,9 @@ def serving(*arguments: str | Path, key: str | None = None) -> Iterator[Server]:
         try:
             for line in process.stdout:
                 if found := re.search(r"listening at (\S+)", line):
-                    yield Server(process, found[1])
+                    server = Server(process, found[1])
+                    yield server
+                    assert server.stop() == 0
                     break
             else:
                 pytest.fail(process.stderr.read())
