@@ -15,7 +15,7 @@ from pathlib import Path
 from embedge import store
 from embedge._contents.pin import check_pin, compare_pin
 from embedge._passing.arriving import Progress, bring, files_of, manifests_of, write_manifest
-from embedge._passing.downloading import download, is_safe, is_url
+from embedge._passing.downloading import download, is_url
 from embedge._passing.hub import HubSource
 from embedge._passing.sources import ArchiveSource, FolderSource, Source
 from embedge.bundle import check_files, open_bundle
@@ -145,12 +145,7 @@ def _source(
     """Where the files are, and the name that is known without them."""
     path = Path(what).expanduser()
     if is_url(what):
-        if fingerprint is None and not is_safe(what):
-            raise BundleError(
-                f"{what} is not encrypted, so that anyone on the way could have changed it; expected https, or the "
-                "bundle's fingerprint besides. Ask its maker for it, and pass it as fingerprint=..."
-            )
-        kept = download(what, store.home() / ".downloads", progress)
+        kept = download(what, store.home() / ".downloads", progress, pinned=fingerprint is not None)
         try:
             with contextlib.closing(ArchiveSource(kept, what)) as source:
                 yield source, None

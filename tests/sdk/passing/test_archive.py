@@ -108,6 +108,19 @@ def test_the_same_bundle_stays_and_another_is_refused(bundle, packed, home, tmp_
     assert left(home) == []
 
 
+def test_a_place_in_the_store_that_holds_something_else(packed, home):
+    home.mkdir()
+    (home / "mine").write_text("a note")
+    with pytest.raises(BundleError, match="mine is a file or link; expected a folder to write the bundle to"):
+        add(packed, name="mine", force=True)
+    (home / "yours").mkdir()
+    (home / "yours" / "note").write_text("a note")
+    with pytest.raises(BundleError, match="yours is not empty and no bundle; expected a new folder"):
+        add(packed, name="yours", force=True)
+    assert (home / "mine").read_text() == (home / "yours" / "note").read_text() == "a note"
+    assert left(home) == []
+
+
 def test_a_fingerprint_pins(bundle, packed, home):
     known = load_manifest(bundle).fingerprint
     with pytest.raises(BundleError, match="was expected"):
@@ -198,6 +211,59 @@ def test_an_archive_of_something_else_leaves_nothing(packed, home, tmp_path, cha
     assert not (tmp_path / "evil").exists()
 
 
+def compressed(archive: zipfile.ZipFile, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        archive.writestr(name, content, zipfile.ZIP_DEFLATED)
+
+
+def doubled(archive: zipfile.ZipFile, files: dict[str, bytes]) -> None:
+    for name, content in [*files.items(), ("tokenizer.json", b"{}")]:
+        archive.writestr(name, content)
+
+
+def crowded(archive: zipfile.ZipFile, files: dict[str, bytes]) -> None:
+    for number in range(10_001):
+        archive.writestr(str(number), b"")
+
+
+def stretched(archive: zipfile.ZipFile, files: dict[str, bytes]) -> None:
+    archive.writestr("manifest.json", files["manifest.json"] + b" " * 8_000_000)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (compressed, "is compressed or encrypted"),
+        (doubled, "has two entries of one name"),
+        (crowded, "has 10001 entries"),
+        (stretched, "has more than 8000000 bytes, which none has"),
+    ],
+)
+def test_an_archive_that_another_program_wrote(bundle, packed, home, write, words):
+    files = {"manifest.json": (bundle / "manifest.json").read_bytes()}
+    files |= {name: (bundle / name).read_bytes() for name in load_manifest(bundle).files}
+    with zipfile.ZipFile(packed, "w") as archive:
+        write(archive, files)
+    with pytest.raises(BundleError, match=words):
+        add(packed)
+    assert store.list_bundles() == []
+    assert left(home) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders")
+@pytest.mark.parametrize("change", ["gone", "pipe"])
+def test_a_folder_that_lacks_a_file(bundle, home, change):
+    file = bundle / "tokenizer.json"
+    file.unlink()
+    if change == "pipe":
+        os.mkfifo(file)
+    with pytest.raises(BundleError, match=r"tokenizer\.json"):
+        add(bundle)
+    assert store.list_bundles() == []
+    assert left(home) == []
+
+
 @pytest.mark.parametrize("cut", [0, 10, 0.5, 0.9, -1])
 def test_half_an_archive_is_refused(packed, home, cut):
     content = packed.read_bytes()
@@ -266,6 +332,54 @@ def test_a_server_that_says_no_or_nothing(web, home):
     assert store.list_bundles() == []
 
 
+@pytest.mark.parametrize(
+    "url", ["http://[::1/x.embedge", "https://localhost:port/x.embedge", "https://localhost/a b"]
+)
+def test_what_is_no_url(home, url, capsys):
+    assert main(["add", url]) == 1
+    error = capsys.readouterr().err
+    assert "is no URL" in error
+    assert error.count("\n") == 1
+
+
+def test_a_server_may_send_elsewhere_but_not_where_it_could_be_changed_on_the_way(web, home, bundle):
+    web.moved["/latest"] = "/tiny.embedge"
+    web.moved["/away"] = "http://models.example/tiny.embedge"
+    assert load_manifest(add(f"{web.url}/latest")).fingerprint == load_manifest(bundle).fingerprint
+    with pytest.raises(BundleError, match=r"http://models\.example/tiny\.embedge is not encrypted"):
+        add(f"{web.url}/away", force=True)
+    with pytest.raises(
+        BundleError, match="cannot be fetched"
+    ):  # it may come by any way, and there is no such host
+        add(f"{web.url}/away", fingerprint=load_manifest(bundle).fingerprint)
+
+
+def test_a_download_that_the_time_of_its_last_change_tells_from_another(web, home, bundle):
+    del web.tags["/tiny.embedge"]
+    web.changed["/tiny.embedge"] = "Wed, 21 Oct 2015 07:28:00 GMT"
+    web.break_after = [1000]
+    assert load_manifest(add(f"{web.url}/tiny.embedge")).fingerprint == load_manifest(bundle).fingerprint
+    assert web.ranges == ["", "bytes=1000-"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "ranges"), [("as they were", ["bytes={size}-", ""]), ("damaged", [""]), ("gone", [""])]
+)
+def test_what_an_earlier_process_left_is_whole_or_begun_anew(web, home, bundle, facts, ranges):
+    web.break_after = [1000] * 5
+    with pytest.raises(BundleError, match="broke off"):
+        add(f"{web.url}/tiny.embedge")
+    web.ranges.clear()
+    (part,), (stated,) = ((home / ".downloads").glob(each) for each in ("*.part", "*.json"))
+    part.write_bytes(web.files["/tiny.embedge"])  # it came whole, and the process ended before it was read
+    if facts == "damaged":
+        stated.write_text("{")
+    elif facts == "gone":
+        stated.unlink()
+    assert load_manifest(add(f"{web.url}/tiny.embedge")).fingerprint == load_manifest(bundle).fingerprint
+    assert web.ranges == [each.format(size=len(web.files["/tiny.embedge"])) for each in ranges]
+
+
 def test_what_is_none_of_these(home, tmp_path):
     for what, words in {
         "nothing here": "is no file or folder here",
@@ -316,5 +430,7 @@ def test_the_commands(bundle, home, tmp_path, monkeypatch, capsys):
     assert main(["rm", "tiny"]) == 0
     assert main(["rm", "tiny"]) == 1
     assert "no bundle is named 'tiny'" in capsys.readouterr().err
-    assert main(["rm", str(bundle)]) == 1
+    for folder in (str(bundle), os.path.relpath(bundle)):
+        assert main(["rm", folder]) == 1
+    assert "is a folder outside of the store" in capsys.readouterr().err
     assert bundle.is_dir()

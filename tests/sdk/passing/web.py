@@ -17,6 +17,8 @@ class Web:
         url: of the server.
         files: content by path.
         tags: an ETag by path; a path without one has none.
+        changed: a Last-Modified by path, which a Range may be asked with as well.
+        moved: where a path's content is, by the path.
         break_after: bytes after which each of the next answers is cut off.
         ranges: the Range header of each request, "" where there was none.
     """
@@ -24,6 +26,8 @@ class Web:
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    changed: dict[str, str] = field(default_factory=dict)
+    moved: dict[str, str] = field(default_factory=dict)
     break_after: list[int] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)
 
@@ -41,18 +45,29 @@ def serve() -> Iterator[Web]:
 
         def do_GET(self) -> None:
             web.ranges.append(self.headers.get("Range", ""))
+            if self.path in web.moved:
+                self.send_response(302)
+                self.send_header("Location", web.moved[self.path])
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             content = web.files.get(self.path)
             if content is None:
                 self.send_error(404, "Not Found")
                 return
-            tag = web.tags.get(self.path)
+            tag, changed = web.tags.get(self.path), web.changed.get(self.path)
             start = 0
-            if self.headers.get("Range") and tag and self.headers.get("If-Range") == tag:
+            if self.headers.get("Range") and self.headers.get("If-Range") in {tag, changed} - {None}:
                 start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
+                if start >= len(content):
+                    self.send_error(416, "Range Not Satisfiable")
+                    return
             self.send_response(206 if start else 200)
             self.send_header("Content-Length", str(len(content) - start))
             if tag:
                 self.send_header("ETag", tag)
+            if changed:
+                self.send_header("Last-Modified", changed)
             self.end_headers()
             rest = content[start:]
             if web.break_after:
