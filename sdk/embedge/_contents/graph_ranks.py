@@ -64,7 +64,7 @@ def _rank(node: Node, ranks: Mapping[str, int], known: Mapping[str, list[int]]) 
     if operator in _FIXED:
         return _FIXED[operator]
     if operator == "Einsum":
-        return len(node.equation.partition("->")[2].replace(" ", "").replace("...", ""))
+        return _einsum_rank(node, ranks)
     if operator in _OF_SHAPE:
         shape = node.inputs[_OF_SHAPE[operator]] if len(node.inputs) > _OF_SHAPE[operator] else ""
         length = len(known[shape]) if shape in known else None
@@ -88,6 +88,24 @@ def _rank(node: Node, ranks: Mapping[str, int], known: Mapping[str, list[int]]) 
         one = operator.startswith("Arg")
         return max(0, given[0] - (1 if one else _num_axes(node, known, otherwise=given[0])))
     return max(given)
+
+
+def _einsum_rank(node: Node, ranks: Mapping[str, int]) -> int:
+    """One for each letter of the result, and for "..." what an operand has beside its own letters.
+
+    An equation that states no result has the letters that come once, and "..." where an operand has it.
+    """
+    operands, arrow, result = node.equation.replace(" ", "").partition("->")
+    if not arrow:
+        letters = operands.replace(",", "").replace("...", "")
+        result = "".join(letter for letter in letters if letters.count(letter) == 1)
+        result += "..." if "..." in operands else ""
+    beside = [
+        ranks[name] - len(operand.replace("...", ""))
+        for name, operand in zip(node.inputs, operands.split(","), strict=False)
+        if "..." in operand and name in ranks
+    ]
+    return len(result.replace("...", "")) + (max(beside, default=0) if "..." in result else 0)
 
 
 def _num_axes(node: Node, known: Mapping[str, list[int]], *, otherwise: int) -> int:

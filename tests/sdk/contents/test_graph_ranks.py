@@ -8,16 +8,20 @@ from onnx import TensorProto, helper, shape_inference
 from embedge._contents.graph_ranks import MOST_RANK, Node, too_many_dimensions
 
 RANKS = {"x": 6, "i": 6, "depth": 0, "values": 1}
-CASES = {
-    "Einsum": (["x", "x"], 13, {"equation": "abcdef,ghijkl->abcdefg"}),
-    "OneHot": (["i", "depth", "values"], 13, {}),
-    "Unsqueeze": (["x"], 11, {"axes": [0, 1]}),
-}
+CASES = [
+    ("Einsum", ["x", "x"], 13, {"equation": "abcdef,ghijkl->abcdefg"}),
+    ("Einsum", ["x", "x"], 13, {"equation": "abcdef, ghijal"}),
+    ("Einsum", ["x", "x"], 13, {"equation": "...ab,...cd->...abcd"}),
+    ("Einsum", ["x", "x"], 13, {"equation": "...ab,...cd"}),
+    ("OneHot", ["i", "depth", "values"], 13, {}),
+    ("Unsqueeze", ["x"], 11, {"axes": [0, 1]}),
+]
 
 
-@pytest.mark.parametrize("operator", CASES)
-def test_an_operator_that_adds_dimensions_is_seen_as_onnx_infers_it(operator) -> None:
-    inputs, opset, attributes = CASES[operator]
+@pytest.mark.parametrize(("operator", "inputs", "opset", "attributes"), CASES)
+def test_an_operator_that_adds_dimensions_is_seen_as_onnx_infers_it(
+    operator, inputs, opset, attributes
+) -> None:
     types = {"i": TensorProto.INT64, "depth": TensorProto.INT64}
     graph = helper.make_graph(
         [helper.make_node(operator, inputs, ["y"], **attributes)],
