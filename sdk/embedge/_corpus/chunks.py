@@ -74,7 +74,7 @@ def refuse_repeated(rows: Iterator[Row]) -> Iterator[Row]:
     for row in rows:
         if not row.problem:
             # 8 bytes instead of the identifier: a million of them take 80 MB, whatever their length
-            key = blake2b(repr(row.identifier).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+            key = blake2b(repr(row.identifier).encode(), digest_size=8).digest()
             if key in seen:
                 raise CorpusError(
                     f"{row.file}:{row.line}: identifier {row.identifier!r} is there a second time; expected each once. "

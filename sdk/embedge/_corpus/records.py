@@ -71,7 +71,7 @@ def read_rows(files: Sequence[InputFile], reading: Reading) -> Iterator[Row]:
     """
     for file in files:
         if reading.text_per_file:
-            yield _whole(file, reading)
+            yield _checked(_whole(file, reading))
             continue
         try:
             for row in _READERS[file.format](file, reading):
@@ -92,7 +92,9 @@ def known_total(files: Sequence[InputFile], reading: Reading) -> int | None:
 def _checked(row: Row) -> Row:
     if row.problem:
         return row
-    if _SURROGATE.search(row.text) or (row.pair and _SURROGATE.search(row.pair)):
+    if any(
+        isinstance(each, str) and _SURROGATE.search(each) for each in (row.text, row.pair, row.identifier)
+    ):
         return msgspec.structs.replace(
             row, text="", problem="holds half of a surrogate pair, which is no text"
         )

@@ -279,3 +279,15 @@ def test_an_identifier_comes_once(tmp_path) -> None:
     )
     with pytest.raises(CorpusError, match=r"a\.jsonl:3: identifier 1 is there a second time"):
         list(refuse_repeated(iter(rows_of(file, id_column="id"))))
+
+
+def test_half_of_a_surrogate_pair_is_a_bad_row(tmp_path) -> None:
+    """UTF-7 can say it, and JSON, whose readers refuse it by themselves."""
+    half = "+2D0-"
+    file = written(tmp_path / "a.csv", f"text,pair,id\na,b,1\nc,{half},2\n{half},d,3\ne,f,{half}\n")
+    columns = {"column": "text", "pair_column": "pair", "id_column": "id", "encoding": "utf-7"}
+    rows = rows_of(file, **columns)
+    assert [row.line for row in rows if "half of a surrogate pair" in row.problem] == [3, 4, 5]
+    assert list(refuse_repeated(iter(rows))) == rows
+    (whole,) = rows_of(written(tmp_path / "b.txt", f"a {half} b"), text_per_file=True, encoding="utf-7")
+    assert "half of a surrogate pair" in whole.problem
