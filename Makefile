@@ -110,7 +110,7 @@ docs: .venvs/docs/.installed
 	  build cyclonedx-bom hatchling twine
 	@touch $@
 
-# every line and branch of the SDK, by its tests and by those of its server, of replaced bundles and of indexes;
+# lines and branches of the SDK, by its tests and by those of its server, of replaced bundles and of indexes;
 # no part of `make ci`, as measuring takes much longer than testing
 coverage: $(STAMP)
 	$(BIN)/python -m coverage erase

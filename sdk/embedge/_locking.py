@@ -27,7 +27,7 @@ def hold_file(path: Path) -> Iterator[bool]:
             with contextlib.suppress(OSError):  # Windows removes no file that is open
                 path.unlink()
             os.close(descriptor)
-            if os.name == "nt":  # pragma: no cover  # the other system's order
+            if os.name == "nt":  # the other system's order
                 with contextlib.suppress(OSError):
                     path.unlink()
 
@@ -53,7 +53,7 @@ def _has_name(path: Path, descriptor: int) -> bool:
 
 def _lock(descriptor: int) -> bool:
     try:
-        if os.name == "nt":  # pragma: no cover  # the other system's call
+        if os.name == "nt":  # the other system's call
             msvcrt: Any = __import__("msvcrt")
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:

@@ -12,6 +12,7 @@ import pytest
 from tests import bundles
 
 from embedge import BundleError, EdgeModel, IntegrityError, ManifestError
+from embedge._locking import hold_file
 from embedge.archive import add
 from embedge.manifest import (
     PROBES_FILE,
@@ -100,6 +101,18 @@ def test_a_store_that_is_a_file_or_cannot_be_made(tmp_path, monkeypatch, tiny) -
         check_target(tmp_path / "file" / "some" / "bundle", force=False)
 
 
+def test_a_bundle_that_is_being_written_is_not_removed(tmp_path, monkeypatch, tiny) -> None:
+    monkeypatch.setenv("EMBEDGE_HOME", str(tmp_path))
+    folder = add(tiny(), name="mine")
+    with hold_file(folder.with_name(".mine.export-lock")) as is_held:
+        assert is_held
+        with pytest.raises(BundleError, match="mine is being written by another process. Wait until"):
+            remove("mine")
+    assert folder.is_dir()
+    assert remove("mine") == folder
+    assert not folder.exists()
+
+
 def with_probes(folder: Path, *probes: Probe, tolerance: float = 1e-5) -> Path:
     (folder / PROBES_FILE).write_bytes(
         msgspec.json.encode(Probes(tolerances={"fp32": tolerance}, probes=probes))
@@ -112,6 +125,9 @@ def test_probes_that_cannot_be_read(tiny) -> None:
     folder = tiny()
     (folder / PROBES_FILE).write_bytes(b'{"tolerances": 3}')
     with pytest.raises(ManifestError, match=r"probes.json is not valid: .*Export the model again"):
+        load_probes(folder)
+    (folder / PROBES_FILE).unlink()
+    with pytest.raises(ManifestError, match=r"probes.json cannot be read: No such file"):
         load_probes(folder)
 
 

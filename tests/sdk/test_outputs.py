@@ -63,8 +63,9 @@ def test_rows_in_a_list_are_stacked_where_they_fit() -> None:
 def test_embedding_and_score() -> None:
     assert EmbeddingOutput(data=ROWS[1]).embedding == [2.0, 3.0]
     assert EmbeddingOutput(data=ROWS[1]).hidden_size == 2
-    score = ScoringOutput(data=np.float32([0.25])).score
-    assert (score, type(score)) == (0.25, float)
+    output = ScoringOutput(data=np.float32([0.25]))
+    assert (output.score, type(output.score)) == (0.25, float)
+    assert f"{float(output):.1%}" == "25.0%"
 
 
 def test_classification() -> None:

@@ -10,10 +10,11 @@ import pytest
 from numpy.testing import assert_allclose
 
 from embedge import EdgeModel
+from embedge.archive import add, pack
 from embedge.bundle import check_files, open_bundle
 from embedge.cli.main import main
 from embedge.corpus import Vectors, encode_files
-from embedge.errors import IntegrityError, ManifestError, ParamsError
+from embedge.errors import BundleError, IntegrityError, ManifestError, ParamsError
 from embedge.manifest import MANIFEST_FILE, TowerSpec, dump_manifest, fingerprint, load_manifest
 from embedge.testing import tiny_bundle
 from embedge.verify import verify
@@ -158,3 +159,20 @@ def test_sides_are_answered_by_their_towers(apart, both) -> None:
         assert model.tokenize("river", tower="query")[0].tokens[1:-1] == ["the", "river"]
         with pytest.raises(ParamsError, match="tower='sides' is not one of"):
             model.tokenize("river", tower="sides")
+
+
+def test_they_are_passed_on_together(both, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("EMBEDGE_HOME", str(tmp_path / "home"))
+    packed = pack(both, tmp_path / "both.embedge")
+    folder = add(packed, name="both")
+    for tower in ("query", "document"):
+        assert_allclose(embedded("both", tower=tower), embedded(both, tower=tower), rtol=0)
+    files = {path.relative_to(both) for path in both.rglob("*") if path.is_file()}
+    assert {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} == files
+    graph = next((both / "towers" / "query" / "onnx").glob("*.onnx"))
+    content = packed.read_bytes()
+    place = content.index(graph.read_bytes()) + 40
+    packed.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises((IntegrityError, BundleError), match=r"towers/query/onnx/|no archive of a bundle"):
+        add(packed, name="altered")
+    assert not (tmp_path / "home" / "altered").exists()

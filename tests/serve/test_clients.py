@@ -136,6 +136,7 @@ def test_tei_sparse_and_predict(http, bundles) -> None:
     with EdgeModel(bundles["sparse"]) as sparse, EdgeModel(bundles["classify"]) as classifier:
         terms = sparse.embed_sparse(TEXTS)
         probs = classifier.classify(TEXTS)
+        pair = classifier.classify({"text": TEXTS[0], "text_pair": TEXTS[1]})[0].outputs
     given = http.post("/embed_sparse", json={"inputs": TEXTS, "model": "tiny-sparse"}).json()
     assert [{t["index"]: t["value"] for t in row} for row in given] == [
         dict(zip(o.outputs.token_ids.tolist(), o.outputs.weights.tolist(), strict=True)) for o in terms
@@ -146,6 +147,10 @@ def test_tei_sparse_and_predict(http, bundles) -> None:
     assert [sorted(p["score"] for p in row) for row in labelled] == [sorted(o.outputs.probs) for o in probs]
     single = http.post("/predict", json={"inputs": TEXTS[0], "model": "tiny-classify"}).json()
     assert single == labelled[0]
+    for inputs, unpacked in ((TEXTS[:2], lambda row: row), ([TEXTS[:2]], lambda rows: rows[0])):
+        of_pair = unpacked(http.post("/predict", json=asked | {"inputs": inputs}).json())
+        assert of_pair[0]["label"] == pair.label
+        assert sorted(p["score"] for p in of_pair) == sorted(pair.probs)
     assert http.post("/predict", json=asked | {"inputs": TEXTS}).status_code == 422
 
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import socket
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -73,6 +74,13 @@ def test_openai_words(http, path, body, status, words) -> None:
         ("/embed", {"inputs": "a", "model": "x"}, 404, "tiny-embed"),
         ("/rerank", {"query": "a"}, 422, "texts"),
         ("/predict", {"inputs": ["a", "b", "c"]}, 422, "pair"),
+        ("/predict", {"inputs": [["a", "b", "c"]]}, 422, "a list of 3 texts"),
+        (
+            "/rerank",
+            {"query": "a", "texts": ["b"], "truncate": True, "truncation_direction": "Left"},
+            422,
+            "not offered for pairs",
+        ),
         ("/nothing", {}, 404, "POST /embed"),
     ],
 )
@@ -88,6 +96,21 @@ def test_too_many_inputs_by_openai_and_cohere(http) -> None:
     assert http.post("/v1/embeddings", json={"model": "tiny-embed", "input": many}).status_code == 422
     response = http.post("/v2/rerank", json={"query": "a", "documents": many, "model": "tiny-cross_encoder"})
     assert (response.status_code, set(response.json())) == (422, {"message"})
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ({"max_tokens_per_doc": 3}, "max_tokens_per_doc=3 is not offered; expected 32 or more"),
+        ({"top_n": 0}, "top_n=0 is not possible; expected 1 or more"),
+    ],
+)
+def test_cohere_words(http, field, words) -> None:
+    body = {"query": "a", "documents": ["b"], "model": "tiny-cross_encoder"}
+    assert http.post("/v2/rerank", json=body | {"max_tokens_per_doc": 32, "top_n": 1}).status_code == 200
+    response = http.post("/v2/rerank", json=body | field)
+    assert (response.status_code, set(response.json())) == (400, {"message"})
+    assert words in response.json()["message"]
 
 
 def test_a_body_of_ten_megabytes(http) -> None:
@@ -261,6 +284,8 @@ def test_what_cannot_be_served_is_one_sentence(server, bundles, monkeypatch, cap
         (embed, "--port", port): f"port {port} of 127.0.0.1 is in use",
         (embed, embed, "--port", "0"): "two bundles are named 'tiny-embed'",
         (embed, "--host", "0.0.0.0"): "no API key is set",
+        (embed, "--host", "192.0.2.1", "--api-key", "k"): "nothing can listen at 192.0.2.1 port 8080",
+        (embed, "--host", "nowhere.invalid", "--api-key", "k"): "nothing can listen at nowhere.invalid",
         ("nothing-there", "--port", "0"): "nothing-there",
     }.items():
         assert main(["serve", *arguments]) == 1
@@ -268,6 +293,13 @@ def test_what_cannot_be_served_is_one_sentence(server, bundles, monkeypatch, cap
         assert said.startswith("embedge: "), said
         assert words in said
         assert len(said.splitlines()) == 1
+
+
+def test_without_the_extra_it_is_named(bundles, monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert main(["serve", str(bundles["embed"])]) == 1
+    said = capsys.readouterr().err
+    assert said == "embedge: uvicorn is not installed. Install it with: pip install 'embedge[serve]'\n"
 
 
 def test_options() -> None:

@@ -119,9 +119,6 @@ def _streamed(model: EdgeModel, chunks: Iterator[Chunk], asking: Asking, size: i
         if first is None:
             break
         chunk = under_way.popleft()
-        while not chunk.asked:  # a last one of rejected rows alone asks nothing
-            yield _put_together(chunk, _nothing())
-            chunk = under_way.popleft()
         some = [first, *islice(outputs, len(chunk.asked) - 1)]
         yield _put_together(
             chunk,
@@ -131,7 +128,7 @@ def _streamed(model: EdgeModel, chunks: Iterator[Chunk], asking: Asking, size: i
                 cut=np.array([output.num_truncated_tokens for output in some]),
             ),
         )
-    for chunk in under_way:
+    for chunk in under_way:  # a last one of rejected rows alone asks nothing
         yield _put_together(chunk, _nothing())
 
 

@@ -98,8 +98,6 @@ class _Lines(Sequence[Entry]):
         return len(self._ends)
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
         place = range(len(self._ends))[index]
         assert self._data is not None
         start = int(self._ends[place - 1]) + 1 if place else 0

@@ -78,7 +78,7 @@ def other_features() -> frozenset[str]:
     """Instruction sets of this processor, as far as macOS, Windows or numpy tell them."""
     if sys.platform == "darwin":
         return _asked_on_macos()[1] | numpy_words(numpy_features())
-    if sys.platform == "win32":  # pragma: no cover (Windows)
+    if sys.platform == "win32":
         import ctypes
 
         return windows_features(ctypes.windll.kernel32.IsProcessorFeaturePresent, numpy_features())
@@ -89,7 +89,7 @@ def other_name() -> str:
     """This processor's name, as macOS or Windows tells it; empty elsewhere."""
     if sys.platform == "darwin":
         return _asked_on_macos()[0]
-    if sys.platform == "win32":  # pragma: no cover (Windows)
+    if sys.platform == "win32":
         import winreg
 
         try:

@@ -27,7 +27,7 @@ def empty_rows(shape: tuple[int, ...]) -> FloatArray:
     if size * 4 < _LARGE_BYTES:
         return np.empty(shape, dtype=np.float32)
     try:
-        if os.name == "nt":  # pragma: no cover (Windows)
+        if os.name == "nt":
             block = mmap.mmap(-1, size * 4)
         else:
             block = mmap.mmap(-1, size * 4, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -77,8 +77,6 @@ def _encode_whole(
     fields: Sequence[Fields],
     limits: Sequence[int | None],
 ) -> list[Encoded]:
-    if not fields:
-        return []
     instruction = fields[0]["instruction"]
     body = body_of(template, instruction)
     truncation = truncation_of(template, instruction, tokenizer.texts, tokenizer.truncation)

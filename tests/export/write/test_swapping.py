@@ -160,3 +160,12 @@ def test_signals_that_the_application_uses_are_its_own(tmp_path) -> None:
     others.start()
     others.join()
     assert whole(tmp_path / "bundle") == NEW
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what its renameat2 answers")
+def test_what_the_system_does_not_exchange(tmp_path) -> None:
+    (tmp_path / "old" / "inside").mkdir(parents=True)
+    assert not swapping.exchange(tmp_path / "old", tmp_path / "old" / "inside")
+    with pytest.raises(FileNotFoundError, match="No such file or directory"):
+        swapping.exchange(tmp_path / "old", tmp_path / "gone")
+    assert (tmp_path / "old" / "inside").is_dir()

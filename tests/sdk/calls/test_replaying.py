@@ -99,7 +99,9 @@ def test_the_outcome_is_kept_by_bundle_processor_and_onnxruntime(tmp_path, repla
     assert replayed[5:] == ["fp32"]
 
 
-def test_a_record_that_cannot_be_read_or_written_only_costs_a_replay(tmp_path, home, replayed) -> None:
+def test_a_record_that_cannot_be_read_or_written_only_costs_a_replay(
+    tmp_path, home, replayed, monkeypatch
+) -> None:
     bundle = tiny_bundle(tmp_path / "bundle")
     loaded(bundle, probes="once")
     (kept,) = (home / ".probes").iterdir()
@@ -112,6 +114,10 @@ def test_a_record_that_cannot_be_read_or_written_only_costs_a_replay(tmp_path, h
     loaded(bundle, probes="once")
     loaded(bundle, probes="once")
     assert len(replayed) == 4
+    monkeypatch.setenv("EMBEDGE_HOME", "~nobody-of-this-name/store")
+    loaded(bundle, probes="once")
+    loaded(bundle, probes="once")
+    assert len(replayed) == 6
 
 
 def test_no_variant_that_gives_its_numbers_is_a_sentence(tmp_path) -> None:

@@ -16,9 +16,15 @@ from embedge import (
 )
 from embedge._calls.scoring import max_sim
 from embedge.cli.main import main
+from embedge.manifest import TemplateSpec
 
 DOCUMENTS = ["the river is cold", "no light in the city", "good"]
 LONG = "the " * 80
+INSTRUCTED = TemplateSpec(
+    way="whole",
+    body="{query} and {document} yes",
+    instructed_body="{instruction} , {query} and {document} no",
+)
 
 
 def cosine(a, b) -> float:
@@ -119,8 +125,6 @@ def test_which_side_was_cut_is_said(load) -> None:
 
 
 def test_a_template_that_ends_in_the_query(load) -> None:
-    from embedge.manifest import TemplateSpec
-
     template = TemplateSpec(way="apart", body="document : {document} query : {query}", suffix="yes no ?")
     model = load("llm_reranker", bundle={"changes": {"template": template}}, truncate_prompt_tokens=-1)
     (output,) = model.score(LONG, "good")
@@ -219,3 +223,24 @@ def test_a_tower_scores_no_pairs(load, tiny, capsys) -> None:
         load(bundle={"changes": changes}).score("food", "good")
     assert main(["inspect", str(tiny("embed", changes=changes))]) == 0
     assert "query, one of a model's" in capsys.readouterr().out
+
+
+def test_a_stored_prompt_is_a_templates_instruction(load) -> None:
+    changes = {"template": INSTRUCTED, "prompts": {"find": "river"}}
+    model = load("llm_reranker", bundle={"changes": changes}, truncate_prompt_tokens=-1)
+    stored, stated, without = (
+        model.score("good", DOCUMENTS, **options)
+        for options in ({"query_prompt_name": "find"}, {"instruction": "river"}, {})
+    )
+    assert [each.prompt_token_ids for each in stored] == [each.prompt_token_ids for each in stated]
+    assert_allclose(stored.numpy(), stated.numpy(), rtol=0)
+    assert stored[0].prompt_token_ids != without[0].prompt_token_ids
+    with pytest.raises(ParamsError, match="instruction and query_prompt_name are both given"):
+        model.score("good", DOCUMENTS, instruction="river", query_prompt_name="find")
+
+
+def test_texts_and_pairs_are_no_call_of_a_template(load) -> None:
+    model = load("llm_reranker", compat="0.21")  # where a score is a class
+    pair = {"text": "river", "text_pair": "good"}
+    with pytest.raises(PromptError, match="1 of 2 prompts are pairs.*Make a call for each"):
+        model.classify([pair, "good"])

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +92,13 @@ Path(sys.argv[2]).write_text("done")
 def test_a_windowed_program_has_no_streams(tiny, tmp_path) -> None:
     run(WINDOWED, tiny(), tmp_path / "done")
     assert (tmp_path / "done").read_text() == "done"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_a_files_name_that_is_no_text_is_written_as_it_is(tiny, tmp_path) -> None:
+    """So that a script finds the file."""
+    target = os.fsencode(tmp_path) + b"/caf\xe9.embedge"
+    code = "import sys; from embedge.cli.main import main; sys.exit(main(['pack', sys.argv[1], '-o', sys.argv[2]]))"
+    done = run(code, tiny(), os.fsdecode(target), PYTHONIOENCODING="ascii", PYTHONUTF8="1")
+    assert done.stdout == target + b"\n"
+    assert Path(os.fsdecode(target)).is_file()

@@ -34,6 +34,13 @@ def add(operator: str, domain: str = "", **attributes):
     return change
 
 
+def add_einsum(model) -> None:
+    inputs = ["input_ids"] * 4
+    model.graph.node.append(
+        onnx.helper.make_node("Einsum", inputs, ["unused"], equation="ab,cd,ef,gh->abcdefg")
+    )
+
+
 def add_sized(operator: str, *sizes: int, stated: str = "raw"):
     """A node of a constant of whole numbers, stated as bytes, as numbers, or by a node."""
 
@@ -109,6 +116,12 @@ def add_sparse(model) -> None:
     model.graph.sparse_initializer.add()
 
 
+def sparse() -> object:
+    return onnx.helper.make_sparse_tensor(
+        onnx.helper.make_tensor("v", 1, [1], [1.0]), onnx.helper.make_tensor("i", 7, [1], [3]), [8]
+    )
+
+
 def rename_input(model) -> None:
     model.graph.input[0].name = "secret"
 
@@ -168,10 +181,16 @@ def constant_elsewhere(model) -> None:
         ),
         (add_chain(["Gather"], 4), "has an operator 'Gather' whose result has 7 dimensions"),
         (add_chain(["Unsqueeze"], 4), "has an operator 'Unsqueeze' whose result has 7 dimensions"),
+        (
+            add("Unsqueeze", axes=[0, 1, 2, 3, 4]),
+            "has an operator 'Unsqueeze' whose result has 7 dimensions",
+        ),
+        (add_einsum, "has an operator 'Einsum' whose result has 7 dimensions"),
         (add_chain(["Unsqueeze", "Squeeze", "Unsqueeze", "ReduceSum"], 50), ""),
         (add_chain(["Unsqueeze", "Add", "Squeeze"], 50), ""),
         (add_function, "has functions or training steps"),
         (add_sparse, "has sparse weights"),
+        (add("Constant", sparse_value=sparse()), "has sparse weights"),
         (rename_input, "has an input 'secret' that is not in the manifest"),
         (change_input_type, "has an input 'input_ids' that is no int64 of rank 2"),
         (input_of_sequences, "has an input 'input_ids' that is no int64 of rank 2"),

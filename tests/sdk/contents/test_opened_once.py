@@ -75,7 +75,9 @@ model = EdgeModel({folder!r}, device="cpu", threads=2, max_batch_tokens=32)
 
 def test_a_session_that_is_opened_at_the_end_of_a_process_still_has_its_files(outside) -> None:
     code = _AT_THE_END.format(texts=TEXTS, folder=str(outside))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stderr == ""
     with opened(outside) as model:
         np.testing.assert_allclose(np.array(json.loads(done.stdout)), rows(model), atol=1e-6)

@@ -122,6 +122,10 @@ def test_keys_and_files_that_are_none(tmp_path) -> None:
         check_signature(FINGERPRINT, tmp_path / "missing", KEY)
     with pytest.raises(BundleError, match=r"the public key .*missing cannot be read: No such file"):
         check_signature(FINGERPRINT, path, tmp_path / "missing")
+    path.write_bytes(b"\xff" * 200)
+    with pytest.raises(BundleError, match="is no signature of minisign: it is not UTF-8"):
+        check_signature(FINGERPRINT, path, KEY)
+    path = written(tmp_path, SIGNED)
     for text in (SIGNED, "", KEY[:-1], f"untrusted comment: x\n{KEY[:-4]}\n"):
         with pytest.raises(ParamsError, match="holds no public key of minisign"):
             check_signature(FINGERPRINT, path, written(tmp_path, text, "key.pub"))

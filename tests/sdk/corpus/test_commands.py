@@ -196,3 +196,34 @@ def test_time_left_where_the_number_of_rows_is_known(tiny, tmp_path, capsys, mon
     _, _, err = run(capsys, "encode", bundle, tmp_path / "a.txt", "-o", tmp_path / "b.npy", "--chunk", 2)
     assert "rows/s\n" in err
     assert " left" not in err
+
+
+def test_rejected_rows_and_a_file_for_each_text_are_told_of(tiny, tmp_path, capsys, monkeypatch) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number, content in enumerate((b"good", b"bad", b"\xff")):
+        (folder / f"{number}.txt").write_bytes(content)
+    monkeypatch.setattr(corpus, "_TRIVIAL_S", 0.0)
+    monkeypatch.setattr(corpus, "_LINE_EVERY_S", 0.0)
+    command = ("encode", tiny(), folder, "--text-per-file", "--on-error", "skip", "-o", tmp_path / "a.npy")
+    status, _, err = run(capsys, *command, "--chunk", 1)
+    assert status == 0
+    assert " of 3, " in err
+    assert "3 rows, " in err
+    assert "1 rejected" in err
+
+
+@pytest.mark.parametrize("text", ["a" * 5000, "a/" * 3000])
+def test_a_text_that_is_too_long_for_a_name_is_a_text(tiny, capsys, text) -> None:
+    status, out, err = run(capsys, "encode", tiny(), text)
+    assert (status, err.replace("embedge: 1 of 1 texts were longer than the limit and were cut\n", "")) == (
+        0,
+        "",
+    )
+    assert "components" in out
+
+
+def test_an_output_is_for_the_rows_of_files_alone(tiny, tmp_path, capsys) -> None:
+    status, _, err = run(capsys, "rerank", tiny("cross_encoder"), "good", "bad", "-o", tmp_path / "a.jsonl")
+    assert status == 1
+    assert "-o is for the rows of files; expected files, or --json for texts" in err

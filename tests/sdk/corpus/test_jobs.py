@@ -203,6 +203,12 @@ def test_a_part_that_was_cut_or_lost_is_noticed(load, file, tmp_path, monkeypatc
     part.unlink()
     with pytest.raises(CorpusError, match="is missing; expected what the job wrote"):
         encode_files(model, file, output, chunk=16, resume=True)
+    table = tmp_path / "out.parquet"
+    begin_and_fail(model, file, table, monkeypatch)
+    (chunk, *_) = sorted((tmp_path / "out.parquet.parts").iterdir())
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    with pytest.raises(CorpusError, match="is missing or not whole; expected what the job wrote"):
+        encode_files(model, file, table, chunk=16, resume=True)
     journal.job_file(output).write_text("{")
     with pytest.raises(CorpusError, match="cannot be read"):
         encode_files(model, file, output, chunk=16, resume=True)

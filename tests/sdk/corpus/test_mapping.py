@@ -168,3 +168,10 @@ def test_the_command(load, tmp_path, capsys) -> None:
         assert message in capsys.readouterr().err
     with pytest.raises(CorpusError, match="2 rows make no map"):
         draw_map(opened(2), "pca", 100)
+
+
+def test_one_component_makes_no_map() -> None:
+    entries = [Entry(id=f"r{n}", text=None) for n in range(4)]
+    line = Opened(sidecar=sidecar("float32", num_rows=4, dimensions=1), rows=ROWS[:4, :1], entries=entries)
+    with pytest.raises(CorpusError, match="rows of one component make no map; expected at least 2"):
+        draw_map(line, "pca", 100)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from embedge import BundleError, ParamsError
-from embedge._engine.variant import choose_variant
+from embedge._engine.variant import choose_variant, why_unsuited
 from embedge._sessions.products import EXACT_INT8
 from embedge.manifest import Fidelity, Variant, load_manifest
 
@@ -56,3 +56,16 @@ def test_a_processor_without_vnni_gets_uint8_or_a_sentence() -> None:
         BundleError, match=r"'int8' of bundle 'm' needs a processor with VNNI: .*with --variants uint8\.$"
     ):
         choose_variant(variants("int8"), "auto", "cpu", without)
+
+
+@pytest.mark.parametrize(
+    ("target", "needs", "device", "words"),
+    [
+        ("cpu", (), "openvino", "use --device cpu"),
+        ("openvino", (), "openvino", "multiplies in bfloat16"),
+        ("cpu", (EXACT_INT8,), "cpu", "needs a processor with VNNI"),
+    ],
+)
+def test_why_a_variant_does_not_suit(target, needs, device, words) -> None:
+    spec = Variant(file="onnx/a.onnx", dtype="int8", target=target, needs=needs, fidelity=FIDELITY)
+    assert words in why_unsuited(spec, device)

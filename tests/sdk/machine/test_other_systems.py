@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from embedge._machine.cpu import cpu_features
-from embedge._machine.other_systems import numpy_features, numpy_words, sysctl_facts, windows_features
+from embedge._machine.other_systems import (
+    numpy_features,
+    numpy_words,
+    other_features,
+    sysctl_facts,
+    windows_features,
+)
 
 M1 = """machdep.cpu.brand_string: Apple M1
 hw.optional.arm.FEAT_FlagM: 1
@@ -87,3 +93,10 @@ def test_numpy_says_the_same_as_linux() -> None:
     names = {"avx2", "fma", "avx512f", "avx512_vnni"}
     assert Path("/proc/cpuinfo").exists()
     assert numpy_words(numpy_features()) & names == set(cpu_features()) & names
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what numpy says, against what the kernel says")
+def test_where_nobody_tells_but_numpy() -> None:
+    found = other_features()
+    assert found
+    assert found <= set(cpu_features())

@@ -62,3 +62,8 @@ def test_empty_rows_can_be_written(shape: tuple[int, ...]) -> None:
     rows[:] = 2
     assert rows.dtype == np.float32
     assert rows.shape == shape
+
+
+def test_results_that_no_memory_holds_are_python_s_own_error() -> None:
+    with pytest.raises(MemoryError, match="no memory for 1125899906842624 bytes of results"):
+        empty_rows((1 << 40, 256))
