@@ -122,6 +122,12 @@ def sparse() -> object:
     )
 
 
+def sparse_body() -> object:
+    graph = body()
+    graph.sparse_initializer.append(sparse())
+    return graph
+
+
 def rename_input(model) -> None:
     model.graph.input[0].name = "secret"
 
@@ -191,6 +197,7 @@ def constant_elsewhere(model) -> None:
         (add_function, "has functions or training steps"),
         (add_sparse, "has sparse weights"),
         (add("Constant", sparse_value=sparse()), "has sparse weights"),
+        (add("If", then_branch=sparse_body()), "has sparse weights"),
         (rename_input, "has an input 'secret' that is not in the manifest"),
         (change_input_type, "has an input 'input_ids' that is no int64 of rank 2"),
         (input_of_sequences, "has an input 'input_ids' that is no int64 of rank 2"),
