@@ -6,6 +6,7 @@ import gc
 import pickle
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
 
 import numpy as np
 import pytest
@@ -95,7 +96,8 @@ def test_the_last_prefixes_are_kept_in_bounded_memory() -> None:
     made = []
 
     def get(token: int, count: int = 20):
-        return prefixes.get([token] * count, lambda: made.append(token) or {"x": np.zeros(1)})
+        compute = lambda: made.append(token) or {"x": np.zeros(1)}  # noqa: E731
+        return prefixes.get([token] * count, compute, nullcontext)
 
     first = get(1)
     assert get(2).num_tokens == 20
@@ -123,6 +125,32 @@ def test_threads_ask_at_once(bundle) -> None:
         prompts = [LONG, OTHER, LONG * 2, ""] * 10
         for answer in [pool.submit(embed, model, TEXTS[:3], prompt) for prompt in prompts]:
             answer.result(60)
+
+
+def test_new_prefixes_take_turns_with_other_runs(bundle) -> None:
+    """However many threads come with prompts of their own: each run takes memory."""
+    with EdgeModel(bundle, device="cpu", threads=2) as model, ExitStack() as taken:
+        embed(model, TEXTS[:1])
+        turns = model._open().engine.forward._turns
+        for _ in range(4):
+            taken.enter_context(turns.turn())
+        embed(model, TEXTS[:1])  # it is kept
+        with pytest.raises(DeadlineError):
+            model.embed(TEXTS[:1], prompt=OTHER, deadline_s=0.2)
+        taken.close()
+        embed(model, TEXTS[:1], OTHER)
+
+
+def test_who_waited_for_a_turn_takes_what_was_kept_meanwhile() -> None:
+    prefixes = Prefixes(PrefixSpec(num_layers=1, numbers_per_token=10, score_heads=1), 40 * 50)
+    lead, meanwhile = [1] * 20, []
+
+    def turn():
+        meanwhile.append(prefixes.get(lead, dict, nullcontext))
+        return nullcontext()
+
+    found = prefixes.get(lead, lambda: pytest.fail("it is kept"), turn)
+    assert found is meanwhile[0]
 
 
 def test_a_text_that_does_not_fit_is_told_of_the_limit_that_was_set(bundle) -> None:

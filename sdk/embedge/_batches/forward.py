@@ -93,7 +93,6 @@ class Forward:
             switch_lengths,
             None if prefixes is None else AttentionMemory(num_heads=prefixes.spec.score_heads),
         )
-        self._planning = CallPlanning(fitting, sessions, prefixes)
         self.prefixes = prefixes
         self._small = None
         self._turns = None
@@ -106,6 +105,7 @@ class Forward:
                 sessions.num_workers,
                 lambda asked, rows, longest, shortest: fitting.fits(rows, longest, shortest, asked.before),
             )
+        self._planning = CallPlanning(fitting, sessions, prefixes, self._turns)
 
     def batches(
         self,

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from embedge._batches.feeding import Feeds
 from embedge._batches.fitting import Fitting
 from embedge._batches.prefixes import Prefix, Prefixes
+from embedge._batches.turns import Turns
 from embedge._cancelling import check_call
 from embedge._sessions.on_cpu import LARGE_CALL_BATCHES, CpuSessions
 from embedge._sessions.on_devices import DeviceSessions
@@ -66,14 +67,20 @@ class CallPlanning:
         fitting: the limits of its batches.
         sessions: the loaded graph.
         prefixes: those that are computed once, where the graph takes them.
+        turns: of the runs that do not join others, on the CPU.
     """
 
     def __init__(
-        self, fitting: Fitting, sessions: CpuSessions | DeviceSessions, prefixes: Prefixes | None
+        self,
+        fitting: Fitting,
+        sessions: CpuSessions | DeviceSessions,
+        prefixes: Prefixes | None,
+        turns: Turns | None,
     ) -> None:
         self._fitting = fitting
         self._sessions = sessions
         self._prefixes = prefixes
+        self._turns = turns
 
     def planned(self, rows: EncodedRows, lead: Sequence[int]) -> tuple[list[Job], Sequence[Lane]]:
         """The batches of a call, longest first, and the lanes that compute them; none for a call of one batch.
@@ -123,6 +130,7 @@ class CallPlanning:
     def _prefix(self, lead: Sequence[int]) -> Prefix:
         """What follows these tokens comes after; computed where it is not kept."""
         assert self._prefixes is not None
+        assert self._turns is not None
         layers = range(self._prefixes.spec.num_layers)
 
         def compute() -> dict[str, FloatArray]:
@@ -139,7 +147,7 @@ class CallPlanning:
                 arrays = in_time(partial(lane.run_for, made, feeds), feeds)
             return dict(zip((name for layer in layers for name in prefix_names(layer)), arrays, strict=True))
 
-        return self._prefixes.get(lead, compute)
+        return self._prefixes.get(lead, compute, self._turns.turn)
 
     def arriving(self, encoded: ArrivingRows) -> Generator[Job, None, None]:
         """The batches of prompts that are tokenised meanwhile. Close the generator to stop early."""

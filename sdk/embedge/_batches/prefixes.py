@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import msgspec
 import numpy as np
@@ -86,7 +87,12 @@ class Prefixes:
             suits &= rows.have_other(self.spec.passed_over_id, num_tokens)
         return suits
 
-    def get(self, lead: Sequence[int], compute: Callable[[], dict[str, FloatArray]]) -> Prefix:
+    def get(
+        self,
+        lead: Sequence[int],
+        compute: Callable[[], dict[str, FloatArray]],
+        turn: Callable[[], AbstractContextManager[None]],
+    ) -> Prefix:
         """A prefix, computed where it is not kept.
 
         Threads that ask for it at the same time may compute it both: none waits for another's call, which may end.
@@ -94,13 +100,29 @@ class Prefixes:
         Args:
             lead: its tokens.
             compute: gives what feeds it.
+            turn: around computing it; waits while as many runs are under way as memory is meant for.
+
+        Raises:
+            Stopped, CallCancelledError, DeadlineError: the call is to end.
         """
         key = np.asarray(lead, dtype=np.int32).tobytes()
+        kept = self._found(key)
+        if kept is not None:
+            return kept
+        with turn():
+            kept = self._found(key)  # by who had the turn before
+            if kept is None:
+                kept = self._keep(key, Prefix(num_tokens=len(lead), feeds=compute()))
+        return kept
+
+    def _found(self, key: bytes) -> Prefix | None:
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
-                return self._kept[key]
-        made = Prefix(num_tokens=len(lead), feeds=compute())
+            return self._kept.get(key)
+
+    def _keep(self, key: bytes, made: Prefix) -> Prefix:
+        """The same, or what another thread kept meanwhile."""
         with self._lock:
             made = self._kept.setdefault(key, made)
             self._kept.move_to_end(key)
