@@ -91,7 +91,8 @@ class EdgeModel:
         enable_prefix_caching: compute what all texts of a call begin with once, on the CPU and where the graph can: a
             stored prompt or `prompt=` of an embedder that is a decoder, a reranker's template and, of one query with
             documents, the query. The last prefixes are kept for later calls, in 256 MB at most, or in a quarter of
-            max_memory_mb. False computes every text whole; the numbers are the same up to rounding.
+            max_memory_mb. False computes every text whole; the numbers are the same up to rounding,
+            of 8 bits where the variant is int8.
         profile: "latency" answers a small call with all threads, and a large one or many small ones with one-thread
             workers; "throughput" has the workers only, for less memory; "background" uses one thread, and neither
             keeps memory planned for each shape of batch.

@@ -81,6 +81,8 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def run_bench(args: argparse.Namespace) -> int:
     """Measure, show, and save if asked."""
+    if args.count is not None and args.count < 1:
+        raise ParamsError(f"--count {args.count} is out of range; expected an int >= 1")
     return _run_splits(args) if args.splits or args.save else _run_comparison(args)
 
 
@@ -177,8 +179,14 @@ def _output(args: argparse.Namespace, name: str) -> Path | None:
         output = Path(f"{''.join(c if c.isalnum() or c in '._-' else '-' for c in name)}-bench.html")
     else:
         output = args.output
-    if output.suffix.lower() not in (".html", ".htm", ".svg") or not output.parent.is_dir():
+    if output.suffix.lower() not in (".html", ".htm", ".svg"):
         raise ParamsError(f"-o {output} cannot be written; expected a name as in bench.html or bench.svg")
+    if not output.parent.is_dir():
+        raise ParamsError(
+            f"-o {output} cannot be written: there is no folder {output.parent}; expected one that is there"
+        )
+    if output.is_dir():
+        raise ParamsError(f"-o {output} is a folder; expected a file, as in {output / 'bench.html'}")
     if not os.access(output.parent, os.W_OK):
         raise ParamsError(
             f"-o {output} cannot be written: its folder is not writable; expected another one with -o"
@@ -280,11 +288,11 @@ def _show_splits(speeds: list[SplitSpeed], best: SplitSpeed) -> None:
 
 def _texts(file: Path | None, count: int) -> list[str]:
     if file is None:
-        return sample_texts(max(1, count))
+        return sample_texts(count)
     try:
         lines = [line for line in file.read_text("utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise PromptError(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from error
     if not lines:
         raise PromptError(f"{file} holds no line; expected one text per line")
-    return [lines[i % len(lines)] for i in range(max(1, count))]
+    return [lines[i % len(lines)] for i in range(count)]

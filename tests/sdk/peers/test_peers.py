@@ -210,7 +210,10 @@ def test_a_frozen_program_has_no_interpreter(tiny, monkeypatch, capsys) -> None:
         (["--seconds", "nan"], "--seconds nan is out of range"),
         (["--variant", "int9"], "--variant int9 is none that bundle"),
         (["--threads", "0"], "--threads 0 is out of range"),
-        (["-o", "/nowhere/a.svg"], "expected a name as in"),
+        (["--count", "0"], "--count 0 is out of range; expected an int >= 1"),
+        (["--count", "-4", "--splits"], "--count -4 is out of range; expected an int >= 1"),
+        (["-o", "/nowhere/a.svg"], "there is no folder /nowhere; expected one that is there"),
+        (["-o", "pictures.html"], "-o pictures.html is a folder; expected a file"),
         (["-o", "a.png"], "expected a name as in bench.html or bench.svg"),
         (["-o", "mine.svg"], "mine.svg is there already, and bench did not write it"),
     ],
@@ -218,9 +221,10 @@ def test_a_frozen_program_has_no_interpreter(tiny, monkeypatch, capsys) -> None:
 def test_wrong_inputs(tiny, arguments, words, capsys, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.svg").write_text("<svg/>")
+    Path("pictures.html").mkdir()
     assert main(["bench", str(tiny()), *arguments]) == 1
     assert words in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.svg", "pictures.html"]
 
 
 @pytest.mark.parametrize(
