@@ -77,8 +77,9 @@ def test_settings_are_taken_and_a_precision_is_not(bundle) -> None:
 
 @pytest.mark.skipif(IS_PLUGIN, reason="the plugin passes over what it does not know")
 def test_settings_that_are_none_are_refused(bundle) -> None:
-    with pytest.raises(ProviderUnavailableError, match="option: nonsense|fell back to CPU"):
+    with pytest.raises(ProviderUnavailableError, match="option: nonsense|fell back to CPU") as caught:
         EdgeModel(bundle, device="openvino", provider_options={"nonsense": "1"})
+    assert "asked with provider_options={'nonsense': '1'}" in str(caught.value)
 
 
 @pytest.mark.parametrize("family", ["modernbert", "qwen3"])

@@ -26,6 +26,8 @@ OUT_OF_MEMORY = re.compile(
     r"|CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
     re.IGNORECASE,
 )
+_OWN_OPTION = "load_config"
+"""Of OpenVINO, which is always stated: precision and threads are in it."""
 _WARNING, _ERROR = 2, 3
 """Of onnxruntime's log; it has the first by default, and does not tell which one it has."""
 
@@ -124,7 +126,8 @@ def check_placement(session: onnxruntime.InferenceSession, device: Device, graph
     if placement and not placement.get(device.execution_provider):
         raise ProviderUnavailableError(
             f"device={device.name!r} cannot be used: {device.execution_provider} took none of the "
-            f"{sum(placement.values())} nodes of {graph.name}. Use another variant, or device='cpu'."
+            f"{sum(placement.values())} nodes of {graph.name}. "
+            + (_options_advice(device) or "Use another variant, or device='cpu'.")
         )
     if device.kind == "openvino":
         _check_whole(session, placement, graph)
@@ -210,7 +213,20 @@ def _placement(session: Any) -> dict[str, int]:
     return dict(counted.most_common())
 
 
+def _options_advice(device: Device) -> str | None:
+    """What to do where the caller's settings of a provider that is here are to be doubted first."""
+    given = {name: value for name, value in device.options if name != _OWN_OPTION}
+    if not given:
+        return None
+    return (
+        f"It was asked with provider_options={given!r}; expected names and values that {device.execution_provider} "
+        "knows, and hardware that is here. Leave them out, or use device='cpu'."
+    )
+
+
 def _advice(device: Device) -> str:
+    if (advice := _options_advice(device)) is not None:
+        return advice
     if device.kind == "cuda":
         return CUDA_ADVICE
     if device.kind == "openvino":

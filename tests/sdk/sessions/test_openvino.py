@@ -111,6 +111,22 @@ def session_of(**nodes: int) -> SimpleNamespace:
     )
 
 
+@pytest.mark.parametrize("providers", [[CPU], [OPENVINO, CPU]])
+def test_settings_that_were_asked_for_are_doubted_before_the_installation(providers) -> None:
+    """`GPU` where there is none makes one onnxruntime fall back, `XPU` makes it take no node."""
+    session = session_of(**{CPU: 9})
+    session.get_providers = lambda: providers
+    settings = openvino_settings({"device_type": "XPU"}, threads=1, bfloat16=False)
+    asked = Device(kind="openvino", options=tuple(settings.items()))
+    with pytest.raises(ProviderUnavailableError) as caught:
+        check_placement(session, asked, some_graph())
+    assert "It was asked with provider_options={'device_type': 'XPU'}; expected names" in str(caught.value)
+    assert "nstall" not in str(caught.value)
+    plain = Device(kind="openvino", options=(("load_config", "{}"),))
+    with pytest.raises(ProviderUnavailableError, match="Install its plugin|Use another variant"):
+        check_placement(session, plain, some_graph())
+
+
 def test_a_graph_runs_on_it_whole_or_not_at_all() -> None:
     device, graph = Device(kind="openvino"), some_graph()
     assert check_placement(session_of(**{OPENVINO: 9}), device, graph) == {OPENVINO: 9}
