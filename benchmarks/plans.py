@@ -44,7 +44,7 @@ PLANS = {
         cases=("minilm/passages", "minilm/query", "minilm/start", "minilm/short", "cross-encoder/rerank"),
         subjects=("embedge-fp32", "embedge-int8", *OTHERS),
         repeats=2,
-        minutes=19,
+        minutes=26,
     ),
     "models": Plan(
         cases=(

