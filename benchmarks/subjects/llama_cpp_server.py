@@ -8,7 +8,7 @@ from benchmarks.subjects.sorting import open_tokenizer
 
 PACKAGES = ("xllamacpp", "tokenizers", "numpy")
 BATCH_TOKENS = 512
-"""Of 256 to 2,048 the fastest: attention is computed across the texts of a batch and masked."""
+"""Of 256 to 2,048 the fastest on one thread: attention is computed across the texts of a batch and masked."""
 SLOTS = 32
 """Texts that share a batch, at most."""
 
