@@ -21,6 +21,7 @@ from embedge._calls.options import (
     Prompts,
     UseTqdm,
 )
+from embedge._machine.own_memory import give_back
 from embedge.outputs import (
     ArrayOutputs,
     ClassificationRequestOutput,
@@ -915,6 +916,7 @@ class EdgeModel:
         """
         self._in_flight.close(timeout_s)
         self._verbs = None
+        give_back()
 
     def __enter__(self) -> EdgeModel:
         return self

@@ -52,6 +52,21 @@ def loading(folder: Path, variant: str, profile: str) -> tuple[float, float]:
     return most, loaded
 
 
+def second_session(folder: Path, variant: str) -> tuple[float, float, float]:
+    """MiB beside what the process had: loaded, when workers have a session of their own, and closed."""
+    import embedge._calls.loading
+    import embedge._engine.options
+    import embedge._text.tokenizer  # noqa: F401
+
+    before = _begin()
+    with EdgeModel(folder, device="cpu", variant=variant, threads=2) as model:
+        model.embed("one")
+        loaded = _mib("VmRSS") - before
+        model.embed(["word " * 30] * 200)
+        opened = _mib("VmRSS") - before
+    return loaded, opened, _mib("VmRSS") - before
+
+
 def calls_at_once(folder: Path, limit: int | None) -> tuple[float, float]:
     """MiB that two calls of long texts take beside the loaded model: at most, and when they are done."""
     with EdgeModel(

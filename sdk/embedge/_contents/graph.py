@@ -73,6 +73,7 @@ class GraphFacts(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         inputs, outputs: by name, without weights that are listed among the inputs.
         outside: weights in other files.
+        looked_up: weights of which rows are gathered, and which nothing else reads.
         operators: number of nodes by "domain:operator".
         numbers_per_token: how many a run holds at once, see graph_widths.
         problems: what a graph from an exporter does not have, in words.
@@ -81,6 +82,7 @@ class GraphFacts(msgspec.Struct, frozen=True, kw_only=True):
     inputs: dict[str, ValueInfo]
     outputs: dict[str, ValueInfo]
     outside: tuple[OutsideTensor, ...]
+    looked_up: frozenset[str]
     operators: dict[str, int]
     numbers_per_token: int
     problems: tuple[str, ...]
@@ -113,6 +115,8 @@ class _Reader:
         self._operators: dict[str, int] = {}
         self._outside: list[OutsideTensor] = []
         self._weights: set[str] = set()
+        self._gathered: set[str] = set()
+        self._read: set[str] = set()
         self._known: dict[str, list[int]] = {}
         self._ranks: dict[str, int] = {}
         self._dims: dict[str, list[int]] = {}
@@ -156,6 +160,7 @@ class _Reader:
             inputs={name: info for name, info in inputs.items() if name not in self._weights},
             outputs=outputs,
             outside=tuple(self._outside),
+            looked_up=frozenset((self._weights & self._gathered) - self._read - outputs.keys()),
             operators=self._operators,
             numbers_per_token=numbers_per_token(self._outside_loops, self._dims, _of_texts(outputs)),
             problems=tuple(self._problems),
@@ -190,6 +195,9 @@ class _Reader:
         results = [name for branch in branches for name in self._branch(branch)]
         self._in_loop = within
         self._named.update(ends[2])
+        gathers = operator == "Gather" and domain in ("", "ai.onnx")
+        self._gathered.update(ends[1][:gathers])
+        self._read.update(ends[1][gathers:], results)
         if domain not in _DOMAINS:
             self._refuse(f"has an operator {operator!r} of the domain {domain!r}")
         if operator in _REFUSED:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from embedge._contents.pinned import PinnedFile
 from embedge.errors import BundleError
 
 _BFLOAT16 = 16
+_LARGE_BYTES = 1 << 20
 _DTYPES = {
     1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8", 12: "<u4",
     13: "<u8", _BFLOAT16: "<u2",
@@ -32,12 +34,14 @@ class Weight(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         onnx_type: TensorProto.DataType where numpy has none of its own, else None.
         array: its values.
         place: the file that holds it, and its first byte there; None where that is not known.
+        apart: whether its memory holds nothing else, so that it may be kept without the others.
     """
 
     name: str
     onnx_type: int | None
     array: npt.NDArray[Any]
     place: tuple[str, int] | None = None
+    apart: bool = False
 
 
 class PinnedGraph:
@@ -75,8 +79,11 @@ class PinnedGraph:
         self._files = files
 
     @contextlib.contextmanager
-    def weights(self) -> Iterator[list[Weight]]:
+    def weights(self, *, tables_apart: bool = False) -> Iterator[list[Weight]]:
         """The weights outside of the graph, read anew; their hashes are waited for at the end.
+
+        Args:
+            tables_apart: give large tables, of which rows are looked up and nothing else, memory of their own.
 
         Raises:
             IntegrityError: a file was altered; raised in place of whatever the block raises.
@@ -84,15 +91,35 @@ class PinnedGraph:
         found: list[Weight] = []
         confirms = []
         for name, tensors in self._outside.items():
-            content, confirm = self._files[name].read_ahead()
+            apart = self._tables(tensors) if tables_apart else []
+            ends = {end for table in apart for end in (table.offset, table.offset + table.size_bytes)}
+            cuts = sorted(ends - {0, self._files[name].size_bytes})
+            pieces, confirm = self._files[name].read_ahead(cuts)
             confirms.append(confirm)
-            found += [_weight(content, name, tensor) for tensor in tensors]
+            for tensor in tensors:
+                number = bisect.bisect_right(cuts, tensor.offset)
+                first = cuts[number - 1] if number else 0
+                found.append(_weight(pieces[number], first, name, tensor, apart=tensor in apart))
         try:
             yield found
         finally:
             found.clear()
             for confirm in confirms:
                 confirm()
+
+    def _tables(self, tensors: Sequence[OutsideTensor]) -> list[OutsideTensor]:
+        """Large tables that share no byte of their file with another tensor."""
+
+        def alone(table: OutsideTensor) -> bool:
+            return not any(
+                each is not table
+                and each.offset < table.offset + table.size_bytes
+                and table.offset < each.offset + each.size_bytes
+                for each in tensors
+            )
+
+        large = [t for t in tensors if t.name in self.facts.looked_up and t.size_bytes >= _LARGE_BYTES]
+        return [table for table in large if alone(table)]
 
 
 def _check_places(tensors: list[OutsideTensor], data: PinnedFile, graph: str) -> None:
@@ -109,13 +136,17 @@ def _check_places(tensors: list[OutsideTensor], data: PinnedFile, graph: str) ->
             )
 
 
-def _weight(content: npt.NDArray[np.uint8], file: str, tensor: OutsideTensor) -> Weight:
-    values = content[tensor.offset : tensor.offset + tensor.size_bytes]
-    if tensor.offset % 8:  # a view of larger numbers has to begin at one
+def _weight(
+    piece: npt.NDArray[np.uint8], first: int, file: str, tensor: OutsideTensor, *, apart: bool
+) -> Weight:
+    """A weight of a piece of a file, which begins at its byte `first`."""
+    values = piece[tensor.offset - first :][: tensor.size_bytes]
+    if (tensor.offset - first) % 8:  # a view of larger numbers has to begin at one
         values = values.copy()
     return Weight(
         name=tensor.name,
         onnx_type=_BFLOAT16 if tensor.dtype == _BFLOAT16 else None,
         array=values.view(_DTYPES[tensor.dtype]).reshape(tensor.dims),
         place=(file, tensor.offset),
+        apart=apart,
     )

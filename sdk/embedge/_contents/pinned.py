@@ -6,8 +6,9 @@ import hashlib
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -77,14 +78,14 @@ class PinnedFile:
             IntegrityError: it is not what the manifest states.
         """
         if self.size_bytes > _AT_ONCE_BYTES:
-            content, confirm = self.read_ahead()
+            (content,), confirm = self.read_ahead()
             confirm()
             return content.tobytes()
         whole = self._read_at(self.size_bytes, 0)
         if len(whole) != self.size_bytes:
             raise self._shortened(len(whole))
         if self._check:
-            self._confirm(whole)
+            self._confirm([whole])
         return whole
 
     def compare(self) -> None:
@@ -99,19 +100,26 @@ class PinnedFile:
             done += len(chunk)
         self._compare(digest.hexdigest())
 
-    def read_ahead(self) -> tuple[npt.NDArray[np.uint8], Callable[[], None]]:
+    def read_ahead(self, cuts: Sequence[int] = ()) -> tuple[list[npt.NDArray[np.uint8]], Callable[[], None]]:
         """The whole content, uint8, for what takes plain numbers from it while they are hashed.
 
+        Args:
+            cuts: where another piece begins, in order; each piece has memory of its own.
+
         Returns:
-            The content, and a function that waits for its hash and raises IntegrityError where that is another one.
+            The pieces, and a function that waits for their hash and raises IntegrityError where that is another one.
 
         Raises:
             IntegrityError: it was shortened since it was opened.
             BundleError: it cannot be read, or does not fit into memory.
         """
+        bounds = [0, *cuts, self.size_bytes]
+        pieces: list[npt.NDArray[np.uint8]] = []
+        num_bytes = 0
         try:
-            content = np.empty(self.size_bytes, dtype=np.uint8)
-            num_bytes = self._read_into(content.data)
+            for start_at, end in pairwise(bounds):
+                pieces.append(np.empty(end - start_at, dtype=np.uint8))
+                num_bytes += self._read_into(pieces[-1].data, start_at)
         except MemoryError as error:
             raise BundleError(
                 f"{self._path} has {self.size_bytes} bytes, which do not fit into memory. Use a smaller variant."
@@ -119,23 +127,24 @@ class PinnedFile:
         if num_bytes != self.size_bytes:
             raise self._shortened(num_bytes)
         if not self._check:
-            return content, lambda: None
-        confirm = partial(self._confirm, content.data)
-        return content, confirm if self.size_bytes < _CHUNK_BYTES else start(confirm)
+            return pieces, lambda: None
+        confirm = partial(self._confirm, [piece.data for piece in pieces])
+        return pieces, confirm if self.size_bytes < _CHUNK_BYTES else start(confirm)
 
-    def _confirm(self, content: memoryview | bytes) -> None:
+    def _confirm(self, pieces: Sequence[memoryview | bytes]) -> None:
         digest = hashlib.sha256()
-        for start_at in range(0, len(content), _CHUNK_BYTES):
-            check_call()
-            digest.update(memoryview(content)[start_at : start_at + _CHUNK_BYTES])
+        for piece in pieces:
+            for start_at in range(0, len(piece), _CHUNK_BYTES):
+                check_call()
+                digest.update(memoryview(piece)[start_at : start_at + _CHUNK_BYTES])
         self._compare(digest.hexdigest())
 
-    def _read_into(self, content: memoryview) -> int:
-        """Fill a buffer from the start of the file; returns how many bytes there were."""
+    def _read_into(self, content: memoryview, offset: int) -> int:
+        """Fill a buffer from a place of the file on; returns how many bytes there were."""
         done = 0
         while done < len(content):
             check_call()  # who presses Ctrl-C does not wait for the rest
-            chunk = self._read_at(min(_CHUNK_BYTES, len(content) - done), done)
+            chunk = self._read_at(min(_CHUNK_BYTES, len(content) - done), offset + done)
             if not chunk:
                 break
             content[done : done + len(chunk)] = chunk

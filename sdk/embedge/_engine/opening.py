@@ -19,6 +19,7 @@ from embedge._sessions.on_cpu import CpuSessions
 from embedge._sessions.on_devices import DeviceSessions
 from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge._sessions.session import Lane, Session
+from embedge._sessions.shared_tables import SharedTables
 from embedge._sessions.tuning import Tuning
 from embedge._text.ahead import PIECE
 from embedge._text.tokenizer import TEXTS_PER_CALL, PromptTokenizer
@@ -29,7 +30,7 @@ from embedge.manifest import PROBES_FILE, TOKENIZER_FILE, Probes, decode_probes
 from embedge.types import Profile, Replay, Trust
 
 if TYPE_CHECKING:
-    from embedge._sessions.shared_weights import SharedWeights
+    from embedge._sessions.loading import Shared
 
 
 class Pinned(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -81,7 +82,10 @@ def open_cpu_sessions(
     file = choice.variant.spec.file
     graph = pinned.graphs[file]
     # no functions inside of this one: an error's traceback would hold it, and all that it refers to
-    open_session: Callable[[int], Lane] = partial(_open_session, choice, options, graph, choice.device)
+    shared = SharedTables(choice.device) if profile == "latency" else None  # others have one session
+    open_session: Callable[[int], Lane] = partial(
+        _open_session, choice, options, graph, choice.device, shared=shared
+    )
     if file in pinned.foreign:
         # one process, whose runs come one after another
         tuning = Tuning(workers=1, threads_per_worker=choice.threads, batch_tokens=tuning.batch_tokens)
@@ -214,7 +218,7 @@ def _open_session(
     threads: int,
     *,
     capture: bool = False,
-    shared: SharedWeights | None = None,
+    shared: Shared | None = None,
 ) -> Session:
     return Session(
         graph,

@@ -55,7 +55,7 @@ class _Given(msgspec.Struct, frozen=True, eq=False):
     outside: list[OutsideWeight]
 
     @contextlib.contextmanager
-    def weights(self) -> Iterator[list[Any]]:
+    def weights(self, *, tables_apart: bool = False) -> Iterator[list[Any]]:  # noqa: ARG002
         from embedge._contents.graphs import Weight
 
         yield [

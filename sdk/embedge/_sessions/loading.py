@@ -19,7 +19,6 @@ from embedge.errors import BundleError, DeviceMemoryError, ProviderUnavailableEr
 if TYPE_CHECKING:
     import onnxruntime
 
-    from embedge._sessions.shared_weights import SharedWeights
 
 OUT_OF_MEMORY = re.compile(
     r"out of memory|Available memory of \d+ is smaller|Failed to allocate memory|bad_alloc|ALLOC_FAILED"
@@ -30,6 +29,19 @@ _OWN_OPTION = "load_config"
 """Of OpenVINO, which is always stated: precision and threads are in it."""
 _WARNING, _ERROR = 2, 3
 """Of onnxruntime's log; it has the first by default, and does not tell which one it has."""
+
+
+class Shared(Protocol):
+    """Weights of which the sessions of a graph on one device have one copy."""
+
+    @property
+    def device(self) -> Device:
+        """Where they are."""
+        ...
+
+    def values(self, weights: Sequence[Weight]) -> dict[str, Any]:
+        """Values of onnxruntime by name, for those that are shared; those that were asked for before are the same."""
+        ...
 
 
 class Graph(Protocol):
@@ -45,8 +57,8 @@ class Graph(Protocol):
         """Of the .onnx file."""
         ...
 
-    def weights(self) -> contextlib.AbstractContextManager[list[Weight]]:
-        """The weights outside of it."""
+    def weights(self, *, tables_apart: bool = False) -> contextlib.AbstractContextManager[list[Weight]]:
+        """The weights outside of it; see PinnedGraph.weights."""
         ...
 
 
@@ -59,7 +71,7 @@ def load_graph(
     device_memory_bytes: int | None,
     plan_memory: bool,
     capture: bool,
-    shared: SharedWeights | None = None,
+    shared: Shared | None = None,
 ) -> onnxruntime.InferenceSession:
     """Open a graph; arguments and errors are those of Session."""
     ort = import_onnxruntime()
@@ -73,12 +85,13 @@ def load_graph(
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
         providers = _providers(device, options, device_memory_bytes, capture=capture)
-        with graph.weights() as weights, _quiet(ort, device), outside_python():
+        tables_apart = shared is not None and device.kind == "cpu"
+        with graph.weights(tables_apart=tables_apart) as weights, _quiet(ort, device), outside_python():
             if weights:
                 names = [weight.name for weight in weights]
                 # copied into the graph when it is opened, so that nothing is read from any path
                 options.add_external_initializers(names, [_value(ort, weight) for weight in weights])
-                # of these onnxruntime puts none of its own on the device
+                # of these onnxruntime keeps no copy of its own
                 for name, value in {} if shared is None else shared.values(weights).items():
                     options.add_initializer(name, value)
             session: onnxruntime.InferenceSession = ort.InferenceSession(

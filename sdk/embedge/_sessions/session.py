@@ -21,7 +21,7 @@ from embedge.errors import DeviceMemoryError, EmbedgeError, SessionError
 if TYPE_CHECKING:
     import onnxruntime
 
-    from embedge._sessions.shared_weights import SharedWeights
+    from embedge._sessions.loading import Shared
 
 
 _MOST_KEPT_TOKENS = 2048
@@ -79,7 +79,7 @@ class Session:
         plan_memory: bool = True,
         keep_memory: bool = True,
         capture: bool = False,
-        shared: SharedWeights | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self._device = device
         self._kept_tokens = _MOST_KEPT_TOKENS if keep_memory else _LEAST_TOKENS

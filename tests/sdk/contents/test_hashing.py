@@ -29,6 +29,20 @@ def test_every_piece_is_hashed(tmp_path, size) -> None:
         _pinned(tmp_path, altered, hashlib.sha256(content).hexdigest()).read()
 
 
+@pytest.mark.parametrize("cuts", [(), (1,), (7, 1 << 20, (2 << 20) + 1)])
+def test_a_content_in_pieces_is_the_whole_content_and_hashed_as_that(tmp_path, cuts) -> None:
+    content = np.random.default_rng(0).bytes((2 << 20) + 5)
+    pieces, confirm = _pinned(tmp_path, content).read_ahead(cuts)
+    confirm()
+    assert [piece.base is None for piece in pieces] == [True] * (1 + len(cuts)), "each has memory of its own"
+    assert b"".join(piece.tobytes() for piece in pieces) == content
+    assert np.cumsum([0, *(len(piece) for piece in pieces)]).tolist() == [0, *cuts, len(content)]
+    altered = bytes([content[0] ^ 1]) + content[1:]
+    _, confirm = _pinned(tmp_path, altered, hashlib.sha256(content).hexdigest()).read_ahead(cuts)
+    with pytest.raises(IntegrityError, match="was altered"):
+        confirm()
+
+
 @pytest.mark.parametrize("size", [10, 3 << 20])
 def test_it_ends_when_nobody_waits(tmp_path, size) -> None:
     file, halt = _pinned(tmp_path, bytes(size)), Halt()
@@ -36,9 +50,9 @@ def test_it_ends_when_nobody_waits(tmp_path, size) -> None:
     confirm()
     content = np.zeros(size, dtype=np.uint8)
     with halt.entered():
-        file._confirm(content)
+        file._confirm([content])
         halt.stop_soon()
         with pytest.raises(Stopped):
-            file._confirm(content)
+            file._confirm([content])
         with pytest.raises(Stopped):
             file.read_ahead()
