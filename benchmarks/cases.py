@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.corpus import SPECIAL_TOKENS, choose, documents, fingerprint
+from benchmarks.corpus import SPECIAL_TOKENS, choose, documents, fingerprint, joined
 
 SEED = 0
 CORPUS_FORMAT = 2
+LONGEST_DOCUMENTS = 1024
+"""Tokens; longer texts are neighbouring documents put together."""
 Kind = Literal["start", "query", "bulk", "rerank"]
 
 
@@ -96,6 +98,14 @@ CASES = {
         repeats=3,
         what="documents in one call, 512 tokens each after truncation",
     ),
+    "long2048": Case(
+        kind="bulk",
+        texts=200,
+        median_tokens=2400,
+        longest=2560,
+        max_tokens=2048,
+        what="documents in one call, 2,048 tokens each after truncation",
+    ),
 }
 """In the order of tables."""
 QUERY_TOKENS = (8, 16)
@@ -164,7 +174,10 @@ def prepare_texts(name: str, tokenizer_file: Path, cache: Path, share: float = 1
     file = cache / f"texts-{CORPUS_FORMAT}-{SEED}-{name}.json"
     if not file.is_file():
         rng = random.Random(f"{SEED} texts {name}")
-        found = choose(pool(tokenizer, cache), sizes(name), cutter(tokenizer), rng)
+        found = pool(tokenizer, cache)
+        if case.longest > LONGEST_DOCUMENTS:
+            found = list(joined(found, case.longest))
+        found = choose(found, sizes(name), cutter(tokenizer), rng)
         file.write_text(json.dumps(found))
     texts = json.loads(file.read_text())
     if case.scaled(share) < case.texts:

@@ -53,7 +53,7 @@ class Model:
     intermediate: int
     kind: Literal["encoder", "cross-encoder"] = "encoder"
     weights: Literal["real", "enlarged", "headed", "seeded"] = "seeded"
-    family: Literal["bert", "modernbert"] = "bert"
+    family: Literal["bert", "modernbert", "qwen3"] = "bert"
     config: dict = field(default_factory=dict)
     share: float = 1.0
     limit: int = 512
@@ -61,8 +61,21 @@ class Model:
 
     def flop_per_token(self, seq_len: float) -> float:
         """Floating-point operations of the matrix products for one token of a text of seq_len tokens."""
-        weights = 4 * self.hidden * self.hidden + 2 * self.hidden * self.intermediate
-        return self.layers * (2 * weights + 4 * seq_len * self.hidden)
+        if self.family == "bert":
+            weights = 4 * self.hidden * self.hidden + 2 * self.hidden * self.intermediate
+            return self.layers * (2 * weights + 4 * seq_len * self.hidden)
+        # a gate beside the first of the feed-forward products
+        gated = 3 * self.hidden * self.intermediate
+        if self.family == "modernbert":
+            layers_seen = [seq_len if layer % 3 == 0 else min(seq_len, self.config["local_attention"] + 1)
+                           for layer in range(self.layers)]  # fmt: skip
+            weights = 4 * self.hidden * self.hidden + gated
+            return 2 * self.layers * weights + 4 * self.hidden * sum(layers_seen)
+        size = self.config["head_dim"]
+        queries, keys = (size * self.config[f"num_{kind}_heads"] for kind in ("attention", "key_value"))
+        weights = 2 * self.hidden * (queries + keys) + gated
+        # a token sees half of a text on average
+        return self.layers * (2 * weights + 2 * seq_len * queries)
 
 
 MODELS = {
@@ -85,6 +98,19 @@ MODELS = {
         label="2 layers of 64, seeded weights",
         layers=2, hidden=64, intermediate=256,
         config={"num_attention_heads": 2}, variants=("fp32",),
+    ),
+    "modernbert": Model(
+        label="ModernBERT's layout, 8 layers of 384, seeded weights",
+        layers=8, hidden=384, intermediate=576, family="modernbert", share=1 / 5, limit=8192,
+        config={"num_attention_heads": 6, "max_position_embeddings": 8192, "local_attention": 128},
+    ),
+    "qwen3": Model(
+        label="Qwen3's layout, 8 layers of 512, seeded weights",
+        layers=8, hidden=512, intermediate=1536, family="qwen3", share=1 / 10, limit=8192,
+        config={
+            "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64, "max_position_embeddings": 8192,
+            "initializer_range": 0.02,  # with 0.05 int8 misses its gate
+        },
     ),
     "long-context": Model(
         label="ModernBERT layout, 6 layers of 384, seeded weights",
@@ -122,7 +148,7 @@ def home(name: str) -> Path:
 def _encoder(real: Path, model: Model, folder: Path) -> None:
     """The real checkpoint's tokenizer and modules around weights of other sizes."""
     import torch
-    from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel
+    from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel, Qwen3Config, Qwen3Model
 
     for file in real.iterdir():
         if file.suffix in (".json", ".txt") and file.is_file():
@@ -137,14 +163,14 @@ def _encoder(real: Path, model: Model, folder: Path) -> None:
         "hidden_size": model.hidden,
         "intermediate_size": model.intermediate,
         "initializer_range": SPREAD,
-    }
+    } | model.config
     if model.family == "bert":
-        encoder = BertModel(BertConfig(**sizes, **model.config), add_pooling_layer=False)
+        encoder = BertModel(BertConfig(**sizes), add_pooling_layer=False)
         if model.weights == "enlarged":
             encoder.load_state_dict(_enlarged(real, encoder.config))
         encoder.eval().save_pretrained(folder)
         return
-    # ModernBERT knows no token types
+    # neither knows token types
     names = ["input_ids", "attention_mask"]
     _amend(
         folder / "tokenizer_config.json", model_input_names=names, tokenizer_class="PreTrainedTokenizerFast"
@@ -156,7 +182,14 @@ def _encoder(real: Path, model: Model, folder: Path) -> None:
         "sep_token_id": 102,
         "eos_token_id": 102,
     }
-    config = ModernBertConfig(vocab_size=30522, **sizes, **special, **model.config)
+    if model.family == "qwen3":
+        _amend(
+            folder / "1_Pooling" / "config.json", pooling_mode_mean_tokens=False, pooling_mode_lasttoken=True
+        )
+        config = Qwen3Config(vocab_size=30522, **sizes, **special)
+        Qwen3Model(config).eval().save_pretrained(folder)
+        return
+    config = ModernBertConfig(vocab_size=30522, **sizes, **special)
     ModernBertModel(config).eval().save_pretrained(folder)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.subjects import KEY_SUBJECTS, SUBJECTS
+from benchmarks.subjects import KEY_SUBJECTS, REFERENCE, SUBJECTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,17 @@ PLANS = {
         subjects=("embedge-fp32", "embedge-int8", *OTHERS),
         repeats=2,
         minutes=26,
+    ),
+    # which other peers do not know
+    "families": Plan(
+        cases=tuple(
+            f"{model}/{case}"
+            for case in ("long2048", "long512", "passages")
+            for model in ("modernbert", "qwen3")
+        ),
+        subjects=("embedge-fp32", "embedge-int8", REFERENCE),
+        repeats=5,
+        minutes=25,
     ),
     "models": Plan(
         cases=(
