@@ -8,6 +8,7 @@ import msgspec
 
 from embedge.manifest import PrefixSpec
 from embedge_export.families.structure import Attention, Encoder
+from embedge_export.graph.built.causal_blocks import BLOCK, held_in_blocks
 from embedge_export.graph.built.cpu_attention import form_of
 from embedge_export.graph.built.windows import kernel_rows, sizes_of
 
@@ -52,17 +53,19 @@ def facts_of_built(encoder: Encoder) -> AttentionFacts:
     blocks = list(dict.fromkeys(layer.attention for layer in encoder.layers))
     by_form = {
         form: [block for block in blocks if form_of(block) == form]
-        for form in ("flash", "causal", "windowed", "scores")
+        for form in ("flash", "causal", "windowed", "blocks", "scores")
     }
     rows = [kernel_rows(block)[1] for block in by_form["flash"]]
     rows += [kernel_rows(block)[0] for block in by_form["causal"]]
     windowed = by_form["windowed"]
+    switches = {sizes_of(block).one_block for block in windowed} | {BLOCK for _ in by_form["blocks"]}
+    numbers = [*map(_window_numbers, windowed), *map(held_in_blocks, by_form["blocks"])]
     return AttentionFacts(
         score_heads=max((block.num_heads for block in by_form["scores"]), default=None),
         attention_block=rows[0] if rows else None,
         causal_heads=max((block.num_heads for block in by_form["causal"]), default=None),
-        window_numbers=max(map(_window_numbers, windowed), default=None),
-        switch_lengths=tuple(sorted({sizes_of(block).one_block for block in windowed})),
+        window_numbers=max(numbers, default=None),
+        switch_lengths=tuple(sorted(switches)),
     )
 
 

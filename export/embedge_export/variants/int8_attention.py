@@ -1,18 +1,19 @@
 """Which attention of an int8 graph has its products in 8 bits: the causal one of long texts, see int8_blocks.
 
-That of encoders, whose kernel is better, would gain 2 to 8 % of a run.
+That of encoders, whose kernel is better, would gain 2 to 8 % of a run. Windows and capped scores stay in float32, in
+blocks of their own; see graph/built/causal_blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableSequence, Set
+from collections.abc import Iterator, MutableSequence
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
 from embedge_export.families.structure import Encoder
-from embedge_export.graph.built.canvas import Canvas, every_node
+from embedge_export.graph.built.canvas import Canvas
 from embedge_export.graph.built.cpu_attention import form_of
 from embedge_export.graph.built.windows import kernel_rows
 from embedge_export.variants.int8_blocks import BLOCK, BlockNodes, Texts, measured
@@ -47,7 +48,7 @@ def long_attention(encoder: Encoder, max_seq_len: int) -> LongAttention | None:
         max_seq_len: no text is longer.
     """
     blocks = [layer.attention for layer in encoder.layers]
-    blocks = [block for block in blocks if form_of(block) == "causal" and block.window is None]
+    blocks = [block for block in blocks if form_of(block) == "causal"]
     if not blocks or max_seq_len <= _SHORT:
         return None
     length = _SHORT
@@ -71,13 +72,11 @@ def attend_in_int8(graph: onnx.ModelProto, long: LongAttention) -> None:
     texts = measured(canvas)
     length = canvas.op("Squeeze", texts.length)
     is_long = canvas.op("Greater", length, canvas.constant(long.switch_length))
-    read = {name for node in every_node(graph.graph.node) for name in node.input}
-    read |= {value.name for value in graph.graph.output}
     for nodes in _lists_of_nodes(graph.graph):
         made: list[onnx.NodeProto] = []
         for node in nodes:
-            replaced = node.op_type == _KERNEL and not _is_windowed(node)
-            made.append(_chosen(canvas.branch(), node, is_long, texts, read) if replaced else node)
+            replaced = node.op_type == _KERNEL
+            made.append(_chosen(canvas.branch(), node, is_long, texts) if replaced else node)
         del nodes[:]
         nodes.extend([*canvas.nodes, *made] if nodes is graph.graph.node else made)
     graph.graph.initializer.extend(
@@ -95,46 +94,30 @@ def _lists_of_nodes(graph: onnx.GraphProto) -> Iterator[MutableSequence[onnx.Nod
     yield graph.node
 
 
-def _is_windowed(node: onnx.NodeProto) -> bool:
-    return any(each.name == "local_window_size" and each.i >= 0 for each in node.attribute)
-
-
-def _chosen(
-    canvas: Canvas, node: onnx.NodeProto, condition: str, texts: Texts, read: Set[str]
-) -> onnx.NodeProto:
+def _chosen(canvas: Canvas, node: onnx.NodeProto, condition: str, texts: Texts) -> onnx.NodeProto:
     """What runs a kernel for short texts, and blocks for long ones.
 
     Args:
         canvas: of the branch for long texts.
-        node: the kernel.
+        node: the kernel, of whose outputs the first alone is read.
         condition: whether a batch is of long texts.
         texts: the batch's.
-        read: names of what the graph reads.
     """
     import onnx
     from onnx import TensorProto, helper
 
     canvas.scope(f"{node.name}.long")
-    blocks = BlockNodes(canvas, node, texts)
-    results = [(blocks.mixed(), node.output[0])]
-    # a decoder's cache, where it is kept
-    results += [
-        (blocks.heads_first(rows), name)
-        for rows, name in zip(node.input[1:3], node.output[1:], strict=False)
-        if name in read
-    ]
+    mixed = BlockNodes(canvas, node, texts).mixed()
     short = onnx.NodeProto()
     short.CopyFrom(node)
     short.output[:] = [name and f"{name}.short" for name in node.output]
-    made = {
-        "then_branch": (canvas.nodes, [name for name, _ in results]),
-        "else_branch": ([short], [f"{name}.short" for _, name in results]),
-    }
     branches = {
         part: helper.make_graph(
-            nodes, part, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+            nodes, part, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)]
         )
-        for part, (nodes, names) in made.items()
+        for part, nodes, name in (
+            ("then_branch", canvas.nodes, mixed),
+            ("else_branch", [short], short.output[0]),
+        )
     }
-    outputs = [name for _, name in results]
-    return helper.make_node("If", [condition], outputs, name=f"{node.name}.by_length", **branches)
+    return helper.make_node("If", [condition], [node.output[0]], name=f"{node.name}.by_length", **branches)

@@ -96,12 +96,6 @@ class BlockNodes:
         self._groups = self._heads // self._kv_heads
         self._rows = self._groups * BLOCK
 
-    def heads_first(self, rows: str) -> str:
-        """Keys or values, (batch, seq_len, kv_heads * size) to (batch, kv_heads, seq_len, size)."""
-        canvas = self._canvas
-        heads = canvas.op("Reshape", rows, canvas.constant([0, 0, self._kv_heads, -1]))
-        return canvas.op("Transpose", heads, perm=[0, 2, 1, 3])
-
     def mixed(self) -> str:
         """(batch, seq_len, num_heads * head_dim)."""
         canvas, kv_heads, groups = self._canvas, self._kv_heads, self._groups

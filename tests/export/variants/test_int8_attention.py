@@ -123,10 +123,11 @@ def test_a_bundle_may_hold_such_a_graph(tmp_path):
     [
         ("qwen3", {}, 448),
         ("modernbert", {}, 2048),
+        ("gemma2", {"sliding_window": 2000}, 4096),
         ("gemma3_text", {"sliding_window": 2000, "layer_types": BOTH["layer_types"][:1] * 2}, 4096),
     ],
 )
-def test_what_is_short_windowed_or_of_encoders_is_left_alone(family, changes, max_seq_len):
+def test_what_is_short_windowed_capped_or_of_encoders_is_left_alone(family, changes, max_seq_len):
     with quiet():
         config = seeded(family, **changes).config
     assert long_attention(read_encoder(facts(config, family)), max_seq_len) is None

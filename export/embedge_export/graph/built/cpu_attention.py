@@ -5,6 +5,7 @@ Only "scores" holds what every token gives every other at once; the memory of th
 - flash: a token sees all others. onnxruntime's kernel takes no mask, so one more component of each head carries it.
 - causal: it sees all earlier ones. Padding comes after a text, so no mask is needed.
 - windowed: it sees its neighbours, which lie in one block of keys for each block of queries; see windows.
+- blocks: likewise, for what that kernel does not take or not in blocks of its own; see causal_blocks.
 - scores: anything else, from single operators.
 
 benchmarks/operators times them; choices.py has the figures.
@@ -19,15 +20,19 @@ import numpy as np
 
 from embedge_export.families.structure import Attention, Encoder, Norm
 from embedge_export.graph.built.canvas import CONTRIB, Canvas
+from embedge_export.graph.built.causal_blocks import CausalBlockNodes, attended_in_blocks
 from embedge_export.graph.built.disentangled import distance_scores
 from embedge_export.graph.built.linear import Projection, pad_heads, project, projection
 from embedge_export.graph.built.plain_rotation import turn_plainly
 from embedge_export.graph.built.positions import PositionNodes
 from embedge_export.graph.built.prefixes import PrefixNodes
+from embedge_export.graph.built.scores import attended, heads_apart
 from embedge_export.graph.built.weights import Weights
 from embedge_export.graph.built.windows import WindowNodes, is_wide
 
-Form: TypeAlias = Literal["flash", "causal", "windowed", "scores"]
+Form: TypeAlias = Literal["flash", "causal", "windowed", "blocks", "scores"]
+_Form: TypeAlias = Callable[[Canvas, tuple[str, str, str]], str]
+"""Emits attention of queries, keys and values onto a graph, or a branch of it."""
 
 _CAUSAL_HEAD_MULTIPLE = 8
 """What GroupQueryAttention asks of a head's size."""
@@ -37,20 +42,19 @@ def form_of(block: Attention) -> Form:
     """How a block attends."""
     if block.relative or block.disentangled is not None:
         return "scores"
-    if block.causal and (block.window is None or is_wide(block)):
-        kernel = block.softcap is None and block.head_dim % _CAUSAL_HEAD_MULTIPLE == 0
-        return "causal" if kernel else "scores"
-    if block.window is not None:
+    if block.window is not None and not (block.causal and is_wide(block)):
         return "windowed"
-    return "scores" if block.softcap is not None else "flash"
+    if not block.causal:
+        return "flash" if block.softcap is None else "scores"
+    kernel = block.window is None and block.softcap is None and block.head_dim % _CAUSAL_HEAD_MULTIPLE == 0
+    return "causal" if kernel else "blocks"
 
 
 def takes_prefix(encoder: Encoder) -> bool:
     """Whether what comes before a text changes none of its numbers but by keys and values that a run can be given."""
     embedding = encoder.embedding
-    causal = all(
-        form_of(layer.attention) == "causal" and layer.attention.window is None for layer in encoder.layers
-    )
+    blocks = [layer.attention for layer in encoder.layers]
+    causal = all(block.causal and form_of(block) != "scores" for block in blocks)
     return causal and embedding.positions is None and embedding.types is None and encoder.relative is None
 
 
@@ -82,16 +86,24 @@ class CpuAttention:
         self._prefixes = prefixes
         self._plain = plain
         self._windows = WindowNodes(canvas, positions)
+        self._causal_blocks = CausalBlockNodes(canvas, positions)
 
     def mix(self, rows: str, block: Attention, scope: str) -> str:
         """(batch, seq_len, hidden_size) to (batch, seq_len, num_heads * head_dim)."""
-        forms = {
-            "flash": self._flash,
+        form = "scores" if self._plain else form_of(block)
+        if form == "flash":
+            return self._flash(rows, block, scope)
+        makers = {
             "causal": self._causal,
             "windowed": self._windowed,
+            "blocks": self._blocks,
             "scores": self._scores,
         }
-        return forms["scores" if self._plain else form_of(block)](rows, block, scope)
+        emit = makers[form](block)
+        qkv = self._turned(rows, block, scope, self._projections(block))
+        if self._prefixes is None:
+            return emit(self._canvas, qkv)
+        return self._prefixes.attention(qkv, block, scope, emit)
 
     def _flash(self, rows: str, block: Attention, scope: str) -> str:
         canvas, heads, kv_heads = self._canvas, block.num_heads, block.num_kv_heads
@@ -108,62 +120,68 @@ class CpuAttention:
         k, v = self._repeated(k, block, block.head_dim + 1), self._repeated(v, block, block.head_dim)
         return canvas.contrib("MultiHeadAttention", q, k, v, num_heads=heads, scale=block.scale)
 
-    def _causal(self, rows: str, block: Attention, scope: str) -> str:
+    def _causal(self, block: Attention) -> _Form:
         lengths = self._positions.causal_lengths()
-        turned = self._turned(rows, block, scope, self._projections(block))
 
-        def attended(canvas: Canvas) -> list[str]:
+        def form(canvas: Canvas, qkv: tuple[str, str, str]) -> str:
             # the second and third output are the cache of a decoder, which older versions insist on
             return canvas.ops(
                 "GroupQueryAttention",
-                *(*turned, "", "", *lengths),
+                *(*qkv, "", "", *lengths),
                 domain=CONTRIB,
                 outputs=3,
                 num_heads=block.num_heads,
                 kv_num_heads=block.num_kv_heads,
                 scale=block.scale,
-                # the token itself is one of the window's
-                local_window_size=-1 if block.window is None else block.window[0] + 1,
-            )
+            )[0]
 
-        if self._prefixes is None:
-            return attended(self._canvas)[0]
-        return self._prefixes.attention(turned, block, scope, attended)
+        return form
 
-    def _windowed(self, rows: str, block: Attention, scope: str) -> str:
-        canvas = self._canvas
+    def _windowed(self, block: Attention) -> _Form:
         window = self._windows.of(block)
-        q, k, v = self._turned(rows, block, scope, self._projections(block))
-        q = canvas.op("Gather", q, window.query_places, axis=1)
-        k, v = (canvas.op("Gather", part, window.key_places, axis=1) for part in (k, v))
-        # every block is a text of its own
-        mixed = self._attended(
-            self._heads(q, block.num_heads, block, window.num_queries),
-            self._heads(k, block.num_kv_heads, block, window.num_keys),
-            self._heads(v, block.num_kv_heads, block, window.num_keys),
-            block,
-            window.bias,
-            (window.num_queries, window.num_keys),
-        )
-        joined = canvas.op(
-            "Concat", window.batch, canvas.constant([-1, block.num_heads * block.head_dim]), axis=0
-        )
-        mixed = canvas.op("Reshape", mixed, joined)
-        return canvas.op(
-            "Slice", mixed, canvas.constant([0]), self._positions.seq_len(), canvas.constant([1])
-        )
+        seq_len = self._positions.seq_len()
 
-    def _scores(self, rows: str, block: Attention, scope: str) -> str:
-        canvas, length = self._canvas, self._positions.seq_len()
-        bias = self._positions.bias(block)
-        q, k, v = self._turned(rows, block, scope, self._projections(block))
-        q = self._heads(q, block.num_heads, block, length)
-        k, v = (self._heads(part, block.num_kv_heads, block, length) for part in (k, v))
-        if block.disentangled is not None:
-            near = distance_scores(canvas, self._weights, self._positions, block, (q, k), np.float32)
-            bias = canvas.op("Add", near, bias)
-        mixed = self._attended(q, k, v, block, bias, (length, length))
-        return canvas.op("Reshape", mixed, canvas.constant([0, 0, block.num_heads * block.head_dim]))
+        def form(canvas: Canvas, qkv: tuple[str, str, str]) -> str:
+            q, k, v = qkv
+            q = canvas.op("Gather", q, window.query_places, axis=1)
+            k, v = (canvas.op("Gather", part, window.key_places, axis=1) for part in (k, v))
+            # every block is a text of its own
+            heads = self._heads(canvas, (q, k, v), block, (window.num_queries, window.num_keys))
+            mixed = attended(canvas, heads, block, window.bias, (window.num_queries, window.num_keys))
+            width = canvas.constant([-1, block.num_heads * block.head_dim])
+            mixed = canvas.op("Reshape", mixed, canvas.op("Concat", window.batch, width, axis=0))
+            return canvas.op("Slice", mixed, canvas.constant([0]), seq_len, canvas.constant([1]))
+
+        return form
+
+    def _blocks(self, block: Attention) -> _Form:
+        blocks = self._causal_blocks.of(block)
+        return lambda canvas, qkv: attended_in_blocks(canvas, qkv, block, blocks)
+
+    def _scores(self, block: Attention) -> _Form:
+        length, bias = self._positions.seq_len(), self._positions.bias(block)
+
+        def form(canvas: Canvas, qkv: tuple[str, str, str]) -> str:
+            q, k, v = self._heads(canvas, qkv, block, (length, length))
+            added = bias
+            if block.disentangled is not None:
+                near = distance_scores(canvas, self._weights, self._positions, block, (q, k), np.float32)
+                added = canvas.op("Add", near, bias)
+            mixed = attended(canvas, (q, k, v), block, added, (length, length))
+            return canvas.op("Reshape", mixed, canvas.constant([0, 0, block.num_heads * block.head_dim]))
+
+        return form
+
+    def _heads(
+        self, canvas: Canvas, qkv: tuple[str, str, str], block: Attention, lengths: tuple[str, str]
+    ) -> tuple[str, str, str]:
+        """Queries, keys and values, (texts, heads, rows, head_dim) each, of lengths queries and keys."""
+        (q, k, v), (queries, keys), dim = qkv, lengths, block.head_dim
+        return (
+            heads_apart(canvas, q, block.num_heads, dim, queries),
+            heads_apart(canvas, k, block.num_kv_heads, dim, keys),
+            heads_apart(canvas, v, block.num_kv_heads, dim, keys),
+        )
 
     def _projections(self, block: Attention) -> tuple[Projection, Projection, Projection]:
         """Queries, keys and values, without biases that change nothing."""
@@ -229,37 +247,3 @@ class CpuAttention:
         heads = canvas.op("Reshape", rows, canvas.constant([0, 0, block.num_kv_heads, 1, size]))
         heads = canvas.op("Expand", heads, canvas.constant([1, 1, 1, groups, 1]))
         return canvas.op("Reshape", heads, canvas.constant([0, 0, block.num_heads * size]))
-
-    def _heads(self, rows: str, num_heads: int, block: Attention, num_rows: str) -> str:
-        """(…, num_heads * head_dim) to (texts, num_heads, num_rows, head_dim)."""
-        canvas = self._canvas
-        sizes = canvas.constant([num_heads, block.head_dim])
-        shape = canvas.op("Concat", canvas.constant([-1]), num_rows, sizes, axis=0)
-        return canvas.op("Transpose", canvas.op("Reshape", rows, shape), perm=[0, 2, 1, 3])
-
-    def _attended(self, q: str, k: str, v: str, block: Attention, bias: str, lengths: tuple[str, str]) -> str:
-        """Softmax of scores times values: (texts, queries, num_heads, head_dim), of lengths queries and keys."""
-        canvas, kv_heads, dim = self._canvas, block.num_kv_heads, block.head_dim
-        grouped = block.num_heads != kv_heads
-        queries, keys = lengths
-        if grouped:
-            # (texts, kv_heads, groups * queries, dim): the heads of a group share one product with their keys
-            q = canvas.op("Reshape", q, canvas.constant([0, kv_heads, -1, dim]))
-        cap = block.softcap
-        scores = canvas.contrib(
-            "FusedMatMul", q, k, transB=1, alpha=block.scale if cap is None else block.scale / cap
-        )
-        if cap is not None:
-            scores = canvas.op("Mul", canvas.op("Tanh", scores), canvas.constant(cap, np.float32))
-        if grouped:
-            apart = canvas.op("Concat", canvas.constant([0, block.num_heads]), queries, keys, axis=0)
-            scores = canvas.op("Reshape", scores, apart)
-        shares = canvas.op("Softmax", canvas.op("Add", scores, bias), axis=-1)
-        if grouped:
-            together = canvas.op("Concat", canvas.constant([0, kv_heads, -1]), keys, axis=0)
-            shares = canvas.op("Reshape", shares, together)
-        mixed = canvas.op("MatMul", shares, v)
-        if grouped:
-            sizes = canvas.constant([0, block.num_heads]), queries, canvas.constant([dim])
-            mixed = canvas.op("Reshape", mixed, canvas.op("Concat", *sizes, axis=0))
-        return canvas.op("Transpose", mixed, perm=[0, 2, 1, 3])

@@ -97,20 +97,17 @@ class PositionNodes:
             )
         return self._made[key]
 
-    def causal_lengths(self) -> tuple[str, str]:
-        """What GroupQueryAttention asks for: the last position of each text, int32 (batch,), and the padded length.
+    def causal_length(self) -> str:
+        """Padded length, int64 (1,), of texts that causal attention takes whole rows of.
 
-        Every text takes all of its row: no real token sees the padding after it. Reading them fails where padding is
-        elsewhere.
+        No real token sees the padding after it. Reading the length fails where padding is elsewhere.
         """
-        if "last" not in self._made:
-            from onnx import TensorProto
-
+        if "causal" not in self._made:
             canvas, length = self._canvas, self.seq_len()
+            positions = self.positions()
             canvas.scope(POSITIONS_SCOPE)
             one = canvas.constant([1])
-            ends = canvas.op("Mul", "attention_mask", canvas.op("Add", self.positions(), one))
-            canvas.scope(POSITIONS_SCOPE)
+            ends = canvas.op("Mul", "attention_mask", canvas.op("Add", positions, one))
             gaps = canvas.op(
                 "Sub",
                 canvas.op("ReduceMax", ends, one, keepdims=0),
@@ -118,7 +115,22 @@ class PositionNodes:
             )
             # there is no second number to take
             none = canvas.op("Gather", canvas.constant([0]), gaps)
-            last = canvas.op("Add", none, canvas.op("Sub", length, one))
+            none = canvas.op("ReduceMax", none, canvas.constant([0]), keepdims=1)
+            self._made["causal"] = canvas.op("Add", none, length)
+        return self._made["causal"]
+
+    def causal_lengths(self) -> tuple[str, str]:
+        """What GroupQueryAttention asks for: the last position of each text, int32 (batch,), and the padded length.
+
+        Every text takes all of its row; see `causal_length`.
+        """
+        if "last" not in self._made:
+            from onnx import TensorProto
+
+            canvas, length = self._canvas, self.causal_length()
+            canvas.scope(POSITIONS_SCOPE)
+            batch = canvas.op("Shape", "input_ids", start=0, end=1)
+            last = canvas.op("Expand", canvas.op("Sub", length, canvas.constant([1])), batch)
             self._made["last"] = canvas.op("Cast", last, to=TensorProto.INT32)
             self._made["total"] = canvas.op("Cast", canvas.op("Squeeze", length), to=TensorProto.INT32)
         return self._made["last"], self._made["total"]

@@ -17,6 +17,7 @@ from embedge.manifest import PREFIX_TOKENS, made_names, prefix_names
 from embedge_export.families.structure import Attention, Encoder
 from embedge_export.graph.built.canvas import Canvas
 from embedge_export.graph.built.positions import MASKED
+from embedge_export.graph.built.scores import scores_of
 
 if TYPE_CHECKING:
     import onnx
@@ -47,7 +48,7 @@ class PrefixNodes:
         qkv: tuple[str, str, str],
         block: Attention,
         scope: str,
-        ordinary: Callable[[Canvas], list[str]],
+        ordinary: Callable[[Canvas, tuple[str, str, str]], str],
     ) -> str:
         """The next layer's attention, (batch, seq_len, num_heads * head_dim).
 
@@ -55,17 +56,15 @@ class PrefixNodes:
             qkv: queries, keys and values, each (batch, seq_len, heads * head_dim), rotated.
             block: what it is.
             scope: how nodes are named.
-            ordinary: emits attention without a prefix; its result, keys and values, (batch, num_kv_heads, seq_len,
-                head_dim) each.
+            ordinary: emits attention without a prefix.
         """
         from onnx import TensorProto
 
         index = next(self._layers)
         whole, after = self._canvas.branch(), self._canvas.branch()
         whole.scope(f"{scope}.whole")
-        mixed, *made = ordinary(whole)
-        until = whole.constant([0]), PREFIX_TOKENS, whole.constant([2])
-        kept = [whole.op("Slice", each, *until) for each in made]
+        mixed = ordinary(whole, qkv)
+        kept = [_kept(whole, rows, block) for rows in qkv[1:]]
         after.scope(f"{scope}.after")
         results = _after(after, qkv, block, prefix_names(index))
         self._canvas.scope(scope)
@@ -77,14 +76,30 @@ class PrefixNodes:
         return outputs[0]
 
 
+def _kept(canvas: Canvas, rows: str, block: Attention) -> str:
+    """Keys or values of the tokens to keep, (batch, seq_len, width) to (batch, num_kv_heads, tokens, head_dim)."""
+    rows = canvas.op("Slice", rows, canvas.constant([0]), PREFIX_TOKENS, canvas.constant([1]))
+    heads = canvas.op("Reshape", rows, canvas.constant([0, 0, block.num_kv_heads, block.head_dim]))
+    return canvas.op("Transpose", heads, perm=[0, 2, 1, 3])
+
+
+def _hidden(canvas: Canvas, shape: tuple[str, str], edge: str, *, upper: bool) -> str:
+    """MASKED on and above a diagonal, or on and below it; else 0: (queries, keys)."""
+    from onnx import numpy_helper
+
+    rectangle = canvas.op("Concat", *shape, axis=0)
+    value = numpy_helper.from_array(np.array([MASKED], np.float32))
+    masked = canvas.op("ConstantOfShape", rectangle, value=value)
+    return canvas.op("Trilu", masked, edge, upper=int(upper))
+
+
 def _after(canvas: Canvas, qkv: tuple[str, str, str], block: Attention, prefix: tuple[str, str]) -> list[str]:
     """Attention of a batch's texts to a prefix and to themselves; and twice nothing, as keys and values to keep."""
     heads, kv_heads, dim = block.num_heads, block.num_kv_heads, block.head_dim
     groups = heads // kv_heads
-    from onnx import numpy_helper
-
     q, k, v = qkv
     length = canvas.op("Shape", q, start=1, end=2)
+    count = canvas.op("Shape", prefix[0], start=2, end=3)
     # (kv_heads, texts, groups, queries, dim): one product with the prefix's keys for all texts
     q = canvas.op("Reshape", q, canvas.constant([0, 0, kv_heads, groups, dim]))
     q = canvas.op("Transpose", q, perm=[2, 0, 3, 1, 4])
@@ -99,21 +114,21 @@ def _after(canvas: Canvas, qkv: tuple[str, str, str], block: Attention, prefix: 
         for part in (k, v)
     )
     rows = canvas.op("Reshape", q, canvas.constant([1, kv_heads, -1, dim]))
-    far = canvas.contrib("FusedMatMul", rows, prefix[0], transB=1, alpha=block.scale)
+    far = scores_of(canvas, rows, prefix[0], block)
     rows = canvas.op(
         "Reshape",
         q,
         canvas.op("Concat", canvas.constant([kv_heads]), of_texts, canvas.constant([-1, dim]), axis=0),
     )
-    near = canvas.contrib("FusedMatMul", rows, k, transB=1, alpha=block.scale)
+    near = scores_of(canvas, rows, k, block)
     near = canvas.op("Reshape", near, canvas.op("Concat", by_text, length, length, axis=0))
-    square = canvas.op("Concat", length, length, axis=0)
-    later = canvas.op(
-        "ConstantOfShape", square, value=numpy_helper.from_array(np.array([MASKED], np.float32))
-    )
-    near = canvas.op("Add", near, canvas.op("Trilu", later, canvas.constant(1), upper=1))
-    count = canvas.op("Shape", prefix[0], start=2, end=3)
+    near = canvas.op("Add", near, _hidden(canvas, (length, length), canvas.constant(1), upper=True))
     far = canvas.op("Reshape", far, canvas.op("Concat", by_text, length, count, axis=0))
+    if block.window is not None:
+        outside = canvas.constant(-1 - block.window[0])
+        near = canvas.op("Add", near, _hidden(canvas, (length, length), outside, upper=False))
+        outside = canvas.op("Add", canvas.op("Squeeze", count), outside)
+        far = canvas.op("Add", far, _hidden(canvas, (length, count), outside, upper=False))
     shares = canvas.op("Softmax", canvas.op("Concat", far, near, axis=-1), axis=-1)
     far, near = canvas.ops("Split", shares, canvas.op("Concat", count, length, axis=0), outputs=2, axis=-1)
     far = canvas.op("Reshape", far, canvas.op("Concat", canvas.constant([1, kv_heads, -1]), count, axis=0))

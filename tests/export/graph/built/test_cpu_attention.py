@@ -12,6 +12,7 @@ from tests.families.tiny import facts, seeded
 from embedge_export.families.spelling import FULL, SLIDING
 from embedge_export.families.table import read_encoder
 from embedge_export.graph.attention import AttentionFacts, facts_of_built
+from embedge_export.graph.built.causal_blocks import BLOCK
 from embedge_export.graph.built.cpu_attention import form_of
 from embedge_export.graph.built.windows import sizes_of
 from embedge_export.source.torch_model import quiet
@@ -23,12 +24,13 @@ CASES = [
     ("modernbert", {"local_attention": 200}, {"flash", "windowed"}),
     ("gemma3_text", BOTH, {"causal", "windowed"}),
     ("gemma3_text", {**BOTH, "use_bidirectional_attention": True}, {"flash", "windowed"}),
-    ("gemma3_text", {"sliding_window": 2000}, {"causal"}),
-    ("gemma2", {}, {"scores", "windowed"}),
+    ("gemma3_text", {"sliding_window": 1100}, {"blocks"}),
+    ("gemma2", {}, {"blocks", "windowed"}),
+    ("gemma2", {"sliding_window": 1100}, {"blocks"}),
     ("ministral", {}, {"causal", "windowed"}),
     ("ministral3", {}, {"causal"}),
     ("qwen3", {}, {"causal"}),
-    ("qwen3", {"head_dim": 12}, {"scores"}),
+    ("qwen3", {"head_dim": 12}, {"blocks"}),
     ("eurobert", {}, {"flash"}),
     ("nomic_bert", {}, {"flash"}),
 ]
@@ -76,6 +78,10 @@ def test_every_form_has_the_numbers_of_transformers(family, changes, forms, tmp_
     assert {form_of(layer.attention) for layer in encoder.layers} == forms
     windows = [sizes_of(each.attention) for each in encoder.layers if form_of(each.attention) == "windowed"]
     edges = {edge for sizes in windows for edge in (sizes.one_block, sizes.queries, sizes.queries * 3)}
+    if "blocks" in forms:
+        edges |= {16, BLOCK, 2 * BLOCK}
+    # beyond the largest window
+    edges |= {1300} if "blocks" in forms and changes.get("sliding_window") else set()
     lengths = sorted({1, 7, 200, *edges, *(edge + 1 for edge in edges)})
     random = np.random.default_rng(5)
     rows = [random.integers(5, 60, length) for length in lengths]
@@ -103,8 +109,22 @@ def test_padding_changes_no_bit_within_the_limits_of_the_manifest(family, change
             np.testing.assert_array_equal(answer(session, [row], padded)[0], answer(session, [row])[0])
 
 
-def test_a_causal_graph_refuses_padding_before_a_text(tmp_path):
-    session, _, _ = opened("qwen3", {}, tmp_path)
+@pytest.mark.parametrize(
+    ("family", "changes"), [("gemma2", {"sliding_window": 1100}), ("qwen3", {"head_dim": 12})]
+)
+def test_neither_padding_nor_company_changes_a_bit_of_blocks(family, changes, tmp_path):
+    session, _, encoder = opened(family, changes, tmp_path)
+    random = np.random.default_rng(5)
+    (edge,) = facts_of_built(encoder).switch_lengths
+    for lengths in ((1, 2, 15, 16, 17, 33, 40, edge), (edge + 1, 100, 128, 129, 300)):
+        rows = [random.integers(5, 60, length) for length in lengths]
+        for row, together in zip(rows, answer(session, rows), strict=True):
+            np.testing.assert_array_equal(answer(session, [row])[0], together)
+
+
+@pytest.mark.parametrize("changes", [{}, {"head_dim": 12}])
+def test_a_causal_graph_refuses_padding_before_a_text(changes, tmp_path):
+    session, _, _ = opened("qwen3", changes, tmp_path)
     ids = np.full((2, 4), 7)
     for mask in ([0, 1, 1, 1], [1, 0, 1, 1]):
         with pytest.raises(Exception, match="out of data bounds"):

@@ -75,8 +75,9 @@ def test_texts_after_a_prefix_have_the_numbers_of_transformers(family, tmp_path)
     [
         ("qwen3", {}, True),
         ("llama", {}, True),
-        ("qwen3", {"head_dim": 12}, False),
-        ("gemma3_text", {"layer_types": [SLIDING, FULL]}, False),
+        ("qwen3", {"head_dim": 12}, True),
+        ("gemma3_text", {"layer_types": [SLIDING, FULL]}, True),
+        ("gemma3_text", {"layer_types": [SLIDING, FULL], "use_bidirectional_attention": True}, False),
         ("modernbert", {}, False),
         ("bert", {}, False),
     ],
