@@ -352,8 +352,8 @@ class Variant(_Part, frozen=True, kw_only=True):
             that a long text takes; None where attention is computed in blocks, or where it is not known.
         attention_block: rows of such a block on the CPU.
         causal_heads: heads whose scores onnxruntime before 1.28 holds at once, where later ones work in blocks.
-        window_numbers: numbers that attention in windows, or in blocks of 8 bits, holds for each token besides, of four
-            bytes each.
+        window_numbers: numbers that attention in windows, or in blocks of its own, holds for each token besides,
+            of four bytes each.
         switch_lengths: texts up to such a number of tokens are computed in another order than longer ones, or in other
             bits, which may change last digits: no batch holds both.
         pad_to_multiple_of: what a batch's padded length is rounded up to.

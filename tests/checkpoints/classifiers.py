@@ -195,13 +195,32 @@ def _qwen3_reranker(folder: Path, seed: int) -> None:
     notes="LogitScore and a chat template with the roles query and document, as sentence-transformers 5.4 saves",
 )  # fmt: skip
 def _qwen3_reranker_st(folder: Path, seed: int) -> None:
+    tokenizer = byte_bpe("qwen", chat_template=RERANKER_CHAT_TEMPLATE)
+    save_logit_score(folder, qwen3("Qwen3ForCausalLM", seed, tokenizer), tokenizer)
+
+
+def gemma2_reranker(folder: Path, **config: Any) -> None:
+    """Save a reranker of layers that see in windows and layers that see all, every score capped."""
+    tokenizer = byte_bpe("qwen", chat_template=RERANKER_CHAT_TEMPLATE)
+    sizes = {
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "query_pre_attn_scalar": 16,
+        "max_position_embeddings": 8192,
+    }
+    capped = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 30.0, "tie_word_embeddings": True}
+    model = build("Gemma2ForCausalLM", "Gemma2Config", tokenizer, 3, **sizes | capped | config)
+    save_logit_score(folder, model, tokenizer)
+
+
+def save_logit_score(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Save a language model as a CrossEncoder that scores yes against no."""
     import torch
     from sentence_transformers import CrossEncoder
     from sentence_transformers.cross_encoder.modules import LogitScore
     from sentence_transformers.sentence_transformer.modules import Transformer
 
-    tokenizer = byte_bpe("qwen", chat_template=RERANKER_CHAT_TEMPLATE)
-    with saved(qwen3("Qwen3ForCausalLM", seed, tokenizer), tokenizer) as source:
+    with saved(model, tokenizer) as source:
         modules = [
             Transformer(source, transformer_task="text-generation"),
             LogitScore(tokenizer.convert_tokens_to_ids("yes"), tokenizer.convert_tokens_to_ids("no")),

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from tests.checkpoints import make
+from tests.checkpoints.classifiers import gemma2_reranker
 from tests.checkpoints.reference import answers
 from tests.parity.conftest import Exported
 
 from embedge import EdgeModel
 from embedge_export.graph.outputs import reads_last_alone
+from embedge_export.pipeline import export
 from embedge_export.source.read import open_checkpoint
 from embedge_export.spec import ExportSpec
 
@@ -54,6 +56,27 @@ def test_a_reranker_of_one_query_with_documents(name, spec, exported: Exported) 
         assert len(kept._kept) == 2
         ranked = model.rerank(QUERY, DOCUMENTS)
         assert [result.index for result in ranked] == list(np.argsort(-expected, kind="stable"))
+
+
+@pytest.mark.parametrize("sliding_window", [24, 4096])
+def test_a_reranker_with_windows_and_capped_scores(sliding_window: int, tmp_path) -> None:
+    from sentence_transformers import CrossEncoder
+
+    gemma2_reranker(tmp_path / "c", sliding_window=sliding_window)
+    bundle = export(ExportSpec(model=str(tmp_path / "c"), output=tmp_path / "bundle"))
+    library = CrossEncoder(str(tmp_path / "c"), device="cpu")
+    expected = [float(library.predict([(QUERY, each)], show_progress_bar=False)[0]) for each in DOCUMENTS]
+    with (
+        EdgeModel(bundle, device="cpu") as model,
+        EdgeModel(bundle, device="cpu", enable_prefix_caching=False) as whole,
+    ):
+        scores = model.score(QUERY, DOCUMENTS).numpy()
+        assert_allclose(scores, expected, atol=1e-5)
+        assert_allclose(scores, whole.score(QUERY, DOCUMENTS).numpy(), rtol=ROUNDING, atol=ROUNDING)
+        assert_array_equal([model.score(QUERY, each).numpy()[0] for each in DOCUMENTS], scores)
+        kept = model._open().engine.forward.prefixes
+        assert kept is not None
+        assert kept.kept_bytes > 0
 
 
 @pytest.mark.parametrize("instruction", INSTRUCTIONS)

@@ -55,6 +55,19 @@ tokens); single operators hold scores of whole texts, 12 bytes for each head and
 | | GroupQueryAttention with its window | 5.7 | 17.4 | 84 | 95 |
 | | blocks of 128, or one block | 7.5 | 15.9 | 53 | |
 
+onnxruntime's kernel holds all scores where they are capped. 8 of 4 x 64, without the rotation, onnxruntime 1.32, on a
+core of an EPYC that others shared, so that the ratios alone hold:
+
+| form | 32 x 20 | 8 x 128 | 2 x 512 | 1 x 2,048 | MB of the kernel at 4,096 |
+|---|---|---|---|---|---|
+| single operators | 1.3 | 4.9 | 18 | 148 | |
+| GroupQueryAttention with its cap | 1.9 | 9.9 | 32 | 251 | 560 |
+| causal_blocks.py, 64 queries at a time | 2.8 | 5.1 | 11 | 68 | |
+| GroupQueryAttention, no cap | 1.4 | 4.9 | 14 | 71 | 32 |
+
+Blocks of 128 take 1.04 to 1.2 times as long from 128 tokens on. Where 1,500 earlier ones are seen, blocks of 64 take 57
+ms at 2,048 and 141 at 4,096, the kernel with its window 81 and 279; so wide windows are in blocks, too.
+
 In int8 graphs causal attention of long texts has 8 bits, as variants/int8_blocks.py writes it; 8 of 4 x 64, without the
 rotation, milliseconds by tokens of one text:
 
