@@ -15,7 +15,7 @@ from embedge._contents.regular import read_regular
 from embedge.errors import BundleError, ManifestError
 from embedge.types import Activation, PoolingMode, Side, Task
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 MANIFEST_FILE = "manifest.json"
 PROBES_FILE = "probes.json"
 TOKENIZER_FILE = "tokenizer.json"

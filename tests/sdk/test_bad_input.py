@@ -70,7 +70,7 @@ def alter(name: str) -> Callable[[Path], None]:
 DAMAGES = [
     (shutil.rmtree, BundleError, "no bundle at", ""),
     (remove("manifest.json"), BundleError, "is no bundle: it has no manifest.json", ""),
-    (edit_manifest(schema_version=7), ManifestError, "has schema_version 7; this embedge reads 5", ""),
+    (edit_manifest(schema_version=7), ManifestError, "has schema_version 7; this embedge reads 6", ""),
     (edit_manifest(surprise=1), ManifestError, "unknown field `surprise`", ""),
     (edit_manifest(max_seq_len="long"), ManifestError, "not a valid manifest", ""),
     (edit_manifest(name="other"), ManifestError, "was changed after export", ""),

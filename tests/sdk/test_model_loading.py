@@ -49,12 +49,12 @@ def test_a_newer_schema_is_refused(tiny_embedder, tmp_path) -> None:
     bundle = bundles.copy(tiny_embedder, tmp_path)
     manifest = bundle / "manifest.json"
     text = manifest.read_text()
-    manifest.write_text(text.replace('"schema_version": 5', '"schema_version": 99'))
+    manifest.write_text(text.replace('"schema_version": 6', '"schema_version": 99'))
     with pytest.raises(
-        ManifestError, match=r"schema_version 99; this embedge reads 5. Install the embedge version \d"
+        ManifestError, match=r"schema_version 99; this embedge reads 6. Install the embedge version \d"
     ):
         EdgeModel(bundle)
-    manifest.write_text(text.replace('"schema_version": 5', '"schema_version": 0'))
+    manifest.write_text(text.replace('"schema_version": 6', '"schema_version": 0'))
     with pytest.raises(ManifestError, match="Export the model again"):
         EdgeModel(bundle)
     manifest.write_text(text.replace('"hidden_size"', '"hiden_size"'))
