@@ -38,11 +38,15 @@ demo: $(BUNDLE)/manifest.json
 	  "What happens when a file is missing or altered?" \
 	  "Does it send anything over the network?"
 
+# SPLIT=1: the same in three processes, which run beside other targets; the last has what the first two leave out. One
+# process at a time writes mypy's cache, which tests/typing does, too.
+SPLIT :=
+ifdef SPLIT
+test: test-others test-export test-sdk
+else
 test: $(STAMP) .venvs/optimum/.installed
 	$(BIN)/python -m pytest
-
-# the same in three processes, which `make ci` runs beside other targets; the last has what the first two leave out. One
-# process at a time writes mypy's cache, which tests/typing does, too.
+endif
 test-export: $(STAMP) .venvs/optimum/.installed
 	$(BIN)/python -m pytest tests/export
 test-sdk: $(STAMP) peers
@@ -130,7 +134,7 @@ fix: $(STAMP)
 	$(BIN)/ruff format .
 
 # what is long begins first where `make -j2` runs two at a time
-ci: lint types peers test-others test-export test-optimum test-sdk docs test-frameworks test-light test-openvino
+ci: lint types peers test test-optimum docs test-frameworks test-light test-openvino
 
 # What `make bench` measures lives in three environments: embedge as its users install it, peers with torch, peers
 # without. The harness runs in the second and exports the bundles itself. About 40 minutes; then `make bench-more` adds
