@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 BLOCK = 128
 """Queries of a block, and keys."""
-ROUNDS = 4096
-"""Of what a bundle's graph may have; see embedge._contents.graph_loops."""
 _SMALLEST = 1e-20
 """Scale of what is nothing but zeros."""
 
@@ -169,28 +167,14 @@ class BlockNodes:
 
     def _loop(self, queries: str, stored: tuple[str, str], first: tuple[str, str]) -> str:
         """Every block of queries in a round of its own: (batch * blocks, block, num_heads * head_dim)."""
-        from onnx import TensorProto, helper
-
         canvas = self._canvas
         count = canvas.op("Squeeze", canvas.op("Mul", self._texts.batch, self._texts.num_blocks))
-        body = canvas.branch()
-        body.scope(f"{canvas.scope_name}.block")
-        number, going_on = f"{body.scope_name}/number", f"{body.scope_name}/going_on"
-        further = body.op("Less", body.op("Add", number, body.constant(1)), count)
-        result = self._block(body, number, queries, stored, first)
-        graph = helper.make_graph(
-            body.nodes,
-            "block",
-            [
-                helper.make_tensor_value_info(number, TensorProto.INT64, []),
-                helper.make_tensor_value_info(going_on, TensorProto.BOOL, []),
-            ],
-            [
-                helper.make_tensor_value_info(further, TensorProto.BOOL, []),
-                helper.make_tensor_value_info(result, TensorProto.FLOAT, None),
-            ],
-        )
-        return canvas.op("Loop", canvas.constant(ROUNDS), "", body=graph)
+
+        def emit(body: Canvas, number: str) -> tuple[str, str]:
+            further = body.op("Less", body.op("Add", number, body.constant(1)), count)
+            return further, self._block(body, number, queries, stored, first)
+
+        return canvas.repeat("block", emit)
 
     def _block(
         self, body: Canvas, number: str, queries: str, stored: tuple[str, str], first: tuple[str, str]

@@ -13,10 +13,11 @@ from embedge._contents.graph import read_graph
 from embedge._contents.graph_loops import MOST_ROUNDS
 from embedge.manifest import PREFIX_TOKENS, made_names
 from embedge_export.families.table import read_encoder
+from embedge_export.graph.built import canvas
 from embedge_export.graph.built.prefixes import offer_prefix
 from embedge_export.source.torch_model import quiet
 from embedge_export.variants.int8_attention import LongAttention, attend_in_int8, long_attention
-from embedge_export.variants.int8_blocks import BLOCK, ROUNDS
+from embedge_export.variants.int8_blocks import BLOCK
 from embedge_export.write.graph_files import save_graph
 
 onnx = pytest.importorskip("onnx")
@@ -114,7 +115,7 @@ def test_a_bundle_may_hold_such_a_graph(tmp_path):
     _, graph, long = made("qwen3", tmp_path)
     facts_of = read_graph(graph, "model.onnx")
     assert (facts_of.problems, facts_of.operators[":Loop"]) == ((), 2)
-    assert ROUNDS <= MOST_ROUNDS
+    assert canvas.MOST_ROUNDS <= MOST_ROUNDS
     assert long == LongAttention(switch_length=448, window_numbers=3 * BLOCK * 4)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 OPSET = 21
 CONTRIB = "com.microsoft"
 _IR_VERSION = 10
+MOST_ROUNDS = 4096
+"""Of a loop in a bundle's graph; see embedge._contents.graph_loops."""
 
 
 class Canvas:
@@ -78,6 +80,35 @@ class Canvas:
         made = Canvas(self._opset, self._named_after)
         made.weights, made._constants = self.weights, self._constants
         return made
+
+    def repeat(self, name: str, emit: Callable[[Canvas, str], tuple[str, str]]) -> str:
+        """Append a loop; its output is what the rounds give, stacked.
+
+        Args:
+            name: of the loop, after the scope's.
+            emit: emits a round, given its canvas and its number, an int64 scalar; returns whether another round
+                follows, a bool scalar, and the round's result, float32.
+        """
+        from onnx import TensorProto, helper
+
+        body = self.branch()
+        body.scope(f"{self.scope_name}.{name}")
+        number, going_on = f"{body.scope_name}/number", f"{body.scope_name}/going_on"
+        further, result = emit(body, number)
+        graph = helper.make_graph(
+            body.nodes,
+            name,
+            [
+                helper.make_tensor_value_info(number, TensorProto.INT64, []),
+                helper.make_tensor_value_info(going_on, TensorProto.BOOL, []),
+            ],
+            [
+                helper.make_tensor_value_info(further, TensorProto.BOOL, []),
+                helper.make_tensor_value_info(result, TensorProto.FLOAT, None),
+            ],
+        )
+        # a condition that is left out is lost where onnxruntime puts a branch in place of its choice
+        return self.op("Loop", self.constant(MOST_ROUNDS), self.constant(True, np.bool_), body=graph)
 
     def choose(
         self,

@@ -20,9 +20,6 @@ BLOCK = 64
 """Queries of a block; of a text that is shorter, as many as it has, rounded up."""
 _SHORT_STEP = 16
 """To a multiple of so many."""
-ROUNDS = 4096
-"""Of what a bundle's graph may have; see embedge._contents.graph_loops."""
-
 
 _COPIES = 3
 """Scores, masked scores and their softmax."""
@@ -111,30 +108,14 @@ def attended_in_blocks(canvas: Canvas, qkv: tuple[str, str, str], block: Attenti
         block: what attends.
         blocks: of it.
     """
-    from onnx import TensorProto, helper
-
     counts = (block.num_heads, block.num_kv_heads, block.num_kv_heads)
     heads = tuple(_whole(canvas, rows, n, block, blocks) for rows, n in zip(qkv, counts, strict=True))
-    body = canvas.branch()
-    body.scope(f"{canvas.scope_name}.block")
-    number, going_on = f"{body.scope_name}/number", f"{body.scope_name}/going_on"
-    further = body.op("Less", number, blocks.last)
-    result = _round(body, number, heads, block, blocks)
-    graph = helper.make_graph(
-        body.nodes,
-        "block",
-        [
-            helper.make_tensor_value_info(number, TensorProto.INT64, []),
-            helper.make_tensor_value_info(going_on, TensorProto.BOOL, []),
-        ],
-        [
-            helper.make_tensor_value_info(further, TensorProto.BOOL, []),
-            helper.make_tensor_value_info(result, TensorProto.FLOAT, None),
-        ],
-    )
+
+    def emit(body: Canvas, number: str) -> tuple[str, str]:
+        return body.op("Less", number, blocks.last), _round(body, number, heads, block, blocks)
+
     # (blocks, batch, block, num_heads * head_dim)
-    # a condition that is left out is lost where onnxruntime puts a branch in place of its choice
-    made = canvas.op("Loop", canvas.constant(ROUNDS), canvas.constant(True, np.bool_), body=graph)
+    made = canvas.repeat("block", emit)
     rows = canvas.op("Transpose", made, perm=[1, 0, 2, 3])
     rows = canvas.op("Reshape", rows, canvas.constant([0, -1, block.num_heads * block.head_dim]))
     length = canvas.op("Shape", qkv[0], start=1, end=2)
