@@ -49,9 +49,9 @@ test: $(STAMP) .venvs/optimum/.installed
 endif
 test-export: $(STAMP) .venvs/optimum/.installed
 	$(BIN)/python -m pytest tests/export
-test-sdk: $(STAMP) peers
+test-sdk: $(STAMP)
 	$(BIN)/python -m pytest tests/sdk tests/serve
-test-others: $(STAMP) .venvs/optimum/.installed peers
+test-others: $(STAMP) .venvs/optimum/.installed
 	$(BIN)/python -m pytest tests --ignore=tests/export --ignore=tests/sdk --ignore=tests/serve
 
 # what is installed with the exporter alone
