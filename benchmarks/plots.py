@@ -38,6 +38,12 @@ PANELS = (
         "texts per second, higher is better",
     ),
     (
+        "long2048",
+        "texts_per_s",
+        "{texts:,} documents of {tokens_max:,} tokens",
+        "texts per second, higher is better",
+    ),
+    (
         "rerank",
         "pairs_per_s",
         "{texts:,} pairs, mean {tokens_mean:.0f} tokens",

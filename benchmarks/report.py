@@ -38,7 +38,8 @@ def render(results: dict, operators: dict | None = None) -> str:
     """The whole results file as Markdown; with a roofline where the machine's operators were measured."""
     parts = [
         f"# Measurements\n\n{_conditions(results)}\n",
-        f"## Targets\n\n{targets.MODEL}: medians of the ratios in each round, embedge to the other.\n\n"
+        f"## Targets\n\n{targets.MODEL} where no other is named: medians of the ratios in each round, embedge to the "
+        "other.\n\n"
         f"{targets.render(results, operators)}\n",
     ]
     for model in models_of(results):

@@ -40,6 +40,7 @@ COLUMNS = (
     ("passages", "texts_per_s", "passages (texts/s)"),
     ("long", "texts_per_s", "long (texts/s)"),
     ("long512", "texts_per_s", "long, 512 (texts/s)"),
+    ("long2048", "texts_per_s", "long, 2,048 (texts/s)"),
     ("rerank", "pairs_per_s", "pairs/s"),
     ("rerank", "p50_ms", "50 documents, p50 (ms)"),
     ("query", "peak_rss_mb", "RSS, queries (MB)"),
