@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from tests.checkpoints import make
@@ -35,21 +38,24 @@ INSTRUCTIONS = [
 ]
 
 
+def scores_of(model: EdgeModel, bundle: Path, expected: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """Scores of the documents: the library's, those without prefixes, and of each document alone."""
+    scores = model.score(QUERY, DOCUMENTS).numpy()
+    assert_allclose(scores, expected, atol=1e-5)
+    with EdgeModel(bundle, device="cpu", enable_prefix_caching=False) as whole:
+        assert_allclose(scores, whole.score(QUERY, DOCUMENTS).numpy(), rtol=ROUNDING, atol=ROUNDING)
+    assert_array_equal([model.score(QUERY, each).numpy()[0] for each in DOCUMENTS], scores)
+    return scores
+
+
 @pytest.mark.parametrize(("name", "spec"), [("qwen3-reranker", {"task": "score"}), ("qwen3-reranker-st", {})])
 def test_a_reranker_of_one_query_with_documents(name, spec, exported: Exported) -> None:
     checkpoint, bundle = exported(name, **spec)
     expected = np.array(answers(name, checkpoint, [(QUERY, each) for each in DOCUMENTS])).ravel()
-    with (
-        EdgeModel(bundle, device="cpu") as model,
-        EdgeModel(bundle, device="cpu", enable_prefix_caching=False) as whole,
-    ):
-        scores = model.score(QUERY, DOCUMENTS).numpy()
-        assert_allclose(scores, expected, atol=1e-5)
-        assert_allclose(scores, whole.score(QUERY, DOCUMENTS).numpy(), rtol=ROUNDING, atol=ROUNDING)
+    with EdgeModel(bundle, device="cpu") as model:
+        scores = scores_of(model, bundle, expected)
         # the template alone is shared where every pair has its own query
         assert_allclose(model.score([QUERY] * 7, DOCUMENTS).numpy(), expected, atol=1e-5)
-        alone = [model.score(QUERY, each).numpy()[0] for each in DOCUMENTS]
-        assert_array_equal(alone, scores)
         assert_array_equal(model.score(QUERY, DOCUMENTS[::-1]).numpy()[::-1], scores)
         kept = model._open().engine.forward.prefixes
         assert kept is not None
@@ -66,14 +72,8 @@ def test_a_reranker_with_windows_and_capped_scores(sliding_window: int, tmp_path
     bundle = export(ExportSpec(model=str(tmp_path / "c"), output=tmp_path / "bundle"))
     library = CrossEncoder(str(tmp_path / "c"), device="cpu")
     expected = [float(library.predict([(QUERY, each)], show_progress_bar=False)[0]) for each in DOCUMENTS]
-    with (
-        EdgeModel(bundle, device="cpu") as model,
-        EdgeModel(bundle, device="cpu", enable_prefix_caching=False) as whole,
-    ):
-        scores = model.score(QUERY, DOCUMENTS).numpy()
-        assert_allclose(scores, expected, atol=1e-5)
-        assert_allclose(scores, whole.score(QUERY, DOCUMENTS).numpy(), rtol=ROUNDING, atol=ROUNDING)
-        assert_array_equal([model.score(QUERY, each).numpy()[0] for each in DOCUMENTS], scores)
+    with EdgeModel(bundle, device="cpu") as model:
+        scores_of(model, bundle, expected)
         kept = model._open().engine.forward.prefixes
         assert kept is not None
         assert kept.kept_bytes > 0
