@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -34,7 +34,7 @@ class Weight(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         onnx_type: TensorProto.DataType where numpy has none of its own, else None.
         array: its values.
         place: the file that holds it, and its first byte there; None where that is not known.
-        apart: whether its memory holds nothing else, so that it may be kept without the others.
+        apart: whether it is a table whose memory holds nothing else, so that it may be kept without the others.
     """
 
     name: str
@@ -79,11 +79,12 @@ class PinnedGraph:
         self._files = files
 
     @contextlib.contextmanager
-    def weights(self, *, tables_apart: bool = False) -> Iterator[list[Weight]]:
+    def weights(self, *, known_tables: Container[str] | None = None) -> Iterator[list[Weight]]:
         """The weights outside of the graph, read anew; their hashes are waited for at the end.
 
         Args:
-            tables_apart: give large tables, of which rows are looked up and nothing else, memory of their own.
+            known_tables: give large tables, of which rows are looked up and nothing else, memory of their own; these
+                the caller has from before: they are hashed and not given. None: tables lie with what is beside them.
 
         Raises:
             IntegrityError: a file was altered; raised in place of whatever the block raises.
@@ -91,12 +92,17 @@ class PinnedGraph:
         found: list[Weight] = []
         confirms = []
         for name, tensors in self._outside.items():
-            apart = self._tables(tensors) if tables_apart else []
+            apart = [] if known_tables is None else self._tables(tensors)
             ends = {end for table in apart for end in (table.offset, table.offset + table.size_bytes)}
             cuts = sorted(ends - {0, self._files[name].size_bytes})
-            pieces, confirm = self._files[name].read_ahead(cuts)
+            held = [table for table in apart if known_tables is not None and table.name in known_tables]
+            pieces, confirm = self._files[name].read_ahead(
+                cuts, unread={bisect.bisect_right(cuts, table.offset) for table in held}
+            )
             confirms.append(confirm)
             for tensor in tensors:
+                if tensor in held:
+                    continue
                 number = bisect.bisect_right(cuts, tensor.offset)
                 first = cuts[number - 1] if number else 0
                 found.append(_weight(pieces[number], first, name, tensor, apart=tensor in apart))
@@ -108,7 +114,7 @@ class PinnedGraph:
                 confirm()
 
     def _tables(self, tensors: Sequence[OutsideTensor]) -> list[OutsideTensor]:
-        """Large tables that share no byte of their file with another tensor."""
+        """Large tables of a file that share no byte of it with another tensor."""
 
         def alone(table: OutsideTensor) -> bool:
             return not any(
@@ -118,8 +124,21 @@ class PinnedGraph:
                 for each in tensors
             )
 
-        large = [t for t in tensors if t.name in self.facts.looked_up and t.size_bytes >= _LARGE_BYTES]
-        return [table for table in large if alone(table)]
+        return [table for table in large_tables(self.facts) if table in tensors and alone(table)]
+
+
+def large_tables(facts: GraphFacts) -> list[OutsideTensor]:
+    """Large weights in other files of which rows are looked up and nothing else, of a type that numpy has."""
+    return [
+        tensor
+        for tensor in facts.outside
+        if tensor.name in facts.looked_up and tensor.size_bytes >= _LARGE_BYTES and tensor.dtype != _BFLOAT16
+    ]
+
+
+def number_of(dtype: np.dtype[Any]) -> int:
+    """The TensorProto.DataType of one of numpy's types, which a weight has."""
+    return next(number for number, name in _DTYPES.items() if np.dtype(name) == dtype)
 
 
 def _check_places(tensors: list[OutsideTensor], data: PinnedFile, graph: str) -> None:

@@ -6,9 +6,9 @@ import hashlib
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, starmap
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +85,7 @@ class PinnedFile:
         if len(whole) != self.size_bytes:
             raise self._shortened(len(whole))
         if self._check:
-            self._confirm([whole])
+            self._confirm([memoryview(whole)])
         return whole
 
     def compare(self) -> None:
@@ -100,14 +100,18 @@ class PinnedFile:
             done += len(chunk)
         self._compare(digest.hexdigest())
 
-    def read_ahead(self, cuts: Sequence[int] = ()) -> tuple[list[npt.NDArray[np.uint8]], Callable[[], None]]:
+    def read_ahead(
+        self, cuts: Sequence[int] = (), *, unread: Container[int] = ()
+    ) -> tuple[list[npt.NDArray[np.uint8]], Callable[[], None]]:
         """The whole content, uint8, for what takes plain numbers from it while they are hashed.
 
         Args:
             cuts: where another piece begins, in order; each piece has memory of its own.
+            unread: numbers of pieces that the caller has; they are hashed and take no memory.
 
         Returns:
-            The pieces, and a function that waits for their hash and raises IntegrityError where that is another one.
+            The pieces, without bytes where unread, and a function that waits for their hash and raises IntegrityError
+            where that is another one.
 
         Raises:
             IntegrityError: it was shortened since it was opened.
@@ -115,11 +119,14 @@ class PinnedFile:
         """
         bounds = [0, *cuts, self.size_bytes]
         pieces: list[npt.NDArray[np.uint8]] = []
+        hashed: list[memoryview | range] = []
         num_bytes = 0
         try:
-            for start_at, end in pairwise(bounds):
-                pieces.append(np.empty(end - start_at, dtype=np.uint8))
-                num_bytes += self._read_into(pieces[-1].data, start_at)
+            for number, place in enumerate(starmap(range, pairwise(bounds))):
+                left_out = number in unread
+                pieces.append(np.empty(0 if left_out else len(place), dtype=np.uint8))
+                hashed.append(place if left_out else pieces[-1].data)
+                num_bytes += len(place) if left_out else self._read_into(pieces[-1].data, place.start)
         except MemoryError as error:
             raise BundleError(
                 f"{self._path} has {self.size_bytes} bytes, which do not fit into memory. Use a smaller variant."
@@ -128,15 +135,17 @@ class PinnedFile:
             raise self._shortened(num_bytes)
         if not self._check:
             return pieces, lambda: None
-        confirm = partial(self._confirm, [piece.data for piece in pieces])
+        confirm = partial(self._confirm, hashed)
         return pieces, confirm if self.size_bytes < _CHUNK_BYTES else start(confirm)
 
-    def _confirm(self, pieces: Sequence[memoryview | bytes]) -> None:
+    def _confirm(self, pieces: Sequence[memoryview | range]) -> None:
+        """Compare the hash of all pieces; of a range, the bytes at these places are read for it."""
         digest = hashlib.sha256()
         for piece in pieces:
             for start_at in range(0, len(piece), _CHUNK_BYTES):
                 check_call()
-                digest.update(memoryview(piece)[start_at : start_at + _CHUNK_BYTES])
+                part = piece[start_at : start_at + _CHUNK_BYTES]
+                digest.update(self._read_at(len(part), part.start) if isinstance(part, range) else part)
         self._compare(digest.hexdigest())
 
     def _read_into(self, content: memoryview, offset: int) -> int:

@@ -1,4 +1,4 @@
-"""Protocol buffers as they lie in a file: fields of one message, nothing copied."""
+"""Protocol buffers as they lie in a file: fields of one message, nothing copied; and a field written."""
 
 from __future__ import annotations
 
@@ -58,6 +58,27 @@ def varint(message: Message, position: int) -> tuple[int, int]:
             return value & 0xFFFF_FFFF_FFFF_FFFF, position + offset + 1
         shift += 7
     raise MalformedError("a number has no end")
+
+
+def field(number: int, value: int | bytes | Message) -> bytes:
+    """A field as it lies in a message.
+
+    Args:
+        number: of the field.
+        value: a whole number that is not negative, or a message, text or bytes.
+    """
+    if isinstance(value, int):
+        return _varint_bytes(number << 3 | _VARINT) + _varint_bytes(value)
+    return _varint_bytes(number << 3 | _BYTES) + _varint_bytes(len(value)) + value
+
+
+def _varint_bytes(value: int) -> bytes:
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
 
 
 def text(value: int | Message) -> str:

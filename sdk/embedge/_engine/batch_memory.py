@@ -1,4 +1,4 @@
-"""What a variant's batches take of the memory, by what its manifest and its graph tell."""
+"""What a variant and its batches take of the memory, by what its manifest and its graph tell."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import msgspec
 from embedge._batches.memory import BatchMemory
 from embedge._batches.prefixes import Prefixes
 from embedge._contents.graph import GraphFacts
+from embedge._contents.graphs import large_tables
 from embedge._sessions.onnxruntime import causal_in_blocks
 from embedge.manifest import Variant
 
@@ -30,6 +31,20 @@ def batch_memory(spec: Variant, facts: GraphFacts, limit_bytes: int) -> BatchMem
         limit_bytes=limit_bytes,
         prefix_heads=0 if spec.prefix is None else spec.prefix.score_heads,
     )
+
+
+def load_bytes(spec: Variant, facts: GraphFacts, num_bytes: int) -> tuple[int, int]:
+    """What a session on the CPU takes at most while it is opened, and then.
+
+    Args:
+        spec: the variant.
+        facts: of its graph.
+        num_bytes: of its files.
+    """
+    tables = sum(table.size_bytes for table in large_tables(facts))
+    copied = num_bytes - tables  # as read, and as onnxruntime has it: the CPU computes in float32
+    kept = tables + copied * (2 if spec.dtype in ("float16", "bfloat16") else 1)
+    return copied + kept, kept
 
 
 def prefixes_of(spec: Variant, memory: BatchMemory | None) -> tuple[Prefixes | None, BatchMemory | None]:

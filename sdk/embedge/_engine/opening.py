@@ -82,9 +82,8 @@ def open_cpu_sessions(
     file = choice.variant.spec.file
     graph = pinned.graphs[file]
     # no functions inside of this one: an error's traceback would hold it, and all that it refers to
-    shared = SharedTables(choice.device) if profile == "latency" else None  # others have one session
     open_session: Callable[[int], Lane] = partial(
-        _open_session, choice, options, graph, choice.device, shared=shared
+        _open_session, choice, options, graph, choice.device, tables=SharedTables()
     )
     if file in pinned.foreign:
         # one process, whose runs come one after another
@@ -219,6 +218,7 @@ def _open_session(
     *,
     capture: bool = False,
     shared: Shared | None = None,
+    tables: SharedTables | None = None,
 ) -> Session:
     return Session(
         graph,
@@ -230,4 +230,5 @@ def _open_session(
         keep_memory=options.max_memory_mb is None,
         capture=capture,
         shared=shared if shared is not None and shared.device == device else None,
+        tables=tables,
     )

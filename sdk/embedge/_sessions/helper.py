@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import msgspec
@@ -55,7 +55,7 @@ class _Given(msgspec.Struct, frozen=True, eq=False):
     outside: list[OutsideWeight]
 
     @contextlib.contextmanager
-    def weights(self, *, tables_apart: bool = False) -> Iterator[list[Any]]:  # noqa: ARG002
+    def weights(self, *, known_tables: Container[str] | None = None) -> Iterator[list[Any]]:  # noqa: ARG002
         from embedge._contents.graphs import Weight
 
         yield [
@@ -106,4 +106,4 @@ class Served:
             device_memory_bytes=None,
             plan_memory=asked.plan_memory,
             capture=False,
-        )
+        ).session

@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Container, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import numpy as np
+
+from embedge._contents.graph_tables import with_inputs
 from embedge._contents.graphs import Weight
 from embedge._lifetime import outside_python
 from embedge._sessions.cuda import CUDA_ADVICE
 from embedge._sessions.devices import CPU, Device
 from embedge._sessions.onnxruntime import import_onnxruntime, in_words, plugin_devices
 from embedge._sessions.openvino import OPENVINO, OPENVINO_ADVICE
+from embedge._sessions.shared_tables import SharedTables
 from embedge.errors import BundleError, DeviceMemoryError, ProviderUnavailableError, SessionError
 
 if TYPE_CHECKING:
@@ -57,9 +61,18 @@ class Graph(Protocol):
         """Of the .onnx file."""
         ...
 
-    def weights(self, *, tables_apart: bool = False) -> contextlib.AbstractContextManager[list[Weight]]:
+    def weights(
+        self, *, known_tables: Container[str] | None = None
+    ) -> contextlib.AbstractContextManager[list[Weight]]:
         """The weights outside of it; see PinnedGraph.weights."""
         ...
+
+
+class Loaded(NamedTuple):
+    """A graph that is open, and the tables that each of its runs is fed."""
+
+    session: onnxruntime.InferenceSession
+    tables: dict[str, np.ndarray[Any, Any]]
 
 
 def load_graph(
@@ -72,7 +85,8 @@ def load_graph(
     plan_memory: bool,
     capture: bool,
     shared: Shared | None = None,
-) -> onnxruntime.InferenceSession:
+    tables: SharedTables | None = None,
+) -> Loaded:
     """Open a graph; arguments and errors are those of Session."""
     ort = import_onnxruntime()
     options = ort.SessionOptions()
@@ -85,17 +99,18 @@ def load_graph(
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
         providers = _providers(device, options, device_memory_bytes, capture=capture)
-        tables_apart = shared is not None and device.kind == "cpu"
-        with graph.weights(tables_apart=tables_apart) as weights, _quiet(ort, device), outside_python():
-            if weights:
-                names = [weight.name for weight in weights]
+        fed = None if tables is None else tables.kept()
+        with graph.weights(known_tables=fed) as weights, _quiet(ort, device), outside_python():
+            fed = (fed or {}) | {weight.name: weight.array for weight in weights if weight.apart}
+            if copied := [weight for weight in weights if weight.name not in fed]:
+                names = [weight.name for weight in copied]
                 # copied into the graph when it is opened, so that nothing is read from any path
-                options.add_external_initializers(names, [_value(ort, weight) for weight in weights])
+                options.add_external_initializers(names, [_value(ort, weight) for weight in copied])
                 # of these onnxruntime keeps no copy of its own
-                for name, value in {} if shared is None else shared.values(weights).items():
+                for name, value in {} if shared is None else shared.values(copied).items():
                     options.add_initializer(name, value)
             session: onnxruntime.InferenceSession = ort.InferenceSession(
-                graph.content,
+                with_inputs(graph.content, fed) if fed else graph.content,
                 options,
                 **providers,
                 disabled_optimizers=list(disabled_optimizers),
@@ -120,7 +135,7 @@ def load_graph(
             f"onnxruntime {ort.__version__} cannot load {graph.name}: {message}. "
             "Install a newer onnxruntime, or export the model again."
         ) from error
-    return session
+    return Loaded(session, {} if tables is None else tables.keep(fed))
 
 
 def check_placement(session: onnxruntime.InferenceSession, device: Device, graph: Graph) -> dict[str, int]:

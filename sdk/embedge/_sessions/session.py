@@ -14,7 +14,7 @@ from embedge._contents.graphs import PinnedGraph
 from embedge._lifetime import outside_python, renew_after_fork
 from embedge._machine.own_memory import give_back
 from embedge._sessions.devices import Device
-from embedge._sessions.loading import OUT_OF_MEMORY, check_placement, load_graph
+from embedge._sessions.loading import OUT_OF_MEMORY, Loaded, check_placement, load_graph
 from embedge._sessions.onnxruntime import import_onnxruntime, in_words
 from embedge.errors import DeviceMemoryError, EmbedgeError, SessionError
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
     from embedge._sessions.loading import Shared
+    from embedge._sessions.shared_tables import SharedTables
 
 
 _MOST_KEPT_TOKENS = 2048
@@ -58,6 +59,7 @@ class Session:
             of runs that are larger than almost all.
         capture: let onnxruntime capture CUDA graphs of what is run with bindings.
         shared: weights that other sessions on the device use, too; None where each has its own.
+        tables: of the graph's sessions on the CPU; None where each has copies of its own.
 
     Raises:
         SessionError: onnxruntime refuses the graph.
@@ -80,6 +82,7 @@ class Session:
         keep_memory: bool = True,
         capture: bool = False,
         shared: Shared | None = None,
+        tables: SharedTables | None = None,
     ) -> None:
         self._device = device
         self._kept_tokens = _MOST_KEPT_TOKENS if keep_memory else _LEAST_TOKENS
@@ -93,36 +96,37 @@ class Session:
             plan_memory=plan_memory,
             capture=capture,
             shared=shared,
+            tables=tables,
         )
         self._lock = threading.Lock()
-        self._session: onnxruntime.InferenceSession | None = self._open()
+        self._loaded: Loaded | None = self._open()
         give_back()  # the files' contents and what onnxruntime made of them on its way
-        self.placement = check_placement(self._session, device, graph)
+        self.placement = check_placement(self._loaded.session, device, graph)
         renew_after_fork(self)
 
     def forget_parent(self) -> None:
         """Let go of what only the parent's threads can use; the child opens the graph anew when it runs it."""
         import ctypes
 
-        if self._session is not None:
+        if self._loaded is not None:
             # freeing it would wait for threads that this process does not have
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
-        self._session = None
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._loaded.session))
+        self._loaded = None
         self._lock = threading.Lock()
 
-    def _opened(self) -> onnxruntime.InferenceSession:
-        session = self._session
-        if session is not None:
-            return session
+    def _opened(self) -> Loaded:
+        loaded = self._loaded
+        if loaded is not None:
+            return loaded
         if self._device.kind != "cpu":
             raise SessionError(
                 f"this process was forked from one that had opened the model on {self._device.name}, which onnxruntime "
                 "cannot hand over. Load the model in this process, or start it with the spawn method."
             )
         with self._lock:
-            if self._session is None:
-                self._session = self._open()
-            return self._session
+            if self._loaded is None:
+                self._loaded = self._open()
+            return self._loaded
 
     @property
     def device(self) -> Device:
@@ -163,19 +167,20 @@ class Session:
     def _arrays(
         self, outputs: Sequence[str], feeds: Mapping[str, Any], *options: onnxruntime.RunOptions
     ) -> list[np.ndarray[Any, Any]]:
-        return [np.asarray(each) for each in self._opened().run(list(outputs), dict(feeds), *options)]
+        session, tables = self._opened()
+        return [np.asarray(each) for each in session.run(list(outputs), {**feeds, **tables}, *options)]
 
     def row_outputs(self) -> dict[str, int]:
         """Components of the outputs that have one row per text, by their names."""
         return {
             output.name: output.shape[1]
-            for output in self._opened().get_outputs()
+            for output in self._opened().session.get_outputs()
             if len(output.shape) == 2 and isinstance(output.shape[1], int)
         }
 
     def binding(self) -> onnxruntime.IOBinding:
         """A binding to state inputs and outputs at fixed addresses in, for `run_bound`."""
-        return self._opened().io_binding()
+        return self._opened().session.io_binding()
 
     def run_bound(
         self, binding: onnxruntime.IOBinding, options: onnxruntime.RunOptions, shape: tuple[int, ...]
@@ -192,7 +197,7 @@ class Session:
         """
         try:
             with outside_python():
-                self._opened().run_with_iobinding(binding, options)
+                self._opened().session.run_with_iobinding(binding, options)
         except EmbedgeError:
             raise
         except Exception as error:  # onnxruntime raises many unrelated classes

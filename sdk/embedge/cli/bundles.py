@@ -11,7 +11,7 @@ import msgspec
 
 from embedge import store
 from embedge._contents.graph import read_graph
-from embedge._engine.batch_memory import MOST_PREFIX_BYTES, batch_memory
+from embedge._engine.batch_memory import MOST_PREFIX_BYTES, batch_memory, load_bytes
 from embedge._engine.variant import why_unsuited
 from embedge._sessions.tuning import BATCH_TOKENS
 from embedge.bundle import Bundle, open_bundle
@@ -117,12 +117,12 @@ def _memory(bundle: Bundle, variant: Variant) -> str:
     except EmbedgeError as error:
         return f"memory that is not known: {error}"
     read = sum(manifest.files[file].size_bytes for file in (variant.file, *variant.data_files))
-    kept = read * (2 if variant.dtype in ("float16", "bfloat16") else 1)  # the CPU computes in float32
+    most, kept = load_bytes(variant, facts, read)
     seq_len = manifest.max_seq_len
     num_rows = max(1, BATCH_TOKENS // seq_len)
     texts = f"{num_rows} × {seq_len} tokens" if num_rows > 1 else f"{seq_len} tokens"
     return (
-        f"about {size(read + kept)} while it is loaded on the CPU, {size(kept)} then, and at most "
+        f"about {size(most)} while it is loaded on the CPU, {size(kept)} then, and at most "
         f"{size(batch.needed_bytes(num_rows, seq_len))} for a batch of {texts}"
         + ("" if variant.prefix is None else f"; besides {size(MOST_PREFIX_BYTES)} at most for kept prefixes")
     )

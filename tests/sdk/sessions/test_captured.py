@@ -16,6 +16,7 @@ from embedge._engine import opening as _opening
 from embedge._engine.variant import VariantChoice
 from embedge._sessions.captured import LENGTHS, CapturedQueries, QueryLane
 from embedge._sessions.devices import Device
+from embedge._sessions.loading import Loaded
 from embedge._sessions.on_devices import DeviceLane, DeviceSessions
 from embedge._sessions.session import Session
 from embedge.errors import DeviceMemoryError
@@ -80,7 +81,7 @@ def test_failures_are_in_our_words(tiny, message, error) -> None:
         def run_with_iobinding(self, *_):
             raise RuntimeError(message)
 
-    session._session = Broken()
+    session._loaded = Loaded(Broken(), {})
     with pytest.raises(error, match=f"(?s)a batch of 1 texts of up to 8 tokens.*{message}"):
         session.run_bound(None, None, (1, 8))
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from embedge._contents.graph import read_graph
-from embedge._contents.graphs import PinnedGraph, Weight
+from embedge._contents.graphs import PinnedGraph
 from embedge._contents.pinned import PinnedFile
 from embedge._sessions.devices import Device
 from embedge._sessions.session import Session
@@ -54,20 +57,24 @@ def test_what_a_branch_gives_back_is_read() -> None:
     assert looked_up(GATHER, either, outputs=["z"]) == frozenset()
 
 
-def pinned(folder, words: int = 4096) -> PinnedGraph:
+def pinned(folder, words: int = 4096, dtype: int = TensorProto.FLOAT) -> PinnedGraph:
     """A graph that gathers rows of a table of 64 and multiplies them, both in one file beside it."""
     rng = np.random.default_rng(0)
-    table = rng.normal(size=(words, 64)).astype(np.float32)
+    numbers = rng.normal(size=(words, 64)).astype(np.float32)
+    # the upper half of a float32 is a bfloat16
+    values = numbers if dtype == TensorProto.FLOAT else (numbers.view(np.uint32) >> 16).astype(np.uint16)
+    table = helper.make_tensor("table", dtype, values.shape, values.tobytes(), raw=True)
     matrix = rng.normal(size=(64, 64)).astype(np.float32)
     graph = helper.make_graph(
         [
             helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
-            helper.make_node("MatMul", ["rows", "matrix"], ["y"]),
+            helper.make_node("Cast", ["rows"], ["numbers"], to=TensorProto.FLOAT),
+            helper.make_node("MatMul", ["numbers", "matrix"], ["y"]),
         ],
         "g",
         [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["n", "m"])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", "m", 64])],
-        initializer=[numpy_helper.from_array(matrix, "matrix"), numpy_helper.from_array(table, "table")],
+        initializer=[numpy_helper.from_array(matrix, "matrix"), table],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     (folder / "onnx").mkdir()
@@ -78,9 +85,18 @@ def pinned(folder, words: int = 4096) -> PinnedGraph:
         location="m.onnx_data",
         size_threshold=0,
     )
+    return opened(folder)
+
+
+def opened(folder) -> PinnedGraph:
     names = ("onnx/m.onnx", "onnx/m.onnx_data")
     whole, outside = (PinnedFile(folder, name, **stated(folder / name)) for name in names)
     return PinnedGraph(whole, {names[1]: outside})
+
+
+def kib(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1])
 
 
 def stated(file) -> dict:
@@ -92,45 +108,82 @@ def test_only_a_large_table_lies_apart(tmp_path) -> None:
     for name, words, apart in (("large", 4096, {"table"}), ("small", 4095, set())):
         (tmp_path / name).mkdir()
         graph = pinned(tmp_path / name, words)
-        with graph.weights(tables_apart=True) as weights:
+        with graph.weights(known_tables=()) as weights:
             assert {weight.name for weight in weights if weight.apart} == apart
+        with graph.weights(known_tables=("table", "matrix")) as weights:
+            assert {weight.name for weight in weights} == {"table", "matrix"} - apart
         with graph.weights() as weights:
             assert not any(weight.apart for weight in weights)
 
 
 def test_sessions_have_the_same_table_and_the_numbers_of_their_own(tmp_path) -> None:
     graph = pinned(tmp_path)
-    shared = SharedTables(CPU)
+    tables = SharedTables()
     ids = {"input_ids": np.array([[0, 7, 4095]])}
     own = Session(graph, device=CPU, threads=1).run("y", ids)
-    first, second = (Session(graph, device=CPU, threads=n, shared=shared) for n in (2, 1))
+    first, second = (Session(graph, device=CPU, threads=n, tables=tables) for n in (2, 1))
     np.testing.assert_array_equal(first.run("y", ids), own)
     np.testing.assert_array_equal(second.run("y", ids), own)
-    table = shared._values["table"]
-    with graph.weights(tables_apart=True) as weights:
-        assert shared.values(weights) == {"table": table}
-        assert not np.shares_memory(table.numpy(), next(w.array for w in weights if w.name == "table"))
+    (table,) = tables.kept().values()
     # onnxruntime has no copy: what is written there is what it reads
-    table._numpy_obj[7] = 0
+    table[7] = 0
     assert not first.run("y", ids)[0, 1].any()
     assert not second.run("y", ids)[0, 1].any()
 
 
-def test_what_has_no_memory_of_its_own_or_no_type_of_numpys_is_not_shared() -> None:
-    array = np.ones((2, 3), dtype=np.uint16)
-    weights = [
-        Weight(name="of a piece", onnx_type=None, array=array),
-        Weight(name="bfloat16", onnx_type=16, array=array, apart=True),
-    ]
-    assert SharedTables(CPU).values(weights) == {}
+def test_the_first_copy_of_a_table_stays() -> None:
+    tables = SharedTables()
+    first, second = np.ones(3), np.ones(3)
+    assert tables.keep({"a": first})["a"] is first
+    assert tables.keep({"a": second, "b": second})["a"] is first
+    assert set(tables.kept()) == {"a", "b"}
 
 
-def test_an_altered_table_is_refused(tmp_path) -> None:
-    graph = pinned(tmp_path)
-    path = tmp_path / "onnx" / "m.onnx_data"
+def test_a_table_of_a_type_that_numpy_has_not_is_a_weight_as_all_others(tmp_path) -> None:
+    graph = pinned(tmp_path, words=1 << 14, dtype=TensorProto.BFLOAT16)
+    tables = SharedTables()
+    ids = {"input_ids": np.array([[5]])}
+    own = Session(graph, device=CPU, threads=1).run("y", ids)
+    np.testing.assert_array_equal(Session(graph, device=CPU, threads=1, tables=tables).run("y", ids), own)
+    assert tables.kept() == {}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a system that tells of a process's own peak")
+def test_a_table_is_in_memory_once_while_sessions_are_opened(tmp_path) -> None:
+    words = 1 << 19
+    pinned(tmp_path, words)
+    program = (
+        "import sys; from pathlib import Path; import tests.sdk.sessions.test_shared_tables as t\n"
+        "graph = t.opened(Path(sys.argv[1])); tables = t.SharedTables()\n"
+        "Path('/proc/self/clear_refs').write_text('5'); before = t.kib('VmRSS')\n"
+        "made = [t.Session(graph, device=t.CPU, threads=n, tables=tables) for n in (2, 1)]\n"
+        "print(t.kib('VmHWM') - before)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) * 1024 < 1.3 * words * 64 * 4
+
+
+def alter_table(folder) -> None:
+    path = folder / "onnx" / "m.onnx_data"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     with path.open("r+b") as file:
         file.write(content)
+
+
+def test_an_altered_table_is_refused(tmp_path) -> None:
+    graph = pinned(tmp_path)
+    alter_table(tmp_path)
+    tables = SharedTables()
     with pytest.raises(IntegrityError, match="was altered"):
-        Session(graph, device=CPU, threads=1, shared=SharedTables(CPU))
+        Session(graph, device=CPU, threads=1, tables=tables)
+    assert tables.kept() == {}
+
+
+def test_a_table_that_is_altered_before_a_second_session_is_refused(tmp_path) -> None:
+    graph, tables = pinned(tmp_path), SharedTables()
+    Session(graph, device=CPU, threads=2, tables=tables)
+    alter_table(tmp_path)
+    with pytest.raises(IntegrityError, match="was altered"):
+        Session(graph, device=CPU, threads=1, tables=tables)
