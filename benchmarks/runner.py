@@ -286,7 +286,9 @@ def _python(environment: str) -> str:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    return os.environ | {
+    # pip compiles what it installs, and embedge's own modules are compiled at their first import
+    given = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return given | {
         "EMBEDGE_HOME": str(models.CACHE / "home"),
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",

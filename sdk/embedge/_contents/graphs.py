@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import posixpath
+import threading
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,7 @@ class PinnedGraph:
     Args:
         file: the .onnx file.
         files: what else may hold its weights, by path in the bundle.
+        opens: set when onnxruntime opens it, and its weights are read.
 
     Attributes:
         name: of the file, for messages.
@@ -61,7 +63,10 @@ class PinnedGraph:
         IntegrityError: it was altered.
     """
 
-    def __init__(self, file: PinnedFile, files: Mapping[str, PinnedFile]) -> None:
+    def __init__(
+        self, file: PinnedFile, files: Mapping[str, PinnedFile], opens: threading.Event | None = None
+    ) -> None:
+        self.opens = threading.Event() if opens is None else opens
         self.name = posixpath.basename(file.name)
         self.content = file.read()
         self.facts: GraphFacts = read_graph(self.content, file.name)

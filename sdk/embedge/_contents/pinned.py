@@ -21,7 +21,7 @@ from embedge.errors import BundleError, IntegrityError
 
 _CHUNK_BYTES = 1 << 20
 _AT_ONCE_BYTES = 64 << 20
-"""Up to so many are read by one call, which Ctrl-C waits for."""
+"""Up to so many are read or hashed by one call, which Ctrl-C waits for."""
 _ADVICE = "Copy the bundle again, or export the model again."
 
 
@@ -142,9 +142,11 @@ class PinnedFile:
         """Compare the hash of all pieces; of a range, the bytes at these places are read for it."""
         digest = hashlib.sha256()
         for piece in pieces:
-            for start_at in range(0, len(piece), _CHUNK_BYTES):
+            # between two parts it needs the interpreter, which tokenizers hold while they load
+            at_once = _CHUNK_BYTES if isinstance(piece, range) else _AT_ONCE_BYTES
+            for start_at in range(0, len(piece), at_once):
                 check_call()
-                part = piece[start_at : start_at + _CHUNK_BYTES]
+                part = piece[start_at : start_at + at_once]
                 digest.update(self._read_at(len(part), part.start) if isinstance(part, range) else part)
         self._compare(digest.hexdigest())
 

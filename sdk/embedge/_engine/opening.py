@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from embedge._cancelling import LOOK_S, check_call
 from embedge._contents.graph_policy import check_graph
 from embedge._contents.graphs import PinnedGraph
 from embedge._engine.choosing import Choice
@@ -23,7 +25,7 @@ from embedge._sessions.shared_tables import SharedTables
 from embedge._sessions.tuning import Tuning
 from embedge._text.ahead import PIECE
 from embedge._text.tokenizer import TEXTS_PER_CALL, PromptTokenizer
-from embedge._workers import start
+from embedge._workers import Begun, start
 from embedge.bundle import Bundle
 from embedge.errors import BundleError, SessionError
 from embedge.manifest import PROBES_FILE, TOKENIZER_FILE, Probes, decode_probes
@@ -41,10 +43,12 @@ class Pinned(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         graphs: by their files.
         foreign: graphs that no export wrote, which run in a helper process.
         probes: to be replayed, if they are to be.
+        opens: set when onnxruntime opens the first graph.
     """
 
     tokenizer: bytes
     graphs: dict[str, PinnedGraph]
+    opens: threading.Event
     foreign: frozenset[str] = frozenset()
     probes: Probes | None = None
 
@@ -61,9 +65,12 @@ def open_model(
     """
     import_onnxruntime()  # before there are threads: an import holds up every other that needs the interpreter
     pinned = _pin(choice, check=options.verify_hashes, trust=options.trust, replay=options.probes)
-    # onnxruntime lets other threads run while it loads a graph; tokenizers do not while they load
+    # onnxruntime lets other threads run while it opens a graph, and files are hashed meanwhile; tokenizers let nobody
+    # run while they load, so that these begin first
     opened = start(partial(_open_sessions, choice, options, pinned))
     try:
+        while isinstance(opened, Begun) and not pinned.opens.wait(LOOK_S):
+            check_call()
         tokenizer = _open_tokenizer(choice, pinned.tokenizer, options.trust)
     except (BundleError, SessionError):
         with contextlib.suppress(SessionError, BundleError):
@@ -97,11 +104,13 @@ def _pin(choice: Choice, *, check: bool, trust: Trust, replay: Replay) -> Pinned
     bundle, spec = choice.bundle, choice.variant.spec
     files = {name: bundle.pinned(name, check=check) for name in (TOKENIZER_FILE, *spec.files)}
     graph_files = [spec.file] if spec.query_file is None else [spec.file, spec.query_file]
-    graphs = {name: PinnedGraph(files[name], {d: files[d] for d in spec.data_files}) for name in graph_files}
+    opens = threading.Event()
+    data = {name: files[name] for name in spec.data_files}
+    graphs = {name: PinnedGraph(files[name], data, opens) for name in graph_files}
     tokenizer = files[TOKENIZER_FILE].read()
     foreign = _foreign(choice, graphs, trust)
     probes = None if replay == "never" else _probes(bundle, replay)
-    return Pinned(tokenizer=tokenizer, graphs=graphs, foreign=foreign, probes=probes)
+    return Pinned(tokenizer=tokenizer, graphs=graphs, foreign=foreign, probes=probes, opens=opens)
 
 
 def _foreign(choice: Choice, graphs: dict[str, PinnedGraph], trust: Trust) -> frozenset[str]:
@@ -164,6 +173,13 @@ def _open_tokenizer(choice: Choice, content: bytes, trust: Trust) -> PromptToken
 
 
 def _open_sessions(choice: Choice, options: LoadOptions, pinned: Pinned) -> CpuSessions | DeviceSessions:
+    try:
+        return _open_all(choice, options, pinned)
+    finally:
+        pinned.opens.set()  # nobody waits for what has failed
+
+
+def _open_all(choice: Choice, options: LoadOptions, pinned: Pinned) -> CpuSessions | DeviceSessions:
     if choice.on_cpu:
         # a limit leaves no room for the weights a second time
         profile = options.profile if options.max_memory_mb is None else "throughput"

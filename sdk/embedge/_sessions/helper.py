@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Container, Iterator
 from typing import Any
 
@@ -53,6 +54,7 @@ class _Given(msgspec.Struct, frozen=True, eq=False):
     name: str
     content: bytes
     outside: list[OutsideWeight]
+    opens: threading.Event = msgspec.field(default_factory=threading.Event)
 
     @contextlib.contextmanager
     def weights(self, *, known_tables: Container[str] | None = None) -> Iterator[list[Any]]:  # noqa: ARG002

@@ -54,6 +54,7 @@ class HelperSession:
         def first() -> First:
             with graph.weights() as weights:
                 outside = [OutsideWeight(each.name, each.onnx_type, Array.of(each.array)) for each in weights]
+            graph.opens.set()
             size = len(graph.content) + sum(len(each.values.content) for each in outside)
             load = Load(
                 name=graph.name,

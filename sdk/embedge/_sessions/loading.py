@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -61,6 +62,11 @@ class Graph(Protocol):
         """Of the .onnx file."""
         ...
 
+    @property
+    def opens(self) -> threading.Event:
+        """Set when onnxruntime opens it."""
+        ...
+
     def weights(
         self, *, known_tables: Container[str] | None = None
     ) -> contextlib.AbstractContextManager[list[Weight]]:
@@ -73,6 +79,19 @@ class Loaded(NamedTuple):
 
     session: onnxruntime.InferenceSession
     tables: dict[str, np.ndarray[Any, Any]]
+
+
+class _Telling(list[str]):
+    """Names that onnxruntime goes over right before it opens a graph, for which it lets go of the interpreter."""
+
+    def __init__(self, names: Sequence[str], opens: threading.Event) -> None:
+        super().__init__(names)
+        self._opens = opens
+
+    def __iter__(self) -> Iterator[str]:
+        if not self._opens.is_set():  # in a child process its lock may be a thread's that is not there
+            self._opens.set()
+        return super().__iter__()
 
 
 def load_graph(
@@ -113,7 +132,7 @@ def load_graph(
                 with_inputs(graph.content, fed) if fed else graph.content,
                 options,
                 **providers,
-                disabled_optimizers=list(disabled_optimizers),
+                disabled_optimizers=_Telling(disabled_optimizers, graph.opens),
                 # else onnxruntime prints what went wrong and runs on the CPU
                 enable_fallback=0,
             )
