@@ -59,9 +59,11 @@ class Jobs:
             "checkpoint": asked.checkpoint,
             "onnx": asked.folder / "fastembed",
         }
-        # nobody's threads are set from outside, and nobody looks for a model's newest version
+        # nobody's threads are set from outside, nobody looks for a model's newest version, and everybody's modules are
+        # compiled, as pip does it
         self._environment = {"HF_HUB_OFFLINE": "1", "LLM_USER_PATH": str(asked.folder / "llm")}
-        os.environ.pop("OMP_NUM_THREADS", None)
+        for name in ("OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE"):
+            os.environ.pop(name, None)
 
     def output(self, name: str) -> Path:
         """Where a system's vectors are saved."""
