@@ -38,6 +38,7 @@ SDK = (
     (
         "_locking",
         "_json",
+        "_log",
         "_plain",
         "_pyinstaller",
         "_replacing",

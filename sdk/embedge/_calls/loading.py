@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
 import msgspec
 
+from embedge import _log
 from embedge._calls.replaying import load_replayed
 from embedge._calls.verbs import Verbs
 from embedge._engine.engine import Engine
 from embedge._engine.options import LoadOptions
 from embedge._lifetime import freed_on_failure
 from embedge.types import PathLike
-
-_LOG = logging.getLogger("embedge")
 
 
 def open_verbs(model: PathLike, options: LoadOptions) -> Verbs:
@@ -32,7 +30,7 @@ def _open(model: PathLike, options: LoadOptions) -> Verbs:
     started = time.perf_counter()
     verbs = Verbs(load_replayed(model, options), options)
     info = verbs.engine.info
-    _LOG.info(
+    _log.info(
         "loaded %r (%s), variant %s on %s with %d threads, in %.2f s",
         info.name,
         info.fingerprint[:12],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 import msgspec
@@ -15,13 +14,13 @@ from embedge._engine.engine import Engine, load
 from embedge._engine.options import LoadOptions
 from embedge._engine.replayed import ReplayRecord, find_record, save_record
 from embedge._engine.variant import suiting
+from embedge._log import warning
 from embedge._sessions.products import graph_features
 from embedge.errors import NumericalError, SessionError
 from embedge.manifest import PROBES_FILE, Manifest, Probe, Probes, decode_probes
 from embedge.params import PoolingParams
 from embedge.types import FloatArray, PathLike, Task
 
-_LOG = logging.getLogger("embedge")
 _ANYTHING = {
     "task": None,
     "pooler_config": None,
@@ -129,7 +128,7 @@ def load_replayed(model: PathLike, options: LoadOptions) -> Engine:
             continue  # another bundle was put in its place meanwhile
         del engine
         refused[name] = record.outcome
-        _LOG.warning(
+        warning(
             "bundle %r: variant %s is refused on this machine: %s", choice.manifest.name, name, record.outcome
         )
         asked = msgspec.structs.replace(asked, variant=_next(choice, refused))

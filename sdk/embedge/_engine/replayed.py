@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import msgspec
 
 from embedge import store
 from embedge._engine.choosing import Choice
+from embedge._log import info
 from embedge._machine.cpu import cpu_features, cpu_name
 from embedge._replacing import replace_whole
 from embedge._sessions.onnxruntime import import_onnxruntime
 from embedge.errors import BundleError
 
-_LOG = logging.getLogger("embedge")
 _FOLDER = ".probes"
 
 
@@ -56,14 +55,14 @@ def save_record(choice: Choice, outcome: str, *, passed: bool) -> ReplayRecord:
     try:
         path = _file(choice)
     except BundleError as error:
-        _LOG.info("%s Probes are replayed at every load", error)
+        info("%s Probes are replayed at every load", error)
         return record
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
         replace_whole(path, content, alone=False)
     except OSError as error:
-        _LOG.info("%s cannot be written (%s); probes are replayed at the next load", path, error.strerror)
+        info("%s cannot be written (%s); probes are replayed at the next load", path, error.strerror)
     return record
 
 

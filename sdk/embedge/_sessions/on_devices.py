@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from embedge._log import warning
 from embedge._sessions.devices import Device
 from embedge._sessions.session import Lane, Session
 from embedge.errors import DeviceMemoryError, SessionError
@@ -91,7 +92,7 @@ class DeviceLane:
             count = len(feeds["input_ids"])
             if not self._retry or count == 1:
                 raise
-            _warn("%s; it is run as two halves", error)
+            warning("%s; it is run as two halves", error)
         half = (count + 1) // 2
         parts = [
             self.run(output, {name: array[rows] for name, array in feeds.items()})
@@ -155,13 +156,7 @@ class DeviceSessions:
             if not isinstance(error, SessionError) or not others:
                 return False
             if len(others) < len(self._sessions):
-                _warn("device %s failed and is left out: %s", lane.device.name, error)
+                warning("device %s failed and is left out: %s", lane.device.name, error)
                 self.lost_devices.append(lane.device.name)
                 self._sessions = others
         return True
-
-
-def _warn(message: str, *arguments: object) -> None:
-    import logging  # what runs on the CPU has no use for it
-
-    logging.getLogger("embedge").warning(message, *arguments)
