@@ -7,7 +7,7 @@ Rows of a table are only looked up, and tables of words are half of a small mode
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -36,7 +36,11 @@ def with_inputs(content: bytes, tables: Mapping[str, npt.NDArray[Any]]) -> bytes
                 listed.add(_name(part(value), 1))
             kept.append(field(number, value))
         # older graphs list their weights among the inputs, too
-        made = (_value_info(name, table) for name, table in tables.items() if name not in listed)
+        made = (
+            value_info(name, number_of(table.dtype), table.shape)
+            for name, table in tables.items()
+            if name not in listed
+        )
         return b"".join((*kept, *(field(_INPUT, info) for info in made)))
 
     return b"".join(
@@ -49,7 +53,14 @@ def _name(message: Message, wanted: int) -> str:
     return next((text(value) for number, value in fields(message) if number == wanted), "")
 
 
-def _value_info(name: str, table: npt.NDArray[Any]) -> bytes:
-    shape = b"".join(field(1, field(1, size)) for size in table.shape)
-    tensor = field(1, number_of(table.dtype)) + field(2, shape)
-    return field(1, name.encode()) + field(2, field(1, tensor))
+def value_info(name: str, dtype: int, dims: Sequence[str | int]) -> bytes:
+    """A ValueInfoProto of a tensor.
+
+    Args:
+        name: of the input or output.
+        dtype: TensorProto.DataType.
+        dims: its shape: numbers, and names of what differs from run to run.
+    """
+    # Dimension: dim_value is field 1, dim_param field 2
+    shape = b"".join(field(1, field(2 if isinstance(dim, str) else 1, dim)) for dim in dims)
+    return field(1, name) + field(2, field(1, field(1, dtype) + field(2, shape)))

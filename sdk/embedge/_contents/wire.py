@@ -60,7 +60,7 @@ def varint(message: Message, position: int) -> tuple[int, int]:
     raise MalformedError("a number has no end")
 
 
-def field(number: int, value: int | bytes | Message) -> bytes:
+def field(number: int, value: int | str | bytes | Message) -> bytes:
     """A field as it lies in a message.
 
     Args:
@@ -69,7 +69,8 @@ def field(number: int, value: int | bytes | Message) -> bytes:
     """
     if isinstance(value, int):
         return _varint_bytes(number << 3 | _VARINT) + _varint_bytes(value)
-    return _varint_bytes(number << 3 | _BYTES) + _varint_bytes(len(value)) + value
+    content = value.encode() if isinstance(value, str) else value
+    return _varint_bytes(number << 3 | _BYTES) + _varint_bytes(len(content)) + content
 
 
 def _varint_bytes(value: int) -> bytes:

@@ -7,10 +7,12 @@ ValueInfoProto.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from embedge._contents.graph_tables import value_info
+from embedge._contents.wire import field
 
 IR_VERSION = 8
 OPSET = 18
@@ -35,60 +37,37 @@ class GraphWriter:
 
     def input(self, name: str, dims: Sequence[str | int]) -> str:
         """Declare an int64 input and return its name."""
-        self._inputs.append(_value_info(name, np.dtype(np.int64), dims))
+        self._inputs.append(value_info(name, _DTYPES[np.dtype(np.int64)], dims))
         return name
 
     def constant(self, array: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
         """Store an array, float32 or int64, and return its name."""
         values = np.ascontiguousarray(array, dtype=dtype)
         name = f"constant_{len(self._initializers)}"
-        dims = b"".join(_field(1, dim) for dim in values.shape)
+        dims = b"".join(field(1, dim) for dim in values.shape)
         self._initializers.append(
-            dims + _field(2, _DTYPES[values.dtype]) + _field(8, name) + _field(9, values.tobytes())
+            dims + field(2, _DTYPES[values.dtype]) + field(8, name) + field(9, values.tobytes())
         )
         return name
 
     def node(self, operator: str, *inputs: str, output: str | None = None, **attributes: int) -> str:
         """Append an operator with one output and return that output's name."""
         result = output or f"node_{len(self._nodes)}"
-        encoded = b"".join(_field(1, name) for name in inputs) + _field(2, result) + _field(4, operator)
+        encoded = b"".join(field(1, name) for name in inputs) + field(2, result) + field(4, operator)
         for name, value in attributes.items():
-            encoded += _field(5, _field(1, name) + _field(3, value) + _field(20, _ATTRIBUTE_INT))
+            encoded += field(5, field(1, name) + field(3, value) + field(20, _ATTRIBUTE_INT))
         self._nodes.append(encoded)
         return result
 
     def output(self, name: str, dims: Sequence[str | int]) -> None:
         """Declare a float32 output; a node must give it."""
-        self._outputs.append(_value_info(name, np.dtype(np.float32), dims))
+        self._outputs.append(value_info(name, _DTYPES[np.dtype(np.float32)], dims))
 
     def to_bytes(self) -> bytes:
         """The model as the content of an .onnx file."""
         parts = ((1, self._nodes), (5, self._initializers), (11, self._inputs), (12, self._outputs))
-        graph = _field(2, self._name) + b"".join(
-            _field(number, item) for number, items in parts for item in items
+        graph = field(2, self._name) + b"".join(
+            field(number, item) for number, items in parts for item in items
         )
-        opset = _field(1, "") + _field(2, OPSET)
-        return _field(1, IR_VERSION) + _field(2, "embedge") + _field(7, graph) + _field(8, opset)
-
-
-def _value_info(name: str, dtype: np.dtype[Any], dims: Sequence[str | int]) -> bytes:
-    # Dimension: dim_value is field 1, dim_param field 2
-    shape = b"".join(_field(1, _field(2 if isinstance(dim, str) else 1, dim)) for dim in dims)
-    tensor_type = _field(1, _DTYPES[dtype]) + _field(2, shape)
-    return _field(1, name) + _field(2, _field(1, tensor_type))
-
-
-def _field(number: int, value: int | str | bytes) -> bytes:
-    if isinstance(value, int):
-        return _varint(number << 3) + _varint(value)
-    content = value.encode() if isinstance(value, str) else value
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+        opset = field(1, "") + field(2, OPSET)
+        return field(1, IR_VERSION) + field(2, "embedge") + field(7, graph) + field(8, opset)
