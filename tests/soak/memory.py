@@ -28,15 +28,15 @@ def apart(measure, *arguments):
         return pool.apply(measure, arguments)
 
 
-def _mib(key: str) -> float:
+def mib(key: str) -> float:
     lines = _STATUS.read_text().splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
 
 
-def _begin() -> float:
+def begin() -> float:
     """Resident memory now, from which on the peak is counted."""
     Path("/proc/self/clear_refs").write_text("5")
-    return _mib("VmRSS")
+    return mib("VmRSS")
 
 
 def loading(folder: Path, variant: str, profile: str) -> tuple[float, float]:
@@ -45,9 +45,9 @@ def loading(folder: Path, variant: str, profile: str) -> tuple[float, float]:
     import embedge._engine.options
     import embedge._text.tokenizer  # noqa: F401
 
-    before = _begin()
+    before = begin()
     with EdgeModel(folder, device="cpu", variant=variant, profile=profile, threads=2) as model:
-        most, loaded = _mib("VmHWM") - before, _mib("VmRSS") - before
+        most, loaded = mib("VmHWM") - before, mib("VmRSS") - before
         model.embed("one")
     return most, loaded
 
@@ -58,13 +58,13 @@ def second_session(folder: Path, variant: str) -> tuple[float, float, float]:
     import embedge._engine.options
     import embedge._text.tokenizer  # noqa: F401
 
-    before = _begin()
+    before = begin()
     with EdgeModel(folder, device="cpu", variant=variant, threads=2) as model:
         model.embed("one")
-        loaded = _mib("VmRSS") - before
+        loaded = mib("VmRSS") - before
         model.embed(["word " * 30] * 200)
-        opened = _mib("VmRSS") - before
-    return loaded, opened, _mib("VmRSS") - before
+        opened = mib("VmRSS") - before
+    return loaded, opened, mib("VmRSS") - before
 
 
 def calls_at_once(folder: Path, limit: int | None) -> tuple[float, float]:
@@ -81,13 +81,13 @@ def calls_at_once(folder: Path, limit: int | None) -> tuple[float, float]:
     ) as model:
         model.embed("one")
         model.embed(["one", "two"])
-        before = _begin()
+        before = begin()
         threads = [threading.Thread(target=model.embed, args=([_TEXT] * 40,)) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return _mib("VmHWM") - before, _mib("VmRSS") - before
+        return mib("VmHWM") - before, mib("VmRSS") - before
 
 
 def dropped_results(folder: Path) -> tuple[float, float, float]:
@@ -95,12 +95,12 @@ def dropped_results(folder: Path) -> tuple[float, float, float]:
     texts = ["word " * (10 + i % 120) for i in range(600)]
     with EdgeModel(folder, device="cpu", variant="fp32", threads=2, profile="throughput") as model:
         model.embed(texts[:60])
-        before = _begin()
+        before = begin()
         outputs = model.encode(texts, pooling_task="token_embed")
         size = sum(output.outputs.data.nbytes for output in outputs) / 2**20
-        held = _mib("VmRSS") - before
+        held = mib("VmRSS") - before
         del outputs
-        return size, held, _mib("VmRSS") - before
+        return size, held, mib("VmRSS") - before
 
 
 def section(folder: Path) -> str:

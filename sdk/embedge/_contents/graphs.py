@@ -51,9 +51,10 @@ class PinnedGraph:
     Args:
         file: the .onnx file.
         files: what else may hold its weights, by path in the bundle.
-        opens: set when onnxruntime opens it, and its weights are read.
+        opens: see below; graphs of one load may have the same.
 
     Attributes:
+        opens: set when onnxruntime opens it, and its weights are read.
         name: of the file, for messages.
         content: of the file.
         facts: what it holds.
@@ -94,16 +95,16 @@ class PinnedGraph:
         Raises:
             IntegrityError: a file was altered; raised in place of whatever the block raises.
         """
+        known = () if known_tables is None else known_tables
         found: list[Weight] = []
         confirms = []
         for name, tensors in self._outside.items():
             apart = [] if known_tables is None else self._tables(tensors)
             ends = {end for table in apart for end in (table.offset, table.offset + table.size_bytes)}
             cuts = sorted(ends - {0, self._files[name].size_bytes})
-            held = [table for table in apart if known_tables is not None and table.name in known_tables]
-            pieces, confirm = self._files[name].read_ahead(
-                cuts, unread={bisect.bisect_right(cuts, table.offset) for table in held}
-            )
+            held = [table for table in apart if table.name in known]
+            unread = {bisect.bisect_right(cuts, table.offset) for table in held}
+            pieces, confirm = self._files[name].read_ahead(cuts, unread=unread)
             confirms.append(confirm)
             for tensor in tensors:
                 if tensor in held:

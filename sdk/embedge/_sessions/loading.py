@@ -121,7 +121,7 @@ def load_graph(
         fed = None if tables is None else tables.kept()
         with graph.weights(known_tables=fed) as weights, _quiet(ort, device), outside_python():
             fed = (fed or {}) | {weight.name: weight.array for weight in weights if weight.apart}
-            if copied := [weight for weight in weights if weight.name not in fed]:
+            if copied := [weight for weight in weights if not weight.apart]:
                 names = [weight.name for weight in copied]
                 # copied into the graph when it is opened, so that nothing is read from any path
                 options.add_external_initializers(names, [_value(ort, weight) for weight in copied])
@@ -154,7 +154,7 @@ def load_graph(
             f"onnxruntime {ort.__version__} cannot load {graph.name}: {message}. "
             "Install a newer onnxruntime, or export the model again."
         ) from error
-    return Loaded(session, {} if tables is None else tables.keep(fed))
+    return Loaded(session, fed if tables is None else tables.keep(fed))
 
 
 def check_placement(session: onnxruntime.InferenceSession, device: Device, graph: Graph) -> dict[str, int]:

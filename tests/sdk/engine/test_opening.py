@@ -71,10 +71,18 @@ def test_a_load_that_fails_before_onnxruntime_is_asked_does_not_wait(tiny, monke
         EdgeModel(tiny(), device="cpu")
 
 
-def test_an_altered_file_is_refused_before_onnxruntime_is_asked(tiny) -> None:
-    bundle = tiny()
+def test_weights_that_are_cut_off_after_they_were_opened_are_refused_without_waiting(
+    tiny, monkeypatch
+) -> None:
+    bundle, pin = tiny(), opening._pin
     bundles.move_weights_outside(bundle)
     data = bundle / "onnx" / "model.onnx_data"
-    data.write_bytes(data.read_bytes()[:-1])
+
+    def pins(*arguments, **named):
+        pinned = pin(*arguments, **named)
+        data.write_bytes(data.read_bytes()[:-1])
+        return pinned
+
+    monkeypatch.setattr(opening, "_pin", pins)
     with pytest.raises(IntegrityError):
         EdgeModel(bundle, device="cpu")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tests.soak import memory
 
 from embedge._contents.graph import read_graph
 from embedge._contents.graphs import PinnedGraph
@@ -94,11 +93,6 @@ def opened(folder) -> PinnedGraph:
     return PinnedGraph(whole, {names[1]: outside})
 
 
-def kib(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(key)).split()[1])
-
-
 def stated(file) -> dict:
     content = file.read_bytes()
     return {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -148,20 +142,19 @@ def test_a_table_of_a_type_that_numpy_has_not_is_a_weight_as_all_others(tmp_path
     assert tables.kept() == {}
 
 
+def two_sessions(folder) -> float:
+    """MiB at most beside what the process had."""
+    graph, tables = opened(folder), SharedTables()
+    before = memory.begin()
+    _made = [Session(graph, device=CPU, threads=threads, tables=tables) for threads in (2, 1)]
+    return memory.mib("VmHWM") - before
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a system that tells of a process's own peak")
 def test_a_table_is_in_memory_once_while_sessions_are_opened(tmp_path) -> None:
     words = 1 << 19
     pinned(tmp_path, words)
-    program = (
-        "import sys; from pathlib import Path; import tests.sdk.sessions.test_shared_tables as t\n"
-        "graph = t.opened(Path(sys.argv[1])); tables = t.SharedTables()\n"
-        "Path('/proc/self/clear_refs').write_text('5'); before = t.kib('VmRSS')\n"
-        "made = [t.Session(graph, device=t.CPU, threads=n, tables=tables) for n in (2, 1)]\n"
-        "print(t.kib('VmHWM') - before)"
-    )
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert int(done.stdout) * 1024 < 1.3 * words * 64 * 4
+    assert memory.apart(two_sessions, tmp_path) * 2**20 < 1.3 * words * 64 * 4
 
 
 def alter_table(folder) -> None:
