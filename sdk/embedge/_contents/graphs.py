@@ -142,6 +142,13 @@ def large_tables(facts: GraphFacts) -> list[OutsideTensor]:
     ]
 
 
+def copied_bytes(facts: GraphFacts) -> int:
+    """Weights in other files that are no such tables."""
+    return sum(tensor.size_bytes for tensor in facts.outside) - sum(
+        table.size_bytes for table in large_tables(facts)
+    )
+
+
 def number_of(dtype: np.dtype[Any]) -> int:
     """The TensorProto.DataType of one of numpy's types, which a weight has."""
     return next(number for number, name in _DTYPES.items() if np.dtype(name) == dtype)

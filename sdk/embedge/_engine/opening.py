@@ -12,7 +12,7 @@ import msgspec
 
 from embedge._cancelling import LOOK_S, check_call
 from embedge._contents.graph_policy import check_graph
-from embedge._contents.graphs import PinnedGraph
+from embedge._contents.graphs import PinnedGraph, copied_bytes
 from embedge._engine.choosing import Choice
 from embedge._engine.options import LoadOptions
 from embedge._sessions.devices import Device
@@ -96,7 +96,13 @@ def open_cpu_sessions(
         # one process, whose runs come one after another
         tuning = Tuning(workers=1, threads_per_worker=choice.threads, batch_tokens=tuning.batch_tokens)
         open_session = partial(_open_helper, choice, options, graph)
-    return CpuSessions(open_session, threads=choice.threads, profile=profile, tuning=tuning)
+    return CpuSessions(
+        open_session,
+        threads=choice.threads,
+        profile=profile,
+        tuning=tuning,
+        copied_bytes=copied_bytes(graph.facts),
+    )
 
 
 def _pin(choice: Choice, *, check: bool, trust: Trust, replay: Replay) -> Pinned:

@@ -11,7 +11,26 @@ from embedge._sessions.tuning import Tuning, longest_share
 from embedge.types import Profile
 
 LARGE_CALL_BATCHES = 8
-"""From here on a second session pays for the time and memory that it takes: of one call, or of all smaller ones."""
+"""From here on a second session of a small graph pays for the time and memory that it takes.
+
+Of one call, or of all smaller ones.
+"""
+_BYTES_PER_BATCH = 10 << 20
+"""Weights that are copied in the time that workers gain in a batch: a graph of more than 80 MiB waits for more batches.
+
+Batches after which workers have repaid their session's opening, of short texts and of passages, with onnxruntime 1.32
+on an AMD EPYC (family 25, model 17) and an Intel Xeon with AMX; "-": they are no faster. Where other programs take
+processors now and then, runs on all threads suffer more than workers, those of int8 most:
+
+| layers | weights | EPYC, 2 threads | Xeon, 2 threads | Xeon, 8 threads |
+|---|---|---|---|---|
+| 6 of 384, int8 | 12 MB | 11, not measured | 11, 5 | 8, 6 |
+| 12 of 384, int8 | 23 MB | 26, not measured | 5, 9 | 9, 6 |
+| 6 of 384, fp32 | 43 MB | 75, 21 | 8, 7 | 14, 15 |
+| 12 of 384, fp32 | 85 MB | not measured | 5, 6 | 21, 11 |
+| 12 of 768, int8 | 87 MB | -, 26 | 7, 15 | -, 8 |
+| 12 of 768, fp32 | 342 MB | -, 87 | 11 and -, 46 | 41 and 182 |
+"""
 
 
 _UNEVEN = 1.2
@@ -35,14 +54,22 @@ class CpuSessions:
         threads: processors to use.
         profile: "latency" has both, "throughput" and "background" the workers only.
         tuning: the workers.
+        copied_bytes: weights that each session has of its own.
     """
 
     def __init__(
-        self, open_session: Callable[[int], Lane], *, threads: int, profile: Profile, tuning: Tuning
+        self,
+        open_session: Callable[[int], Lane],
+        *,
+        threads: int,
+        profile: Profile,
+        tuning: Tuning,
+        copied_bytes: int = 0,
     ) -> None:
         self._open = open_session
         self._lock = threading.Lock()
         self._tuning = tuning
+        self._repaid_batches = max(LARGE_CALL_BATCHES, copied_bytes // _BYTES_PER_BATCH)
         self._large: list[Lane] = []
         self._crowded = 0
         self._shared_batches = 0
@@ -98,7 +125,7 @@ class CpuSessions:
         if not self._large:
             # calls at once may count one another's batches twice or not at all
             self._shared_batches += len(batch_tokens)
-        return bool(self._large) or self._shared_batches >= LARGE_CALL_BATCHES
+        return bool(self._large) or self._shared_batches >= self._repaid_batches
 
     def survives(self, lane: Lane, error: BaseException) -> bool:  # noqa: ARG002
         """Whether other lanes can do the batch that failed: they are the same processor."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from embedge import EdgeModel
+from embedge._sessions import on_cpu
 from embedge._sessions.on_cpu import CpuSessions
 from embedge._sessions.tuning import Tuning, default_tuning, longest_share
 
@@ -18,8 +19,16 @@ class Opened:
         self.placement: dict[str, int] = {}
 
 
-def opened(threads: int = 2, profile="latency", tuning: Tuning | None = None) -> CpuSessions:
-    return CpuSessions(Opened, threads=threads, profile=profile, tuning=tuning or default_tuning(threads))
+def opened(
+    threads: int = 2, profile="latency", tuning: Tuning | None = None, copied_bytes: int = 0
+) -> CpuSessions:
+    return CpuSessions(
+        Opened,
+        threads=threads,
+        profile=profile,
+        tuning=tuning or default_tuning(threads),
+        copied_bytes=copied_bytes,
+    )
 
 
 def threads_of(sessions: CpuSessions, *batch_tokens: int) -> list[int]:
@@ -46,6 +55,27 @@ def test_a_call_of_several_batches_is_shared_once_there_were_enough_of_them() ->
     sessions = opened()
     assert [threads_of(sessions, 480, 480, 480, 480) for _ in range(3)] == [[2], [1, 1], [1, 1]]
     assert threads_of(sessions, 480) == [2], "one text or batch takes all threads"
+
+
+def test_a_graph_of_many_weights_is_opened_again_after_more_batches() -> None:
+    assert threads_of(opened(copied_bytes=80 << 20), *[512] * 8) == [1, 1]
+    sessions = opened(copied_bytes=140 << 20)
+    assert threads_of(sessions, *[512] * 12) == [2], "opening it would take longer than workers gain"
+    assert threads_of(sessions, *[512] * 2) == [1, 1]
+    assert threads_of(opened(copied_bytes=140 << 20), *[512] * 14) == [1, 1]
+    assert [lane.threads for lane in opened(copied_bytes=140 << 20).lanes(None)] == [1, 1]
+
+
+def test_a_models_weights_put_its_second_session_off(minilm_bundle, monkeypatch) -> None:
+    """Of MiniLM's 91 MB in float32, 43 are no table of words."""
+    monkeypatch.setattr(on_cpu, "_BYTES_PER_BATCH", 4 << 20)
+    texts = ["word " * 30] * 144  # 32 tokens, so 16 of them make a batch
+    with EdgeModel(minilm_bundle, variant="fp32", device="cpu", threads=2) as model:
+        sessions = model._open().engine.sessions
+        model.embed(texts)
+        assert not sessions._large
+        model.embed(texts[:32])
+        assert sessions._large
 
 
 def test_single_batches_never_open_a_second_session() -> None:
