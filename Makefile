@@ -141,7 +141,7 @@ ci: lint types peers test test-optimum docs test-frameworks test-light test-open
 
 # What `make bench` measures lives in three environments: embedge as its users install it, peers with torch, peers
 # without. The harness runs in the second and exports the bundles itself. About 40 minutes; then `make bench-more` adds
-# long texts, other peers, scaling and larger models to the same results in about 80. Either continues where it was
+# long texts, other peers, scaling and other models to the same results in about three hours. Either continues where it was
 # interrupted; FRESH=--fresh measures anew what is there of the same sources.
 # A look: .venvs/torch/bin/python -m benchmarks run --cases minilm/start --name look --repeats 1
 BENCH_PIP = -m pip --disable-pip-version-check install -q \
@@ -186,6 +186,7 @@ bench-more: $(BENCH_READY)
 	$(BENCH_PYTHON) run --plan peers --attempts 2 $(FRESH)
 	$(BENCH_PYTHON) scaling $(FRESH)
 	$(BENCH_PYTHON) run --plan models --attempts 2 $(FRESH)
+	$(BENCH_PYTHON) run --plan families --attempts 2 $(FRESH)
 	$(BENCH_PYTHON) table
 
 # the same job by embedge and by others, each with today's versions: a table of docs/speed.md, in about 8 minutes

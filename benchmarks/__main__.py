@@ -25,7 +25,9 @@ def main() -> None:
             "--cases", type=_listed, help=f"MODEL/CASE,… of {', '.join(MODELS)} and {', '.join(CASES)}"
         )
         command.add_argument("--subjects", type=_listed, help=f"of {', '.join(SUBJECTS)}")
-    run.add_argument("--repeats", type=int, help="rounds; each case has a number of its own")
+    run.add_argument(
+        "--repeats", type=int, default=5, help="rounds, each with one fresh process per subject; default: 5"
+    )
     run.add_argument(
         "--attempts", type=int, default=1, help="runs to make at most where other processes disturb one"
     )
@@ -63,7 +65,7 @@ def main() -> None:
         runner.run(
             cases=cases,
             subjects=subjects,
-            repeats=args.repeats or plan.repeats,
+            repeats=args.repeats,
             threads=args.threads,
             attempts=args.attempts,
             share=args.share,

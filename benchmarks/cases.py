@@ -34,7 +34,6 @@ class Case:
         median_tokens, spread: of the log-normal distribution of their numbers of tokens.
         longest: where that distribution is cut; above max_tokens where some texts shall be truncated.
         max_tokens: to which every system truncates.
-        repeats: processes per system, unless the caller wants another number.
         what: for tables.
     """
 
@@ -45,7 +44,6 @@ class Case:
     spread: float = 0.0
     longest: int = 320
     max_tokens: int = 256
-    repeats: int = 5
     what: str
 
     def scaled(self, share: float) -> int:
@@ -76,7 +74,6 @@ CASES = {
         kind="bulk",
         texts=200,
         median_tokens=300,
-        repeats=3,
         what="documents in one call, 256 tokens each after truncation",
     ),
     "rerank": Case(
@@ -86,7 +83,6 @@ CASES = {
         median_tokens=60,
         spread=0.4,
         longest=200,
-        repeats=3,
         what="20 queries, each scored with 50 documents in one call",
     ),
     "long512": Case(
@@ -95,7 +91,6 @@ CASES = {
         median_tokens=600,
         longest=640,
         max_tokens=512,
-        repeats=3,
         what="documents in one call, 512 tokens each after truncation",
     ),
     "long2048": Case(

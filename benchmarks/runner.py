@@ -29,7 +29,7 @@ def run(
     *,
     cases: Sequence[str],
     subjects: Sequence[str],
-    repeats: int | None,
+    repeats: int,
     threads: int,
     attempts: int,
     share: float,
@@ -41,7 +41,7 @@ def run(
     Args:
         cases: "MODEL/CASE", of models.MODELS and cases.CASES.
         subjects: names in SUBJECTS.
-        repeats: rounds, each with one fresh process per subject; None means each case's own number.
+        repeats: rounds, each with one fresh process per subject.
         threads: for every subject.
         attempts: how often at most a run is made again because other processes disturbed it.
         share: of each case's texts, for a quick look.
@@ -63,15 +63,14 @@ def run(
             old = {field: kept[field] for field in ("agreement", "agreement_before") if field in kept}
             entry["subjects"][subject] = facts | old | {"runs": kept.get("runs", [])}
         results["cases"][key] = entry
-        wanted = repeats or workloads.CASES[name].repeats
         given = _given(texts, model)
-        if missing(entry, subjects, wanted):
+        if missing(entry, subjects, repeats):
             child(REFERENCE, jobs[REFERENCE] | given | {"action": "reference"})
         # the first start of a program reads its files from disk, which is not what is compared
         if workloads.CASES[name].kind == "start":
             for subject in subjects:
                 _attempt(entry, key, subject, jobs[subject] | given, attempts, number=None)
-        while missing(entry, subjects, wanted):
+        while missing(entry, subjects, repeats):
             number = 1 + max((r["round"] for s in entry["subjects"].values() for r in s["runs"]), default=-1)
             for subject in subjects:
                 _attempt(entry, key, subject, jobs[subject] | given, attempts, number)
