@@ -26,7 +26,10 @@ def main() -> None:
         )
         command.add_argument("--subjects", type=_listed, help=f"of {', '.join(SUBJECTS)}")
     run.add_argument(
-        "--repeats", type=int, default=5, help="rounds, each with one fresh process per subject; default: 5"
+        "--repeats",
+        type=int,
+        default=5,
+        help="rounds, each with one fresh process per subject; default: %(default)s",
     )
     run.add_argument(
         "--attempts", type=int, default=1, help="runs to make at most where other processes disturb one"

@@ -142,11 +142,14 @@ def large_tables(facts: GraphFacts) -> list[OutsideTensor]:
     ]
 
 
+def table_bytes(facts: GraphFacts) -> int:
+    """Of all such tables."""
+    return sum(table.size_bytes for table in large_tables(facts))
+
+
 def copied_bytes(facts: GraphFacts) -> int:
-    """Weights in other files that are no such tables."""
-    return sum(tensor.size_bytes for tensor in facts.outside) - sum(
-        table.size_bytes for table in large_tables(facts)
-    )
+    """Of all weights in other files but such tables."""
+    return sum(tensor.size_bytes for tensor in facts.outside) - table_bytes(facts)
 
 
 def number_of(dtype: np.dtype[Any]) -> int:

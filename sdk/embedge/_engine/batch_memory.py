@@ -7,7 +7,7 @@ import msgspec
 from embedge._batches.memory import BatchMemory
 from embedge._batches.prefixes import Prefixes
 from embedge._contents.graph import GraphFacts
-from embedge._contents.graphs import large_tables
+from embedge._contents.graphs import table_bytes
 from embedge._sessions.onnxruntime import causal_in_blocks
 from embedge.manifest import Variant
 
@@ -41,7 +41,7 @@ def load_bytes(spec: Variant, facts: GraphFacts, num_bytes: int) -> tuple[int, i
         facts: of its graph.
         num_bytes: of its files.
     """
-    tables = sum(table.size_bytes for table in large_tables(facts))
+    tables = table_bytes(facts)
     copied = num_bytes - tables  # as read, and as onnxruntime has it: the CPU computes in float32
     kept = tables + copied * (2 if spec.dtype in ("float16", "bfloat16") else 1)
     return copied + kept, kept
