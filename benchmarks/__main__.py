@@ -65,6 +65,8 @@ def main() -> None:
         return
     file = report.RESULTS / f"{args.name}.json"
     if args.command == "run":
+        if args.repeats < 1:
+            parser.error(f"--repeats {args.repeats}: expected at least one round")
         runner.run(
             cases=cases,
             subjects=subjects,

@@ -16,6 +16,7 @@ from benchmarks.plans import PLANS
 from benchmarks.subjects import REFERENCE, SUBJECTS
 from benchmarks.watched import Watched
 
+from benchmarks import __main__ as command
 from benchmarks import cases, profiling, report, runner, scaling, tables, targets
 
 POOL = [(size, "word " * size) for size in range(3, 400)] * 30
@@ -311,6 +312,16 @@ def test_documents_are_joined_until_they_are_long_enough():
     found = list(joined([(5, "a b c"), (4, "d e"), (9, "f g h i j k l"), (3, "m")], 5))
 
     assert found == [(7, "a b c d e"), (9, "f g h i j k l")]
+
+
+def test_no_rounds_are_refused_before_any_result_is_replaced(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "run", "--repeats", "0"])
+    monkeypatch.setattr(runner, "run", lambda **_: pytest.fail("it was measured"))
+
+    with pytest.raises(SystemExit):
+        command.main()
+
+    assert "--repeats 0: expected at least one round" in capsys.readouterr().err
 
 
 def test_plans_name_what_exists():
