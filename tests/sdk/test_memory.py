@@ -44,7 +44,9 @@ def test_inspect_states_what_a_load_takes(minilm_bundle, capsys) -> None:
 def test_sessions_share_the_table_of_words_and_a_closed_model_gives_its_memory_back(minilm_bundle) -> None:
     """MiniLM in fp32: 86 MiB of weights, 45 of them the words' vectors."""
     loaded, opened, closed = memory.apart(memory.second_session, minilm_bundle, "fp32")
-    assert 40 < opened - loaded < 40 + 45 - 5, "the other weights once more, and what the runs keep"
+    _, with_copies, _ = memory.apart(memory.second_session, minilm_bundle, "fp32", False)
+    assert opened - loaded > 40, "a second session was opened, with the other weights once more"
+    assert with_copies - opened > 25, "the words' vectors are there once"
     assert closed < 0.6 * loaded
 
 

@@ -52,12 +52,18 @@ def loading(folder: Path, variant: str, profile: str) -> tuple[float, float]:
     return most, loaded
 
 
-def second_session(folder: Path, variant: str) -> tuple[float, float, float]:
-    """MiB beside what the process had: loaded, when workers have a session of their own, and closed."""
-    import embedge._calls.loading
-    import embedge._engine.options
-    import embedge._text.tokenizer  # noqa: F401
+def second_session(folder: Path, variant: str, shared: bool = True) -> tuple[float, float, float]:
+    """MiB beside what the process had: loaded, when workers have a session of their own, and closed.
 
+    Not shared: each session has a copy of the tables.
+    """
+    import embedge._calls.loading
+    import embedge._engine.opening
+    import embedge._engine.options
+    import embedge._text.tokenizer
+
+    if not shared:
+        embedge._engine.opening.SharedTables = lambda: None
     before = begin()
     with EdgeModel(folder, device="cpu", variant=variant, threads=2) as model:
         model.embed("one")
