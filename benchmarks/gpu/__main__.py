@@ -3,7 +3,8 @@
     python -m benchmarks.gpu --tokenizer FILE [--documents FILE] [--output FILE] [PART …]
 
 Weights and texts are made on the spot; the tokenizer is BERT's (tokenizer.json of all-MiniLM-L6-v2). Each part adds
-its figures to the output file as it ends, so that a part that fails or hangs takes nothing with it.
+its figures to the output file as it ends, so that a part that fails or hangs takes nothing with it. Parts that are
+asked for by name are put in place of those in the file, which then says that they were measured later.
 """
 
 from __future__ import annotations
@@ -276,6 +277,8 @@ def main() -> None:
         print(json.dumps(figures))
         return
     result = json.loads(args.output.read_text()) if args.output.is_file() and args.parts else {}
+    if result:
+        result["later"] = sorted({*result.get("later", []), *args.parts})
     for part in args.parts or PARTS:
         began = time.perf_counter()
         command = [sys.executable, "-m", "benchmarks.gpu", *sys.argv[1:], "--inside", part]

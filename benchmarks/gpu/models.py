@@ -138,7 +138,8 @@ def for_cuda(encoder, weights, precision: str):
     from embedge_export.graph.built.cuda import build_cuda, suited
 
     choices = suited(encoder, {"fp16": CUDA_FP16, "bf16": CUDA_BF16}[precision])
-    return fill(*build_cuda(encoder, weights, choices)), choices.attention
+    form = choices.attention if choices.packed_below is None else "by batch"
+    return fill(*build_cuda(encoder, weights, choices)), form
 
 
 def fill(model, loads):

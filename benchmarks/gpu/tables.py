@@ -33,6 +33,7 @@ FAMILY_OPERATORS = {
     "merged": "packed",
     "separate": "PackedMultiHeadAttention",
     "standard": "ONNX's Attention",
+    "by batch": "PackedMultiHeadAttention, as its batch is ragged",
 }
 
 
@@ -285,6 +286,12 @@ def conditions(results: dict) -> str:
     )
 
 
+def later(results: dict) -> str:
+    """Which parts were measured after the others, to follow a sentence."""
+    parts = results.get("later", [])
+    return f", but for {', '.join(parts)}, measured later on such a card" if parts else ""
+
+
 def render(results: dict, two: dict | None) -> str:
     """The whole results file as Markdown."""
     said = "\n".join(
@@ -318,7 +325,7 @@ def render(results: dict, two: dict | None) -> str:
             f"{len(two['machine']['cards'])}, {found['gain']:.2f} times as many.\n\n"
         )
     return (
-        f"# Measurements on a GPU\n\n{conditions(results)}.\n\n"
+        f"# Measurements on a GPU\n\n{conditions(results)}. All is of the same run{later(results)}.\n\n"
         f"## Targets\n\n{targets_table(results, two)}\n\n{limits(results)}{two_cards(two)}\n\n"
         f"## The device alone, BERT-base\n\nBatch x tokens; inputs and pooled rows stay on the card. "
         "From 96 tokens on in a batch of 8,192 or more, bundles take PackedMultiHeadAttention, else PackedAttention. "
@@ -346,8 +353,10 @@ _ON_GRAPHS = (
 
 
 _ON_SHARES = (
-    "What is not products moves numbers: turning at a quarter of the card's memory rate, gates and norms at most of "
-    "it. onnxruntime 1.32 has a SwiGLU and a norm that turns, each one kernel; there is no wheel of it for CUDA yet."
+    "Ragged batches of Qwen3 are packed, with a mask for causality and keys and values repeated for each head, which "
+    "is most of the rest. What is not products moves numbers: turning at a quarter of the card's memory rate, gates "
+    "and norms at most of it. onnxruntime 1.32 has a SwiGLU and a norm that turns, each one kernel; there is no wheel "
+    "of it for CUDA yet."
 )
 _ON_FP8 = (
     "The card multiplies FP8 at 929 to 1,314 TFLOP/s; onnxruntime's GemmFloat8, with the rows' rounding before it, "
@@ -363,7 +372,7 @@ def section(results: dict, two: dict | None, name: str) -> str:
         last = f", the last row of {'both cards' if same else 'another machine with two such cards'}"
     return "\n".join(
         [
-            f"BERT-base on {conditions(results)}. Every bar and row is of the same run{last}.",
+            f"BERT-base on {conditions(results)}. Every bar and row is of the same run{later(results)}{last}.",
             "",
             f"![rates on the device, text to vectors, one query](../../benchmarks/results/{name}.png)",
             "",

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
+Form: TypeAlias = Literal["merged", "separate", "standard"]
 
 
 class Choices(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,14 +26,17 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
         split_matrices: CUDA: "separate" and "standard" take parts of the matrix that "merged" has, and share it.
         separate_from: CUDA: from such a length and so many tokens on, padding included, a batch takes "separate" in
             place of "merged"; None for never.
+        packed_below: CUDA: a batch with fewer real tokens takes "separate" without padding in place of "standard" with
+            it: in percent, and one percent less for every so many tokens of its length; None for never.
         disabled_optimizers: onnxruntime's own passes that would undo the choices.
     """
 
     precision: Precision
     packed: bool = False
-    attention: Literal["merged", "separate", "standard"] = "separate"
+    attention: Form = "separate"
     split_matrices: bool = False
     separate_from: tuple[int, int] | None = None
+    packed_below: tuple[int, int] | None = None
     disabled_optimizers: tuple[str, ...] = ()
 
 
@@ -112,9 +116,39 @@ Rotary positions are turned before PackedMultiHeadAttention, windows are added t
 second of ModernBERT-base, packed against ONNX's Attention with padding: 64 x 128 1.06 against 0.85, 32 x 512 0.91
 against 0.76, ragged 1.07 against 0.49. GroupQueryAttention, which normalises heads and turns them by itself, makes
 0.363 against 0.352 at Qwen3-0.6B's size and 64 x 128 (bfloat16 0.355 against 0.311), but attends by cuDNN's kernels,
-planned anew for each shape, and a query takes 3.6 against 3.3 ms. PagedAttention, which packs decoders, wants caches
-that live outside of the graph. Where the time goes stands in benchmarks/results/gpu.md; products in FP8 make a third of
-float16's rate there.
+planned anew for each shape, and a query takes 3.6 against 3.3 ms. Where the time goes stands in
+benchmarks/results/gpu.md; products in FP8 make a third of float16's rate there.
+"""
+RAGGED_DECODERS = 92, 51
+"""`packed_below` of decoders, and of encoders whose heads share keys.
+
+PackedMultiHeadAttention has neither causality nor shared keys, so a mask is added to its scores, and keys and values
+are repeated for each head. Thousands of real tokens a second at Qwen3-0.6B's size by texts x length and real tokens:
+
+| texts x length | packed, 60 % | 75 % | 85 % | 90 % | 95 % | padded, 60 % | 75 % | 85 % | 90 % | 95 % | as fast at |
+|---|---|---|---|---|---|---|---|---|---|---|---|
+| 1,024 x 32 | 328 | 338 | 337 | 335 | 341 | 207 | 260 | 291 | 308 | 324 | 100 % |
+| 256 x 128 | 330 | 330 | 330 | 331 | 332 | 221 | 276 | 309 | 326 | 345 | 91 % |
+| 128 x 256 | 310 | 314 | 312 | 311 | 311 | 221 | 271 | 307 | 324 | 340 | 87 % |
+| 64 x 512 | 285 | 283 | 277 | 275 | 273 | 208 | 262 | 297 | 313 | 330 | 80 % |
+| 32 x 768 | 259 | 254 | 250 | 247 | 244 | 207 | 255 | 288 | 304 | 320 | 75 % |
+| 16 x 1,024 | 234 | 224 | 222 | 221 | 219 | 207 | 250 | 277 | 292 | 307 | 70 % |
+
+How many tokens are real stands on the card and is waited for; full batches make what they make without the branch (64 x
+128: 347 to 350 either way). Half-filled batches of 256 x 128, other ways:
+
+| form | thousand tokens/s |
+|---|---|
+| keys and values repeated by Concat, PackedMultiHeadAttention | 319 |
+| by Expand | 317 |
+| by Gather | 307 |
+| padding restored for ONNX's Attention alone | 286 |
+| PagedAttention on pages made in the graph | 194 |
+| all with padding | 182 |
+
+PagedAttention starts groups of threads for texts as long as all tokens together, and takes 47 of 92 ms with that.
+Padding restored for attention alone is faster than packed attention from 1,024 tokens on (16 x 2,048, half of them
+real: 230, packed 188, with padding 184), but would be a third copy of every layer.
 """
 CUDA_BF16 = Choices(precision="bf16", attention="standard")
 """For what float16 does not hold. The packed operators have no bfloat16."""

@@ -1,9 +1,9 @@
 """Encoders in half precision for CUDA: fused operators, and no padding between the embedding and the last layer.
 
 Encoders whose tokens see each other, at learnt or rotary positions, all or within a window, take the packed operators
-of onnxruntime's CUDA provider, which its CPU provider lacks. Decoders and relative positions take ONNX's own Attention,
-which both have, on rows with padding. Sums of products are kept in float32 by the kernels; the last hidden states are
-given as float32, and what pools them computes in it.
+of onnxruntime's CUDA provider, which its CPU provider lacks. Decoders take them for ragged batches; for others, like
+relative positions, they take ONNX's own Attention, which both have, on rows with padding. Sums of products are kept in
+float32 by the kernels; the last hidden states are given as float32, and what pools them computes in it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from embedge_export.families.structure import Attention, Encoder, Head, Layer, Load
 from embedge_export.graph.built.build import finish
 from embedge_export.graph.built.canvas import Canvas
-from embedge_export.graph.built.choices import Choices
+from embedge_export.graph.built.choices import RAGGED_DECODERS, Choices, Form
 from embedge_export.graph.built.cpu_blocks import Blocks
 from embedge_export.graph.built.cuda_attention import CudaAttention
 from embedge_export.graph.built.cuda_blocks import CudaBlocks, Sum
@@ -37,36 +37,51 @@ def suited(encoder: Encoder, choices: Choices) -> Choices:
         return choices
     if all(_can_pack(layer.attention) for layer in encoder.layers):
         return msgspec.structs.replace(choices, attention="separate", separate_from=None)
-    return msgspec.structs.replace(choices, attention="standard", packed=False, separate_from=None)
-
-
-def _can_pack(block: Attention) -> bool:
-    """Whether PackedMultiHeadAttention has it: heads have keys of their own, and no token is hidden by causality."""
-    own_keys = block.num_heads == block.num_kv_heads
-    plain_scores = not block.relative and block.disentangled is None and block.softcap is None
-    return own_keys and plain_scores and not block.causal and block.growth is None
-
-
-def for_queries(choices: Choices) -> Choices:
-    """The form for one short text, without branches and with rows of a fixed number: what a CUDA graph can capture."""
-    if choices.attention == "standard":
-        return choices
+    can_pack = choices.packed and all(_has_plain_scores(layer.attention) for layer in encoder.layers)
     return msgspec.structs.replace(
         choices,
         attention="standard",
         packed=False,
         separate_from=None,
-        split_matrices=choices.attention == "merged",
+        packed_below=RAGGED_DECODERS if can_pack else None,
+    )
+
+
+def _can_pack(block: Attention) -> bool:
+    """Whether PackedMultiHeadAttention has it: heads have keys of their own, and no token is hidden by causality."""
+    own_keys = block.num_heads == block.num_kv_heads
+    return own_keys and not block.causal and _has_plain_scores(block)
+
+
+def _has_plain_scores(block: Attention) -> bool:
+    """Whether PackedMultiHeadAttention has it once keys are written for every head, and causality as a mask."""
+    plain = not block.relative and block.disentangled is None and block.softcap is None
+    return plain and block.growth is None
+
+
+def for_queries(choices: Choices) -> Choices:
+    """The form for one short text, without branches and with rows of a fixed number: what a CUDA graph can capture."""
+    return msgspec.structs.replace(
+        choices,
+        attention="standard",
+        packed=False,
+        separate_from=None,
+        packed_below=None,
+        split_matrices=choices.split_matrices or choices.attention == "merged",
     )
 
 
 def twins(choices: Choices) -> list[Choices]:
     """The choices' forms with operators that the CPU has as well, in float32 and with padding kept."""
-    forms = [choices.attention] if choices.separate_from is None else ["merged", "separate", "standard"]
-    return [
-        msgspec.structs.replace(choices, precision="fp32", packed=False, attention=form, separate_from=None)
-        for form in forms
-    ]
+    forms: list[Form] = [choices.attention]
+    if choices.separate_from is not None:
+        forms = ["merged", "separate", "standard"]
+    elif choices.packed_below is not None:
+        forms = ["separate", "standard"]
+    plain = msgspec.structs.replace(
+        choices, precision="fp32", packed=False, separate_from=None, packed_below=None
+    )
+    return [msgspec.structs.replace(plain, attention=form) for form in forms]
 
 
 def without_idle_windows(encoder: Encoder, max_seq_len: int) -> Encoder:
@@ -106,6 +121,7 @@ def pad_to(encoder: Encoder, choices: Choices) -> int:
         or block.softcap is not None
         for block in blocks
     )
+    masked = masked or choices.packed_below is not None
     return _LENGTH_MULTIPLE if masked and choices.attention != "merged" else 1
 
 
@@ -127,16 +143,20 @@ def build_cuda(
 
     turned = any(layer.attention.rotary is not None for layer in encoder.layers)
     canvas = Canvas(opset=_RECENT_OPSET) if turned or choices.attention == "standard" else Canvas()
-    if choices.separate_from is None:
+    other, condition = None, ""
+    if choices.separate_from is not None:
+        other = msgspec.structs.replace(choices, attention="separate", split_matrices=True)
+        condition = _is_long(canvas, *choices.separate_from)
+    elif choices.packed_below is not None:
+        other = msgspec.structs.replace(choices, attention="separate", packed=True)
+        condition = _is_ragged(canvas, *choices.packed_below)
+    if other is None:
         hidden = _body(canvas, encoder, weights, choices)
     else:
-        separate, merged = canvas.branch(), canvas.branch()
-        other = msgspec.structs.replace(choices, attention="separate", split_matrices=True)
-        then = separate, [_body(separate, encoder, weights, other)]
-        otherwise = merged, [_body(merged, encoder, weights, choices)]
-        (hidden,) = canvas.choose(
-            _is_long(canvas, *choices.separate_from), then, otherwise, TensorProto.FLOAT
-        )
+        chosen, left = canvas.branch(), canvas.branch()
+        then = chosen, [_body(chosen, encoder, weights, other)]
+        otherwise = left, [_body(left, encoder, weights, choices)]
+        (hidden,) = canvas.choose(condition, then, otherwise, TensorProto.FLOAT)
     if head is not None:
         positions = PositionNodes(canvas, weights, encoder.relative)
         hidden = Blocks(canvas, weights, positions).head(hidden, head)
@@ -153,6 +173,19 @@ def _is_long(canvas: Canvas, length: int, tokens: int) -> str:
     )
     large = canvas.op("GreaterOrEqual", canvas.op("Size", "input_ids"), canvas.constant(tokens))
     return canvas.op("And", long, large)
+
+
+def _is_ragged(canvas: Canvas, percent: int, tokens: int) -> str:
+    """Whether fewer tokens of a batch are real, one percent less for every so many of its length; it is waited for."""
+    canvas.scope("form")
+    length = canvas.op("Gather", canvas.op("Shape", "input_ids"), canvas.constant(1))
+    share = canvas.op("Sub", canvas.constant(percent * tokens), length)
+    real = canvas.op("ReduceSum", "attention_mask", keepdims=0)
+    return canvas.op(
+        "Less",
+        canvas.op("Mul", real, canvas.constant(100 * tokens)),
+        canvas.op("Mul", canvas.op("Size", "input_ids"), share),
+    )
 
 
 def _body(canvas: Canvas, encoder: Encoder, weights: Weights, choices: Choices) -> str:

@@ -49,15 +49,13 @@ class CudaAttention:
     def attend(self, rows: str, block: Attention) -> tuple[str, str | None]:
         """The block without the bias of its last product, and that bias."""
         output = projection(self._weights, block.output)
-        if self._choices.attention == "merged":
-            mixed, bias, suffix = self._merged(rows, block), output.load_bias, "bias"
-        elif block.num_heads != block.num_kv_heads:
-            mixed, bias, suffix = self._standard(rows, block), output.load_bias, "bias"
+        forms = {"merged": self._merged, "standard": self._standard, "separate": self._separate}
+        mixed = forms[self._choices.attention](rows, block)
+        if self._choices.attention == "merged" or block.num_heads != block.num_kv_heads:
+            bias, suffix = output.load_bias, "bias"
         else:
             # with the bias of the values in it
-            mix = self._standard if self._choices.attention == "standard" else self._separate
-            mixed, suffix = mix(rows, block), "bias+value"
-            bias = absorbed_bias(self._weights, block.output, block.value)
+            bias, suffix = absorbed_bias(self._weights, block.output, block.value), "bias+value"
         result = self._canvas.op("MatMul", mixed, self._blocks.half(output.name, output.shape, output.load))
         if bias is None:
             return result, None
@@ -174,9 +172,12 @@ class CudaAttention:
             )
         return self._narrow[key]
 
-    def _score_mask(self, block: Attention) -> str:
-        """What scores get added, (1, 1 or num_heads, seq_len, seq_len): windows, relative positions; "" for none."""
-        if block.window is None and not block.relative:
+    def _score_mask(self, block: Attention, *, causality: bool = False) -> str:
+        """What scores get added, (1, 1 or num_heads, seq_len, seq_len): windows, relative positions; "" for none.
+
+        Causality is in it where something else is, or where it is asked for.
+        """
+        if block.window is None and not block.relative and not (block.causal and causality):
             return ""
         canvas, positions = self._canvas, self._blocks.positions
         key = block.causal, block.window, block.relative
@@ -220,17 +221,20 @@ class CudaAttention:
         """Three products, which attention reads as they are: it would copy a merged one to put its heads apart.
 
         A key's bias moves all scores of a query alike, and softmax takes it out, unless the key is turned; a value's
-        goes to the output's.
+        goes to the output's, unless it is of several heads.
         """
         canvas = self._canvas
         scope = canvas.scope_name
         rotation = None if block.rotary is None else self._rotation(block)
-        mask = self._score_mask(block)
+        mask = self._score_mask(block, causality=True)
         canvas.scope(scope)
         turned = block.rotary is not None or block.key_norm is not None
-        query, key, value = self._products(rows, block, key_bias=turned, value_bias=False)
+        grouped = block.num_heads != block.num_kv_heads
+        query, key, value = self._products(rows, block, key_bias=turned, value_bias=grouped)
         query = self._turn(query, block.num_heads, block, block.query_norm, rotation)
-        key = self._turn(key, block.num_heads, block, block.key_norm, rotation)
+        key = self._turn(key, block.num_kv_heads, block, block.key_norm, rotation)
+        if grouped:
+            key, value = self._for_every_head(key, block), self._for_every_head(value, block)
         options = {"num_heads": block.num_heads, "scale": block.scale}
         bias = [mask] if mask else []
         if self._blocks.padding is not None:
@@ -238,6 +242,15 @@ class CudaAttention:
             return canvas.contrib("PackedMultiHeadAttention", *inputs, **options)
         inputs = query, key, value, "", self._key_lengths(), *bias
         return canvas.contrib("MultiHeadAttention", *inputs, **options)
+
+    def _for_every_head(self, rows: str, block: Attention) -> str:
+        """Keys or values of few heads, repeated for each head that reads them."""
+        canvas = self._canvas
+        kept = [0] if self._blocks.padding is not None else [0, 0]
+        shape = [*kept, block.num_kv_heads, 1, block.head_dim]
+        parts = [canvas.op("Reshape", rows, canvas.constant(shape))] * (block.num_heads // block.num_kv_heads)
+        wide = canvas.op("Concat", *parts, axis=len(kept) + 1)
+        return canvas.op("Reshape", wide, canvas.constant([*kept, block.num_heads * block.head_dim]))
 
     def _key_lengths(self) -> str:
         """Lengths, then starts of queries and of keys in rows without padding taken off: int32 (3 * batch + 2,)."""

@@ -82,6 +82,41 @@ class SkipLayerNormalization(OpRun):
         return outputs[: len(self.onnx_node.output)]
 
 
+class SimplifiedLayerNormalization(OpRun):
+    op_domain = ""
+
+    def _run(self, rows, scale, axis=None, epsilon=None):
+        mean_square = (rows.astype(np.float64) ** 2).mean(-1, keepdims=True)
+        return ((rows / np.sqrt(mean_square + epsilon) * scale).astype(rows.dtype),)
+
+
+class SkipSimplifiedLayerNormalization(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, rows, skip, scale, bias=None, epsilon=None):
+        total = rows.astype(np.float64) + skip + (0 if bias is None else bias)
+        normal = total / np.sqrt((total**2).mean(-1, keepdims=True) + epsilon) * scale
+        # two outputs for training, then the sum
+        outputs = tuple(made.astype(rows.dtype) for made in (normal, total, total, total))
+        return outputs[: len(self.onnx_node.output)]
+
+
+class RotaryEmbedding(OpRun):
+    op_domain = "com.microsoft"
+
+    def _run(self, rows, first, cosines, sines, num_heads=None, interleaved=None, **defaults):
+        # the evaluator gives what ONNX's operator of that name has by default
+        assert interleaved == 1
+        assert first.tolist() == [0]
+        assert not any(defaults.values())
+        batch_size, seq_len, size = rows.shape
+        heads = rows.reshape(batch_size, seq_len, num_heads, size // num_heads)
+        even, odd = heads[..., ::2], heads[..., 1::2]
+        c, s = (table[:seq_len, None, :] for table in (cosines, sines))
+        turned = np.stack([even * c - odd * s, odd * c + even * s], axis=-1)
+        return (turned.reshape(rows.shape).astype(rows.dtype),)
+
+
 class BiasGelu(OpRun):
     op_domain = "com.microsoft"
 
@@ -107,7 +142,8 @@ class FastGelu(OpRun):
 
 OPS = [
     RemovePadding, RestorePadding, PackedMultiHeadAttention, PackedAttention, SkipLayerNormalization, BiasGelu,
-    FastGelu, QuickGelu,
+    FastGelu, QuickGelu, SimplifiedLayerNormalization, SkipSimplifiedLayerNormalization,
+    RotaryEmbedding,
 ]  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from embedge_export.graph.built.build import build
 from embedge_export.graph.built.choices import CUDA_BF16, CUDA_FP16
 from embedge_export.graph.built.cuda import (
     build_cuda,
+    for_queries,
     pad_to,
     score_heads_on_cuda,
     suited,
@@ -46,9 +47,9 @@ CONFIGS = {
 FORMS = [(packed, merged) for packed in (True, False) for merged in (True, False)]
 
 
-def feeds(encoder, seq_len: int = 9) -> dict[str, np.ndarray]:
-    ids = np.random.default_rng(0).integers(5, encoder.vocab_size, (4, seq_len))
-    mask = (np.arange(seq_len) < np.array([[seq_len], [4], [1], [7]])).astype(np.int64)
+def feeds(encoder, seq_len: int = 9, lengths=(4, 1, 7)) -> dict[str, np.ndarray]:
+    ids = np.random.default_rng(0).integers(5, encoder.vocab_size, (1 + len(lengths), seq_len))
+    mask = (np.arange(seq_len) < np.array([seq_len, *lengths])[:, None]).astype(np.int64)
     made = {"input_ids": np.where(mask, ids, 1), "attention_mask": mask}
     if encoder.embedding.types is not None and encoder.embedding.types_input:
         made["token_type_ids"] = ids % encoder.embedding.types.shape[0]
@@ -183,8 +184,11 @@ def test_every_family_has_a_graph_whose_operators_in_float32_give_the_same(name,
     encoder, weights = read_encoder(tiny.facts(settings, name)), SeededWeights(3)
     inputs = feeds(encoder, seq_len=24)  # longer than any window
     real = inputs["attention_mask"][..., None]
-    forms = twins(suited(encoder, choices))
-    assert len(forms) == (3 if choices is CUDA_FP16 and name in PACKED else 1)
+    chosen = suited(encoder, choices)
+    forms = twins(chosen)
+    assert len(forms) == (
+        3 if choices is CUDA_FP16 and name in PACKED else 1 if chosen.packed_below is None else 2
+    )
     for form in forms:
         graph = fill(*build_cuda(encoder, weights, form))
         session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -210,21 +214,78 @@ def test_turned_and_windowed_encoders_are_packed(name) -> None:
 
 
 def test_only_what_packed_operators_cannot_do_stays_padded() -> None:
-    padded = set()
+    padded, by_batch = set(), set()
     for name in BUILT:
         encoder = read_encoder(tiny.facts(tiny.config(name), name))
-        if not suited(encoder, CUDA_FP16).packed:
+        blocks = [layer.attention for layer in encoder.layers]
+        chosen = suited(encoder, CUDA_FP16)
+        if chosen.packed_below is not None:
+            by_batch.add(name)
+            assert any(block.causal or block.num_heads != block.num_kv_heads for block in blocks)
+        elif not chosen.packed:
             padded.add(name)
-            blocks = [layer.attention for layer in encoder.layers]
             assert any(
-                block.causal
-                or block.relative
+                block.relative
                 or block.disentangled is not None
-                or block.num_heads != block.num_kv_heads
+                or block.softcap is not None
+                or block.growth is not None
                 for block in blocks
             )
-    assert set(BUILT) - padded >= TURNED | PACKED
-    assert {"mpnet", "qwen3", "llama"} <= padded
+        assert suited(encoder, CUDA_BF16).packed_below is None
+    assert set(BUILT) - padded - by_batch >= TURNED | PACKED
+    assert padded >= {"mpnet"}
+    assert by_batch >= DECODERS
+
+
+DECODERS = {"gemma3_text", "llama", "mistral", "qwen2", "qwen3"} & set(BUILT)
+
+
+@pytest.mark.parametrize("name", sorted(DECODERS))
+@pytest.mark.parametrize(
+    ("packed_below", "lengths", "absent"),
+    [
+        ((85, 100), (4, 1, 7), "Attention"),
+        ((85, 100), (21, 19, 24), "PackedMultiHeadAttention"),
+        # 81 of 96 tokens, 84.4 percent, at a length of 24
+        ((85, 100), (19, 19, 19), "Attention"),
+        ((84, 100), (19, 19, 19), "PackedMultiHeadAttention"),
+        ((88, 8), (19, 19, 19), "Attention"),
+        ((87, 8), (19, 19, 19), "PackedMultiHeadAttention"),
+        ((92, 51), (19, 19, 19), "Attention"),
+        # so long that nothing is packed
+        ((92, 1), (4, 1, 7), "Attention"),
+        ((23, 1), (1, 1, 1), "PackedMultiHeadAttention"),
+    ],
+)
+def test_ragged_batches_of_decoders_are_packed(name, packed_below, lengths, absent) -> None:
+    settings = tiny.config(name, **({"sliding_window": 16} if name == "mistral" else {}))
+    encoder, weights = read_encoder(tiny.facts(settings, name)), SeededWeights(3)
+    inputs = feeds(encoder, seq_len=24, lengths=lengths)
+    choices = msgspec.structs.replace(suited(encoder, CUDA_FP16), precision="fp32", packed_below=packed_below)
+    graph = fill(*build_cuda(encoder, weights, choices))
+    assert Counter(tensor.name for tensor in graph.graph.initializer).most_common(1)[0][1] == 1
+    domain = "" if absent == "Attention" else "com.microsoft"
+    other = type(absent, (Absent,), {"op_domain": domain})
+    ops = [op for op in OPS if op.__name__ != absent] + [other]
+    rows = ReferenceEvaluator(graph, new_ops=ops).run(None, inputs)[0]
+    real = inputs["attention_mask"][..., None]
+    assert np.abs((rows - expected(encoder, weights, inputs)) * real).max() < 5e-5
+
+
+@pytest.mark.parametrize("name", sorted(DECODERS))
+def test_single_queries_of_decoders_have_a_graph_without_branches_on_the_same_weights(name) -> None:
+    encoder = read_encoder(tiny.facts(tiny.config(name), name))
+    chosen = suited(encoder, CUDA_FP16)
+    single, batches = (
+        build_cuda(encoder, SeededWeights(3), form)[0].graph for form in (for_queries(chosen), chosen)
+    )
+    assert {node.op_type for node in batches.node} >= {"If"}
+    assert not {node.op_type for node in single.node} & {"If", "RemovePadding"}
+    names = [
+        {tensor.name for tensor in graph.initializer if not tensor.name.startswith("constant")}
+        for graph in (single, batches)
+    ]
+    assert names[0] == names[1]
 
 
 def test_heads_are_turned_several_at_once() -> None:
@@ -287,6 +348,10 @@ def test_masks_are_written_where_they_hide_something(name, max_seq_len, num_inpu
 def test_what_a_graph_asks_of_batches_is_known() -> None:
     encoders = {name: read_encoder(config) for name, config in MEASURED.items()}
     asked = {name: pad_to(encoder, suited(encoder, CUDA_FP16)) for name, encoder in encoders.items()}
+    assert {name for name, multiple in asked.items() if multiple == 8} == {
+        "mpnet", "modernbert", *DECODERS,
+    }  # fmt: skip
+    asked = {name: pad_to(encoder, suited(encoder, CUDA_BF16)) for name, encoder in encoders.items()}
     assert {name for name, multiple in asked.items() if multiple == 8} == {
         "mpnet", "modernbert", "mistral", "gemma3_text",
     }  # fmt: skip
