@@ -36,6 +36,17 @@ def test_the_results_page_and_the_guide_show_the_results_and_nothing_else() -> N
         assert FILE.with_suffix(suffix).stat().st_size > 10_000
 
 
+def test_parts_that_were_measured_apart_are_named() -> None:
+    for later, words in (
+        ([], "of the same run"),
+        (["decoder", "shares"], "but for decoder, shares, measured later"),
+    ):
+        results = changed(("later",), later)
+        assert words in tables.render(results, None)
+        assert words in tables.section(results, None, "gpu")
+        assert ("measured later" in tables.render(results, None)) == bool(later)
+
+
 def test_every_target_of_the_card_is_there() -> None:
     assert [each.target for each in targets.evaluate(RESULTS, None)] == [
         ">= 4x", ">= 2.6x", ">= 1.9x", ">= 45 %", ">= 50 %", ">= 85 %",
@@ -114,3 +125,20 @@ def test_a_causal_token_attends_to_half_and_one_in_a_window_to_it() -> None:
     per_pair = 4 * 16 * 128 * 28
     grown = others.flop_per_token("qwen3, 0.6 B", 512) - others.flop_per_token("qwen3, 0.6 B", 256)
     assert grown == per_pair * 128
+
+
+def test_a_part_measured_again_is_said_to_be_later(tmp_path, monkeypatch) -> None:
+    file = tmp_path / "gpu.json"
+    given = ["--tokenizer", "tokenizer.json", "--output", str(file)]
+
+    def run(*parts: str) -> dict:
+        monkeypatch.setattr("sys.argv", ["benchmarks.gpu", *given, *parts])
+        command.main()
+        return json.loads(file.read_text())
+
+    done = command.subprocess.CompletedProcess([], 0, stdout="{}\n")
+    monkeypatch.setattr(command.subprocess, "run", lambda *_, **__: done)
+    assert "later" not in run()
+    assert run("fp8")["later"] == ["fp8"]
+    assert run("ceiling", "fp8")["later"] == ["ceiling", "fp8"]
+    assert "later" not in run()
