@@ -137,7 +137,10 @@ def test_a_graph_takes_the_inputs_of_a_traced_one(tmp_path) -> None:
     assert manifest.graph.inputs == ("input_ids", "attention_mask", *positions)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(bundle / manifest.variants["fp16_cuda"].file), options)
+    # that of batches chooses packed operators, which only CUDA has
+    single = manifest.variants["fp16_cuda"].query_file
+    assert single is not None
+    session = onnxruntime.InferenceSession(str(bundle / single), options)
     ids = np.arange(5, 17)[None]
     known = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": np.arange(12)[None]}
     known = {name: known[name] for name in manifest.graph.inputs}
@@ -178,14 +181,20 @@ def test_fp16_means_cudas_when_a_graph_is_optimised_for_it(tmp_path) -> None:
         ExportSpec(model="m", optimize_for="cuda", from_onnx=tmp_path)
 
 
-def test_a_decoder_takes_onnx_attention_without_a_mask(tmp_path) -> None:
+def test_a_decoder_takes_onnx_attention_and_packed_attention_for_ragged_batches(tmp_path) -> None:
     bundle = exported(tmp_path, tiny_kinds.qwen3_embedder)
     manifest = load_manifest(bundle)
-    assert {"SimplifiedLayerNormalization", "RotaryEmbedding", "Attention"} <= operators(bundle)
+    of_batches = {"SimplifiedLayerNormalization", "RotaryEmbedding", "Attention"}
+    assert of_batches | {"PackedMultiHeadAttention", "If"} <= operators(bundle)
     assert manifest.tokenizer.padding_side == "right"
     variant = manifest.variants["fp16_cuda"]
-    assert (variant.score_heads, variant.pad_to_multiple_of) == (None, 1)
-    assert variant.query_file == variant.file
+    assert (variant.score_heads, variant.pad_to_multiple_of) == (None, 8)
+    assert variant.query_file != variant.file
+    assert variant.query_file is not None
+    nodes = onnx.load(str(bundle / variant.query_file), load_external_data=False).graph.node
+    kinds = {node.op_type for node in every_node(nodes)}
+    assert of_batches <= kinds
+    assert not kinds & {"If", "RemovePadding", "PackedMultiHeadAttention"}
 
 
 def test_a_classifiers_head_is_in_the_graph(tmp_path) -> None:
