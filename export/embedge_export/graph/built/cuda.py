@@ -1,9 +1,10 @@
 """Encoders in half precision for CUDA: fused operators, and no padding between the embedding and the last layer.
 
 Encoders whose tokens see each other, at learnt or rotary positions, all or within a window, take the packed operators
-of onnxruntime's CUDA provider, which its CPU provider lacks. Decoders take them for ragged batches; for others, like
-relative positions, they take ONNX's own Attention, which both have, on rows with padding. Sums of products are kept in
-float32 by the kernels; the last hidden states are given as float32, and what pools them computes in it.
+of onnxruntime's CUDA provider, which its CPU provider lacks. Decoders, and encoders whose heads share keys, take them
+in float16 for ragged batches. Their other batches take ONNX's own Attention, which both have, on rows with padding, and
+so do all batches of relative positions, capped scores and queries that grow. Sums of products are kept in float32 by
+the kernels; the last hidden states are given as float32, and what pools them computes in it.
 """
 
 from __future__ import annotations
@@ -114,14 +115,13 @@ def score_heads_on_cuda(encoder: Encoder) -> int | None:
 def pad_to(encoder: Encoder, choices: Choices) -> int:
     """What a batch's padded length should be a multiple of: kernels that add masks to scores load that many at once."""
     blocks = [layer.attention for layer in encoder.layers]
-    masked = any(
+    masked = choices.packed_below is not None or any(
         block.window is not None
         or block.relative
         or block.disentangled is not None
         or block.softcap is not None
         for block in blocks
     )
-    masked = masked or choices.packed_below is not None
     return _LENGTH_MULTIPLE if masked and choices.attention != "merged" else 1
 
 
@@ -143,16 +143,11 @@ def build_cuda(
 
     turned = any(layer.attention.rotary is not None for layer in encoder.layers)
     canvas = Canvas(opset=_RECENT_OPSET) if turned or choices.attention == "standard" else Canvas()
-    other, condition = None, ""
-    if choices.separate_from is not None:
-        other = msgspec.structs.replace(choices, attention="separate", split_matrices=True)
-        condition = _is_long(canvas, *choices.separate_from)
-    elif choices.packed_below is not None:
-        other = msgspec.structs.replace(choices, attention="separate", packed=True)
-        condition = _is_ragged(canvas, *choices.packed_below)
-    if other is None:
+    alternative = _alternative(canvas, choices)
+    if alternative is None:
         hidden = _body(canvas, encoder, weights, choices)
     else:
+        condition, other = alternative
         chosen, left = canvas.branch(), canvas.branch()
         then = chosen, [_body(chosen, encoder, weights, other)]
         otherwise = left, [_body(left, encoder, weights, choices)]
@@ -163,14 +158,25 @@ def build_cuda(
     return finish(canvas, encoder, hidden, head)
 
 
+def _alternative(canvas: Canvas, choices: Choices) -> tuple[str, Choices] | None:
+    """When a batch takes another form, and which; None where all take the same."""
+    if choices.separate_from is not None:
+        other = msgspec.structs.replace(choices, attention="separate", split_matrices=True)
+        return _is_long(canvas, *choices.separate_from), other
+    if choices.packed_below is not None:
+        other = msgspec.structs.replace(choices, attention="separate", packed=True)
+        return _is_ragged(canvas, *choices.packed_below), other
+    return None
+
+
+def _padded_length(canvas: Canvas) -> str:
+    return canvas.op("Gather", canvas.op("Shape", "input_ids"), canvas.constant(1))
+
+
 def _is_long(canvas: Canvas, length: int, tokens: int) -> str:
     """Whether a batch is so long and has so many tokens, padding included; no value on the device is read."""
     canvas.scope("form")
-    long = canvas.op(
-        "GreaterOrEqual",
-        canvas.op("Gather", canvas.op("Shape", "input_ids"), canvas.constant(1)),
-        canvas.constant(length),
-    )
+    long = canvas.op("GreaterOrEqual", _padded_length(canvas), canvas.constant(length))
     large = canvas.op("GreaterOrEqual", canvas.op("Size", "input_ids"), canvas.constant(tokens))
     return canvas.op("And", long, large)
 
@@ -178,7 +184,7 @@ def _is_long(canvas: Canvas, length: int, tokens: int) -> str:
 def _is_ragged(canvas: Canvas, percent: int, tokens: int) -> str:
     """Whether fewer tokens of a batch are real, one percent less for every so many of its length; it is waited for."""
     canvas.scope("form")
-    length = canvas.op("Gather", canvas.op("Shape", "input_ids"), canvas.constant(1))
+    length = _padded_length(canvas)
     share = canvas.op("Sub", canvas.constant(percent * tokens), length)
     real = canvas.op("ReduceSum", "attention_mask", keepdims=0)
     return canvas.op(
