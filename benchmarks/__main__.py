@@ -32,7 +32,10 @@ def main() -> None:
         help="rounds, each with one fresh process per subject; default: %(default)s",
     )
     run.add_argument(
-        "--attempts", type=int, default=1, help="runs to make at most where other processes disturb one"
+        "--attempts",
+        type=int,
+        default=1,
+        help="runs to make at most where other programs, or other guests of the host, disturb one",
     )
     run.add_argument("--share", type=float, default=1.0, help="of each case's texts, for a quick look")
     curves = commands.add_parser("scaling", help="measure how time and memory grow")

@@ -8,8 +8,9 @@ STARTED = time.perf_counter()  # before anything heavy is imported
 
 import importlib  # noqa: E402
 import json  # noqa: E402
-import os  # noqa: E402
 import sys  # noqa: E402
+
+from benchmarks.disturbed import Others  # noqa: E402
 
 
 def main() -> None:
@@ -57,9 +58,9 @@ def reference(subject, job):
 
 def start(subject, job):
     """From a fresh process to the first vector."""
-    texts, others = _texts(job), Others()
+    texts, others = _texts(job), Others(looped=False)
     vectors = subject.load(job)(texts)
-    figures = {"start_s": time.perf_counter() - STARTED, "others_cores": others.cores()}
+    figures = {"start_s": time.perf_counter() - STARTED} | others.figures()
     figures["peak_rss_mb"] = _peak_rss_mb()
     return _result(job, figures, vectors)
 
@@ -81,7 +82,7 @@ def query(subject, job):
         "p50_ms": 1e3 * _quantile(seconds, 0.5),
         "p95_ms": 1e3 * _quantile(seconds, 0.95),
         "cpu_s_per_1000": 1e3 * cpu / len(seconds),
-        "others_cores": others.cores(),
+        **others.figures(),
         "peak_rss_mb": _peak_rss_mb(),
     }
     time.sleep(0.5)  # threads may spin for a moment after the last run
@@ -104,7 +105,7 @@ def bulk(subject, job):
         "texts_per_s": len(texts) / elapsed,
         "tokens_per_s": job["num_tokens"] / elapsed,
         "cpu_s_per_1000": 1e3 * (time.process_time() - cpu) / len(texts),
-        "others_cores": others.cores(),
+        **others.figures(),
         "peak_rss_mb": _peak_rss_mb(),
     }
     return _result(job, figures, vectors, before=before)
@@ -131,7 +132,7 @@ def rerank(subject, job):
         "p50_ms": 1e3 * _quantile(seconds, 0.5),
         "p95_ms": 1e3 * _quantile(seconds, 0.95),
         "cpu_s_per_1000": 1e3 * cpu / pairs,
-        "others_cores": others.cores(),
+        **others.figures(),
         "peak_rss_mb": _peak_rss_mb(),
     }
     return _result(job, figures, scores, before=before, centred=True)
@@ -162,7 +163,7 @@ def stream(subject, job):
         "first_s": first - began,
         "texts_per_s": answered / elapsed,
         "cpu_s_per_1000": 1e3 * (time.process_time() - cpu) / answered,
-        "others_cores": others.cores(),
+        **others.figures(),
         "first_rss_mb": before,
         "peak_rss_mb": _peak_rss_mb(),
     }
@@ -181,31 +182,10 @@ def length(subject, job):
     figures = {
         "seconds": _quantile(seconds, 0.5),
         "tokens_per_s": job["num_tokens"] / _quantile(seconds, 0.5),
-        "others_cores": others.cores(),
+        **others.figures(),
         "peak_rss_mb": _peak_rss_mb(),
     }
     return {"figures": figures} | _agreement(vectors, job, slice(None))
-
-
-class Others:
-    """How busy the rest of the machine keeps its processors from now on."""
-
-    def __init__(self):
-        self.began, self.busy, self.own = time.perf_counter(), _busy_s(), time.process_time()
-
-    def cores(self):
-        """Processors that other processes, and the hypervisor's other guests, used on average; NaN if unknown."""
-        elapsed = time.perf_counter() - self.began
-        return max(0.0, (_busy_s() - self.busy - (time.process_time() - self.own)) / elapsed)
-
-
-def _busy_s():
-    try:
-        with open("/proc/stat") as file:  # noqa: PTH123
-            user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
-    except OSError:
-        return float("nan")
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def _texts(job):

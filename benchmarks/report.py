@@ -52,7 +52,8 @@ def render(results: dict, operators: dict | None = None) -> str:
                 words = CEILING.format(version=operators["onnxruntime"])
                 parts.append(f"### Share of the matrix-product ceiling\n\n{words}\n\n{shares}\n")
         for name, entry in cases_of(results, model).items():
-            parts.append(f"### {model}, {name}: {CASES[name].what}\n\n{_texts(entry)}\n\n{details(entry)}\n")
+            told = _texts(entry, results.get("loop_ms"))
+            parts.append(f"### {model}, {name}: {CASES[name].what}\n\n{told}\n\n{details(entry)}\n")
     for name, entry in results.get("scaling", {}).items():
         parts.append(f"## {_curve(name, entry)}\n\n{curve_table(name, entry)}\n")
     if results.get("profile"):
@@ -152,10 +153,16 @@ def operators_beside(file: Path, results: dict) -> dict | None:
     return operators if operators and operators["machine"] == results["machine"] else None
 
 
-def _texts(entry: dict) -> str:
+def _texts(entry: dict, fastest_ms: float | None) -> str:
     texts, runs = entry["texts"], [run for facts in entry["subjects"].values() for run in facts["runs"]]
     others = [run["others_cores"] for run in runs]
     busy = f"{statistics.median(others):.2f} cores, at worst {max(others):.2f}" if others else "unknown"
+    loops = [run["loop_ms"] / fastest_ms for run in runs if fastest_ms and "loop_ms" in run]
+    if loops:
+        busy += (
+            f"; a loop of Python took {statistics.median(loops):.2f} times its shortest time, at worst "
+            f"{max(loops):.2f}"
+        )
     return (
         f"{texts['texts']:,} text{'s' * (texts['texts'] > 1)}, {texts['tokens']:,} tokens, mean "
         f"{texts['tokens_mean']:g}, longest {texts['tokens_max']}; sha256 of the texts {texts['sha256'][:16]}. "

@@ -15,12 +15,11 @@ from pathlib import Path
 
 from benchmarks import cases as workloads
 from benchmarks import models
+from benchmarks.disturbed import undisturbed
 from benchmarks.machine import machine
 from benchmarks.subjects import REFERENCE, SUBJECTS
 
 SCHEMA = 3
-DISTURBED = 0.15
-"""Processors in use by others, on average, above which a run is made again if `attempts` allow."""
 PATIENCE_S = 900
 """After which a measuring process counts as failed; making a bundle may take four times as long."""
 
@@ -43,7 +42,7 @@ def run(
         subjects: names in SUBJECTS.
         repeats: rounds, each with one fresh process per subject.
         threads: for every subject.
-        attempts: how often at most a run is made again because other processes disturbed it.
+        attempts: runs to make at most of one round's process where something else disturbs them.
         share: of each case's texts, for a quick look.
         resume: keep rounds of these cases that the file holds of the same sources, and do those that are missing.
         file: results; what it holds of other cases stays.
@@ -69,11 +68,11 @@ def run(
         # the first start of a program reads its files from disk, which is not what is compared
         if workloads.CASES[name].kind == "start":
             for subject in subjects:
-                _attempt(entry, key, subject, jobs[subject] | given, attempts, number=None)
+                _attempt(results, key, subject, jobs[subject] | given, attempts=1, number=None)
         while missing(entry, subjects, repeats):
             number = 1 + max((r["round"] for s in entry["subjects"].values() for r in s["runs"]), default=-1)
             for subject in subjects:
-                _attempt(entry, key, subject, jobs[subject] | given, attempts, number)
+                _attempt(results, key, subject, jobs[subject] | given, attempts, number)
             write(file, results)
         if name == "start" and not (resume and "imports" in results):
             results["imports"] = import_cost(threads)
@@ -141,13 +140,13 @@ def entry_for(old: dict | None, texts: dict, sources: str) -> dict:
     return {"date": time.strftime("%Y-%m-%d"), **facts, "subjects": {}}
 
 
-def _attempt(entry: dict, key: str, subject: str, job: dict, attempts: int, number: int | None) -> None:
-    """One process of one subject; what it found goes into the entry, unless `number` is None."""
-    facts = entry["subjects"][subject]
+def _attempt(results: dict, key: str, subject: str, job: dict, attempts: int, number: int | None) -> None:
+    """One process of one subject; what it found goes into the results, unless `number` is None."""
+    facts = results["cases"][key]["subjects"][subject]
     if "error" in facts:
         return
     try:
-        found = _undisturbed(subject, job | {"action": job["case_kind"]}, attempts)
+        found = undisturbed(lambda: child(subject, job | {"action": job["case_kind"]}), attempts, results)
     except ChildError as error:
         facts["error"] = str(error)
         print(f"{key} {subject}: {error}", file=sys.stderr)
@@ -158,17 +157,6 @@ def _attempt(entry: dict, key: str, subject: str, job: dict, attempts: int, numb
     figures = {name: float(f"{value:.5g}") for name, value in found["figures"].items()}
     facts["runs"].append({"round": number} | figures)
     print(f"{key} round {number} {subject}: {figures}", file=sys.stderr)
-
-
-def _undisturbed(subject: str, job: dict, attempts: int) -> dict:
-    """The first run that other processes left alone, or the least disturbed of `attempts`."""
-    best = child(subject, job)
-    for _ in range(attempts - 1):
-        if not best["figures"]["others_cores"] > DISTURBED:
-            break
-        again = child(subject, job)
-        best = min(best, again, key=lambda found: found["figures"]["others_cores"])
-    return best
 
 
 def import_cost(threads: int, repeats: int = 11) -> dict:
