@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 
 from benchmarks import profiling, report, runner, scaling, targets
 from benchmarks.cases import CASES
-from benchmarks.models import MODELS
+from benchmarks.models import MODELS, ROOT
 from benchmarks.plans import PLANS
 from benchmarks.subjects import SUBJECTS
 
@@ -52,24 +53,35 @@ def main() -> None:
     )
     table.add_argument("--no-page", action="store_true")
     shown = commands.add_parser("targets", help="print measured ratios beside their targets")
+    parsers = {
+        "run": run,
+        "prepare": prepare,
+        "scaling": curves,
+        "profile": profile,
+        "table": table,
+        "targets": shown,
+    }
     for command in (run, prepare, curves):
         command.add_argument("--threads", type=int, default=2)
     for command in (run, curves, profile, table, shown):
         command.add_argument("--name", default="cpu", help="of the results file")
     args = parser.parse_args()
+    parser = parsers[args.command]
+    _check_numbers(parser, args)
     if args.command in ("run", "prepare"):
         plan = PLANS[args.plan]
         cases, subjects = args.cases or plan.cases, args.subjects or plan.subjects
         known = [f"{model}/{case}" for model in MODELS for case in CASES]
         _check(parser, cases, known)
         _check(parser, subjects, SUBJECTS)
+        _check_environments(parser, {SUBJECTS[name].environment for name in subjects} | {"torch"})
+    if args.command == "profile":
+        _check_environments(parser, ["torch"])
     if args.command == "prepare":
         runner.prepare(cases, subjects, args.threads)
         return
     file = report.RESULTS / f"{args.name}.json"
     if args.command == "run":
-        if args.repeats < 1:
-            parser.error(f"--repeats {args.repeats}: expected at least one round")
         runner.run(
             cases=cases,
             subjects=subjects,
@@ -82,6 +94,7 @@ def main() -> None:
         )
     elif args.command == "scaling":
         _check(parser, args.curves, scaling.CURVES)
+        _check_environments(parser, scaling.ENVIRONMENTS)
         scaling.run(args.curves, args.threads, not args.fresh, file, args.largest)
     elif args.command == "profile":
         profiling.run(args.model, file)
@@ -99,6 +112,22 @@ def _listed(text: str) -> list[str]:
 def _check(parser: argparse.ArgumentParser, given, known) -> None:
     if unknown := [name for name in given if name not in known]:
         parser.error(f"{', '.join(unknown)}: expected some of {', '.join(known)}")
+
+
+def _check_numbers(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    for name in ("threads", "repeats", "attempts", "largest"):
+        given = getattr(args, name, None)
+        if given is not None and given < 1:
+            parser.error(f"--{name} {given}: expected at least 1")
+    if not 0 < getattr(args, "share", 1.0) <= 1:
+        parser.error(f"--share {args.share:g}: expected more than 0, at most 1, the whole")
+
+
+def _check_environments(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+    lacking = [f".venvs/{name}" for name in sorted(names) if not (ROOT / ".venvs" / name).is_dir()]
+    if lacking:
+        made = " ".join(f"{folder}/.installed" for folder in lacking)
+        parser.error(f"{', '.join(lacking)}: no such environment here; `make {made}` makes what is missing")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import json  # noqa: E402
 import sys  # noqa: E402
 
 from benchmarks.disturbed import Others  # noqa: E402
+from benchmarks.resident import peak_rss_mb, resident_mb  # noqa: E402
 
 
 def main() -> None:
@@ -61,7 +62,7 @@ def start(subject, job):
     texts, others = _texts(job), Others(looped=False)
     vectors = subject.load(job)(texts)
     figures = {"start_s": time.perf_counter() - STARTED} | others.figures()
-    figures["peak_rss_mb"] = _peak_rss_mb()
+    figures["peak_rss_mb"] = peak_rss_mb()
     return _result(job, figures, vectors)
 
 
@@ -83,7 +84,7 @@ def query(subject, job):
         "p95_ms": 1e3 * _quantile(seconds, 0.95),
         "cpu_s_per_1000": 1e3 * cpu / len(seconds),
         **others.figures(),
-        "peak_rss_mb": _peak_rss_mb(),
+        "peak_rss_mb": peak_rss_mb(),
     }
     time.sleep(0.5)  # threads may spin for a moment after the last run
     began, cpu = time.perf_counter(), time.process_time()
@@ -106,7 +107,7 @@ def bulk(subject, job):
         "tokens_per_s": job["num_tokens"] / elapsed,
         "cpu_s_per_1000": 1e3 * (time.process_time() - cpu) / len(texts),
         **others.figures(),
-        "peak_rss_mb": _peak_rss_mb(),
+        "peak_rss_mb": peak_rss_mb(),
     }
     return _result(job, figures, vectors, before=before)
 
@@ -133,7 +134,7 @@ def rerank(subject, job):
         "p95_ms": 1e3 * _quantile(seconds, 0.95),
         "cpu_s_per_1000": 1e3 * cpu / pairs,
         **others.figures(),
-        "peak_rss_mb": _peak_rss_mb(),
+        "peak_rss_mb": peak_rss_mb(),
     }
     return _result(job, figures, scores, before=before, centred=True)
 
@@ -151,7 +152,7 @@ def stream(subject, job):
     worst, answered = 1.0, 0
     for vector in vectors(islice(cycle(texts), job["count"])):
         if answered == 0:
-            first, before = time.perf_counter(), _peak_rss_mb()
+            first, before = time.perf_counter(), peak_rss_mb()
         if answered % 97 == 0:
             worst = min(worst, float(vector @ expected[answered % len(texts)]))
         answered += 1
@@ -165,7 +166,7 @@ def stream(subject, job):
         "cpu_s_per_1000": 1e3 * (time.process_time() - cpu) / answered,
         **others.figures(),
         "first_rss_mb": before,
-        "peak_rss_mb": _peak_rss_mb(),
+        "peak_rss_mb": peak_rss_mb(),
     }
     return {"figures": figures, "cosine_min": worst}
 
@@ -183,7 +184,26 @@ def length(subject, job):
         "seconds": _quantile(seconds, 0.5),
         "tokens_per_s": job["num_tokens"] / _quantile(seconds, 0.5),
         **others.figures(),
-        "peak_rss_mb": _peak_rss_mb(),
+        "peak_rss_mb": peak_rss_mb(),
+    }
+    return {"figures": figures} | _agreement(vectors, job, slice(None))
+
+
+def memory(subject, job):
+    """One text, twice; the highest memory beside what the loaded model takes."""
+    texts = _texts(job)
+    embed = subject.load(job)
+    loaded_mb = resident_mb()
+    embed(texts)
+    others, began = Others(), time.perf_counter()
+    vectors = embed(texts)
+    seconds = time.perf_counter() - began
+    figures = {
+        "seconds": seconds,
+        "loaded_mb": loaded_mb,
+        "run_mb": peak_rss_mb() - loaded_mb,
+        **others.figures(),
+        "peak_rss_mb": peak_rss_mb(),
     }
     return {"figures": figures} | _agreement(vectors, job, slice(None))
 
@@ -241,19 +261,6 @@ def _quantile(values, share):
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def _peak_rss_mb():
-    """This process's own peak. Linux's ru_maxrss survives exec, so that it may be the parent's."""
-    try:
-        with open("/proc/self/status") as file:  # noqa: PTH123
-            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
-    except (OSError, StopIteration):
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-            2**20 if sys.platform == "darwin" else 2**10
-        )
-
-
 ACTIONS = {
     "prepare": prepare,
     "describe": describe,
@@ -264,6 +271,7 @@ ACTIONS = {
     "rerank": rerank,
     "stream": stream,
     "length": length,
+    "memory": memory,
 }
 
 if __name__ == "__main__":

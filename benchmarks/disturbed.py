@@ -10,7 +10,8 @@ OTHERS = 0.15
 """Processors in use by others, on average, above which a run counts as disturbed."""
 SLOWED = 1.2
 """So many times as long as at its fastest on this machine a loop may take beside an undisturbed run."""
-_PAUSE_S = 3.0
+_PATIENCE_S = 20.0
+"""To wait for a calm moment before a run."""
 _LOOPS = 400_000
 
 
@@ -69,15 +70,25 @@ def undisturbed(measure, attempts, results):
         results: keep the fastest loop that this machine showed, under "loop_ms".
     """
     made = []
-    for attempt in range(attempts):
-        if attempt:
-            time.sleep(_PAUSE_S)
+    for _ in range(attempts):
+        if attempts > 1:
+            _wait_for_calm(results)
         made.append(measure())
         figures = made[-1]["figures"]
         results["loop_ms"] = min(figures["loop_ms"], results.get("loop_ms", math.inf))
         if disturbance(figures, results["loop_ms"]) <= 1:
             break
     return min(made, key=lambda found: disturbance(found["figures"], results["loop_ms"]))
+
+
+def _wait_for_calm(results):
+    began = time.perf_counter()
+    while True:
+        loop_ms = slowest_loop_ms()
+        results["loop_ms"] = min(loop_ms, results.get("loop_ms", math.inf))
+        if loop_ms <= SLOWED * results["loop_ms"] or time.perf_counter() - began > _PATIENCE_S:
+            return
+        time.sleep(0.5)
 
 
 def _loop_ms():

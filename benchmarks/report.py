@@ -12,6 +12,7 @@ from benchmarks.models import MODELS, ROOT
 from benchmarks.scaling import CURVES
 from benchmarks.subjects import REFERENCE
 from benchmarks.tables import (
+    COLUMNS,
     cases_of,
     details,
     label_of,
@@ -65,9 +66,9 @@ def render(results: dict, operators: dict | None = None) -> str:
 
 def section(results: dict, name: str, operators: dict | None = None) -> str:
     """What stands in docs/speed.md between the markers."""
-    models = models_of(results)
-    lines = []
-    for model in models:
+    lines: list[str] = []
+    others: list[tuple[str, str]] = []
+    for model in models_of(results):
         if model == targets.MODEL:
             lines += [
                 f"{label_of(results, model)} on {_conditions(results)}",
@@ -76,14 +77,21 @@ def section(results: dict, name: str, operators: dict | None = None) -> str:
                 "",
                 f"![start, latency, throughput and memory of each system](../benchmarks/results/{name}-{model}.png)",
                 "",
-                "What it is held to, as medians of the ratios in each round:",
+                _columns(cases_of(results, model)),
+                "",
+                "What it is held to, as medians of the ratios in each round (a quotient of two medians of the table "
+                "above may differ):",
                 "",
                 targets.render(results, operators),
                 "",
                 *([profiling.explain(results), ""] if results.get("profile") else []),
             ]
         else:
-            lines += [f"{label_of(results, model)}:", "", ratios_against(results, model, RIVALS), ""]
+            others.append((label_of(results, model), ratios_against(results, model, RIVALS)))
+    if others:
+        lines += ['Other models; of times and memory, "2x better" is half as much:', ""]
+    for label, compared in others:
+        lines += [f"{label}:", "", compared, ""]
     if results.get("scaling"):
         lines += [
             f"![time and memory by number and length of texts](../benchmarks/results/{name}-scaling.png)",
@@ -93,15 +101,17 @@ def section(results: dict, name: str, operators: dict | None = None) -> str:
     return "\n".join([*lines, f"`make bench` measures again; {page} has all figures, losses included."])
 
 
+CURVE_COLUMNS = {
+    "stream": (("seconds", "s"), ("texts_per_s", "texts/s"), ("first_rss_mb", "RSS after the first (MB)")),
+    "length": (("tokens_per_s", "tokens/s"),),
+    "memory": (("seconds", "s"), ("run_mb", "memory of the call (MB)")),
+}
+
+
 def curve_table(name: str, entry: dict) -> str:
     """One row per point of a curve, columns for each subject."""
-    streamed = CURVES[name].action == "stream"
-    columns = (
-        (("seconds", "s"), ("texts_per_s", "texts/s"), ("first_rss_mb", "RSS after the first (MB)"))
-        if streamed
-        else (("tokens_per_s", "tokens/s"),)
-    )
-    columns = (*columns, ("peak_rss_mb", "peak RSS (MB)"))
+    action = CURVES[name].action
+    columns = (*CURVE_COLUMNS[action], ("peak_rss_mb", "peak RSS (MB)"))
     subjects = entry["subjects"]
     points = sorted({int(point) for facts in subjects.values() for point in facts["points"]})
     rows = []
@@ -126,7 +136,7 @@ def curve_table(name: str, entry: dict) -> str:
         if "error" in found
     }
     words = "".join(f"\n\n{label} failed: {error}" for label, error in failed.items())
-    return table(["texts" if streamed else "tokens per text", *header], rows) + words
+    return table(["texts" if action == "stream" else "tokens per text", *header], rows) + words
 
 
 def write(file: Path, *, page: bool = True) -> None:
@@ -168,6 +178,22 @@ def _texts(entry: dict, fastest_ms: float | None) -> str:
         f"{texts['tokens_mean']:g}, longest {texts['tokens_max']}; sha256 of the texts {texts['sha256'][:16]}. "
         f"Measured {entry['date']}, sources {entry['sources']}; other processes used {busy}."
     )
+
+
+def _columns(entries: dict[str, dict]) -> str:
+    """What the columns of an overview are of, in tokens of the texts that were measured."""
+    titles = {
+        case: title.removesuffix(" (texts/s)") for case, figure, title in COLUMNS if figure == "texts_per_s"
+    }
+    said = []
+    for name, entry in entries.items():
+        if name in titles:
+            texts = entry["texts"]
+            size = f"{texts['tokens_mean']:.0f} tokens on average, {texts['tokens_max']} at most"
+            if texts["tokens_mean"] == texts["tokens_max"]:
+                size = f"{texts['tokens_max']} tokens each"
+            said.append(f"{titles[name]}: {texts['texts']:,} texts in one call, {size}")
+    return f"{'; '.join(said)}. One query has about 16 tokens."
 
 
 def _curve(name: str, entry: dict) -> str:

@@ -1,4 +1,4 @@
-"""How time and memory grow: with the number of texts through stream(), and with the length of a text."""
+"""How time and memory grow: with the number of texts through stream(), and with the length of texts or of one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from benchmarks import models, runner
 from benchmarks.corpus import choose, joined
 from benchmarks.subjects import REFERENCE
 
+ENVIRONMENTS = ("embedge", "torch")
+"""Of all curves' subjects."""
 LENGTH_TOKENS = 8192
 """Tokens of all texts of one length together."""
 
@@ -25,14 +27,15 @@ class Curve:
 
     Attributes:
         action: "stream": so many texts, over and over those of the case "short", through stream();
-            "length": texts of so many tokens.
+            "length": texts of so many tokens, LENGTH_TOKENS in all;
+            "memory": one text of so many tokens.
         model: name in MODELS.
         subjects: names in SUBJECTS.
         points: numbers of texts, or of tokens.
         what: for tables.
     """
 
-    action: Literal["stream", "length"]
+    action: Literal["stream", "length", "memory"]
     model: str
     subjects: tuple[str, ...]
     points: tuple[int, ...]
@@ -46,6 +49,13 @@ CURVES = {
         subjects=("embedge-fp32", "embedge-int8", REFERENCE, "sentence-transformers-onnx"),
         points=(16, 32, 64, 128, 256, 512, 1024, 2048),
         what=f"texts of one length, {LENGTH_TOKENS:,} tokens in all",
+    ),
+    "one-modernbert": Curve(
+        action="memory",
+        model="modernbert",
+        subjects=("embedge-fp32", "embedge-int8", REFERENCE),
+        points=(512, 1024, 2048, 4096, 8192),
+        what="one text in a call, and the memory that it takes beside the loaded model",
     ),
     "texts-minilm": Curve(
         action="stream",
@@ -133,7 +143,8 @@ def _given(curve: Curve, point: int, folders: dict[str, str]) -> dict:
         texts = workloads.prepare_texts("short", tokenizer_file, models.CACHE)
         given |= {"texts": str(texts.file), "num_tokens": texts.num_tokens, "max_tokens": 256}
     else:
-        file, num_tokens = texts_of_length(point, tokenizer_file, models.CACHE)
+        count = 1 if curve.action == "memory" else LENGTH_TOKENS // point
+        file, num_tokens = texts_of_length(point, count, tokenizer_file, models.CACHE)
         given |= {
             "texts": str(file),
             "num_tokens": num_tokens,
@@ -142,8 +153,8 @@ def _given(curve: Curve, point: int, folders: dict[str, str]) -> dict:
     return given | {"reference": str(models.CACHE / "run" / f"{curve.model}-{curve.action}.npy")}
 
 
-def texts_of_length(size: int, tokenizer_file: Path, cache: Path) -> tuple[Path, int]:
-    """Texts of `size` tokens each, LENGTH_TOKENS in all, on disk; and their tokens."""
+def texts_of_length(size: int, count: int, tokenizer_file: Path, cache: Path) -> tuple[Path, int]:
+    """`count` texts of `size` tokens each, on disk; and their tokens."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
@@ -151,11 +162,10 @@ def texts_of_length(size: int, tokenizer_file: Path, cache: Path) -> tuple[Path,
     tokenizer.no_padding()
     cache.mkdir(parents=True, exist_ok=True)
     (cache / "run").mkdir(exist_ok=True)
-    file = cache / f"texts-{workloads.CORPUS_FORMAT}-{workloads.SEED}-length-{size}.json"
+    file = cache / f"texts-{workloads.CORPUS_FORMAT}-{workloads.SEED}-length-{size}-{count}.json"
     if not file.is_file():
         found = list(joined(workloads.pool(tokenizer, cache), size + 1))
         rng = random.Random(f"{workloads.SEED} length {size}")
-        count = LENGTH_TOKENS // size
         file.write_text(json.dumps(choose(found, [size] * count, workloads.cutter(tokenizer), rng)))
     texts = json.loads(file.read_text())
     lengths = [len(encoding) for encoding in tokenizer.encode_batch_fast(texts)]

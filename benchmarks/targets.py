@@ -54,6 +54,17 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Memory:
+    """A bound on the memory of a call beside the loaded model, in MB, at a point of a curve of scaling.CURVES."""
+
+    measure: str
+    curve: str
+    point: int
+    ours: str
+    bound: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """A target and what was measured; `met` is None where there is no measurement.
 
@@ -64,7 +75,7 @@ class Outcome:
         met: whether the bound is kept.
     """
 
-    target: Target | Share
+    target: Target | Share | Memory
     measured: str
     remark: str
     met: bool | None
@@ -112,7 +123,7 @@ def _long(model: str, precision: str, case: str, bound: float) -> Target:
     return _of_model(model, f"{CASES[case].max_tokens:,} tokens", precision, case, bound)
 
 
-TARGETS: tuple[Target | Share, ...] = (
+TARGETS: tuple[Target | Share | Memory, ...] = (
     _passages("fp32", REFERENCE, 1.9),
     _passages("fp32", "fastembed", 1.9),
     _passages("fp32", "openvino", 1.15),
@@ -145,18 +156,30 @@ TARGETS: tuple[Target | Share, ...] = (
     _long("modernbert", "fp32", "long2048", 3.0),
     _long("qwen3", "int8", "long512", 8.0),
     _long("qwen3", "int8", "long2048", 5.0),
+    *(
+        Memory(
+            measure=f"{MODELS['modernbert'].label}, memory of a call with one text, {precision}",
+            curve="one-modernbert",
+            point=8192,
+            ours=f"embedge-{precision}",
+            bound=400,
+        )
+        for precision in ("fp32", "int8")
+    ),
 )
 
 
 def evaluate(results: dict, operators: dict | None) -> list[Outcome]:
     """Every target with what the results hold about it."""
-    cases = cases_of(results, MODEL)
-    return [
-        _share(target, cases, operators)
-        if isinstance(target, Share)
-        else _ratio(target, cases_of(results, target.model))
-        for target in TARGETS
-    ]
+    return [_outcome(target, results, operators) for target in TARGETS]
+
+
+def _outcome(target: Target | Share | Memory, results: dict, operators: dict | None) -> Outcome:
+    if isinstance(target, Share):
+        return _share(target, cases_of(results, MODEL), operators)
+    if isinstance(target, Memory):
+        return _memory(target, results.get("scaling", {}))
+    return _ratio(target, cases_of(results, target.model))
 
 
 def render(results: dict, operators: dict | None) -> str:
@@ -167,9 +190,7 @@ def render(results: dict, operators: dict | None) -> str:
         [
             [
                 outcome.target.measure,
-                f"onnxruntime's own rate, {outcome.target.case}"
-                if isinstance(outcome.target, Share)
-                else SUBJECTS[outcome.target.theirs].label,
+                _against(outcome.target),
                 _bound(outcome.target),
                 outcome.measured,
                 words[outcome.met] + (f"; {outcome.remark}" if outcome.remark else ""),
@@ -180,9 +201,19 @@ def render(results: dict, operators: dict | None) -> str:
     )
 
 
-def _bound(target: Target | Share) -> str:
+def _against(target: Target | Share | Memory) -> str:
+    if isinstance(target, Share):
+        return f"onnxruntime's own rate, {target.case}"
+    if isinstance(target, Memory):
+        return f"the loaded model, {target.point:,} tokens"
+    return SUBJECTS[target.theirs].label
+
+
+def _bound(target: Target | Share | Memory) -> str:
     if isinstance(target, Share):
         return f">= {target.bound:g} %"
+    if isinstance(target, Memory):
+        return f"<= {target.bound:g} MB"
     sign = ">=" if target.side == "least" else "<="
     also = f", cosine mean >= {COSINE_MEAN}, min >= {COSINE_MIN}, above theirs" if target.faithful else ""
     return f"{sign} {target.bound:g}x{also}"
@@ -235,3 +266,11 @@ def _share(target: Share, cases: dict[str, dict], operators: dict | None) -> Out
     if found is None:
         return Outcome(target=target, measured="–", remark="", met=None)
     return Outcome(target=target, measured=f"{found:.0f} %", remark="", met=found >= target.bound)
+
+
+def _memory(target: Memory, curves: dict[str, dict]) -> Outcome:
+    subjects = curves.get(target.curve, {}).get("subjects", {})
+    found = subjects.get(target.ours, {}).get("points", {}).get(str(target.point), {}).get("run_mb")
+    if found is None:
+        return Outcome(target=target, measured="–", remark="", met=None)
+    return Outcome(target=target, measured=f"{found:.0f} MB", remark="", met=found <= target.bound)

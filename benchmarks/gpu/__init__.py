@@ -1,1 +1,1 @@
-"""The GPU's benchmark: `python -m benchmarks.gpu` on a machine with onnxruntime-gpu, torch and transformers."""
+"""The GPU's benchmark: `python -m benchmarks.gpu --tokenizer FILE` on a machine with onnxruntime-gpu and torch."""

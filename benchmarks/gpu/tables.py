@@ -29,6 +29,14 @@ FORM_OPERATORS = {
     "query": "ONNX's Attention",
     "bfloat16": "ONNX's Attention, bfloat16",
 }
+LATER = {
+    "ceiling": "the card's rate of matrix products",
+    "decoder": "Qwen3",
+    "windows": "ModernBERT",
+    "families": "cosines of the families",
+    "shares": "kernels' shares of a run",
+}
+"""Parts as a reader of the page knows them."""
 FAMILY_OPERATORS = {
     "merged": "packed",
     "separate": "PackedMultiHeadAttention",
@@ -153,7 +161,11 @@ def two_cards(two: dict | None) -> str:
         return ""
     many, cores = found["many"], two["machine"]["host"]["cores"]
     reached, host = many["texts_per_s"]["None"], many["tokenise_texts_per_s"]
-    made = f" Two cards make {reached:,.0f} texts/s together; tokenising alone makes {host:,.0f} on all {cores} cores"
+    one = found["one"]["texts_per_s"]["None"]
+    made = (
+        f" Two cards make {reached:,.0f} texts/s together, one {one:,.0f} in the same run; tokenising alone made "
+        f"{host:,.0f} then on all {cores} cores"
+    )
     if reached > _BOUND_BY_THE_HOST * host:
         return f"{made} of their host, which bounds them."
     return f"{made} of their host, which also gather the batches and finish the vectors."
@@ -258,19 +270,20 @@ def captured_queries(results: dict) -> str:
         ("MiniLM-L6", query.get("minilm", {}), query.get("captured_minilm", {})),
     ):
         if "p50" in plain and "p50" in captured:
-            made.append(f"{captured['p50']:.2f} ms where {label} takes {plain['p50']:.2f} without")
+            made.append(f"of {label} takes {captured['p50']:.2f} ms instead of {plain['p50']:.2f}")
     if not made:
         return ""
     loads = query["captured"]
     said = (
-        f"With `cuda_graphs=True` one query takes {' and '.join(made)}, text to vector at the median; loading takes "
-        f"{loads['captured_load_s']:.2f} s for {loads['load_s']:.2f}."
+        f"With `cuda_graphs=True` one query {', one '.join(made)}, text to vector at the median; loading BERT-base "
+        f"takes {loads['captured_load_s']:.2f} s instead of {loads['load_s']:.2f}."
     )
     if "card_mb" not in loads:
         return said
     return (
-        f"{said} BERT-base takes {loads['captured_card_mb']:,.0f} MB of the card's memory for {loads['card_mb']:,.0f}, "
-        f"and {loads['captured_unshared_card_mb']:,.0f} where each session has weights of its own."
+        f"{said} It then takes {loads['captured_card_mb']:,.0f} MB of the card's memory instead of "
+        f"{loads['card_mb']:,.0f}; it would be {loads['captured_unshared_card_mb']:,.0f} if each session had "
+        "weights of its own."
     )
 
 
@@ -287,9 +300,11 @@ def conditions(results: dict) -> str:
 
 
 def later(results: dict) -> str:
-    """Which parts were measured after the others, to follow a sentence."""
-    parts = results.get("later", [])
-    return f", but for {', '.join(parts)}, measured later on such a card" if parts else ""
+    """Which parts were measured after the others, as a sentence to follow another; or nothing."""
+    parts = [LATER.get(part, part) for part in results.get("later", [])]
+    if not parts:
+        return ""
+    return f" Measured later, on such a card: {', '.join(parts[:-1])}{' and ' * (len(parts) > 1)}{parts[-1]}."
 
 
 def render(results: dict, two: dict | None) -> str:
@@ -325,7 +340,7 @@ def render(results: dict, two: dict | None) -> str:
             f"{len(two['machine']['cards'])}, {found['gain']:.2f} times as many.\n\n"
         )
     return (
-        f"# Measurements on a GPU\n\n{conditions(results)}. All is of the same run{later(results)}.\n\n"
+        f"# Measurements on a GPU\n\n{conditions(results)}. The figures are of one run.{later(results)}\n\n"
         f"## Targets\n\n{targets_table(results, two)}\n\n{limits(results)}{two_cards(two)}\n\n"
         f"## The device alone, BERT-base\n\nBatch x tokens; inputs and pooled rows stay on the card. "
         "From 96 tokens on in a batch of 8,192 or more, bundles take PackedMultiHeadAttention, else PackedAttention. "
@@ -369,10 +384,10 @@ def section(results: dict, two: dict | None, name: str) -> str:
     last = ""
     if two is not None:
         same = two["machine"]["host"] == results["machine"]["host"]
-        last = f", the last row of {'both cards' if same else 'another machine with two such cards'}"
+        last = f" The last row is of {'both cards of that machine' if same else 'another machine with two such cards'}."
     return "\n".join(
         [
-            f"BERT-base on {conditions(results)}. Every bar and row is of the same run{later(results)}{last}.",
+            f"BERT-base on {conditions(results)}. The bars and rows are of one run.{later(results)}{last}",
             "",
             f"![rates on the device, text to vectors, one query](../../benchmarks/results/{name}.png)",
             "",
@@ -384,7 +399,8 @@ def section(results: dict, two: dict | None, name: str) -> str:
             "",
             captured_queries(results),
             "",
-            f"`python -m benchmarks.gpu` measures again; [benchmarks/results/{name}.md]"
+            f"`python -m benchmarks.gpu --tokenizer FILE` measures again (`--help` says what it needs); "
+            f"[benchmarks/results/{name}.md]"
             f"(../../benchmarks/results/{name}.md) has all figures.",
         ]
     )

@@ -314,14 +314,56 @@ def test_documents_are_joined_until_they_are_long_enough():
     assert found == [(7, "a b c d e"), (9, "f g h i j k l")]
 
 
-def test_no_rounds_are_refused_before_any_result_is_replaced(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["benchmarks", "run", "--repeats", "0"])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["run", "--repeats", "0"], "run: error: --repeats 0: expected at least 1"),
+        (["run", "--threads", "0"], "run: error: --threads 0: expected at least 1"),
+        (["run", "--share", "5"], "run: error: --share 5: expected more than 0, at most 1, the whole"),
+        (["run", "--cases", "nope"], "run: error: nope: expected some of minilm/start, "),
+        (["scaling", "--curves", "nope"], "scaling: error: nope: expected some of lengths, "),
+    ],
+)
+def test_wrong_calls_are_refused_before_any_result_is_replaced(given, said, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *given])
     monkeypatch.setattr(runner, "run", lambda **_: pytest.fail("it was measured"))
 
     with pytest.raises(SystemExit):
         command.main()
 
-    assert "--repeats 0: expected at least one round" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["run", "prepare", "scaling", "profile"])
+def test_an_environment_that_is_not_there_is_named_with_how_it_is_made(verb, tmp_path, monkeypatch, capsys):
+    (tmp_path / ".venvs" / "embedge").mkdir(parents=True)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", verb])
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+
+    with pytest.raises(SystemExit):
+        command.main()
+
+    said = capsys.readouterr().err
+    assert ".venvs/embedge," not in said
+    assert ".venvs/torch: no such environment here; `make " in said
+    assert ".venvs/torch/.installed` makes what is missing" in said
+
+
+def test_every_curve_runs_in_the_environments_that_are_asked_for():
+    used = {SUBJECTS[name].environment for curve in scaling.CURVES.values() for name in curve.subjects}
+    assert used | {"torch"} == set(scaling.ENVIRONMENTS)
+
+
+@pytest.mark.parametrize(("run_mb", "met"), [(399.9, True), (400.1, False), (None, None)])
+def test_the_memory_of_a_long_text_is_read_from_its_curve(run_mb, met):
+    points = {} if run_mb is None else {"8192": {"run_mb": run_mb}, "4096": {"run_mb": 1.0}}
+    curve = {"subjects": {"embedge-int8": {"points": points}}}
+    found = {
+        outcome.target.ours: outcome.met
+        for outcome in targets.evaluate({"cases": {}, "scaling": {"one-modernbert": curve}}, None)
+        if isinstance(outcome.target, targets.Memory)
+    }
+    assert found == {"embedge-fp32": None, "embedge-int8": met}
 
 
 def test_plans_name_what_exists():

@@ -14,9 +14,22 @@ def of(*, others: float = 0.0, loop_ms: float = 1.0, name: str = "") -> dict:
     return {"name": name, "figures": {"others_cores": others, "loop_ms": loop_ms}}
 
 
-@pytest.fixture(autouse=True)
-def no_pause(monkeypatch) -> None:
-    monkeypatch.setattr(disturbed, "_PAUSE_S", 0.0)
+class Loops:
+    """What the loop takes, call by call; the last one again and again."""
+
+    def __init__(self, *milliseconds: float) -> None:
+        self.left = list(milliseconds)
+
+    def __call__(self) -> float:
+        return self.left.pop(0) if len(self.left) > 1 else self.left[0]
+
+
+@pytest.fixture
+def loops(monkeypatch) -> Loops:
+    told = Loops(1.0)
+    monkeypatch.setattr(disturbed, "slowest_loop_ms", told)
+    monkeypatch.setattr(disturbed.time, "sleep", lambda _: None)
+    return told
 
 
 @pytest.mark.parametrize(
@@ -30,16 +43,30 @@ def no_pause(monkeypatch) -> None:
         ([of(others=math.nan, name="not told")], "not told"),
     ],
 )
+@pytest.mark.usefixtures("loops")
 def test_the_first_calm_run_counts_or_the_least_disturbed(made, chosen) -> None:
     left = iter(made)
     assert disturbed.undisturbed(lambda: next(left), 3, {})["name"] == chosen
 
 
+@pytest.mark.usefixtures("loops")
 def test_a_slow_loop_is_known_by_the_fastest_of_earlier_runs() -> None:
     results = {"loop_ms": 1.0}
     left = iter([of(loop_ms=1.3), of(loop_ms=0.9, name="calm")])
     assert disturbed.undisturbed(lambda: next(left), 3, results)["name"] == "calm"
     assert results["loop_ms"] == 0.9
+
+
+def test_a_run_waits_for_a_calm_moment(loops) -> None:
+    loops.left = [1.9, 1.3, 1.1, 1.7]
+    disturbed.undisturbed(lambda: of(loop_ms=1.0), 2, {"loop_ms": 1.0})
+    assert loops.left == [1.7]
+
+
+def test_a_run_is_made_where_no_moment_is_calm(loops, monkeypatch) -> None:
+    monkeypatch.setattr(disturbed, "_PATIENCE_S", 0.0)
+    loops.left = [1.9]
+    assert disturbed.undisturbed(lambda: of(loop_ms=1.9, name="made"), 2, {"loop_ms": 1.0})["name"] == "made"
 
 
 @pytest.mark.skipif(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from types import SimpleNamespace
 
 import pytest
 from benchmarks.gpu import __main__ as command
@@ -38,13 +39,17 @@ def test_the_results_page_and_the_guide_show_the_results_and_nothing_else() -> N
 
 def test_parts_that_were_measured_apart_are_named() -> None:
     for later, words in (
-        ([], "of the same run"),
-        (["decoder", "shares"], "but for decoder, shares, measured later"),
+        ([], "of one run."),
+        (["fp8"], "of one run. Measured later, on such a card: fp8."),
+        (
+            ["decoder", "shares", "windows"],
+            "Measured later, on such a card: Qwen3, kernels' shares of a run and Modern",
+        ),
     ):
         results = changed(("later",), later)
         assert words in tables.render(results, None)
         assert words in tables.section(results, None, "gpu")
-        assert ("measured later" in tables.render(results, None)) == bool(later)
+        assert ("Measured later" in tables.render(results, None)) == bool(later)
 
 
 def test_every_target_of_the_card_is_there() -> None:
@@ -127,18 +132,101 @@ def test_a_causal_token_attends_to_half_and_one_in_a_window_to_it() -> None:
     assert grown == per_pair * 128
 
 
-def test_a_part_measured_again_is_said_to_be_later(tmp_path, monkeypatch) -> None:
-    file = tmp_path / "gpu.json"
-    given = ["--tokenizer", "tokenizer.json", "--output", str(file)]
+class Measuring:
+    """`python -m benchmarks.gpu` where a card is said to be, and parts give what the test says."""
 
-    def run(*parts: str) -> dict:
-        monkeypatch.setattr("sys.argv", ["benchmarks.gpu", *given, *parts])
+    def __init__(self, folder, monkeypatch) -> None:
+        self.file = folder / "gpu.json"
+        self.card, self.failing = "a card", set()
+        self._patch = monkeypatch
+        monkeypatch.setattr(command, "missing", lambda _: None)
+        monkeypatch.setattr(command.subprocess, "run", self._part)
+
+    def _part(self, arguments, **_):
+        part = arguments[-1]
+        if part in self.failing:
+            raise command.subprocess.TimeoutExpired(arguments, 1.0)
+        figures = {"cards": [self.card]} if part == "machine" else {"rate": self.card}
+        return command.subprocess.CompletedProcess([], 0, stdout=json.dumps(figures) + "\n")
+
+    def __call__(self, *parts: str) -> dict:
+        given = ["--tokenizer", "tokenizer.json", "--output", str(self.file)]
+        self._patch.setattr("sys.argv", ["benchmarks.gpu", *given, *parts])
         command.main()
-        return json.loads(file.read_text())
+        return self.written()
 
-    done = command.subprocess.CompletedProcess([], 0, stdout="{}\n")
-    monkeypatch.setattr(command.subprocess, "run", lambda *_, **__: done)
-    assert "later" not in run()
-    assert run("fp8")["later"] == ["fp8"]
-    assert run("ceiling", "fp8")["later"] == ["ceiling", "fp8"]
-    assert "later" not in run()
+    def written(self) -> dict:
+        return json.loads(self.file.read_text())
+
+
+@pytest.fixture
+def measuring(tmp_path, monkeypatch) -> Measuring:
+    return Measuring(tmp_path, monkeypatch)
+
+
+def test_a_part_measured_again_is_said_to_be_later(measuring) -> None:
+    assert "later" not in measuring()
+    assert measuring("fp8")["later"] == ["fp8"]
+    assert measuring("ceiling", "fp8")["later"] == ["ceiling", "fp8"]
+    assert "later" not in measuring()
+
+
+def test_parts_alone_say_which_machine_they_are_of(measuring) -> None:
+    assert measuring("two") == {"machine": {"cards": ["a card"]}, "two": {"rate": "a card"}}
+
+
+def test_a_part_that_fails_leaves_its_old_figures(measuring) -> None:
+    before = measuring()
+    measuring.failing = {"fp8"}
+    with pytest.raises(SystemExit, match="failed: fp8; figures that .* had of them are still there"):
+        measuring("fp8", "ceiling")
+    assert measuring.written() == before | {"later": ["ceiling"]}
+    with pytest.raises(SystemExit, match="failed: fp8"):
+        measuring()
+    assert "error" in measuring.written()["fp8"]
+
+
+def test_figures_of_two_kinds_of_card_are_not_mixed(measuring) -> None:
+    before = measuring()
+    measuring.card = "another"
+    with pytest.raises(
+        SystemExit, match="gpu.json is of a card, this machine has another: name another --output"
+    ):
+        measuring("fp8")
+    assert measuring.written() == before
+
+
+def test_a_machine_that_does_not_answer_leaves_the_file(measuring) -> None:
+    before = measuring()
+    measuring.failing = {"machine"}
+    with pytest.raises(SystemExit, match="nothing was measured: TimeoutExpired"):
+        measuring()
+    assert measuring.written() == before
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "packages", "said"),
+    [
+        ("nope.json", {}, "nope.json is no file; expected the tokenizer.json of all-MiniLM-L6-v2"),
+        ("tokenizer.json", {"torch": None}, "torch is not installed; `pip uninstall onnxruntime`, then"),
+        ("tokenizer.json", {}, "onnxruntime 1.0 here has no CUDA provider"),
+    ],
+)
+def test_what_a_machine_lacks_is_said_first_and_the_file_left(
+    tokenizer, packages, said, tmp_path, monkeypatch
+):
+    (tmp_path / "tokenizer.json").touch()
+    file = tmp_path / "gpu.json"
+    file.write_text("{}")
+    plain = SimpleNamespace(__version__="1.0", get_available_providers=lambda: ["CPUExecutionProvider"])
+    there = {"onnxruntime": plain, "torch": SimpleNamespace(), "transformers": SimpleNamespace()} | packages
+    for name, module in there.items():
+        monkeypatch.setitem(command.sys.modules, name, module)
+    monkeypatch.setattr(command.importlib.util, "find_spec", there.get)
+    given = ["--tokenizer", str(tmp_path / tokenizer), "--output", str(file)]
+    monkeypatch.setattr("sys.argv", ["benchmarks.gpu", *given])
+    with pytest.raises(SystemExit) as caught:
+        command.main()
+    assert said in str(caught.value)
+    assert str(caught.value).startswith("nothing was measured: ")
+    assert file.read_text() == "{}"
