@@ -71,8 +71,6 @@ def _alone(path: Path) -> Iterator[None]:
 def _export_minilm(checkpoint: Path, output: Path) -> Path:
     from embedge_export.pipeline import export
     from embedge_export.spec import ExportSpec
-    from embedge_export.texts.retrieval import QUICK_DOCUMENTS
-    from embedge_export.verify import questions
 
     spec = ExportSpec(
         model=str(checkpoint),
@@ -82,8 +80,16 @@ def _export_minilm(checkpoint: Path, output: Path) -> Path:
         variants=("fp32", "fp16", "int8"),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(questions, "QUICK_DOCUMENTS", QUICK_DOCUMENTS)
+        judge_as_for_users(patch)
         return export(spec)
+
+
+def judge_as_for_users(patch: pytest.MonkeyPatch) -> None:
+    """Judge variants by as many texts as a user's export does."""
+    from embedge_export.texts.retrieval import QUICK_DOCUMENTS
+    from embedge_export.verify import questions
+
+    patch.setattr(questions, "QUICK_DOCUMENTS", QUICK_DOCUMENTS)
 
 
 def _export_tiny(make, folder: Path, **spec) -> Path:

@@ -197,12 +197,14 @@ def expected_one_of(known: Iterable[str], otherwise: str) -> str:
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """A question to end a message with, a space before it; empty where no known name is near.
 
+    Dashes before a name, as a flag has them, make it no nearer.
+
     Args:
         word: what was given.
         known: the names that there are.
     """
     import difflib  # costs more than this module, and only errors need it
 
-    folded = {name.casefold(): name for name in known}
-    near = difflib.get_close_matches(str(word).casefold(), folded, n=1, cutoff=0.6)
+    folded = {name.lstrip("-").casefold(): name for name in known}
+    near = difflib.get_close_matches(str(word).lstrip("-").casefold(), folded, n=1, cutoff=0.6)
     return f" Did you mean {folded[near[0]]!r}?" if near else ""

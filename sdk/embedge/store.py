@@ -222,7 +222,7 @@ def _not_there(text: str, path: Path, is_name: bool) -> str:
         return (
             f"no bundle at {text!r}, neither as a folder nor by that name in the store {home()}, which "
             f"{'has ' + ', '.join(stored) if stored else 'is empty'}."
-            f"{meant or f' Make one with: embedge export {text}'}"
+            f"{meant or f' Make one of a folder, or of a checkpoint on the hub, with: embedge export ORG/{text}'}"
         )
     return f"no bundle at {text!r}. Expected a bundle's folder; make one with: embedge export MODEL -o {text}"
 

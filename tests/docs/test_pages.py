@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from tests.conftest import judge_as_for_users
 from tests.docs.reading import BLOCK, ROOT, blocks, commands, pages, read
 
 from embedge import EdgeModel
@@ -66,6 +67,7 @@ def test_every_block_runs(name, desk, store, minilm_checkpoint, monkeypatch) -> 
 
     if name == "README.md":  # what it exports is what it asks
         store = desk / "store"
+        judge_as_for_users(monkeypatch)
         stand_ins = {"sentence-transformers/all-MiniLM-L6-v2": str(minilm_checkpoint)}
     else:
         asked = ROOT.joinpath(name).read_text("utf-8")

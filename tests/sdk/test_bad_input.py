@@ -121,7 +121,7 @@ def test_damaged_probes_stop_verify_alone(bundle, capsys, damage) -> None:
         ("x" * 5000, BundleError, "name too long"),
         ("no\0pe", BundleError, "no bundle at"),
         ("~nobody-of-that-name/x", BundleError, "Expected a bundle's folder"),
-        ("nope", BundleError, "Make one with: embedge export nope"),
+        ("nope", BundleError, "or of a checkpoint on the hub, with: embedge export ORG/nope"),
         ("./nope/at/all", BundleError, "embedge export MODEL -o"),
     ],
 )

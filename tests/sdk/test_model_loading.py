@@ -24,7 +24,10 @@ from embedge import (
 
 
 def test_nothing_there(tmp_path) -> None:
-    with pytest.raises(BundleError, match="no bundle at .*Make one with: embedge export nope"):
+    with pytest.raises(
+        BundleError,
+        match="no bundle at .*Make one of a folder, or of a checkpoint on the hub, with: embedge export ORG/nope",
+    ):
         EdgeModel("nope")
     with pytest.raises(BundleError, match="no bundle at"):
         EdgeModel(tmp_path / "nope" / "no such")

@@ -88,8 +88,9 @@ def open_repository(spec: ExportSpec) -> Repository:
             f"{spec.model} does not exist; expected a checkpoint's folder, or a hub id such as org/name"
         )
     snapshot = snapshot_of(folder)
-    # the hub's cache keeps files beside the snapshots and links to them
-    _check_links(folder, folder if snapshot is None else snapshot.parent.parent)
+    # what is no checkpoint is refused as such by those who read it; the hub's cache links to files beside its snapshots
+    if any(os.path.lexists(folder / name) for name in ("config.json", "modules.json")):
+        _check_links(folder, folder if snapshot is None else snapshot.parent.parent)
     readme = folder / "README.md"
     card = readme.read_text("utf-8", errors="replace") if readme.is_file() else ""
     licence = re.search(r"^license:\s*[\"']?([\w.+-]+)", _front_matter(card), re.MULTILINE)

@@ -141,7 +141,10 @@ def check_cuda_graphs(variant: VariantChoice, device: Device) -> None:
         ParamsError: the device is no GPU, or the variant has no graph for single queries.
     """
     if device.kind != "cuda":
-        raise ParamsError(f"cuda_graphs=True needs a GPU; the device is {device.name!r} ({device.reason})")
+        raise ParamsError(
+            f"cuda_graphs=True needs a GPU; the device is {device.name!r} ({device.reason}). Leave cuda_graphs out, or "
+            "pass device='cuda', which says what is missing"
+        )
     if variant.spec.query_file is None:
         raise ParamsError(
             f"cuda_graphs=True needs a variant with a graph for single queries, and {variant.name!r} has none; "

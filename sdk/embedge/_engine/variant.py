@@ -44,7 +44,7 @@ def choose_variant(
         if variant not in manifest.variants:
             raise ParamsError(
                 f"variant={variant!r} is not in bundle {manifest.name!r}; expected one of {names}, or 'auto'."
-                + did_you_mean(variant, manifest.variants)
+                + (did_you_mean(variant, manifest.variants) or _how_to_add(variant))
             )
         spec = manifest.variants[variant]
         if not _has_operators(spec, device_kind):
@@ -83,6 +83,15 @@ def _check_bfloat16(variant: str, spec: Variant) -> None:
             f"variant={variant!r} needs a processor that multiplies in bfloat16 (avx512_bf16, amx_bf16), which this "
             "one does not; expected 'fp32_openvino'"
         )
+
+
+def _how_to_add(variant: str) -> str:
+    """What to do for a variant that an export writes and this bundle lacks."""
+    if variant not in {name for names in _PREFERENCE.values() for name in names}:
+        return ""
+    _, _, target = variant.partition("_")
+    flag = f"--optimize-for {target}" if target else f"--variants fp32,{variant}"
+    return f" Export the checkpoint with {flag} to have it."
 
 
 def _instead(manifest: Manifest, variant: str) -> VariantChoice:

@@ -206,7 +206,11 @@ def _job(library: Library, bundle: Bundle, checkpoint: Checkpoint | str) -> dict
         spec = manifest.variants["fp32"]
         folder, graph, data = bundle.folder, spec.file, spec.data_files
     else:
-        return "the checkpoint has no onnx/model.onnx for it"
+        return (
+            f"it runs the checkpoint's onnx/model.onnx, and {checkpoint}"
+            if isinstance(checkpoint, str)
+            else "the checkpoint has no onnx/model.onnx for it"
+        )
     return {
         "library": library.opener,
         "folder": str(folder.absolute()),

@@ -6,7 +6,7 @@ import argparse
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from embedge.errors import did_you_mean
@@ -14,11 +14,14 @@ from embedge.errors import did_you_mean
 _WIDEST = 100
 _COLUMN = 31
 """Where the descriptions of options begin."""
+_FEW = 3
+"""Other commands that a message names at most."""
 
 
 _OTHER_WORDS = {
     "convert": "export",
     "delete": "rm",
+    "gpu": "cuda",
     "download": "add",
     "embed": "encode",
     "info": "inspect",
@@ -58,12 +61,18 @@ class Parser(argparse.ArgumentParser):
             flag = next((each for each in left if each.startswith("-")), None)
             if flag is None:
                 command.error(f"{left[0]!r} is one argument too many.")
-            command._refuse_flag(flag)
+            command._refuse_flag(flag, self._commands())
         return found
 
-    def _refuse_flag(self, flag: str) -> NoReturn:
+    def _commands(self) -> dict[str, Parser]:
+        actions = [each for each in self._actions if isinstance(each, argparse._SubParsersAction)]
+        return {name: command for each in actions for name, command in each.choices.items()}
+
+    def _refuse_flag(self, flag: str, commands: Mapping[str, Parser] | None = None) -> NoReturn:
         name = flag.partition("=")[0]
-        self.error(f"{name!r} is not known here.{did_you_mean(name, self.flags)}")
+        having = [command.prog for command in (commands or {}).values() if name in command.flags]
+        elsewhere = f" It is a flag of {', '.join(having)}." if 0 < len(having) <= _FEW else ""
+        self.error(f"{name!r} is not known here.{did_you_mean(name, self.flags) or elsewhere}")
 
     def error(self, message: str) -> NoReturn:
         """End the program with the usage in one line, and what was wrong with it."""

@@ -109,6 +109,18 @@ def test_two_weights_for_one_name_are_refused(tmp_path):
         plan_export(ExportSpec(model=str(folder), output=tmp_path / "out"))
 
 
+def test_a_folder_that_is_no_checkpoint_is_called_so_whatever_lies_in_it(tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "link").symlink_to(tmp_path)
+    with pytest.raises(ExportError, match="m has no config.json; expected a Hugging Face checkpoint"):
+        plan_export(ExportSpec(model=str(tmp_path / "m"), output=tmp_path / "out"))
+    (tmp_path / "m" / "config.json").symlink_to(tmp_path / "gone.json")
+    with pytest.raises(
+        ExportError, match="config.json is a link that leads outside|link is a link that leads"
+    ):
+        plan_export(ExportSpec(model=str(tmp_path / "m"), output=tmp_path / "out"))
+
+
 def test_two_weights_of_one_header_are_refused(tmp_path):
     folder = make("bert-st", tmp_path / "m")
     file = folder / "model.safetensors"

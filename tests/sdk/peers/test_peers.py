@@ -75,6 +75,12 @@ def test_the_checkpoints_own_library_and_others_beside_the_bundle(made, short, t
     assert isinstance(found, Checkpoint)
     others, left_out = other_subjects(bundle, found, [sys.executable], 1, tmp_path)
     assert left_out == []
+    _, alone = other_subjects(bundle, "no checkpoint is here", [sys.executable], 1, tmp_path)
+    reasons = {each.label: each.reason for each in alone}
+    assert (
+        reasons["onnxruntime, a script"]
+        == "it runs the checkpoint's onnx/model.onnx, and no checkpoint is here"
+    )
     names = [each.label for each in others]
     assert {"onnxruntime, a script", "sentence-transformers, torch"} <= set(names)
     wrong = next(each for each in others if each.label == "onnxruntime, a script")
