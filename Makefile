@@ -178,15 +178,15 @@ bench: $(BENCH_READY)
 	$(BENCH_PYTHON) prepare --plan main
 	$(BENCH_PYTHON).operators
 	$(BENCH_PYTHON) profile
-	$(BENCH_PYTHON) run --plan main --attempts 2 $(FRESH)
+	$(BENCH_PYTHON) run --plan main --attempts 2 --patience 20 $(FRESH)
 	$(BENCH_PYTHON) table
 
 bench-more: $(BENCH_READY)
-	$(BENCH_PYTHON) run --plan long --attempts 2 $(FRESH)
-	$(BENCH_PYTHON) run --plan peers --attempts 2 $(FRESH)
+	$(BENCH_PYTHON) run --plan long --attempts 2 --patience 20 $(FRESH)
+	$(BENCH_PYTHON) run --plan peers --attempts 2 --patience 20 $(FRESH)
 	$(BENCH_PYTHON) scaling $(FRESH)
-	$(BENCH_PYTHON) run --plan models --attempts 2 $(FRESH)
-	$(BENCH_PYTHON) run --plan families --attempts 2 $(FRESH)
+	$(BENCH_PYTHON) run --plan models --attempts 2 --patience 20 $(FRESH)
+	$(BENCH_PYTHON) run --plan families --attempts 2 --patience 20 $(FRESH)
 	$(BENCH_PYTHON) table
 
 # the same job by embedge and by others, each with today's versions: a table of docs/speed.md, in about 8 minutes

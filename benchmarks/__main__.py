@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from benchmarks import profiling, report, runner, scaling, targets
 from benchmarks.cases import CASES
+from benchmarks.disturbed import Care
 from benchmarks.models import MODELS, ROOT
 from benchmarks.plans import PLANS
 from benchmarks.subjects import SUBJECTS
@@ -37,6 +38,13 @@ def main() -> None:
         type=int,
         default=1,
         help="runs to make at most where other programs, or other guests of the host, disturb one",
+    )
+    run.add_argument(
+        "--patience",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="to wait at most for a calm moment before each run; default: none",
     )
     run.add_argument("--share", type=float, default=1.0, help="of each case's texts, for a quick look")
     curves = commands.add_parser("scaling", help="measure how time and memory grow")
@@ -87,7 +95,7 @@ def main() -> None:
             subjects=subjects,
             repeats=args.repeats,
             threads=args.threads,
-            attempts=args.attempts,
+            care=Care(attempts=args.attempts, patience_s=args.patience),
             share=args.share,
             resume=not args.fresh,
             file=file,

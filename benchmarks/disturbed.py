@@ -5,14 +5,25 @@ from __future__ import annotations
 import math
 import os
 import time
+from typing import NamedTuple
 
 OTHERS = 0.15
 """Processors in use by others, on average, above which a run counts as disturbed."""
 SLOWED = 1.2
 """So many times as long as at its fastest on this machine a loop may take beside an undisturbed run."""
-_PATIENCE_S = 20.0
-"""To wait for a calm moment before a run."""
 _LOOPS = 400_000
+
+
+class Care(NamedTuple):
+    """What to do for a run that nothing disturbs.
+
+    Attributes:
+        attempts: to make at most.
+        patience_s: seconds to wait at most, before each of them, for a moment in which nothing else uses the machine.
+    """
+
+    attempts: int = 1
+    patience_s: float = 0.0
 
 
 class Others:
@@ -61,18 +72,17 @@ def disturbance(figures, fastest_ms):
     return max(slowed, 0.0 if math.isnan(others) else others / OTHERS)
 
 
-def undisturbed(measure, attempts, results):
-    """The first measurement that nothing disturbed, or the least disturbed of `attempts`.
+def undisturbed(measure, care, results):
+    """The first measurement that nothing disturbed, or the least disturbed of several.
 
     Args:
         measure: makes one, with its "figures".
-        attempts: to make at most.
+        care: how much trouble to take.
         results: keep the fastest loop that this machine showed, under "loop_ms".
     """
     made = []
-    for _ in range(attempts):
-        if attempts > 1:
-            _wait_for_calm(results)
+    for _ in range(care.attempts):
+        _wait_for_calm(care.patience_s, results)
         made.append(measure())
         figures = made[-1]["figures"]
         results["loop_ms"] = min(figures["loop_ms"], results.get("loop_ms", math.inf))
@@ -81,12 +91,12 @@ def undisturbed(measure, attempts, results):
     return min(made, key=lambda found: disturbance(found["figures"], results["loop_ms"]))
 
 
-def _wait_for_calm(results):
+def _wait_for_calm(patience_s, results):
     began = time.perf_counter()
-    while True:
+    while time.perf_counter() - began < patience_s:
         loop_ms = slowest_loop_ms()
         results["loop_ms"] = min(loop_ms, results.get("loop_ms", math.inf))
-        if loop_ms <= SLOWED * results["loop_ms"] or time.perf_counter() - began > _PATIENCE_S:
+        if loop_ms <= SLOWED * results["loop_ms"]:
             return
         time.sleep(0.5)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks.models import MODELS
 from benchmarks.scaling import CURVES
+from benchmarks.subjects import SUBJECTS
 from benchmarks.tables import cases_of, label_of, median, number
 
 STYLE = {"svg.hashsalt": "embedge", "svg.fonttype": "none", "font.size": 9, "hatch.linewidth": 0.8}
@@ -175,7 +176,8 @@ def _save(figure, stem: Path) -> None:
 
 def _bars(axis, entry: dict, panel: tuple[str, str, str, str]) -> None:
     _, key, title, unit = panel
-    rows = [(name, facts, median(facts, key)) for name, facts in entry["subjects"].items()]
+    rows = [(name, entry["subjects"][name]) for name in SUBJECTS if name in entry["subjects"]]
+    rows = [(name, facts, median(facts, key)) for name, facts in rows]
     rows = [row for row in rows if row[2] is not None]
     if not rows:
         axis.set_visible(False)
@@ -196,7 +198,7 @@ def _bars(axis, entry: dict, panel: tuple[str, str, str, str]) -> None:
             cut = int(1e4 * facts["agreement"]["cosine_min"]) / 1e4  # not rounded: it is a lower bound
             text += f"  cos ≥ {cut:.4f}"
         axis.annotate(text, (max(value, end), position), (4, 0), textcoords="offset points", va="center")
-    axis.set_xlim(0, (1.7 if key == "texts_per_s" else 1.16) * max(*ends, *values))
+    axis.set_xlim(0, (1.85 if key == "texts_per_s" else 1.16) * max(*ends, *values))
     axis.invert_yaxis()
     axis.set_title(title.format_map(entry["texts"]), fontsize=10, loc="left")
     axis.set_xlabel(unit, fontsize=8)

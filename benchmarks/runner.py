@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import cases as workloads
 from benchmarks import models
-from benchmarks.disturbed import undisturbed
+from benchmarks.disturbed import Care, undisturbed
 from benchmarks.machine import machine
 from benchmarks.subjects import REFERENCE, SUBJECTS
 
@@ -30,7 +30,7 @@ def run(
     subjects: Sequence[str],
     repeats: int,
     threads: int,
-    attempts: int,
+    care: Care,
     share: float,
     resume: bool,
     file: Path,
@@ -42,7 +42,7 @@ def run(
         subjects: names in SUBJECTS.
         repeats: rounds, each with one fresh process per subject.
         threads: for every subject.
-        attempts: runs to make at most of one round's process where something else disturbs them.
+        care: of every run that counts.
         share: of each case's texts, for a quick look.
         resume: keep rounds of these cases that the file holds of the same sources, and do those that are missing.
         file: results; what it holds of other cases stays.
@@ -68,11 +68,11 @@ def run(
         # the first start of a program reads its files from disk, which is not what is compared
         if workloads.CASES[name].kind == "start":
             for subject in subjects:
-                _attempt(results, key, subject, jobs[subject] | given, attempts=1, number=None)
+                _attempt(results, key, subject, jobs[subject] | given, Care(), number=None)
         while missing(entry, subjects, repeats):
             number = 1 + max((r["round"] for s in entry["subjects"].values() for r in s["runs"]), default=-1)
             for subject in subjects:
-                _attempt(results, key, subject, jobs[subject] | given, attempts, number)
+                _attempt(results, key, subject, jobs[subject] | given, care, number)
             write(file, results)
         if name == "start" and not (resume and "imports" in results):
             results["imports"] = import_cost(threads)
@@ -140,13 +140,13 @@ def entry_for(old: dict | None, texts: dict, sources: str) -> dict:
     return {"date": time.strftime("%Y-%m-%d"), **facts, "subjects": {}}
 
 
-def _attempt(results: dict, key: str, subject: str, job: dict, attempts: int, number: int | None) -> None:
+def _attempt(results: dict, key: str, subject: str, job: dict, care: Care, number: int | None) -> None:
     """One process of one subject; what it found goes into the results, unless `number` is None."""
     facts = results["cases"][key]["subjects"][subject]
     if "error" in facts:
         return
     try:
-        found = undisturbed(lambda: child(subject, job | {"action": job["case_kind"]}), attempts, results)
+        found = undisturbed(lambda: child(subject, job | {"action": job["case_kind"]}), care, results)
     except ChildError as error:
         facts["error"] = str(error)
         print(f"{key} {subject}: {error}", file=sys.stderr)

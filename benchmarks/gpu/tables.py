@@ -369,9 +369,9 @@ _ON_GRAPHS = (
 
 _ON_SHARES = (
     "Ragged batches of Qwen3 are packed, with a mask for causality and keys and values repeated for each head, which "
-    "is most of the rest. What is not products moves numbers: turning at a quarter of the card's memory rate, gates "
-    "and norms at most of it. onnxruntime 1.32 has a SwiGLU and a norm that turns, each one kernel; there is no wheel "
-    "of it for CUDA yet."
+    "is most of the rest. What is not products moves numbers: gates and norms at most of the card's memory rate, "
+    "turning at a quarter of it, as onnxruntime's kernel has a thread for each number, so that too few bytes are under "
+    "way. onnxruntime 1.32 has a SwiGLU and a norm that turns, each one kernel; there is no wheel of it for CUDA yet."
 )
 _ON_FP8 = (
     "The card multiplies FP8 at 929 to 1,314 TFLOP/s; onnxruntime's GemmFloat8, with the rows' rounding before it, "
