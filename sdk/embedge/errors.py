@@ -194,6 +194,10 @@ def expected_one_of(known: Iterable[str], otherwise: str) -> str:
     return f"expected one of {names}" if names else otherwise
 
 
+_NEAR = 0.68
+"""Likeness from which a name is offered; of two words of equal length, the share of letters in common."""
+
+
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """A question to end a message with, a space before it; empty where no known name is near.
 
@@ -206,5 +210,5 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     import difflib  # costs more than this module, and only errors need it
 
     folded = {name.lstrip("-").casefold(): name for name in known}
-    near = difflib.get_close_matches(str(word).lstrip("-").casefold(), folded, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(word).lstrip("-").casefold(), folded, n=1, cutoff=_NEAR)
     return f" Did you mean {folded[near[0]]!r}?" if near else ""

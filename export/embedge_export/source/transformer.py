@@ -73,6 +73,11 @@ def read_transformer(files: Files, spec: ExportSpec) -> Transformer:
             f"{files.repository.name} {wrong} config.json; expected a Hugging Face checkpoint. "
             "Pass the folder that save_pretrained wrote."
         )
+    if files.config.get("model_type") is None and "auto_map" not in files.config:
+        raise ExportError(
+            f"config.json of {files.repository.name} names no model_type; expected an architecture, as in "
+            '"model_type": "bert". Pass the checkpoint itself, not a folder within it, or add the line.'
+        )
     refuse_dtypes(files.config, spec.ignore_keys)
     light = is_light(spec)
     code = find_code(files.repository, files.transformer, trusted=spec.trust_remote_code or light)

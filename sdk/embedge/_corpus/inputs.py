@@ -30,6 +30,20 @@ FORMATS: dict[str, Format] = {
 """What a file holds, by the end of its name; a file that is named itself may end otherwise, and holds text then."""
 
 
+def is_there(name: str) -> bool:
+    """Whether a word names a file, a folder, or a pattern that finds any."""
+    try:
+        # of an empty text, the path would be the folder that one is in
+        return bool(name) and (Path(name).exists() or bool(glob.glob(name, recursive=True)))  # noqa: PTH207
+    except (OSError, ValueError):  # too long for a name, or with a zero byte: a text
+        return False
+
+
+def looks_like_a_file(name: str) -> bool:
+    """Whether a word that names no file was probably meant to."""
+    return Path(name).suffix.lower() in FORMATS and not any(map(str.isspace, name))
+
+
 class InputFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file to read.
 

@@ -6,7 +6,7 @@ import msgspec
 
 from embedge._sessions.openvino import has_bfloat16
 from embedge._sessions.products import graph_features
-from embedge.errors import BundleError, ParamsError, did_you_mean, expected_one_of
+from embedge.errors import BundleError, ParamsError, did_you_mean
 from embedge.manifest import Manifest, Variant
 
 _PREFERENCE = {
@@ -49,10 +49,15 @@ def choose_variant(
         spec = manifest.variants[variant]
         if not _has_operators(spec, device_kind):
             others = [name for name, each in manifest.variants.items() if suits(each, device_kind, features)]
+            instead = (
+                f"expected one of {', '.join(others)}, or device={spec.target!r}"
+                if others
+                else f"no variant of this bundle runs there. Pass device={spec.target!r}, or export the checkpoint "
+                "with --variants fp32"
+            )
             raise ParamsError(
                 f"variant={variant!r} is written with operators that only {spec.target} has, and the device is "
-                f"{device_kind}; {expected_one_of(others, 'no variant of this bundle runs there')}. "
-                f"Or pass device={spec.target!r}"
+                f"{device_kind}; {instead}"
             )
         if device_kind == "openvino":
             _check_bfloat16(variant, spec)
@@ -74,7 +79,10 @@ def choose_variant(
     lacking = [name for name, each in manifest.variants.items() if _has_operators(each, device_kind)]
     if lacking:
         raise BundleError(_needs_vnni(manifest, lacking[0]))
-    raise BundleError(f"bundle {manifest.name!r} has no variant for {device_kind}; it has {names}")
+    raise BundleError(
+        f"bundle {manifest.name!r} has no variant for {device_kind}; it has {names}. Export the checkpoint with "
+        "--variants fp32, or pass the device that these are made for"
+    )
 
 
 def _check_bfloat16(variant: str, spec: Variant) -> None:

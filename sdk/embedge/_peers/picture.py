@@ -14,6 +14,8 @@ _WIDTH, _BAR, _GAP = 420, 330, 28
 _TOP, _ROW = 44, 38
 _WIDEST = 1.6
 """Times the largest median that an axis reaches."""
+_RESTLESS = 0.5
+"""Share of the lowest round by which the highest may be above it on a machine that is called calm."""
 _HEADER = ("", "one text", "short texts/s", "passages/s", "start", "memory", "vectors")
 _NOBODY_ELSE = (
     "No other library was measured. To compare, install one into this environment (pip install fastembed, or "
@@ -100,6 +102,16 @@ def notes(comparison: Comparison) -> list[str]:
     ]
     if all(each.ours for each in comparison.measured):
         found.append(_NOBODY_ELSE)
+    restless = max(
+        (spread.high / spread.low - 1, each.label)
+        for each in comparison.measured
+        for spread in (each.query_ms, each.short_per_s, each.passages_per_s)
+    )
+    if restless[0] > _RESTLESS:
+        found.append(
+            f"The machine was not calm: rounds of {restless[1]} differ by {100 * restless[0]:.0f} %. Close other "
+            "programs, and measure again."
+        )
     other = [each.label for each in comparison.measured if not each.same_vectors]
     if other:
         found.append(
@@ -237,9 +249,9 @@ def _table(comparison: Comparison) -> str:
     for each in comparison.measured:
         cells = (
             each.label,
-            f"{each.query_ms.median:.2f} ms {_about(each.query_ms)}",
-            f"{each.short_per_s.median:,.0f} {_about(each.short_per_s)}",
-            f"{each.passages_per_s.median:,.0f} {_about(each.passages_per_s)}",
+            f"{each.query_ms.median:.2f} ms ({each.query_ms.low:.2f}–{each.query_ms.high:.2f})",
+            _rate(each.short_per_s),
+            _rate(each.passages_per_s),
             f"{each.start_s:.2f} s",
             memory_words(each),
             cosine_words(each, comparison.reference),
@@ -248,6 +260,5 @@ def _table(comparison: Comparison) -> str:
     return f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
-def _about(spread: Spread) -> str:
-    """Half of the way from the lowest to the highest, in percent of the median."""
-    return f"±{50 * (spread.high - spread.low) / spread.median:.0f}%"
+def _rate(spread: Spread) -> str:
+    return f"{spread.median:,.0f} ({spread.low:,.0f}–{spread.high:,.0f})"

@@ -147,7 +147,10 @@ def compare(
     if not any(runner.passages_per_s for runner in field.loaded):
         raise SubjectError(
             "nothing could be measured: "
-            + "; ".join(f"{each.label}: {each.reason}" for each in field.left_out)
+            # first why those failed that were begun
+            + "; ".join(
+                f"{each.label}: {each.reason}" for each in (*field.left_out[len(left_out) :], *left_out)
+            )
         )
     return _comparison(field, texts, counts, rounds)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from embedge._engine.variant import suiting
+from embedge._engine.variant import choose_variant, suiting
 from embedge._peers.checkpoints import Checkpoint
 from embedge._peers.figures import LeftOut
 from embedge.bundle import Bundle
@@ -118,8 +118,11 @@ def own_subjects(bundle: Bundle, variants: Sequence[str], threads: int, version:
     """
     manifest = bundle.manifest
     there = suiting(manifest, "cpu")
+    if not there:
+        choose_variant(manifest, "auto", "cpu")  # which says why
     for name in variants:
         if name not in there:
+            choose_variant(manifest, name, "cpu")
             raise ParamsError(
                 f"--variant {name} is none that bundle {manifest.name!r} runs on this processor; "
                 f"{expected_one_of(there, 'it runs none of them')}"

@@ -43,6 +43,9 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**{"formatter_class": Help, "add_help": False, "allow_abbrev": False, **arguments})
         self._folded: tuple[str, ...] = ()
+        self._given: Sequence[str] = ()
+        self.instead: dict[str, str] = {}
+        """What to do in place of a flag that other commands have."""
         self.add_argument("-h", "--help", action=_ShowShortHelp, nargs=0, help="show this, and exit")
 
     def fold(self, *titles: str) -> None:
@@ -53,6 +56,8 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """As argparse, but that the command itself says which of its options is not known."""
         given = sys.argv[1:] if args is None else list(args)
+        for each in (self, *self._commands().values()):
+            each._given = given
         if given and given[0].startswith("-") and given[0] not in self.flags:
             self._refuse_flag(given[0])
         found, left = self.parse_known_args(given, namespace)
@@ -71,14 +76,19 @@ class Parser(argparse.ArgumentParser):
     def _refuse_flag(self, flag: str, commands: Mapping[str, Parser] | None = None) -> NoReturn:
         name = flag.partition("=")[0]
         having = [command.prog for command in (commands or {}).values() if name in command.flags]
-        elsewhere = f" It is a flag of {', '.join(having)}." if 0 < len(having) <= _FEW else ""
-        self.error(f"{name!r} is not known here.{did_you_mean(name, self.flags) or elsewhere}")
+        hint = f" {self.instead[name]}" if name in self.instead else did_you_mean(name, self.flags)
+        if not hint and 0 < len(having) <= _FEW:
+            hint = f" It is a flag of {', '.join(having)}."
+        self.error(f"{name!r} is not known here.{hint}")
 
     def error(self, message: str) -> NoReturn:
         """End the program with the usage in one line, and what was wrong with it."""
         greedy = next((each for each in self._actions if each.nargs == "+" and each.option_strings), None)
         if greedy is not None and message.startswith("the following arguments are required"):
-            message += f". {greedy.option_strings[-1]} takes every word up to the next flag, or to --."
+            flag = greedy.option_strings[-1]
+            message += (
+                f". {flag} takes every word up to the next flag, or to --." if flag in self._given else ""
+            )
         self.exit(2, f"usage: {self.short_usage()}  ({self.prog} --help)\n{self.prog}: {message}\n")
 
     def format_help(self) -> str:
@@ -120,13 +130,12 @@ class Parser(argparse.ArgumentParser):
         return {name: action.option_strings[-1] for action in self._actions for name in action.option_strings}
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
-        if action.type is int:
-            try:
-                return int(arg_string)
-            except ValueError:
-                raise argparse.ArgumentError(
-                    action, f"{arg_string!r} is no number; expected a whole one"
-                ) from None
+        for kind, expected in ((int, "expected a whole one"), (float, "expected one as in 2.5")):
+            if action.type is kind:
+                try:
+                    return kind(arg_string)
+                except ValueError:
+                    raise argparse.ArgumentError(action, f"{arg_string!r} is no number; {expected}") from None
         return super()._get_value(action, arg_string)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:

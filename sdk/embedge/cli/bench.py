@@ -76,6 +76,7 @@ def add_parser(commands: argparse._SubParsersAction[Parser]) -> None:
         help="--splits, and keep the fastest in the store; loading this bundle on this machine uses it from then on",
     )
     bench.add_argument("--json", action="store_true", help="the figures as JSON; no picture without -o")
+    bench.instead = {"--device": "bench measures the CPU alone."}
     bench.set_defaults(run=run_bench)
 
 
@@ -180,7 +181,7 @@ def _output(args: argparse.Namespace, name: str) -> Path | None:
     else:
         output = args.output
     if output.suffix.lower() not in (".html", ".htm", ".svg"):
-        raise ParamsError(f"-o {output} cannot be written; expected a name as in bench.html or bench.svg")
+        raise ParamsError(f"-o {output} is neither .html nor .svg; expected a name as in bench.svg")
     if not output.parent.is_dir():
         raise ParamsError(
             f"-o {output} cannot be written: there is no folder {output.parent}; expected one that is there"

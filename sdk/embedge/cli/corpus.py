@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import glob
 import sys
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import msgspec
 
 from embedge._corpus.compute import Asking, CorpusTask
-from embedge._corpus.inputs import FORMATS, STDIN, find_inputs
+from embedge._corpus.inputs import FORMATS, STDIN, find_inputs, is_there, looks_like_a_file
 from embedge._corpus.job import CHUNK, Job, OnError, answers, run
 from embedge._corpus.journal import Counts
 from embedge._corpus.precision import PRECISIONS
@@ -106,17 +105,22 @@ def names_files(args: argparse.Namespace) -> bool:
     """Whether these arguments are files to read, or texts; - alone is a file where rows are written or printed as JSON.
 
     Raises:
-        CorpusError: some are, others are not.
+        CorpusError: some are, others are not, or what looks like a file's name is none.
     """
     names = args.documents if "documents" in args else args.texts
     if args.text or (names == [STDIN] and not _has_destination(args)):
         return False
-    files = [name == STDIN or _is_there(name) for name in names]
+    files = [name == STDIN or is_there(name) for name in names]
     if any(files) and not all(files):
         other = names[files.index(False)]
         raise CorpusError(
             f"{names[files.index(True)]} is a file and {other!r} is none; expected files or texts. Check the path, "
             "or pass --text where all of them are texts."
+        )
+    gone = [] if any(files) else list(filter(looks_like_a_file, names))
+    if gone:
+        raise CorpusError(
+            f"there is no file {gone[0]}. Check the path, or pass --text to take its name as a text."
         )
     return any(files)
 
@@ -139,8 +143,8 @@ def check_destination(
     if not _has_destination(args):
         kind = "a folder" if Path(name).is_dir() else "a file"
         raise CorpusError(
-            f"{name} is {kind}; expected a word about what to do. Pass -o {output} or --json {purpose} its "
-            f"rows{instead}."
+            f"{name} is {kind}, and nothing says what becomes of its rows; expected -o {output} or --json {purpose} "
+            f"them{instead}."
         )
 
 
@@ -290,11 +294,3 @@ def _in_words(counts: Counts, duration_s: float, resumed_at: int) -> str:
 
 def _has_destination(args: argparse.Namespace) -> bool:
     return args.output is not None or args.json
-
-
-def _is_there(name: str) -> bool:
-    try:
-        # of an empty text, the path would be the folder that one is in
-        return bool(name) and (Path(name).exists() or bool(glob.glob(name, recursive=True)))  # noqa: PTH207
-    except (OSError, ValueError):  # too long for a name, or with a zero byte: a text
-        return False

@@ -13,7 +13,19 @@ from collections.abc import Iterable, Sequence
 
 from embedge._starting import answer_again
 from embedge._version import __version__
-from embedge.cli import bench, bundles, completion, judge, machine, passing, run, search, serve, vectors
+from embedge.cli import (
+    bench,
+    bundles,
+    completion,
+    inspect,
+    judge,
+    machine,
+    passing,
+    run,
+    search,
+    serve,
+    vectors,
+)
 from embedge.cli._console import open_streams
 from embedge.cli._examples import EXAMPLES
 from embedge.cli._parser import Parser
@@ -82,6 +94,7 @@ def build_parser() -> Parser:
     search.add_parser(commands)
     vectors.add_parsers(commands)
     serve.add_parser(commands)
+    inspect.add_parser(commands)
     bundles.add_parsers(commands)
     passing.add_parsers(commands)
     bench.add_parser(commands)

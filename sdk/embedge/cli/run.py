@@ -67,6 +67,7 @@ def add_parsers(commands: argparse._SubParsersAction[Parser]) -> None:
         "-o", "--output", type=Path, metavar="FILE", help="write .npy, or, for files, .jsonl or .parquet, too"
     )
     add_corpus_arguments(encode, embeds=True)
+    encode.instead = {"--in": "Files come after the bundle, without a flag."}
     encode.set_defaults(run=run_encode)
 
 

@@ -80,7 +80,7 @@ def test_encode_refusals(tiny_embedder, capsys, arguments, message) -> None:
 def test_no_bundle(tmp_path, capsys) -> None:
     for command in ("inspect", "verify"):
         assert "no manifest.json" in failed(capsys, command, tmp_path)
-    assert "Make one with" in failed(capsys, "encode", "nope", "text")
+    assert "Make one of a folder" in failed(capsys, "encode", "nope", "text")
 
 
 def test_stdin_that_is_no_text(tiny_embedder, capsys, monkeypatch) -> None:

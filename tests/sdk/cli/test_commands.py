@@ -30,6 +30,20 @@ def test_inspect_as_json_is_the_manifest(tiny, capsys) -> None:
     assert shown["name"] == "tiny-embed"
 
 
+def test_inspect_says_which_files_are_not_what_the_manifest_states(tiny, capsys) -> None:
+    folder = tiny()
+    assert main(["inspect", str(folder)]) == 0
+    assert capsys.readouterr().err == ""
+    file = next(folder.rglob("*.onnx"))
+    size = file.stat().st_size
+    file.write_bytes(file.read_bytes()[:100])
+    (folder / "tokenizer.json").unlink()
+    assert main(["inspect", str(folder)]) == 0
+    said = capsys.readouterr().err
+    assert f"{file.name} has 100 bytes, not the {size:,} stated" in said
+    assert "tokenizer.json is not there; `embedge verify` looks at everything" in said
+
+
 @pytest.mark.parametrize(
     ("kind", "changes", "lines"),
     [
@@ -79,7 +93,7 @@ def test_ctrl_c_is_one_sentence(tiny, capsys, monkeypatch) -> None:
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("embedge.cli.bundles.run_inspect", interrupted)
+    monkeypatch.setattr("embedge.cli.inspect.run_inspect", interrupted)
     assert main(["inspect", str(tiny())]) == 130
     assert capsys.readouterr().err.startswith("embedge: interrupted; no file was left half written")
 

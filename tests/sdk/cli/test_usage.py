@@ -151,9 +151,29 @@ def test_near_names_of_bundles_variants_and_prompts_are_offered(tiny, capsys, mo
         ("list x", "'x' is one argument too many.", "known"),
         (
             "encode B text --in notes.txt",
+            "'--in' is not known here. Files come after the bundle, without",
+            "variant",
+        ),
+        (
+            "classify B text --in notes.txt",
             "'--in' is not known here. It is a flag of embedge search.",
             "variant",
         ),
+        ("bench B --device cuda", "'--device' is not known here. bench measures the CPU alone.", "mean"),
+        ("bench B --seconds abc", "'abc' is no number; expected one as in 2.5", "invalid"),
+        (
+            "bench B -o x.png",
+            "-o x.png is neither .html nor .svg; expected a name as in bench.svg",
+            "cannot",
+        ),
+        ("bench B --variant fp16_cuda", "Export the checkpoint with --optimize-for cuda to have it", "runs"),
+        (
+            "encode B gone.txt",
+            "there is no file gone.txt. Check the path, or pass --text to take its name as a text.",
+            "embedge add",
+        ),
+        ("search B text --frobnicate", "'--frobnicate' is not known here.", "mean"),
+        ("search B --device cpu", "are required: QUESTION", "takes every word"),
         ("bench B --dimensions 3", "It is a flag of embedge encode.", "mean"),
         ("bench B --nonsense", "'--nonsense' is not known here.", "flag of"),
         (

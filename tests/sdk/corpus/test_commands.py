@@ -102,15 +102,18 @@ def test_classify_and_score_files(tiny, file, tmp_path, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["encode", "B", "FILE"], "is a file; expected a word about what to do. Pass -o"),
-        (["encode", "B", ".", "--task", "embed"], ". is a folder; expected a word about what to do. Pass -o"),
+        (["encode", "B", "FILE"], "is a file, and nothing says what becomes of its rows; expected -o"),
+        (
+            ["encode", "B", ".", "--task", "embed"],
+            ". is a folder, and nothing says what becomes of its rows; expected -o",
+        ),
         (["encode", "B", "FILE", "a text", "--json"], "is a file and 'a text' is none"),
         (["encode", "B", "FILE", "--json", "--task", "token_embed"], "--task token_embed"),
         (["encode", "B", "FILE", "--json", "--truncate", "9"], "expected --long-text"),
         (["encode", "B", "FILE", "-o", "out.txt"], "ends in '.txt'"),
         (["encode", "B", "FILE", "--json", "--on-error", "perhaps"], "expected stop, skip, or a file"),
         (["encode", "B", "FILE", "--json", "--chunk", "0"], "--chunk 0"),
-        (["classify", "B", "FILE"], "is a file; expected a word"),
+        (["classify", "B", "FILE"], "is a file, and nothing says what becomes of its rows"),
         (["classify", "B", "good", "-o", "x.npy"], "-o is for the rows of files"),
         (["classify", "B", "FILE", "--json", "--logits"], "expected neither for the rows of files"),
         (["score", "B", "good"], "no document is given"),

@@ -25,9 +25,13 @@ def test_variants_of_other_devices_are_not_chosen(tiny) -> None:
     ):
         choose_variant(both, "cuda16", "cpu")
     alone = msgspec.structs.replace(manifest, variants={"cuda16": cuda})
-    with pytest.raises(BundleError, match="has no variant for cpu; it has cuda16"):
+    with pytest.raises(
+        BundleError, match="has no variant for cpu; it has cuda16. Export the checkpoint with --variants fp32"
+    ):
         choose_variant(alone, "auto", "cpu")
-    with pytest.raises(ParamsError, match="; no variant of this bundle runs there. Or pass device='cuda'"):
+    with pytest.raises(
+        ParamsError, match="; no variant of this bundle runs there. Pass device='cuda', or export"
+    ):
         choose_variant(alone, "cuda16", "cpu")
     assert choose_variant(alone, "auto", "cuda").name == "cuda16"
 

@@ -113,6 +113,15 @@ def test_bars_are_as_long_as_their_figures() -> None:
     assert kinds == ["ours", "ours", "theirs", "theirs", "theirs other", "theirs other"]
 
 
+def test_a_restless_machine_is_named() -> None:
+    calm = measured("calm", 10.0)
+    rate = msgspec.structs.replace(calm.passages_per_s, low=10.0, high=16.0)
+    restless = msgspec.structs.replace(measured("embedge int8", 10.0), passages_per_s=rate)
+    said = "The machine was not calm: rounds of embedge int8 differ by 60 %."
+    assert any(said in note for note in notes(compared(calm, restless)))
+    assert not any("not calm" in note for note in notes(compared(calm)))
+
+
 def test_a_disturbed_round_does_not_press_the_bars_together() -> None:
     calm, disturbed = measured("calm", 10.0), measured("disturbed", 10.0)
     rate = msgspec.structs.replace(disturbed.passages_per_s, high=500.0)

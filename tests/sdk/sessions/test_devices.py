@@ -71,7 +71,7 @@ def test_a_variant_for_cuda_is_refused_elsewhere_by_name(tmp_path) -> None:
     assert choose_variant(manifest, "auto", "directml").name == "fp32"
     with pytest.raises(
         ParamsError,
-        match=r"only cuda has, and the device is cpu; expected one of fp32, fp16\. Or pass device='cuda'",
+        match=r"only cuda has, and the device is cpu; expected one of fp32, fp16, or device='cuda'",
     ):
         choose_variant(manifest, "fp16_cuda", "cpu")
     assert "the CPU computes in float32" in choose_variant(manifest, "fp16", "cpu").reason
