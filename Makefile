@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml .ci/constraints.txt
 
 $(BUNDLE)/manifest.json: | .venvs/light/.installed
 	@mkdir -p $(@D)
-	@$(LIGHT)/embedge export --force $(DEFAULT_MODEL) -o $(BUNDLE)
+	@$(LIGHT)/embedge export --force $(DEFAULT_MODEL) --variants fp32,int8 -o $(BUNDLE)
 
 demo: $(BUNDLE)/manifest.json
 	@$(LIGHT)/embedge verify $(BUNDLE)

@@ -118,8 +118,20 @@ def plot_scaling(results: dict, stem: Path) -> None:
         ("stream", "peak_rss_mb", "Texts through stream(): peak memory", "resident MB", "linear"),
         ("length", "tokens_per_s", "Length of a text: speed", "tokens per second", "linear"),
         ("length", "peak_rss_mb", "Length of a text: peak memory", "resident MB", "linear"),
-        ("memory", "seconds", "One text: time", "seconds; the dotted line is proportional", "log"),
-        ("memory", "run_mb", "One text: memory of the call", "MB beside the loaded model", "linear"),
+        (
+            "memory",
+            "seconds",
+            "One text, ModernBERT's layout: time",
+            "seconds; the dotted line is proportional",
+            "log",
+        ),
+        (
+            "memory",
+            "run_mb",
+            "One text, ModernBERT's layout: memory of the call",
+            "MB beside the loaded model",
+            "linear",
+        ),
     )
     measured = {CURVES[name].action for name in results["scaling"]}
     wanted = tuple(panel for panel in wanted if panel[0] in measured)

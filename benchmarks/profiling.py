@@ -117,8 +117,8 @@ def explain(results: dict) -> str:
         rate = rows * tokens * weights / products / 1e6
         said.append(
             f"{name}: {100 * products / total:.0f} % of the time is in the products with weights, at {rate:,.0f} "
-            f"G{'FLOP' if name == 'fp32' else 'OP'}/s, {100 * attention / total:.0f} % in attention; if all else cost "
-            f"nothing, it would be {total / (products + attention):.2f} times as fast"
+            f"G{'FLOP' if name == 'fp32' else 'OP'}/s, {100 * attention / total:.0f} % in attention; if all but these "
+            f"two cost nothing, it would be {total / (products + attention):.2f} times as fast"
         )
     return (
         f"onnxruntime's profile of {rows} texts of {tokens} tokens on one thread says where the time goes. "

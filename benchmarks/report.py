@@ -79,8 +79,8 @@ def section(results: dict, name: str, operators: dict | None = None) -> str:
                 "",
                 _columns(cases_of(results, model)),
                 "",
-                "What it is held to, as medians of the ratios in each round (a quotient of two medians of the table "
-                "above may differ):",
+                "What it is held to. A ratio is the median over the rounds in which both took part; embedge took part "
+                "in more rounds than each of the others, so that the quotient of two cells above may differ.",
                 "",
                 targets.render(results, operators),
                 "",
@@ -193,7 +193,18 @@ def _columns(entries: dict[str, dict]) -> str:
             if texts["tokens_mean"] == texts["tokens_max"]:
                 size = f"{texts['tokens_max']} tokens each"
             said.append(f"{titles[name]}: {texts['texts']:,} texts in one call, {size}")
-    return f"{'; '.join(said)}. One query has about 16 tokens."
+    versions = {
+        name: version
+        for entry in entries.values()
+        for name, version in entry["subjects"].get(REFERENCE, {}).get("versions", {}).items()
+    }
+    return (
+        f"{'; '.join(said)}. The checkpoint states a limit of 256 tokens; 512 are what its positions allow. One query "
+        'has about 16 tokens. A script is a careful program around a library that is no more than a runtime; "–" was '
+        "not measured, the best of a column is bold. sentence-transformers is "
+        f"{versions.get('sentence-transformers', 'of no known version')}, as far as its ONNX and OpenVINO backends go "
+        "with it."
+    )
 
 
 def _curve(name: str, entry: dict) -> str:

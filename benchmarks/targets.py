@@ -158,7 +158,7 @@ TARGETS: tuple[Target | Share | Memory, ...] = (
     _long("qwen3", "int8", "long2048", 5.0),
     *(
         Memory(
-            measure=f"{MODELS['modernbert'].label}, memory of a call with one text, {precision}",
+            measure=f"{MODELS['modernbert'].label}, memory of a call with one text of 8,192 tokens, {precision}",
             curve="one-modernbert",
             point=8192,
             ours=f"embedge-{precision}",
@@ -205,7 +205,7 @@ def _against(target: Target | Share | Memory) -> str:
     if isinstance(target, Share):
         return f"onnxruntime's own rate, {target.case}"
     if isinstance(target, Memory):
-        return f"the loaded model, {target.point:,} tokens"
+        return "what the loaded model takes"
     return SUBJECTS[target.theirs].label
 
 

@@ -115,7 +115,7 @@ def evaluate(results: dict, two: dict | None) -> list[Outcome]:
     cosine = results.get("fidelity", {}).get("fp16_cosine_min")
     # cut, not rounded: it is a lower bound
     hold(
-        "smallest cosine to the float32 reference",
+        "smallest cosine to the float32 reference, BERT-base float16",
         ">=",
         0.9999,
         "",

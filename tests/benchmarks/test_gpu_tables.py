@@ -65,7 +65,12 @@ def test_every_target_of_the_card_is_there() -> None:
     [
         (("query", "p50"), 2.01, "one query, text to vector, p50", False),
         (("query", "p50"), 1.99, "one query, text to vector, p50", True),
-        (("fidelity", "fp16_cosine_min"), 0.99989999, "smallest cosine to the float32 reference", False),
+        (
+            ("fidelity", "fp16_cosine_min"),
+            0.99989999,
+            "smallest cosine to the float32 reference, BERT-base float16",
+            False,
+        ),
         (("torch", "bert-base", "64x128"), 1e5, "device only, 64 x 128, against torch float16 SDPA", True),
         (("torch", "bert-base", "64x128"), 1e7, "device only, 64 x 128, against torch float16 SDPA", False),
         (("ceiling", targets.CEILING), 5000.0, "share of the card's matrix-product rate, 256 x 128", False),
