@@ -80,7 +80,7 @@ def main() -> None:
         plan = PLANS[args.plan]
         cases, subjects = args.cases or plan.cases, args.subjects or plan.subjects
         known = [f"{model}/{case}" for model in MODELS for case in CASES]
-        _check(parser, cases, known)
+        _check(parser, cases, known, f"MODEL/CASE, of {', '.join(MODELS)} and {', '.join(CASES)}")
         _check(parser, subjects, SUBJECTS)
         _check_environments(parser, {SUBJECTS[name].environment for name in subjects} | {"torch"})
     if args.command == "profile":
@@ -117,9 +117,9 @@ def _listed(text: str) -> list[str]:
     return text.split(",")
 
 
-def _check(parser: argparse.ArgumentParser, given, known) -> None:
+def _check(parser: argparse.ArgumentParser, given, known, expected: str | None = None) -> None:
     if unknown := [name for name in given if name not in known]:
-        parser.error(f"{', '.join(unknown)}: expected some of {', '.join(known)}")
+        parser.error(f"{', '.join(unknown)}: expected {expected or 'some of ' + ', '.join(known)}")
 
 
 def _check_numbers(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

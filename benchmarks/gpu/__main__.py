@@ -38,11 +38,32 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     # by type, as choices would have to hold the empty list as well
     parser.add_argument("parts", nargs="*", type=_part, metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--documents", type=Path)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/gpu.json"))
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "embedge-gpus")
-    parser.add_argument("--form", choices=list(models.FORMS), default=CHOSEN)
+    parser.add_argument(
+        "--tokenizer", type=Path, required=True, metavar="FILE", help="tokenizer.json of all-MiniLM-L6-v2"
+    )
+    parser.add_argument(
+        "--documents",
+        type=Path,
+        metavar="FILE",
+        help="JSON list of texts that passages are cut from; default: Python's docs",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("benchmarks/results/gpu.json"),
+        metavar="FILE",
+        help="figures (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "embedge-gpus",
+        metavar="FOLDER",
+        help="for checkpoints and bundles (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--form", choices=list(models.FORMS), default=CHOSEN, help="of the bundles (default: %(default)s)"
+    )
     parser.add_argument(
         "--forms",
         default=f"{CHOSEN},packed_attention,packed_multi_head_attention,attention,standard,bfloat16",

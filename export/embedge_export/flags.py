@@ -221,7 +221,7 @@ def _add_graphs(parser: argparse._ActionsContainer) -> None:
         type=names,
         default=("fp32",),
         metavar="NAME[,NAME]",
-        help=f"graphs to write, of {_FOR_CPU} (default: fp32)",
+        help=f"graphs to write, of {_FOR_CPU} (default: fp32); --optimize-for adds those of a device",
     )
     parser.add_argument(
         "--full-report", action="store_true", help="judge variants by the whole retrieval set; takes minutes"

@@ -320,7 +320,7 @@ def test_documents_are_joined_until_they_are_long_enough():
         (["run", "--repeats", "0"], "run: error: --repeats 0: expected at least 1"),
         (["run", "--threads", "0"], "run: error: --threads 0: expected at least 1"),
         (["run", "--share", "5"], "run: error: --share 5: expected more than 0, at most 1, the whole"),
-        (["run", "--cases", "nope"], "run: error: nope: expected some of minilm/start, "),
+        (["run", "--cases", "nope"], "run: error: nope: expected MODEL/CASE, of minilm, "),
         (["scaling", "--curves", "nope"], "scaling: error: nope: expected some of lengths, "),
     ],
 )

@@ -145,4 +145,5 @@ def summary(name: str, variant: Variant) -> str:
         )
         if value is not None
     ]
-    return f"{name}: {', '.join(shown)}"
+    among = f" among {figures.num_documents} documents" if figures.ndcg_10 is not None else ""
+    return f"{name}: {', '.join(shown)}{among}"
