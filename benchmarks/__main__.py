@@ -6,11 +6,13 @@ import argparse
 from collections.abc import Iterable
 
 from benchmarks import profiling, report, runner, scaling, targets
+from benchmarks.calm import Care
 from benchmarks.cases import CASES
-from benchmarks.disturbed import Care
 from benchmarks.models import MODELS, ROOT
 from benchmarks.plans import PLANS
 from benchmarks.subjects import SUBJECTS
+
+_LONGEST_S = 3600
 
 
 def main() -> None:
@@ -89,6 +91,10 @@ def main() -> None:
         runner.prepare(cases, subjects, args.threads)
         return
     file = report.RESULTS / f"{args.name}.json"
+    if args.command in ("table", "targets") and not file.is_file():
+        parser.error(
+            f"--name {args.name}: there are no results {file}; expected those that `run` has written"
+        )
     if args.command == "run":
         runner.run(
             cases=cases,
@@ -127,6 +133,8 @@ def _check_numbers(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
         given = getattr(args, name, None)
         if given is not None and given < 1:
             parser.error(f"--{name} {given}: expected at least 1")
+    if not 0 <= getattr(args, "patience", 0.0) < _LONGEST_S:
+        parser.error(f"--patience {args.patience:g}: expected 0 to {_LONGEST_S:,} seconds")
     if not 0 < getattr(args, "share", 1.0) <= 1:
         parser.error(f"--share {args.share:g}: expected more than 0, at most 1, the whole")
 

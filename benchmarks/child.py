@@ -193,18 +193,23 @@ def memory(subject, job):
     """One text, twice; the highest memory beside what the loaded model takes."""
     texts = _texts(job)
     embed = subject.load(job)
-    loaded_mb = resident_mb()
+    held = resident_mb()
     embed(texts)
     others, began = Others(), time.perf_counter()
     vectors = embed(texts)
     seconds = time.perf_counter() - began
     figures = {
         "seconds": seconds,
-        "loaded_mb": loaded_mb,
-        "run_mb": peak_rss_mb() - loaded_mb,
         **others.figures(),
         "peak_rss_mb": peak_rss_mb(),
     }
+    if held is not None:
+        loaded_mb, before_mb = held
+        figures |= {
+            "loaded_mb": loaded_mb,
+            "run_mb": figures["peak_rss_mb"] - loaded_mb,
+            "peak_rss_mb": max(before_mb, figures["peak_rss_mb"]),
+        }
     return {"figures": figures} | _agreement(vectors, job, slice(None))
 
 

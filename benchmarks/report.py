@@ -79,8 +79,8 @@ def section(results: dict, name: str, operators: dict | None = None) -> str:
                 "",
                 _columns(cases_of(results, model)),
                 "",
-                "What it is held to. A ratio is the median over the rounds in which both took part; embedge took part "
-                "in more rounds than each of the others, so that the quotient of two cells above may differ.",
+                "What it is held to. A ratio is the median over the rounds in which both took part, and not all took "
+                "part in all, so that the quotient of two cells above may differ.",
                 "",
                 targets.render(results, operators),
                 "",
@@ -141,6 +141,8 @@ def curve_table(name: str, entry: dict) -> str:
 
 def write(file: Path, *, page: bool = True) -> None:
     """Render a results file beside itself, and into docs/speed.md."""
+    import matplotlib as _  # before anything is written
+
     from benchmarks.plots import plot, plot_scaling
 
     results = json.loads(file.read_text())
@@ -198,10 +200,11 @@ def _columns(entries: dict[str, dict]) -> str:
         for entry in entries.values()
         for name, version in entry["subjects"].get(REFERENCE, {}).get("versions", {}).items()
     }
+    said.append("one query: about 16 tokens")
     return (
-        f"{'; '.join(said)}. The checkpoint states a limit of 256 tokens; 512 are what its positions allow. One query "
-        'has about 16 tokens. A script is a careful program around a library that is no more than a runtime; "–" was '
-        "not measured, the best of a column is bold. sentence-transformers is "
+        f"{'; '.join(said)}. The checkpoint states a limit of 256 tokens; 512 are what its positions allow. A script "
+        'is a careful program around a library that is no more than a runtime; "–" was not measured, the best of a '
+        "column is bold. sentence-transformers is "
         f"{versions.get('sentence-transformers', 'of no known version')}, as far as its ONNX and OpenVINO backends go "
         "with it."
     )

@@ -6,13 +6,14 @@ import sys
 
 
 def resident_mb():
-    """What this process holds now; its peak begins anew. NaN where it cannot be told."""
+    """What this process holds now, and its peak up to now, which begins anew; None where it cannot be told."""
     try:
+        before = _status_mb("VmHWM")
         with open("/proc/self/clear_refs", "w") as file:  # noqa: PTH123
             file.write("5")
-        return _status_mb("VmRSS")
+        return _status_mb("VmRSS"), before
     except OSError:
-        return float("nan")
+        return None
 
 
 def _status_mb(field):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import cases as workloads
 from benchmarks import models
-from benchmarks.disturbed import Care, undisturbed
+from benchmarks.calm import Care, undisturbed
 from benchmarks.machine import machine
 from benchmarks.subjects import REFERENCE, SUBJECTS
 

@@ -3,10 +3,10 @@
     python -m benchmarks.gpu --tokenizer FILE [--documents FILE] [--output FILE] [PART …]
 
 Needs onnxruntime-gpu in place of onnxruntime, torch with CUDA, transformers and embedge with its exporter. Weights and
-texts are made on the spot; the tokenizer is BERT's (tokenizer.json of all-MiniLM-L6-v2). Each part adds its figures to
-the output file as it ends, so that a part that fails or hangs takes nothing with it. Parts that are asked for by name
-are put in place of those in the file, which then says that they were measured later; one that fails leaves its old
-figures there.
+texts are made on the spot; the tokenizer is BERT's (tokenizer.json of all-MiniLM-L6-v2). Each part has a process and a
+time of its own. Without parts all are measured, into FILE.unfinished.json until they are done. Parts that are asked for
+by name are put in place of those in the file, which then says that they were measured later; one that fails leaves its
+old figures there.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.gpu import models
@@ -70,7 +71,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         help=f"some of {', '.join(models.FORMS)}",
     )
     parser.add_argument("--note", default="", help="what else is to be known of the run, for the results")
-    parser.add_argument("--inside", help=argparse.SUPPRESS)
+    parser.add_argument("--inside", choices=list(PARTS), help=argparse.SUPPRESS)
     return parser.parse_args(given)
 
 
@@ -86,31 +87,87 @@ def main() -> None:
     here = _measured("machine")
     if "error" in here:
         raise SystemExit(f"nothing was measured: {here['error']}")
-    result = json.loads(args.output.read_text()) if args.output.is_file() and args.parts else {}
+    failed = measure_again(args.output, args.parts, here) if args.parts else measure_all(args.output, here)
+    if failed:
+        raise SystemExit(f"failed: {'; '.join(failed)}")
+
+
+def measure_all(output: Path, here: dict) -> list[str]:
+    """Every part, into a file beside the old one, which it replaces at the end; returns which failed."""
+    result: dict = {}
+    unfinished = output.with_suffix(".unfinished.json")
+    for part in PARTS:
+        result[part] = here if part == "machine" else _reported(part)
+        _write(unfinished, result)
+    unfinished.replace(output)
+    return [
+        f"{part}, of which there are no figures now" for part, found in result.items() if "error" in found
+    ]
+
+
+def measure_again(output: Path, parts: list[str], here: dict) -> list[str]:
+    """Some parts, in place of those in the file, if it is of such a machine; returns which failed.
+
+    Raises:
+        SystemExit: the file is none of this benchmark, or of another card, onnxruntime or form.
+    """
+    result = _read(output) if output.is_file() else {}
     added = bool(result)
-    if added and here["cards"][0] != result["machine"]["cards"][0]:
-        raise SystemExit(
-            f"{args.output} is of {result['machine']['cards'][0]}, this machine has {here['cards'][0]}: name another "
-            "--output, or no parts to measure all of them"
-        )
     result.setdefault("machine", here)
+    for what, theirs, ours in _differences(result["machine"], here):
+        raise SystemExit(
+            f"{output} was measured with {what} {theirs}, and here is {ours}: name another --output, or no parts to "
+            "measure all of them"
+        )
     failed = []
-    for part in args.parts or PARTS:
-        began = time.perf_counter()
-        found = here if part == "machine" else _measured(part)
+    for part in parts:
+        if part == "machine":
+            continue
+        found = _reported(part)
+        if "error" in found and part in result:
+            failed.append(f"{part}, whose old figures are still in {output}")
+            continue
         if "error" in found:
             failed.append(part)
-        if part not in failed or part not in result:
-            if added:
-                result["later"] = sorted({*result.get("later", []), part})
-            result[part] = found
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
-        print(f"{part}: {time.perf_counter() - began:.1f} s {json.dumps(found)[:1500]}", flush=True)
-    if failed:
+        elif added:
+            result["later"] = sorted({*result.get("later", []), part})
+        result[part] = found
+        _write(output, result)
+    _write(output, result)
+    return failed
+
+
+def _differences(theirs: dict, ours: dict) -> Iterator[tuple[str, str, str]]:
+    for what, fact in (
+        ("the card", lambda machine: machine["cards"][0]),
+        ("onnxruntime", lambda machine: machine["onnxruntime"]),
+        ("the form", lambda machine: machine["form"]),
+    ):
+        if fact(theirs) != fact(ours):
+            yield what, fact(theirs), fact(ours)
+
+
+def _read(output: Path) -> dict:
+    try:
+        result = json.loads(output.read_text())
+        next(_differences(result["machine"], result["machine"]), None)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise SystemExit(
-            f"failed: {', '.join(failed)}; figures that {args.output} had of them are still there"
-        )
+            f"{output} is no file of this benchmark ({type(error).__name__}); name another --output"
+        ) from error
+    return result
+
+
+def _write(output: Path, result: dict) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _reported(part: str) -> dict:
+    began = time.perf_counter()
+    found = _measured(part)
+    print(f"{part}: {time.perf_counter() - began:.1f} s {json.dumps(found)[:1500]}", flush=True)
+    return found
 
 
 def missing(tokenizer: Path) -> str | None:

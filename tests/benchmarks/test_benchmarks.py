@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import sys
 
 import pytest
@@ -17,7 +18,7 @@ from benchmarks.subjects import REFERENCE, SUBJECTS
 from benchmarks.watched import Watched
 
 from benchmarks import __main__ as command
-from benchmarks import cases, profiling, report, runner, scaling, tables, targets
+from benchmarks import cases, models, profiling, report, runner, scaling, tables, targets
 
 POOL = [(size, "word " * size) for size in range(3, 400)] * 30
 RESULTS = [file for file in report.RESULTS.glob("cpu*.json") if not file.stem.endswith("operators")]
@@ -319,6 +320,9 @@ def test_documents_are_joined_until_they_are_long_enough():
     [
         (["run", "--repeats", "0"], "run: error: --repeats 0: expected at least 1"),
         (["run", "--threads", "0"], "run: error: --threads 0: expected at least 1"),
+        (["run", "--patience", "inf"], "run: error: --patience inf: expected 0 to 3,600 seconds"),
+        (["run", "--patience", "-1"], "run: error: --patience -1: expected 0 to 3,600 seconds"),
+        (["table", "--name", "gone"], "table: error: --name gone: there are no results "),
         (["run", "--share", "5"], "run: error: --share 5: expected more than 0, at most 1, the whole"),
         (["run", "--cases", "nope"], "run: error: nope: expected MODEL/CASE, of minilm, "),
         (["scaling", "--curves", "nope"], "scaling: error: nope: expected some of lengths, "),
@@ -454,3 +458,25 @@ def test_a_watched_program_counts_its_children():
     assert Watched([sys.executable, "-c", starts]).wait()["peak_mb"] > 70
     with pytest.raises(SystemExit, match="why it failed"):
         Watched([sys.executable, "-c", "raise SystemExit('why it failed')"]).wait()
+
+
+def test_what_an_environment_lacks_is_one_sentence(capsys):
+    import benchmarks
+
+    error = ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")
+    benchmarks._say_what_is_missing(type(error), error, None)
+    assert "No module named 'pyarrow' in " in capsys.readouterr().err
+    for error in (ModuleNotFoundError("optimum is needed: pip install it"), ValueError("a value")):
+        benchmarks._say_what_is_missing(type(error), error, None)
+        said = capsys.readouterr().err
+        assert str(error) in said
+        assert "Makefile" not in said
+
+
+def test_measuring_processes_import_little_of_their_own():
+    own = "import sys; before = set(sys.modules); import benchmarks.child; print(*sorted(set(sys.modules) - before))"
+    told = subprocess.run(
+        [sys.executable, "-c", own], capture_output=True, text=True, check=True, cwd=models.ROOT
+    )
+    assert not {"typing", "dataclasses", "pathlib", "argparse"} & set(told.stdout.split())
+    assert "benchmarks.disturbed" in told.stdout

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from benchmarks import disturbed
+from benchmarks import calm, disturbed
 
 
 def of(*, others: float = 0.0, loop_ms: float = 1.0, name: str = "") -> dict:
@@ -27,8 +27,8 @@ class Loops:
 @pytest.fixture
 def loops(monkeypatch) -> Loops:
     told = Loops(1.0)
-    monkeypatch.setattr(disturbed, "slowest_loop_ms", told)
-    monkeypatch.setattr(disturbed.time, "sleep", lambda _: None)
+    monkeypatch.setattr(calm, "slowest_loop_ms", told)
+    monkeypatch.setattr(calm.time, "sleep", lambda _: None)
     return told
 
 
@@ -46,31 +46,29 @@ def loops(monkeypatch) -> Loops:
 @pytest.mark.usefixtures("loops")
 def test_the_first_calm_run_counts_or_the_least_disturbed(made, chosen) -> None:
     left = iter(made)
-    assert disturbed.undisturbed(lambda: next(left), disturbed.Care(attempts=3), {})["name"] == chosen
+    assert calm.undisturbed(lambda: next(left), calm.Care(attempts=3), {})["name"] == chosen
 
 
 @pytest.mark.usefixtures("loops")
 def test_a_slow_loop_is_known_by_the_fastest_of_earlier_runs() -> None:
     results = {"loop_ms": 1.0}
     left = iter([of(loop_ms=1.3), of(loop_ms=0.9, name="calm")])
-    assert disturbed.undisturbed(lambda: next(left), disturbed.Care(attempts=3), results)["name"] == "calm"
+    assert calm.undisturbed(lambda: next(left), calm.Care(attempts=3), results)["name"] == "calm"
     assert results["loop_ms"] == 0.9
 
 
 def test_a_run_waits_for_a_calm_moment(loops) -> None:
     loops.left = [1.9, 1.3, 1.1, 1.7]
-    disturbed.undisturbed(lambda: of(loop_ms=1.0), disturbed.Care(patience_s=60.0), {"loop_ms": 1.0})
+    calm.undisturbed(lambda: of(loop_ms=1.0), calm.Care(patience_s=60.0), {"loop_ms": 1.0})
     assert loops.left == [1.7]
 
 
 def test_a_run_is_made_where_no_moment_is_calm(loops, monkeypatch) -> None:
     seconds = iter(range(100))
-    monkeypatch.setattr(disturbed.time, "perf_counter", lambda: float(next(seconds)))
+    monkeypatch.setattr(calm.time, "perf_counter", lambda: float(next(seconds)))
     loops.left = [1.9]
-    care = disturbed.Care(patience_s=5.0)
-    assert (
-        disturbed.undisturbed(lambda: of(loop_ms=1.9, name="made"), care, {"loop_ms": 1.0})["name"] == "made"
-    )
+    care = calm.Care(patience_s=5.0)
+    assert calm.undisturbed(lambda: of(loop_ms=1.9, name="made"), care, {"loop_ms": 1.0})["name"] == "made"
     assert next(seconds) == 6
 
 

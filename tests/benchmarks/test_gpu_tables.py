@@ -142,7 +142,7 @@ class Measuring:
 
     def __init__(self, folder, monkeypatch) -> None:
         self.file = folder / "gpu.json"
-        self.card, self.failing = "a card", set()
+        self.card, self.onnxruntime, self.failing = "a card", "1.0", set()
         self._patch = monkeypatch
         monkeypatch.setattr(command, "missing", lambda _: None)
         monkeypatch.setattr(command.subprocess, "run", self._part)
@@ -151,7 +151,8 @@ class Measuring:
         part = arguments[-1]
         if part in self.failing:
             raise command.subprocess.TimeoutExpired(arguments, 1.0)
-        figures = {"cards": [self.card]} if part == "machine" else {"rate": self.card}
+        facts = {"cards": [self.card], "onnxruntime": self.onnxruntime, "form": "packed"}
+        figures = facts if part == "machine" else {"rate": self.card}
         return command.subprocess.CompletedProcess([], 0, stdout=json.dumps(figures) + "\n")
 
     def __call__(self, *parts: str) -> dict:
@@ -177,28 +178,70 @@ def test_a_part_measured_again_is_said_to_be_later(measuring) -> None:
 
 
 def test_parts_alone_say_which_machine_they_are_of(measuring) -> None:
-    assert measuring("two") == {"machine": {"cards": ["a card"]}, "two": {"rate": "a card"}}
+    machine = {"cards": ["a card"], "onnxruntime": "1.0", "form": "packed"}
+    assert measuring("two") == {"machine": machine, "two": {"rate": "a card"}}
+    assert "later" not in measuring("machine")
 
 
 def test_a_part_that_fails_leaves_its_old_figures(measuring) -> None:
     before = measuring()
     measuring.failing = {"fp8"}
-    with pytest.raises(SystemExit, match="failed: fp8; figures that .* had of them are still there"):
+    with pytest.raises(SystemExit, match="failed: fp8, whose old figures are still in .*gpu.json$"):
         measuring("fp8", "ceiling")
     assert measuring.written() == before | {"later": ["ceiling"]}
-    with pytest.raises(SystemExit, match="failed: fp8"):
+
+
+def test_a_part_that_was_never_measured_and_fails_is_not_said_to_be_later(measuring) -> None:
+    measuring("two")
+    measuring.failing = {"fp8"}
+    with pytest.raises(SystemExit, match="^failed: fp8$"):
+        measuring("fp8")
+    assert "error" in measuring.written()["fp8"]
+    assert "later" not in measuring.written()
+
+
+def test_a_whole_run_that_is_cut_off_leaves_the_old_file(measuring, monkeypatch) -> None:
+    before = measuring()
+    measuring.failing = {"fp8"}
+    with pytest.raises(SystemExit, match="failed: fp8, of which there are no figures now"):
         measuring()
     assert "error" in measuring.written()["fp8"]
+    measuring.failing = set()
+    assert measuring() == before
 
+    def cut_off(arguments, **_):
+        if arguments[-1] == "fp8":
+            raise KeyboardInterrupt
+        return measuring._part(arguments)
 
-def test_figures_of_two_kinds_of_card_are_not_mixed(measuring) -> None:
-    before = measuring()
+    monkeypatch.setattr(command.subprocess, "run", cut_off)
     measuring.card = "another"
-    with pytest.raises(
-        SystemExit, match="gpu.json is of a card, this machine has another: name another --output"
-    ):
+    with pytest.raises(KeyboardInterrupt):
+        measuring()
+    assert measuring.written() == before
+
+
+@pytest.mark.parametrize(
+    ("fact", "value", "said"),
+    [
+        ("card", "another", "with the card a card, and here is another"),
+        ("onnxruntime", "1.1", "onnxruntime 1.0, and"),
+    ],
+)
+def test_figures_of_two_kinds_of_machine_are_not_mixed(fact, value, said, measuring) -> None:
+    before = measuring()
+    setattr(measuring, fact, value)
+    with pytest.raises(SystemExit, match=said):
         measuring("fp8")
     assert measuring.written() == before
+
+
+@pytest.mark.parametrize("content", ["", "null", "[1]", "{}", '{"machine": {"cards": []}}'])
+def test_a_file_that_is_none_of_it_is_left(content, measuring) -> None:
+    measuring.file.write_text(content)
+    with pytest.raises(SystemExit, match="gpu.json is no file of this benchmark"):
+        measuring("fp8")
+    assert measuring.file.read_text() == content
 
 
 def test_a_machine_that_does_not_answer_leaves_the_file(measuring) -> None:

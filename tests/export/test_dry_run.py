@@ -107,7 +107,7 @@ def test_a_plan_is_refused_where_the_export_would_be(tiny_bert, bundle, tmp_path
     ("flags", "message"),
     [
         (["--opset", "9"], "17"),
-        (["--opset", "x"], "is no number; expected a whole one"),
+        (["--opset", "x"], "is no whole number"),
         (["--task", "sing"], "'sing' is not known; expected one of embed"),
         (["--pooling", "median"], "'MEDIAN' is not known"),
         (["--matryoshka", "64,,128"], "'64,,128' is no list of sizes"),

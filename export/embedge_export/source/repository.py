@@ -24,6 +24,9 @@ from embedge_export.source.hub import (
 )
 from embedge_export.spec import ExportSpec, expanded
 
+_BEGINNINGS = "config.json", "modules.json", "adapter_config.json"
+"""Files of which a checkpoint, or what is taken for one, has some; the last is refused with words of its own."""
+NO_CHECKPOINT = "expected a Hugging Face checkpoint. Pass the folder that save_pretrained wrote."
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _GENERIC_NAMES = re.compile(
     r"(model|models|checkpoint|output|outputs|out|final|best|tmp|export)?([-_]?\d+)?", re.IGNORECASE
@@ -50,7 +53,7 @@ def open_repository(spec: ExportSpec) -> Repository:
     """Find the checkpoint and check that it stays within its folder.
 
     Raises:
-        ExportError: no such checkpoint, or a link or path that leads outside of it.
+        ExportError: no such checkpoint, a folder that is none, or a link or path that leads outside of it.
         MissingExtraError: a hub id, and huggingface_hub is not installed.
     """
     folder = expanded(spec.model)
@@ -88,9 +91,10 @@ def open_repository(spec: ExportSpec) -> Repository:
             f"{spec.model} does not exist; expected a checkpoint's folder, or a hub id such as org/name"
         )
     snapshot = snapshot_of(folder)
-    # what is no checkpoint is refused as such by those who read it; the hub's cache links to files beside its snapshots
-    if any(os.path.lexists(folder / name) for name in ("config.json", "modules.json")):
-        _check_links(folder, folder if snapshot is None else snapshot.parent.parent)
+    if not any(os.path.lexists(folder / name) for name in _BEGINNINGS):
+        raise ExportError(f"{folder.name} has no config.json; {NO_CHECKPOINT}")
+    # the hub's cache keeps files beside the snapshots and links to them
+    _check_links(folder, folder if snapshot is None else snapshot.parent.parent)
     readme = folder / "README.md"
     card = readme.read_text("utf-8", errors="replace") if readme.is_file() else ""
     licence = re.search(r"^license:\s*[\"']?([\w.+-]+)", _front_matter(card), re.MULTILINE)

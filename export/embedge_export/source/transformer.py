@@ -20,6 +20,7 @@ from embedge_export.source.files import CONFIG, Files
 from embedge_export.source.libraries import is_light, load_libraries
 from embedge_export.source.own_config import read_own_config
 from embedge_export.source.remote_code import announce, find_code
+from embedge_export.source.repository import NO_CHECKPOINT
 from embedge_export.spec import ExportSpec
 
 if TYPE_CHECKING:
@@ -69,11 +70,8 @@ def read_transformer(files: Files, spec: ExportSpec) -> Transformer:
     check_layers(files.config)
     if not files.config:
         wrong = "states nothing in its" if (files.transformer / CONFIG).is_file() else "has no"
-        raise ExportError(
-            f"{files.repository.name} {wrong} config.json; expected a Hugging Face checkpoint. "
-            "Pass the folder that save_pretrained wrote."
-        )
-    if files.config.get("model_type") is None and "auto_map" not in files.config:
+        raise ExportError(f"{files.repository.name} {wrong} config.json; {NO_CHECKPOINT}")
+    if not files.config.get("model_type") and "auto_map" not in files.config:
         raise ExportError(
             f"config.json of {files.repository.name} names no model_type; expected an architecture, as in "
             '"model_type": "bert". Pass the checkpoint itself, not a folder within it, or add the line.'

@@ -30,6 +30,9 @@ FORMATS: dict[str, Format] = {
 """What a file holds, by the end of its name; a file that is named itself may end otherwise, and holds text then."""
 
 
+_LONGEST_NAME = 255
+
+
 def is_there(name: str) -> bool:
     """Whether a word names a file, a folder, or a pattern that finds any."""
     try:
@@ -41,7 +44,9 @@ def is_there(name: str) -> bool:
 
 def looks_like_a_file(name: str) -> bool:
     """Whether a word that names no file was probably meant to."""
-    return Path(name).suffix.lower() in FORMATS and not any(map(str.isspace, name))
+    if len(name) > _LONGEST_NAME or "://" in name or any(map(str.isspace, name)):
+        return False
+    return Path(name).suffix.lower() in FORMATS
 
 
 class InputFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,12 @@ _PREFERENCE = {
     "cuda": ("fp16_cuda", "bf16_cuda", "fp16", "fp32"),
     "openvino": ("fp32_openvino", "bf16_openvino"),
 }
+_WRITTEN_BY = {
+    "fp16_cuda": "--optimize-for cuda",
+    "fp32_openvino": "--optimize-for openvino",
+    "bf16_openvino": "--optimize-for openvino",
+}
+"""Flag of the export for variants that --variants alone does not give."""
 
 
 class VariantChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +50,7 @@ def choose_variant(
         if variant not in manifest.variants:
             raise ParamsError(
                 f"variant={variant!r} is not in bundle {manifest.name!r}; expected one of {names}, or 'auto'."
-                + (did_you_mean(variant, manifest.variants) or _how_to_add(variant))
+                + (_how_to_add(variant) or did_you_mean(variant, manifest.variants))
             )
         spec = manifest.variants[variant]
         if not _has_operators(spec, device_kind):
@@ -97,8 +103,7 @@ def _how_to_add(variant: str) -> str:
     """What to do for a variant that an export writes and this bundle lacks."""
     if variant not in {name for names in _PREFERENCE.values() for name in names}:
         return ""
-    _, _, target = variant.partition("_")
-    flag = f"--optimize-for {target}" if target else f"--variants fp32,{variant}"
+    flag = _WRITTEN_BY.get(variant, f"--variants {','.join(dict.fromkeys(('fp32', variant)))}")
     return f" Export the checkpoint with {flag} to have it."
 
 

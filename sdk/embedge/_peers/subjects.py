@@ -17,7 +17,7 @@ from embedge._engine.variant import choose_variant, suiting
 from embedge._peers.checkpoints import Checkpoint
 from embedge._peers.figures import LeftOut
 from embedge.bundle import Bundle
-from embedge.errors import ParamsError, expected_one_of
+from embedge.errors import ParamsError
 from embedge.manifest import Manifest
 
 _MOST_VARIANTS = 4
@@ -119,14 +119,12 @@ def own_subjects(bundle: Bundle, variants: Sequence[str], threads: int, version:
     manifest = bundle.manifest
     there = suiting(manifest, "cpu")
     if not there:
-        choose_variant(manifest, "auto", "cpu")  # which says why
-    for name in variants:
-        if name not in there:
-            choose_variant(manifest, name, "cpu")
-            raise ParamsError(
-                f"--variant {name} is none that bundle {manifest.name!r} runs on this processor; "
-                f"{expected_one_of(there, 'it runs none of them')}"
-            )
+        raise ParamsError(
+            f"bench measures the CPU, and bundle {manifest.name!r} has no variant that runs on this one; it has "
+            f"{', '.join(manifest.variants)}. Export the checkpoint with --variants fp32,int8"
+        )
+    # also what stands in for one that this processor lacks something for
+    variants = [choose_variant(manifest, name, "cpu").name for name in variants]
     return [
         Subject(
             label=f"embedge {name}",

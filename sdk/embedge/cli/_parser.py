@@ -130,12 +130,12 @@ class Parser(argparse.ArgumentParser):
         return {name: action.option_strings[-1] for action in self._actions for name in action.option_strings}
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
-        for kind, expected in ((int, "expected a whole one"), (float, "expected one as in 2.5")):
+        for kind, expected in ((int, "whole number"), (float, "number")):
             if action.type is kind:
                 try:
                     return kind(arg_string)
                 except ValueError:
-                    raise argparse.ArgumentError(action, f"{arg_string!r} is no number; {expected}") from None
+                    raise argparse.ArgumentError(action, f"{arg_string!r} is no {expected}") from None
         return super()._get_value(action, arg_string)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from embedge._contents.graph import read_graph
 from embedge._engine.batch_memory import MOST_PREFIX_BYTES, batch_memory, load_bytes
@@ -122,15 +123,24 @@ def _has_display() -> bool:
 
 def _tell_of_changed_sizes(bundle: Bundle) -> None:
     for name, stated in bundle.manifest.files.items():
-        path = bundle.folder / name
-        there = path.stat().st_size if path.is_file() else None
-        if there != stated.size_bytes:
-            found = (
-                "is not there"
-                if there is None
-                else f"has {there:,} bytes, not the {stated.size_bytes:,} stated"
-            )
-            print(accent(f"{name} {found}; `embedge verify` looks at everything"), file=sys.stderr)
+        found = _other_than(bundle, name, stated.size_bytes)
+        if found:
+            print(accent(f"{visible(name)} {found}; `embedge verify` looks at everything"), file=sys.stderr)
+
+
+def _other_than(bundle: Bundle, name: str, size_bytes: int) -> str:
+    """What a file is that is not as the manifest states; nothing outside of the bundle is looked at."""
+    if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+        return "would lie outside of the bundle"
+    try:
+        there = os.lstat(bundle.file(name))
+    except (OSError, ValueError):
+        return "is not there"
+    if not stat.S_ISREG(there.st_mode):
+        return "is no plain file"
+    return (
+        "" if there.st_size == size_bytes else f"has {there.st_size:,} bytes, not the {size_bytes:,} stated"
+    )
 
 
 def _facts(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:

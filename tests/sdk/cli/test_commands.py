@@ -10,12 +10,16 @@ import subprocess
 import sys
 import threading
 
+import msgspec
 import numpy as np
 import pytest
 from tests import bundles
 
+from embedge.bundle import Bundle
 from embedge.cli._console import size
+from embedge.cli.inspect import _tell_of_changed_sizes
 from embedge.cli.main import build_parser, main
+from embedge.manifest import FileRecord, load_manifest
 
 
 def run(capsys, *argv: object) -> str:
@@ -42,6 +46,22 @@ def test_inspect_says_which_files_are_not_what_the_manifest_states(tiny, capsys)
     said = capsys.readouterr().err
     assert f"{file.name} has 100 bytes, not the {size:,} stated" in said
     assert "tokenizer.json is not there; `embedge verify` looks at everything" in said
+    (folder / "tokenizer.json").symlink_to(file)
+    assert main(["inspect", str(folder)]) == 0
+    assert "tokenizer.json is no plain file" in capsys.readouterr().err
+
+
+def test_inspect_looks_at_nothing_outside_of_a_bundle_and_shows_no_codes(tiny, capsys) -> None:
+    record = FileRecord(sha256="0" * 64, size_bytes=3)
+    files = {"../../etc/hostname": record, "a\x1b[31mred.txt": record}
+    folder = tiny()
+    manifest = load_manifest(folder)
+    bundle = Bundle(folder=folder, manifest=msgspec.structs.replace(manifest, files=manifest.files | files))
+    _tell_of_changed_sizes(bundle)
+    said = capsys.readouterr().err
+    assert "../../etc/hostname would lie outside of the bundle" in said
+    assert "\x1b[31m" not in said
+    assert "red.txt is not there" in said
 
 
 @pytest.mark.parametrize(
