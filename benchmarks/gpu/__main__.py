@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.gpu import models
@@ -111,14 +110,15 @@ def measure_again(output: Path, parts: list[str], here: dict) -> list[str]:
     Raises:
         SystemExit: the file is none of this benchmark, or of another card, onnxruntime or form.
     """
-    result = _read(output) if output.is_file() else {}
-    added = bool(result)
-    result.setdefault("machine", here)
-    for what, theirs, ours in _differences(result["machine"], here):
-        raise SystemExit(
-            f"{output} was measured with {what} {theirs}, and here is {ours}: name another --output, or no parts to "
-            "measure all of them"
-        )
+    added = output.is_file()
+    result = _read(output) if added else {"machine": here}
+    ours = _kind(here)
+    for what, theirs in _kind(result["machine"]).items():
+        if theirs != ours[what]:
+            raise SystemExit(
+                f"{output} was measured with {what} {theirs}, and here is {ours[what]}: name another --output, or no "
+                "parts to measure all of them"
+            )
     failed = []
     for part in parts:
         if part == "machine":
@@ -137,20 +137,19 @@ def measure_again(output: Path, parts: list[str], here: dict) -> list[str]:
     return failed
 
 
-def _differences(theirs: dict, ours: dict) -> Iterator[tuple[str, str, str]]:
-    for what, fact in (
-        ("the card", lambda machine: machine["cards"][0]),
-        ("onnxruntime", lambda machine: machine["onnxruntime"]),
-        ("the form", lambda machine: machine["form"]),
-    ):
-        if fact(theirs) != fact(ours):
-            yield what, fact(theirs), fact(ours)
+def _kind(machine: dict) -> dict[str, str]:
+    """What figures of one file have in common."""
+    return {
+        "the card": machine["cards"][0],
+        "onnxruntime": machine["onnxruntime"],
+        "the form": machine["form"],
+    }
 
 
 def _read(output: Path) -> dict:
     try:
         result = json.loads(output.read_text())
-        next(_differences(result["machine"], result["machine"]), None)
+        _kind(result["machine"])
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise SystemExit(
             f"{output} is no file of this benchmark ({type(error).__name__}); name another --output"

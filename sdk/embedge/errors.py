@@ -194,6 +194,8 @@ def expected_one_of(known: Iterable[str], otherwise: str) -> str:
     return f"expected one of {names}" if names else otherwise
 
 
+_OTHER_WORDS = {"gpu": "cuda"}
+"""What is called otherwise here, wherever it is a name."""
 _NEAR = 0.68
 """Likeness from which a name is offered; of two words of equal length, the share of letters in common."""
 
@@ -210,5 +212,7 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     import difflib  # costs more than this module, and only errors need it
 
     folded = {name.lstrip("-").casefold(): name for name in known}
-    near = difflib.get_close_matches(str(word).lstrip("-").casefold(), folded, n=1, cutoff=_NEAR)
+    given = str(word).lstrip("-").casefold()
+    meant = _OTHER_WORDS.get(given, given)
+    near = difflib.get_close_matches(meant if meant in folded else given, folded, n=1, cutoff=_NEAR)
     return f" Did you mean {folded[near[0]]!r}?" if near else ""

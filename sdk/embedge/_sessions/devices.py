@@ -121,7 +121,7 @@ def _find_device(device: Any) -> Device:
     matched = re.fullmatch(r"(cpu|auto|cuda)(?::(\d+))?", str(device))
     if matched is None or (matched[2] and matched[1] != "cuda"):
         known = ("cpu", "cuda", "openvino", "auto", *UNTESTED)
-        near = did_you_mean("cuda" if word == "gpu" else device, known)
+        near = did_you_mean(device, known)
         raise ParamsError(f"device={device!r} is not known; expected {_WORDS}.{near}")
     if matched[1] == "cpu":
         return Device(kind="cpu")

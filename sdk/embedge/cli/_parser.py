@@ -21,7 +21,6 @@ _FEW = 3
 _OTHER_WORDS = {
     "convert": "export",
     "delete": "rm",
-    "gpu": "cuda",
     "download": "add",
     "embed": "encode",
     "info": "inspect",
